@@ -32,6 +32,7 @@ from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import BY_FOLDER, ModelSpec
 from preflight.near_names import nearest_fix
+from preflight.plan_choices import OPEN_PARTS
 from preflight.units import format_gib
 
 GATHERED_LOGITS = "logits gathered for compute_metrics"
@@ -191,6 +192,16 @@ def _of_the_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             unpriced=SAVED_ELSEWHERE,
             takes="more",
         )
+    if model.tower is not None and _saves_what_only_running_tells(plan):
+        yield Problem(
+            "which modules train whole beside the adapter is known only when the script runs: the tower may be one of them",
+            "the adapter's modules_to_save",
+            "--set adapter.modules_to_save=NAME,... says which",
+            "PF127",
+            "warning",
+            unpriced=SAVED_ELSEWHERE,
+            takes="more",
+        )
     if plan.adapter is not None and adapts_other_names(plan, model):
         names = adapter_targets(plan.adapter, model)
         shown = names if isinstance(names, str) else ", ".join(names)
@@ -203,6 +214,14 @@ def _of_the_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             unpriced=UNLISTED,
             takes="either",
         )
+
+
+def _saves_what_only_running_tells(plan: LaunchPlan) -> bool:
+    """Tell whether what trains whole beside an adapter is open; its dearest are tables and heads, and no part that sees."""
+    origin = plan.origins.get("adapter")
+    part, dearest = OPEN_PARTS["lora_modules_to_save"]
+    others = () if origin is None or plan.adapter is None else origin.may_be
+    return any(getattr(one, part, None) == dearest for one in others)
 
 
 def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:

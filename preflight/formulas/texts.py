@@ -22,11 +22,14 @@ EMBEDDERS = (
     TEVATRON,
 )
 """Modules of libraries that train on queries and passages (FlagEmbedding 1.3.5 to 1.4.2, and 1.2.11; Tevatron 2)."""
+OLDER_RERANKER = "FlagEmbedding.reranker.run"
+TEVATRON_RERANKER = "tevatron.reranker.driver.train"
 RERANKERS = (
     "FlagEmbedding.finetune.reranker.encoder_only.base",
-    "FlagEmbedding.reranker.run",
+    OLDER_RERANKER,
+    TEVATRON_RERANKER,
 )
-"""Those that train an encoder to score a query beside each of its passages."""
+"""Those that train a model with one score for a head on a query beside each of its passages."""
 QUERY_MAX_LEN = 32
 """Their own default (arguments.py of FlagEmbedding 1.2.11 to 1.4.2 and of Tevatron 2)."""
 

@@ -79,7 +79,7 @@ def adapts(reader: ScriptReader, call: CallFound) -> bool:
         return owner in OF_PEFT_MODEL
     if call.name in ADAPTING:
         return owner not in UNSLOTH
-    if not call.name.endswith("Trainer"):
+    if not reader.makes_trainer(call):
         return False
     given = next((each.value for each in call.node.keywords if each.arg == "peft_config"), None)
     if given is None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.model_calls import followed
 from preflight.scripts.own_optimizer import trainers_name
 from preflight.scripts.reader import ScriptReader
@@ -132,7 +132,7 @@ def _is_model(reader: ScriptReader, settings: ScriptSettings, node: ast.expr, sc
 def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read the optimizer that a Trainer is handed, or that a subclass of it makes."""
     for found in (*reader.calls, *reader.unsure):
-        if not found.name.endswith("Trainer"):
+        if not reader.makes_trainer(found):
             continue
         for keyword in found.node.keywords:
             if keyword.arg in ("optimizers", "optimizer_cls_and_kwargs"):
@@ -197,8 +197,7 @@ def _hangs_on_arguments(reader: ScriptReader, found: CallFound) -> bool:
 def _overridden(reader: ScriptReader, name: str) -> Iterator[tuple[ast.FunctionDef, Place]]:
     """Yield the methods of this name of the script's own Trainers."""
     for cls, scope in reader.classes.values():
-        is_trainer = any(last_name(base).endswith("Trainer") for base in cls.bases)
-        for node in cls.body if is_trainer else ():
+        for node in cls.body if reader.classes.trains(cls) else ():
             if isinstance(node, ast.FunctionDef) and node.name == name:
                 yield node, Place("script", scope.path, name, node.lineno)
 

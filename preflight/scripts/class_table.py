@@ -55,6 +55,13 @@ class ClassTable(dict[str, "Held"]):
         own = all(each is not None and self.is_own(each[0], depth + 1) for each in held)
         return own and not cls.keywords and depth < _MOST_BASES
 
+    def trains(self, cls: ast.ClassDef, depth: int = 0) -> bool:
+        """Tell whether a class stands on one that is called a trainer."""
+        held = [self.base_of(cls, base) for base in cls.bases if depth < _MOST_BASES]
+        return any(self.base_name(cls, base).endswith("Trainer") for base in cls.bases) or any(
+            each is not None and self.trains(each[0], depth + 1) for each in held
+        )
+
     def base_name(self, cls: ast.ClassDef, base: ast.expr) -> str:
         """Return what a class that another stands on is called where it is defined, `import ... as` undone."""
         written = ast.unparse(base)

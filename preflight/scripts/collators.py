@@ -23,7 +23,7 @@ def uncut_collator(reader: ScriptReader) -> Place | None:
     What a library's collator is given, and one that cannot be found here, is not spoken of.
     """
     for found in (*reader.calls, *reader.unsure):
-        if not found.name.endswith("Trainer"):
+        if not reader.makes_trainer(found):
             continue
         for keyword in found.node.keywords:
             if keyword.arg == "data_collator" and _is_uncut(reader, keyword.value, found):

@@ -42,7 +42,7 @@ def _is_some(node: ast.expr, scope: Scope, is_dict: bool) -> bool:
         return last_name(node.func) in MAKES_VALUE
     if isinstance(node, ast.Name):
         written = scope.assigned.get(node.id, [])
-        is_once = len(written) == 1 and node.id not in scope.unclear
+        is_once = len(written) == 1 and not scope.changes(node.id)
         return (
             is_once and not isinstance(written[0], ast.Name) and _is_some(written[0], scope, False)
         )

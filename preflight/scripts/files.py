@@ -90,6 +90,11 @@ class ScriptFiles:
         """Return the class that a name of a file means, where it is one of the script's own."""
         return self.classes.of(name, path)
 
+    def makes_trainer(self, call: CallFound) -> bool:
+        """Tell whether a call makes a trainer: of a class that is called one, or of the script's own that stands on one."""
+        held = self.class_of(call.name, call.scope.path) if call.name in self.classes else None
+        return call.name.endswith("Trainer") or (held is not None and self.classes.trains(held[0]))
+
     @cached_property
     def dataclass_parsers(self) -> frozenset[str]:
         """Classes that make dataclasses of a command line: the libraries', and the script's own on top of them."""

@@ -82,7 +82,7 @@ def _kind(call: CallFound) -> str:
 def _is_turned_through(call: CallFound, name: str) -> bool:
     """Tell whether a name is the variable of a loop in the block of a call."""
     holder = call.scope.holder(name)
-    return holder is not None and name in holder.unclear
+    return holder is not None and holder.changes(name)
 
 
 def _reshards(reader: ScriptReader, call: CallFound) -> bool | None:

@@ -20,7 +20,7 @@ def changed_arguments(reader: ScriptReader) -> Place | None:
     """Return where a function that is not read gives the Trainer its arguments, or sets names on them that only running
     tells."""
     for call in (*reader.calls, *reader.unsure):
-        if not call.name.endswith("Trainer"):
+        if not reader.makes_trainer(call):
             continue
         given = next((each.value for each in call.node.keywords if each.arg == "args"), None)
         if given is None:

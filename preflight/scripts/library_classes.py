@@ -31,7 +31,7 @@ def library_classes(files: ScriptFiles, calls: Iterable[CallFound] | None = None
         if call.name in files.dataclass_parsers:
             for node in dataclass_types(call.node, call.scope):
                 found |= stands_on(files, node, call.scope.path)
-        elif call.name.endswith("Trainer") or _makes_arguments(files, call.node, call.scope.path):
+        elif files.makes_trainer(call) or _makes_arguments(files, call.node, call.scope.path):
             found |= stands_on(files, call.node.func, call.scope.path)
     return frozenset(found)
 

@@ -72,7 +72,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     elsewhere = [call for call in made if not loads(call) and not _is_own(reader, call)]
     if elsewhere:
         settings.seen["built_elsewhere"] = reader.place(elsewhere[0])
-    elif not any(call.name.endswith("Trainer") for call in reader.everywhere):
+    elif not any(map(reader.makes_trainer, reader.everywhere)):
         settings.seen["no_trainer"] = Place("script", reader.path, "")
     calls = [f for f in reader.named("from_pretrained", "from_config") if loads(f)]
     unsure = [f for f in reader.maybe("from_pretrained", "from_config") if loads(f)]
@@ -80,6 +80,8 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.zero_init = is_partitioned(reader, (*calls, *unsure))
     elif not made and "no_trainer" not in settings.seen:
         settings.zero_init = True  # the trainer loads it, by its name
+    if not calls and not unsure:  # where a name that only running tells picks what loads
+        calls = list({id(call.node): call for call in made if loads(call)}.values())
     if len(calls) > 1:
         calls = _that_train(calls, made) or calls
     if len(calls) != 1:
@@ -152,7 +154,7 @@ def _is_own(reader: ScriptReader, call: CallFound) -> bool:
 def _made(reader: ScriptReader) -> Iterator[CallFound]:
     """Yield the calls that make what a Trainer is given as its model, and the Trainer's own where they are not found."""
     for call in (*reader.calls, *reader.unsure):
-        if not call.name.endswith("Trainer"):
+        if not reader.makes_trainer(call):
             continue
         keywords = {each.arg: each.value for each in call.node.keywords}
         given = keywords.get("model") or keywords.get("model_init")
@@ -294,7 +296,8 @@ def _names_of(call: CallFound) -> list[str]:
 
 def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSettings) -> None:
     """Read what several models are loaded with, where they are loaded alike; else it is not known of the one that trains."""
-    read = [reader.keywords(call)[0] for call in calls]
+    keywords = [reader.keywords(call) for call in calls]
+    read = [values for values, _ in keywords]
     for keyword, name in LOADED_WITH.items():
         said = [values[keyword] for values in read if keyword in values]
         if not said:
@@ -304,3 +307,6 @@ def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSetti
             settings.put(name, Known(UNKNOWN, said[0].place))
         elif said[0].value is not None:
             settings.put(name, said[0])
+    for call, (_, is_open) in zip(calls, keywords, strict=True):
+        for name in OF_KEYWORDS if is_open else ():
+            settings.doubt(name, reader.place(call))

@@ -58,6 +58,8 @@ class Names(ABC):
         written = scope.assigned.get(name, ())
         if name in scope.unclear or len(written) > MAX_ASSIGNMENTS:
             return UNKNOWN
+        if name in scope.grown and self._live(scope.grown[name], scope, depth, at)[0]:
+            return UNKNOWN
         nodes, is_sure = self._live(written, scope, depth, at)
         known = [self.evaluate(node, scope, depth + 1) for node in nodes]
         if name in scope.parameters and not (is_sure and at is not None):

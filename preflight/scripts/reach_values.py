@@ -103,7 +103,7 @@ class ReachValues(Evaluator):
         if not isinstance(node, ast.Name) or node.id not in scope.arguments:
             return [value]
         sites = self.sites_of(parameters.function, scope)
-        if not sites or scope.assigned.get(node.id) or node.id in scope.unclear:
+        if not sites or scope.assigned.get(node.id) or scope.changes(node.id):
             return [value]
         given = [handed(parameters.function, site, node.id) for site in sites]
         return [

@@ -36,7 +36,7 @@ from preflight.scripts.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
 from preflight.scripts.second_model import SECOND_MODEL, model_beside
 from preflight.scripts.sentence_calls import read_sentences
-from preflight.scripts.set_attributes import read_attributes
+from preflight.scripts.set_attributes import read_attributes, read_targets
 from preflight.scripts.unread_trainers import unread_trainer
 from preflight.scripts.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.setting import Place
@@ -118,6 +118,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         settings.seen.setdefault("open_arguments", changed)
     read_attributes(reader, settings)
     _adapter(reader, settings)
+    read_targets(reader, settings)
     _quantization(reader, settings)
     read_model(reader, settings)
     read_checkpointing(reader, settings)
@@ -183,7 +184,7 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def _model_by_name(reader: ScriptReader, call: CallFound) -> Known | None:
     """Return the name that a trainer of TRL's, or one that stands on it, is given in place of a model."""
-    if not call.name.endswith("Trainer"):
+    if not reader.makes_trainer(call):
         return None
     held = reader.class_of(call.name, call.scope.path)
     bases = [call.name] if held is None else [last_name(base) for base in held[0].bases]

@@ -22,7 +22,7 @@ def read_rewards(reader: ScriptReader, settings: ScriptSettings) -> None:
     """
     names: list[tuple[str, Place]] = []
     for call in (*reader.calls, *reader.unsure):
-        for keyword in call.node.keywords if call.name.endswith("Trainer") else ():
+        for keyword in call.node.keywords if reader.makes_trainer(call) else ():
             if keyword.arg == REWARDS:
                 names += _named(reader, keyword.value, call.scope)
     if len({name for name, _ in names}) > 1:

@@ -59,12 +59,19 @@ class Scope:
     outer: Scope | None = None
     changed: dict[str, dict[Any, list[ast.expr]]] = field(default_factory=dict)
     """Name -> keys that are set in the dict or list that it holds -> what they are set to."""
+    grown: dict[str, list[ast.expr]] = field(default_factory=dict)
+    """Name -> the calls after which the list or dict that it holds is another: `names.append(name)`."""
     parameters: dict[str, Known] = field(default_factory=dict)
     """Values of a function's parameters, where its calls or its command line interface give them."""
 
     def holds(self, name: str) -> bool:
         """Tell whether a name is one of this block's own."""
-        return name in self.arguments or name in self.assigned or name in self.unclear
+        kinds = (self.arguments, self.assigned, self.unclear, self.grown)
+        return any(name in kind for kind in kinds)
+
+    def changes(self, name: str) -> bool:
+        """Tell whether something may change what a name holds, beside its assignments."""
+        return name in self.unclear or name in self.grown
 
     def holder(self, name: str) -> Scope | None:
         """Return the block that holds a name, this one or one around it; None where none of them does."""
@@ -85,8 +92,9 @@ def scope_of(
     scope = Scope(path=path, outer=outer)
     functions: list[ast.FunctionDef] = []
     ways = ways_of(body)
-    ways |= {id(node.value): ways[id(node)] for node in body if isinstance(node, ast.Expr)}
     for node in nodes:
+        if isinstance(node, ast.Expr) and id(node) in ways:
+            ways[id(node.value)] = ways[id(node)]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             if isinstance(node, ast.FunctionDef):
                 functions.append(node)
@@ -140,7 +148,8 @@ def _note_method(
 ) -> None:
     """Note what `settings.pop("bf16")` and `settings.update(bf16=True)` do to a name."""
     if method in CHANGING:
-        scope.unclear.add(name)
+        scope.grown.setdefault(name, []).append(call)
+        scope.ways[id(call)] = ways.get(id(call), ANYWHERE)
     elif method == "update":
         if call.args or id(call) not in ways or any(k.arg is None for k in call.keywords):
             scope.unclear.add(name)

@@ -66,7 +66,7 @@ def _handed(reader: ScriptReader) -> tuple[set[str], set[ast.expr]]:
     """Return what a trainer is given as one of those models: the names that hold one, and the expressions themselves."""
     nodes: set[ast.expr] = set()
     for call in (*reader.calls, *reader.unsure):
-        if not call.name.endswith("Trainer"):
+        if not reader.makes_trainer(call):
             continue
         given = [each.value for each in call.node.keywords if each.arg in OF_TRAINERS]
         for node in (*given, *call.node.args[1:2]):

@@ -70,6 +70,15 @@ def _attention_of_config(reader: ScriptReader, settings: ScriptSettings) -> None
         settings.put("attn_implementation", said[0])
 
 
+def read_targets(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Leave open where an adapter goes whose config is told so later: `peft_config.target_modules = linear_names(model)`."""
+    for node, scope in (*reader.statements, *reader.unsure_statements):
+        target = node.targets[0]
+        if isinstance(target, ast.Attribute) and target.attr == "target_modules":
+            place = Place("script", scope.path, target.attr, node.lineno)
+            settings.put("lora_target_modules", Known(UNKNOWN, place))
+
+
 def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
     made = {id(call.node) for call in reader.trainer_calls()}
     written = scope.assigned.get(name, ())

@@ -193,6 +193,7 @@ KINDS: dict[str, str] = {
             "query_max_len",
             "passage_max_len",
             "max_len",
+            "rerank_max_len",
             "generation_max_length",
             "generation_num_beams",
             "num_beams",

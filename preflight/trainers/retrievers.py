@@ -1,7 +1,7 @@
 """What FlagEmbedding's and Tevatron's own modules train: texts that are compared, and pairs that are ranked.
 
 Source: FlagEmbedding 1.2.11 baai_general_embedding/finetune and reranker, 1.3.5 to 1.4.2 finetune and abc/finetune;
-Tevatron 2 retriever/driver/train.py, arguments.py and modeling/encoder.py.
+Tevatron 2 retriever/driver/train.py, arguments.py and modeling/encoder.py, reranker/driver/train.py and modeling.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import NamedTuple
 from preflight.formulas.texts import (
     EMBEDDERS,
     FLAG_DECODER,
+    OLDER_RERANKER,
     QUERY_MAX_LEN,
     RERANKERS,
     TEVATRON,
+    TEVATRON_RERANKER,
     is_retriever,
 )
 from preflight.launch import Adapter
@@ -23,7 +25,9 @@ from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.lookup import Given
 
 GROUP, PASSAGE, PAIR = 8, 128, 512
-"""Defaults of train_group_size, passage_max_len and 1.2's max_len (arguments.py, 1.2.11 to 1.4.2)."""
+"""Defaults of train_group_size, passage_max_len, 1.2's max_len and Tevatron's rerank_max_len (arguments.py, 1.2.11 to 1.4.2)."""
+OF_PAIR = {OLDER_RERANKER: "max_len", TEVATRON_RERANKER: "rerank_max_len"}
+"""Module -> the argument at which it cuts a query with its passage; others cut both."""
 
 
 class Lora(NamedTuple):
@@ -35,7 +39,11 @@ class Lora(NamedTuple):
     """Where nobody says one."""
 
 
-LORA = {FLAG_DECODER: Lora(True, 64), TEVATRON: Lora(False, 16)}
+LORA = {
+    FLAG_DECODER: Lora(True, 64),
+    TEVATRON: Lora(False, 16),
+    TEVATRON_RERANKER: Lora(False, 8),
+}
 """Module -> its adapter; every other trains the model whole (arguments.py of both)."""
 LINEAR: tuple[str, ...] = (
     "q_proj",
@@ -86,7 +94,7 @@ def read_retriever_model(given: Given) -> Reading[PlanFields]:
     if not is_retriever(module):
         return fields.reading()
     _adapter(fields, LORA.get(module))
-    if module != TEVATRON:
+    if module not in (TEVATRON, TEVATRON_RERANKER):
         return fields.reading()
     on = [
         (name, flag)
@@ -97,7 +105,9 @@ def read_retriever_model(given: Given) -> Reading[PlanFields]:
         fields.put("load_dtype", *on[0])
     else:
         fields.assume("load_dtype", "fp32", "neither bf16 nor fp16", "transformers")
-    if fields.get("attn_implementation") is None:
+    if module == TEVATRON_RERANKER:
+        fields.leave_open("load_dtype", ("fp32",), "earlier commits load it in fp32")
+    elif fields.get("attn_implementation") is None:
         fields.assume("attention", "flash_attention_2", "no attn_implementation", "transformers")
     return fields.reading()
 
@@ -137,8 +147,9 @@ def _put_length(fields: FieldReader, is_reranker: bool, at: Setting) -> None:
         for setting, default in ((passage, PASSAGE), (query, QUERY_MAX_LEN))
     ]
     length = sum(counts) if is_reranker else max(counts)
-    if is_reranker and fields.given.kind.module == RERANKERS[1]:
-        pair = _count(fields, "max_len")
+    of_pair = OF_PAIR.get(fields.given.kind.module)
+    if of_pair is not None:
+        pair = _count(fields, of_pair)
         length, said = (PAIR, []) if pair is None else (int(pair.value), [pair])
     fields.put("seq_len", length, *(said or [at]))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from preflight import estimate
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
@@ -95,6 +98,40 @@ def test_a_decoder_is_adapted_and_loaded_as_the_module_does(
     assert dtype in (None, report.plan.load_dtype)
     assert report.plan.objective == "embedding"
     assert not report.verdict.unpriced
+
+
+@pytest.mark.parametrize(
+    ("words", "length", "rank", "dtype"),
+    [
+        ("--bf16 --lora --rerank_max_len 256 --train_group_size 16", 256, 8, "bf16"),
+        ("--bf16 --lora --lora_r 32 --train_group_size 16", 512, 32, "bf16"),
+        ("--rerank_max_len 128 --train_group_size 16", 128, None, "fp32"),
+    ],
+)
+def test_a_pair_that_a_decoder_scores_is_cut_and_loaded_as_tevatron_does(
+    tmp_path, words, length, rank, dtype
+):
+    report = report_of(
+        tmp_path, "tevatron.reranker.driver.train", words, "mistralai/Mistral-7B-v0.1", ""
+    )
+    plan = report.plan
+
+    assert (plan.objective, plan.texts_per_row) == ("sequence_classification", 16)
+    assert (plan.seq_len, plan.load_dtype) == (length, dtype)
+    assert (None if plan.adapter is None else plan.adapter.rank) == rank
+    assert not report.verdict.unpriced
+
+
+def test_a_query_with_its_passages_takes_what_as_many_rows_take(tmp_path):
+    words = "--bf16 --lora --rerank_max_len 256 --train_group_size 16 --gradient_checkpointing"
+    report = report_of(
+        tmp_path, "tevatron.reranker.driver.train", words, "mistralai/Mistral-7B-v0.1", ""
+    )
+    rows = replace(report.plan, micro_batch_size=16 * 4, texts_per_row=None)
+
+    assert report.estimate is not None
+    told = {term.name: term.num_bytes for term in report.estimate.terms}
+    assert told == {term.name: term.num_bytes for term in estimate(rows).terms}
 
 
 def test_a_deepspeed_file_that_is_not_in_this_folder_leaves_the_engine_open(tmp_path):
