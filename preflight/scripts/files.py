@@ -90,6 +90,10 @@ class ScriptFiles:
         """Return the class that a name of a file means, where it is one of the script's own."""
         return self.classes.of(name, path)
 
+    def class_around(self, scope: Scope) -> str:
+        """Return the name of the class that a method is of; empty for any other block."""
+        return self._methods.get(id(scope), ("", None))[0]
+
     def makes_trainer(self, call: CallFound) -> bool:
         """Tell whether a call makes a trainer: of a class that is called one, or of the script's own that stands on one."""
         held = self.class_of(call.name, call.scope.path) if call.name in self.classes else None

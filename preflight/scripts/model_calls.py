@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from preflight.scripts.device_map import device_map_of
 from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.model_shape import name_of_config, note_shape
+from preflight.scripts.model_shape import name_of_config, note_own, note_shape
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -69,6 +69,9 @@ MOST_STEPS = 40
 def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record name, dtype, attention and packing of the model that trains, and whether a helper makes it."""
     made = list(_made(reader))
+    for call in made:
+        if not loads(call) and not reader.makes_trainer(call):
+            note_own(reader, settings, call)
     elsewhere = [call for call in made if not loads(call) and not _is_own(reader, call)]
     if elsewhere:
         settings.seen["built_elsewhere"] = reader.place(elsewhere[0])
@@ -157,13 +160,27 @@ def _made(reader: ScriptReader) -> Iterator[CallFound]:
         if not reader.makes_trainer(call):
             continue
         keywords = {each.arg: each.value for each in call.node.keywords}
-        given = keywords.get("model") or keywords.get("model_init")
+        given = keywords.get("model") or keywords.get("model_init") or _unpacked(reader, call)
         is_own = reader.class_of(call.name, call.scope.path) is not None
         if given is None and call.node.args and not (is_own and _takes_no_model(reader, call)):
             given = call.node.args[0]
         if given is not None:
             for each in followed(reader, given, call.scope):
                 yield each or call
+
+
+def _unpacked(reader: ScriptReader, call: CallFound) -> ast.expr | None:
+    """Return what a Trainer is given as its model in a dict of the script's: `Trainer(**{"model": model})`."""
+    for keyword in call.node.keywords:
+        if keyword.arg is not None or not isinstance(keyword.value, ast.Name):
+            continue
+        at = (keyword.value.lineno, keyword.value.col_offset)
+        for node in reader.evaluator.may_hold(keyword.value.id, call.scope, at):
+            pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
+            for key, value in pairs:
+                if isinstance(key, ast.Constant) and key.value == "model":
+                    return value
+    return None
 
 
 def _takes_no_model(reader: ScriptReader, call: CallFound) -> bool:

@@ -7,7 +7,7 @@ import re
 
 from preflight.launch_facts import Uncounted
 from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.own_model import own_class
+from preflight.scripts.own_model import class_of_made, own_class
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known
 from preflight.scripts.script_settings import ScriptSettings
@@ -23,6 +23,13 @@ _CHANGES_SHAPE = re.compile(rf"\.(?:{'|'.join(SHAPES)})\s*=")
 def adds_to_model(cls: str) -> str:
     """Return by which words a class of the script's own is told that makes the model."""
     return f"what {cls} adds to the model"
+
+
+def note_own(reader: ScriptReader, settings: ScriptSettings, made: CallFound) -> None:
+    """Note a model that is an object of a class of the script's own, whatever that loads."""
+    cls = class_of_made(reader, made)
+    if cls:
+        settings.uncounted[adds_to_model(cls)] = Uncounted(reader.place(made), "either")
 
 
 def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:

@@ -9,6 +9,7 @@ from preflight.scripts.library_classes import dotted
 from preflight.scripts.reader import ScriptReader
 
 MODULES = ("Module", "PreTrainedModel")
+LOADING = ("from_pretrained", "from_config")
 _WRAPS_MODELS = frozenset({*LIBRARIES, "optimum", "sentence_transformers"})
 """Libraries whose classes of models are those of transformers, or are read elsewhere."""
 _MOST_BASES = 8
@@ -29,6 +30,32 @@ def own_class(reader: ScriptReader, found: CallFound) -> str:
     if library and library not in _WRAPS_MODELS:
         return name
     return _around(reader, found)
+
+
+def class_of_made(reader: ScriptReader, made: CallFound) -> str:
+    """Return the module of the script's own that a call makes by itself, or by one of its methods; empty for another.
+
+    What is asked to load itself is spoken of where it is loaded.
+    """
+    func = made.node.func
+    name = last_name(func.value) if isinstance(func, ast.Attribute) else made.name
+    if name == "cls":
+        name = reader.class_around(made.scope)
+    is_module = made.name not in LOADING and _is_module(reader, name, made.scope.path, 0)
+    return name if is_module and _adds(reader, name, made.scope.path, 0) else ""
+
+
+def _is_module(reader: ScriptReader, name: str, path: str, depth: int) -> bool:
+    """Tell whether a class of the script's own stands on a module of torch's or a model of transformers'."""
+    held = reader.class_of(name, path)
+    if held is None or depth > _MOST_BASES:
+        return False
+    cls, scope = held
+    return any(
+        base in MODULES or _is_module(reader, base, scope.path, depth + 1)
+        for base in map(last_name, cls.bases)
+        if base != name
+    )
 
 
 def _adds(reader: ScriptReader, name: str, path: str, depth: int) -> bool:

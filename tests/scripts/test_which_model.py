@@ -246,3 +246,52 @@ def test_a_trainer_of_trls_is_given_its_model_by_name(name, made, more, model, t
     plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 train.py", {"train.py": text})
 
     assert plan.model == model
+
+
+WRAPS = """\
+import torch
+from transformers import AutoModel, HfArgumentParser, Trainer, TrainingArguments
+
+
+class Embedder(torch.nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    @classmethod
+    def build(cls, encoder):
+        model = cls(encoder)
+        return model
+
+    def forward(self, query, passage):
+        return contrast(self.encoder(**query), self.encoder(**passage))
+
+
+encoder = AutoModel.from_pretrained("Qwen/Qwen2.5-0.5B")
+(args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = {made}
+{trainer}.train()
+"""
+GIVEN = "Trainer(model=model, args=args, train_dataset=rows)"
+
+
+@pytest.mark.parametrize(
+    ("made", "trainer", "is_named"),
+    [
+        ("Embedder(encoder)", GIVEN, True),
+        ("Embedder.build(encoder)", GIVEN, True),
+        ("Embedder(encoder)", "trainer", True),
+        ("encoder", GIVEN, False),
+        ("encoder", "trainer", False),
+    ],
+)
+def test_a_model_of_a_class_of_ones_own_is_named_whatever_it_loads(
+    tmp_path, made, trainer, is_named
+):
+    kept = 'kept = {"model": model, "args": args, "train_dataset": rows}\ntrainer = Trainer(**kept)\ntrainer'
+    text = WRAPS.replace("{made}", made).replace("{trainer}", trainer.replace("trainer", kept))
+    command = "torchrun --nproc_per_node 8 train.py --output_dir o --per_device_train_batch_size 1"
+    plan = plan_of(tmp_path, command, {"train.py": text})
+
+    named = {notice.unpriced for notice in plan.notices}
+    assert ("what Embedder adds to the model" in named) == is_named
