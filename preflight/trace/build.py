@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -28,6 +30,7 @@ def build(job: TraceJob, device: str = "meta") -> BuiltModel:
     model = _from_config(
         job, torch_dtype(job.trainable_dtype if trains_all else job.loaded_dtype), device
     )
+    _put_tables(model)
     text = model.config.get_text_config()
     if job.attention.startswith("flash"):
         from preflight.trace.patches import register_flash_attention
@@ -105,6 +108,16 @@ def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
                 raise
             # A class without SDPA runs eagerly unless it is told otherwise; so does the training script.
             return class_of(config).from_config(config, attn_implementation="eager", **arguments)
+
+
+def _put_tables(model: Any) -> None:
+    """Put tables in the dtype of a model's inputs that its first forward puts there for good (modeling_ctrl.py, 5.24.0)."""
+    dtype = model.get_input_embeddings().weight.dtype
+    for module in model.modules():
+        for name, table in module.named_buffers(recurse=False):
+            put = rf"self\.{re.escape(name)} = self\.{re.escape(name)}\.to\(.*dtype="
+            if table.is_floating_point() and re.search(put, inspect.getsource(type(module))):
+                setattr(module, name, table.to(dtype))
 
 
 def _raise_if_elsewhere(job: TraceJob) -> None:
