@@ -92,7 +92,7 @@ def _of_older_layers(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
         )
     if _runs_untraced_eagerly(plan, model) and not has_own_release(plan, model, method):
         yield _untraced(
-            f"eager attention of {model.model_type} casts queries and keys, and was traced in transformers 4.53 and before alone",
+            f"eager attention of {model.model_type} casts queries and keys, and was traced in transformers before 5.5 alone",
             "the release of transformers",
             "`preflight trace` runs the model itself",
             takes="more",
