@@ -17,7 +17,7 @@ BIAS = "bias"
 EXPERTS = "experts"
 OTHER = "other"
 
-MASKED_LM = "masked_lm"
+MASKED_LM, CAUSAL_LM = "masked_lm", "causal_lm"
 """The objective whose head an encoder's table and costs are made with; its other heads are beside it."""
 LARGEST_FLASH_HEAD = 256
 """Of the flash kernel (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, torch 2.13): wider heads keep other tensors."""

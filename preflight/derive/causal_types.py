@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from preflight.derive.target import Files, Say, put_between, read
 from preflight.formulas.layer_coefficients import CHECKPOINTED, family_costs
+from preflight.model import CAUSAL_LM, MASKED_LM
 from preflight.models.families.wholes import whole_of
 from preflight.trace.encoders import encoder_class
 
@@ -16,10 +17,10 @@ WAYS = ("full", "LoRA")
 
 
 def types_by_formula() -> Mapping[str, Sequence[str]]:
-    """Return the causal types by what is known of them: `own`, `some` ways of training, `whole`, `encoder`, `none`."""
+    """Return the causal types by what is known of them: `own`, `some` ways of training, `whole`, `none`."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    found: dict[str, list[str]] = {"own": [], "some": [], "whole": [], "encoder": [], "none": []}
+    found: dict[str, list[str]] = {"own": [], "some": [], "whole": [], "none": []}
     for name in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         found[_group(name)].append(name)
     return found
@@ -29,10 +30,10 @@ def _group(name: str) -> str:
     whole, costs = whole_of(name), family_costs(name)
     if whole is not None:
         return "whole" if family_costs(whole.text_type) is not None else "none"
+    if encoder_class(name, MASKED_LM) is not None:
+        costs = family_costs(name, CAUSAL_LM)
     if costs is None:
         return "none"
-    if encoder_class(name, "masked_lm") is not None:
-        return "encoder"
     return "own" if _has_all(costs["shared"]) else "some"
 
 
@@ -54,8 +55,6 @@ def lines() -> list[str]:
         f"- {priced} of the {every} causal types of transformers {release} have a formula: {len(by['own'])} of their own for"
         f" full training and LoRA, {len(by['some'])} for some ways of training alone ({_said(by['some'])}), and"
         f" {len(by['whole'])} through the decoder that they are put around ({_said(by['whole'])}).",
-        f"- {len(by['encoder'])} more are encoders with a formula under the heads that they are trained with"
-        f" ([encoders.md](encoders.md)): {_said(by['encoder'])}.",
         f"- {len(by['none'])} have none: {_said(by['none'])}.",
     ]
 

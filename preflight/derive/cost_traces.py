@@ -8,7 +8,7 @@ from dataclasses import replace
 from preflight.derive import chunks, expert_loops, token_loops
 from preflight.derive.cost_forms import NotSolved, Sizes, solve, without_zeros
 from preflight.derive.loops import NotAlike, Turns, joined, joined_levels
-from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.small_models import NUM_VARIANTS, objective_of, small_config, small_launch
 from preflight.formulas.adaptations import USUAL, Adaptation
 from preflight.formulas.layer_coefficients import METHODS
 from preflight.formulas.layer_sizes import UNPACKED, Form, layer_sizes
@@ -173,7 +173,7 @@ def _see(
         seq_len=length,
         **({"target_len": ANSWERS[variant]} if has_answers else {}),
         gradient_accumulation_steps=2,
-        objective=None if head == MASKED_LM else head,
+        objective=objective_of(head),
     )
     if plan.adapter is not None:
         plan = replace(plan, adapter=replace(plan.adapter, rank=RANKS[variant]))

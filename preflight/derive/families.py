@@ -110,7 +110,7 @@ def _beside(model_type: str) -> tuple[tuple[str, str], ...]:
         others = [f"{name}{WINDOWED}" for name in names] if windows_of(model_type) else []
         return tuple((name, MASKED_LM) for name in (*names[1:], *others))
     eager = f"{model_type}{EAGER}"
-    others = [head for head in HEADS if head != MASKED_LM]
+    others = [head for head in HEADS if head != MASKED_LM and encoder_class(model_type, head)]
     return ((eager, MASKED_LM), *((name, head) for name in (model_type, eager) for head in others))
 
 

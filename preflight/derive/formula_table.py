@@ -9,7 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from preflight.derive.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
+from preflight.derive.small_models import (
+    NUM_VARIANTS,
+    SMALL_MODELS,
+    objective_of,
+    small_config,
+    small_launch,
+)
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.errors import BadInput
 from preflight.judge import estimate_memory
@@ -74,7 +80,7 @@ def compare(
 
     whole = {**small_config(model_type, NUM_VARIANTS, head), **(config or {})}
     if head != MASKED_LM:
-        changes = {"objective": head, **changes}
+        changes = {"objective": objective_of(head), **changes}
     spec = describe(whole, model_type, "small_models.py")
     plan = replace(small_launch(model_type, method, checkpointing), **changes)
     last_of_kinds = {max(unit.places) for unit in spec.layers if unit.places}

@@ -36,6 +36,7 @@ from preflight.derive.common_rows import (
 from preflight.derive.observed_layouts import Observed, kernels_of
 from preflight.derive.type_configs import DEPTHS, PATTERNS, SIZES, is_dropout
 from preflight.errors import ModelNotKnown
+from preflight.model import CAUSAL_LM
 from preflight.models.families.expressions import fields_of
 from preflight.models.families.layer_rules import named_fields
 from preflight.models.families.table_layout import HEADS, HIDDEN
@@ -57,7 +58,10 @@ def layout_of(model_type: str) -> dict[str, Any]:
         if encoder_class(model_type, head) is not None and head != "masked_lm"
     }
     if heads:
-        table = {**table, "fixed": {**table["fixed"], **OF_DECODERS}, "heads": heads}
+        never = {
+            k: v for k, v in OF_DECODERS.items() if k != "is_decoder" or CAUSAL_LM not in heads
+        }
+        table = {**table, "fixed": {**table["fixed"], **never}, "heads": heads}
     return {**table, "widths": candidate_widths(seen, table)}
 
 

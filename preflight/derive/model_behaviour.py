@@ -109,7 +109,7 @@ def _mark_idle(config: Mapping[str, Any], table: Mapping[str, Any]) -> None:
 
 
 def gradients_of(job: TraceJob) -> dict[str, bool]:
-    """Return of every trainable parameter whether a step makes a gradient of it; nothing where it cannot be run."""
+    """Return of every parameter whether a step makes a gradient of it; nothing where it cannot be run."""
     from contextlib import nullcontext
 
     from preflight.trace.autocast import EmulatedAutocast
@@ -127,8 +127,7 @@ def gradients_of(job: TraceJob) -> dict[str, bool]:
 
         def stepping(step: int) -> None:
             for name, parameter in built.model.named_parameters():
-                if parameter.requires_grad:
-                    found[name] = parameter.grad is not None
+                found[name] = parameter.grad is not None
 
         with like_cuda(False, EmulatedAutocast(torch_dtype("bf16"), recorder)), recording(recorder):
             run_steps(job, built.model, built.layers, recorder, stepping, nullcontext, num_steps=1)
@@ -212,7 +211,8 @@ def traced_switches(model_type: str) -> dict[str, bool]:
     given = small_type_config(model_type)
     for name, default in config_fields(CONFIG_MAPPING[model_type]).items():
         default = given.get(name, default)
-        if isinstance(default, bool) and not any(part in name for part in NO_SWITCHES):
+        is_switch = isinstance(default, bool) and name != "is_decoder"  # of which a head is
+        if is_switch and not any(part in name for part in NO_SWITCHES):
             try:
                 other = _peak(model_type, {name: not default})
             except Exception:

@@ -20,7 +20,7 @@ from preflight.formulas.layer_coefficients import (
     METHODS,
 )
 from preflight.launch import LaunchPlan
-from preflight.model import MASKED_LM
+from preflight.model import CAUSAL_LM, MASKED_LM
 from preflight.models import describe
 from preflight.models.families.family_tables import family_table
 from preflight.versions.boundary import NEWEST
@@ -327,6 +327,11 @@ def attention_of(model_type: str) -> str:
     if model_type.endswith(EAGER):
         return "eager"
     return default_attention(model_type, NEWEST)
+
+
+def objective_of(head: str) -> str | None:
+    """Return the objective that trains an encoder's head in small launches; None for words that are masked."""
+    return {MASKED_LM: None, CAUSAL_LM: "pretrain"}.get(head, head)
 
 
 def small_launch(

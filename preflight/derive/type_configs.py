@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.formulas.layer_coefficients import WINDOWED
+from preflight.model import CAUSAL_LM
 from preflight.models.families.table_traces import WINDOWS
 from preflight.trace.encoders import encoder_class
 
@@ -19,6 +20,8 @@ def _alike(values: tuple[int, ...], *names: str) -> dict[str, tuple[int, ...]]:
 SIZES: dict[str, tuple[int, ...]] = {
     **_alike((320, 448, 480, 384, 576, 640), "hidden_size", "d_model", "n_embd", "emb_dim", "attention_hidden_size",
              "lru_width", "embedding_size", "embedding_dim"),
+    "input_embedding_size": (136, 232, 184, 152, 264, 296), "output_embedding_size": (368, 504, 552, 424, 648, 712),
+    "pronunciation_embed_dim": (296, 424, 456, 344, 536, 616), "shape_embed_dim": (200, 328, 280, 248, 392, 424),
     **_alike((10, 8, 12, 6, 9, 16), "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads",
              "decoder_attention_heads", "encoder_attention_heads", "num_decoder_attention_heads",
              "num_encoder_attention_heads", "swa_num_attention_heads"),
@@ -268,6 +271,8 @@ def small_type_config(
             found.setdefault("num_hidden_layers", depth)
         else:
             found[name] = value[size] if isinstance(value, tuple) else value
+    if head == CAUSAL_LM:
+        found["is_decoder"] = True
     found.update({**variant, **(more or {})})
     return found
 

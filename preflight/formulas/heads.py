@@ -8,7 +8,15 @@ from typing import Any
 
 from preflight.formulas.objective import has_value_head, is_scored, num_sequences
 from preflight.launch import LaunchPlan
-from preflight.model import BIAS, LINEAR, MASKED_LM, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import (
+    BIAS,
+    CAUSAL_LM,
+    LINEAR,
+    MASKED_LM,
+    ModelSpec,
+    ModelUnit,
+    ParameterTensor,
+)
 from preflight.remembered import remembered
 
 
@@ -42,9 +50,13 @@ def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
 
 
 def head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> str | None:
-    """Return the head that an objective trains on an encoder: masked_lm, sequence_classification, token_classification
-    or embedding. None for a decoder, and for an objective that says none."""
+    """Return the head that an objective trains on an encoder: masked_lm, sequence_classification, token_classification,
+    embedding, or causal_lm of one that writes text. None for a decoder, and for an objective that says none."""
     if not model.is_encoder:
+        return None
+    if plan.objective in ("sft", "pretrain"):
+        return CAUSAL_LM if CAUSAL_LM in model.facts["heads"] else None
+    if model.config.get("is_decoder"):
         return None
     if plan.objective in ("token_classification", "prm"):
         return "token_classification"
@@ -57,7 +69,7 @@ def scores(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether the head that trains makes no logits of a vocabulary."""
     of_encoder = head_of_encoder(plan, model)
     if of_encoder is not None:
-        return of_encoder != MASKED_LM
+        return of_encoder not in (MASKED_LM, CAUSAL_LM)
     return is_scored(plan) or has_value_head(plan) or plan.objective == "embedding"
 
 
@@ -70,9 +82,8 @@ def _with_head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
     behind = {unit.name for units in heads.values() for unit in units}
     rest = tuple(unit for unit in model.units if unit.name not in behind)
     units = (*rest, *heads[head])
-    return replace(
-        model, units=units, tied=model.tied and head == MASKED_LM, num_params_override=None
-    )
+    is_tied = model.tied and head in (MASKED_LM, CAUSAL_LM)
+    return replace(model, units=units, tied=is_tied, num_params_override=None)
 
 
 def trains_value_model(plan: LaunchPlan) -> bool:

@@ -140,6 +140,8 @@ IN_OWN_DTYPE = frozenset(
     {
         "gpt2", "gpt_neox", "gpt_neox_japanese", "gpt_bigcode", "gptj", "codegen", "falcon", "opt", "bloom", "stablelm",
         "persimmon", "mpt", "openai-gpt", "biogpt", "xglm",
+        "bert", "roberta", "xlm-roberta", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "roberta-prelayernorm",
+        "xlm-roberta-xl", "roformer", "xmod", "roc_bert", "big_bird", "rembert",
     }
 )  # fmt: skip
 """Types whose own loss cast nothing before they took the common one."""

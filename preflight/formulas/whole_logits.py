@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from preflight.formulas.beside_layers import more_logits
+from preflight.formulas.heads import head_of_encoder
 from preflight.formulas.objective import (
     KEEPS_LOGITS,
     is_of_swift,
@@ -16,7 +17,7 @@ from preflight.formulas.pair_losses import completion_loss_bytes, pair_loss_byte
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.user_loop import HUGGING_FACE, LossBytes, loss_bytes, loss_rule
 from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec
+from preflight.model import CAUSAL_LM, ModelSpec
 
 
 class WholeLogits(NamedTuple):
@@ -61,6 +62,7 @@ def _by_objective(plan: LaunchPlan, model: ModelSpec, size: int, autocast: bool)
         upcasts = loss_rule(plan, model.model_type).upcasts_in_model
         return pair_loss_bytes(plan, size, casts or upcasts)
     # the loss of an encoder, and of one with a decoder, is over all positions and in its head's dtype in every release, as traced
-    is_of_trace = model.is_encoder or model.has_both_stacks
+    is_of_words = model.is_encoder and head_of_encoder(plan, model) != CAUSAL_LM
+    is_of_trace = is_of_words or model.has_both_stacks
     as_traced = replace(plan, versions={}) if is_of_trace else plan
     return loss_bytes(as_traced, size, casts, model.model_type, autocast)

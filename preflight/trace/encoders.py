@@ -10,8 +10,9 @@ HEADS = {
     "sequence_classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
     "token_classification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
     "embedding": "MODEL_MAPPING_NAMES",
+    "causal_lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
 }
-"""Objective -> transformers' table of the classes that have its head (models/auto/modeling_auto.py, 5.24.0)."""
+"""Objective, or `causal_lm` of a decoder made of an encoder's layers -> transformers' table of the classes that have its head (models/auto/modeling_auto.py, 5.24.0)."""
 
 
 def is_encoder(config: Any) -> bool:

@@ -25,6 +25,7 @@ CLASSES = {
     "sequence_classification": "AutoModelForSequenceClassification",
     "token_classification": "AutoModelForTokenClassification",
     "embedding": "AutoModel",
+    "causal_lm": "AutoModelForCausalLM",
 }
 
 
@@ -57,7 +58,7 @@ def rows_of(case: dict) -> Dataset:
     if case.get("padded"):
         masks = [[1] * (length - row % 2) + [0] * (row % 2) for row in range(ROWS)]
     labels = [random.randrange(2) for _ in range(ROWS)]
-    if case["head"] in ("masked_lm", "token_classification"):
+    if case["head"] in ("masked_lm", "token_classification", "causal_lm"):
         labels = [[random.randrange(2) for _ in range(length)] for _ in range(ROWS)]
     columns = {"input_ids": words, "attention_mask": masks}
     return Dataset.from_dict(

@@ -21,6 +21,9 @@ SIZES = {
 }  # fmt: skip
 CONFIGS = {
     "bert": {**SIZES, "model_type": "bert"},
+    "bert, decoder": {**SIZES, "model_type": "bert", "is_decoder": True},
+    "megatron-bert": {**SIZES, "model_type": "megatron-bert", "is_decoder": True},
+    "roformer": {**SIZES, "model_type": "roformer", "is_decoder": True, "embedding_size": 320},
     "bert, eager": {**SIZES, "model_type": "bert", "attention_probs_dropout_prob": 0.1},
     "roberta": {**SIZES, "model_type": "roberta", "pad_token_id": 1},
     "xlm-roberta": {**SIZES, "model_type": "xlm-roberta", "pad_token_id": 1},
@@ -60,6 +63,12 @@ CASES: dict[str, dict] = {
     "ernie, masked_lm": {"type": "ernie", "head": "masked_lm", "autocast": True},
     "distilbert": {"type": "distilbert", "head": "sequence_classification"},
     "distilbert, masked_lm": {"type": "distilbert", "head": "masked_lm"},
+    "bert, causal_lm": {"type": "bert, decoder", "head": "causal_lm"},
+    "bert, causal_lm, autocast": {"type": "bert, decoder", "head": "causal_lm", "autocast": True},
+    "bert, causal_lm, both directions": {"type": "bert", "head": "causal_lm"},
+    "roberta, causal_lm, LoRA": {"type": "roberta", "head": "causal_lm", "rank": 8},
+    "megatron-bert, causal_lm": {"type": "megatron-bert", "head": "causal_lm", "attention": "eager", "checkpointing": True},
+    "roformer, causal_lm": {"type": "roformer", "head": "causal_lm", "attention": "eager"},
     "deberta-v2": {"type": "deberta-v2", "head": "sequence_classification", "attention": "eager"},
     "deberta-v2, checkpointed": {
         "type": "deberta-v2", "head": "token_classification", "attention": "eager", "checkpointing": True,
@@ -81,7 +90,7 @@ def measured(ranks, tmp_path_factory) -> dict[str, dict]:
 
 def plan_of(case: dict) -> LaunchPlan:
     return LaunchPlan(
-        objective=case["head"],
+        objective="pretrain" if case["head"] == "causal_lm" else case["head"],
         trainer="transformers",
         load_dtype="fp32",
         mixed_precision="bf16" if case.get("autocast") else "no",

@@ -10,7 +10,7 @@ import pytest
 from preflight.derive.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
 from preflight.formulas.adapters import adapter_tensors
-from preflight.formulas.heads import with_head
+from preflight.formulas.heads import head_of_encoder, with_head
 from preflight.formulas.layer_coefficients import file_of, not_derived
 from preflight.formulas.precision import precision_of
 from preflight.judge import estimate_memory
@@ -233,16 +233,16 @@ def test_a_part_that_every_traced_model_had_is_missed(experts, unlike):
 
 
 ENCODERS = [model_type for model_type in TYPES if "heads" in family_table(model_type)]
-HEADS = ("masked_lm", "sequence_classification", "token_classification", "embedding")
+HEADS_OF_TYPES = [(t, head) for t in ENCODERS for head in ("masked_lm", *family_table(t)["heads"])]
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("model_type", ENCODERS)
+@pytest.mark.parametrize(("model_type", "head"), HEADS_OF_TYPES)
 def test_an_encoder_has_the_parameters_of_its_head(model_type, head):
     """As many as transformers makes of the class, whatever class the config names, with as many labels as it says."""
     config = {**small_type_config(model_type, 1, 4, head=head), "num_labels": 7}
     published = {**config, "architectures": [family_table(model_type)["class"]]}
-    plan = LaunchPlan(objective=head, trainer="transformers")
+    objective = "pretrain" if head == "causal_lm" else head
+    plan = LaunchPlan(objective=objective, trainer="transformers")
     made = sum(prod(shape) for shape in parameters_of(config).values())
 
     assert describe(config, model_type, "a test").num_params == made
@@ -250,18 +250,30 @@ def test_an_encoder_has_the_parameters_of_its_head(model_type, head):
 
 
 @pytest.mark.parametrize(
-    "more", [{"is_decoder": True}, {"architectures": ["BertForQuestionAnswering"]}]
+    "more", [{"add_cross_attention": True}, {"architectures": ["BertForQuestionAnswering"]}]
 )
 def test_an_encoder_that_decodes_and_a_head_that_nobody_traced_are_not_known(more):
     with pytest.raises(ModelNotKnown):
         describe({**small_type_config("bert"), **more}, "bert", "a test")
 
 
+@pytest.mark.parametrize(
+    ("is_decoder", "objective", "head"),
+    [(True, "pretrain", "causal_lm"), (False, "sft", "causal_lm"), (True, "masked_lm", None), (False, "masked_lm", "masked_lm")],
+)  # fmt: skip
+def test_an_encoder_that_decodes_has_the_head_of_its_causal_class_alone(
+    is_decoder, objective, head
+):
+    model = describe({**small_type_config("bert"), "is_decoder": is_decoder}, "bert", "a test")
+
+    assert head_of_encoder(LaunchPlan(objective=objective), model) == head
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
     ("model_type", "head", "method"),
     [("modernbert", "sequence_classification", "full, fp32"), ("xlm-roberta", "masked_lm", "full, bf16 under autocast"),
-     ("deberta-v2", "token_classification", "full, autocast"), ("distilbert_eager", "embedding", "full, autocast")],
+     ("electra", "causal_lm", "full"), ("deberta-v2", "token_classification", "full, autocast"), ("distilbert_eager", "embedding", "full, autocast")],
 )  # fmt: skip
 def test_formulas_of_an_encoder_are_a_trace_in_other_sizes(model_type, head, method, checkpointing):
     from preflight.derive.formula_table import compare
