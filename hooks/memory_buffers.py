@@ -1,7 +1,7 @@
 """Tables that a model keeps for every position it may see, whatever the length of a batch.
 
 Read from transformers 5.24: gpt_bigcode registers a boolean causal mask of all positions
-(modeling_gpt_bigcode.py), gptj fp32 rotary tables (modeling_gptj.py). A type that a table lays out has them
+(modeling_gpt_bigcode.py), gptj an fp32 rotary table (modeling_gptj.py; one in every layer before 5.24). A type that a table lays out has them
 in its table. GPT-2 and GPT-NeoX had such a mask in every layer in older releases. Other families make theirs per
 batch, and they are priced with the layers.
 """
@@ -17,7 +17,11 @@ from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
-from preflight.versions.transformers import GPT2_HAS_NO_MASK, GPT_NEOX_HAS_NO_MASK
+from preflight.versions.transformers import (
+    GPT2_HAS_NO_MASK,
+    GPT_NEOX_HAS_NO_MASK,
+    GPTJ_HAS_SDPA,
+)
 
 DEFAULT_POSITIONS = {"gpt_bigcode": 1024, "gptj": 2048, "gpt2": 1024, "gpt_neox": 2048}
 """Of a config without the key (configuration_*.py, 5.24.0)."""
@@ -56,4 +60,6 @@ def _of_module(plan: LaunchPlan, model: ModelSpec) -> list[tuple[int, int]]:
         return [(sum(unit.count for unit in model.layers) * positions * positions, 1)]
     if model.model_type == "gpt_bigcode":
         return [(positions * positions, 1)]
-    return [(positions * int(config.get("rotary_dim") or DEFAULT_ROTARY_DIM), 4)]
+    is_shared = GPTJ_HAS_SDPA.holds_in(plan.versions)
+    tables = 1 if is_shared else sum(unit.count for unit in model.layers)
+    return [(tables * positions * int(config.get("rotary_dim") or DEFAULT_ROTARY_DIM), 4)]

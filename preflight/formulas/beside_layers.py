@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from preflight.formulas.adapter_inputs import (
     has_fp32_residual,
 )
@@ -20,6 +22,7 @@ from preflight.formulas.layer_coefficients import (
     layer_forms,
     method_of,
     shared_forms,
+    versions_of_forms,
 )
 from preflight.formulas.layer_costs import adding_points, highest_of, more_saved
 from preflight.formulas.layer_pieces import norm_bytes, norm_kind
@@ -27,7 +30,7 @@ from preflight.formulas.layer_sizes import bytes_of, layer_sizes
 from preflight.formulas.objective import has_linear_head
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.formulas.tensor_parallel import cuts_stream
-from preflight.formulas.user_loop import finds_gradients
+from preflight.formulas.user_loop import finds_gradients, loss_rule
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
@@ -196,7 +199,15 @@ def more_logits(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dic
     if forms is None:
         return dict.fromkeys(("loss", "loss_backward", "head"), 0)
     size = precision.bytes_of("logits")
-    usual = {"loss": size + 8 if size == 2 else 8, "loss_backward": 12, "head": size}
+    # of the releases that the forms were traced in
+    traced = versions_of_forms(plan, model, method)
+    as_traced = replace(plan, trainer="transformers", versions=traced)
+    is_upcast = loss_rule(as_traced, model.model_type).upcasts_in_model
+    usual = {
+        "loss": size + 8 if size == 2 and not is_upcast else 8,
+        "loss_backward": 12,
+        "head": size,
+    }
     # a frozen head's backward is no moment of its own
     seen = {"head": size, **forms["logits"]}
     return {point: seen[point] - usual[point] for point in usual}

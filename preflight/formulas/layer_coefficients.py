@@ -328,7 +328,6 @@ def reference_of(
     if adapter is not None and plan.adapter is not None:
         plain = replace(adapter, rank=plan.adapter.rank)
         adapter = adapter_of(adaptation_of(plan, model, method), plain, model) or plain
-    release = _release_of_table(plan, model, method)
     reference = replace(
         plan,
         adapter=adapter,
@@ -340,7 +339,7 @@ def reference_of(
         engine="single",
         # an encoder with a decoder was traced with rows that are padded
         sequence_kind=plan.sequence_kind if model.has_both_stacks else "fixed",
-        versions={"transformers": release.traced} if release else {},
+        versions=versions_of_forms(plan, model, method),
     )
     costs = family_costs(file_of(plan, model)) or {}
     facts = {**model.facts, **costs.get("facts", {})}
@@ -352,6 +351,12 @@ def reference_of(
 def has_own_release(plan: LaunchPlan, model: ModelSpec, method: str) -> bool:
     """Tell whether a plan's layers are in a table of an older transformers, its own or one that is like it."""
     return _release_of_table(plan, model, method) is not None
+
+
+def versions_of_forms(plan: LaunchPlan, model: ModelSpec, method: str) -> dict[str, str]:
+    """Return the release that a plan's forms were traced in; nothing where that is the newest."""
+    release = _release_of_table(plan, model, method)
+    return {"transformers": release.traced} if release else {}
 
 
 def _release_of_table(plan: LaunchPlan, model: ModelSpec, method: str) -> Release | None:

@@ -138,7 +138,7 @@ class LossRule(NamedTuple):
 
 IN_OWN_DTYPE = frozenset(
     {
-        "gpt2", "gpt_neox", "gpt_neox_japanese", "gpt_bigcode", "gptj", "codegen", "falcon", "opt", "bloom", "stablelm",
+        "gpt2", "gpt_neox", "gpt_neox_japanese", "gpt_bigcode", "falcon", "opt", "bloom", "stablelm",
         "persimmon", "mpt", "openai-gpt", "biogpt", "xglm",
         "bert", "roberta", "xlm-roberta", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "roberta-prelayernorm",
         "xlm-roberta-xl", "roformer", "xmod", "roc_bert", "big_bird", "rembert",
@@ -147,7 +147,9 @@ IN_OWN_DTYPE = frozenset(
 """Types whose own loss cast nothing before they took the common one."""
 MISTRAL = frozenset({"mistral"})
 QWEN_VL = frozenset({"qwen2_vl_text", "qwen2_5_vl_text"})
-UPCASTS_LONGEST = frozenset({"granitemoe", "granitemoeshared", "granitemoehybrid", "gpt_neo"})
+UPCASTS_LONGEST = frozenset(
+    {"granitemoe", "granitemoeshared", "granitemoehybrid", "gpt_neo", "gptj", "codegen"}
+)
 PARALLEL_LOSS = (
     "torch/distributed/tensor/parallel/loss.py (2.13), torchtitan/components/loss.py:78-190 (0.3.0)"
 )
@@ -199,7 +201,7 @@ LOSS_RULES = (
         transformers.LOSS_PADS_LABELS,
         True,
         False,
-        "models/granitemoe/modeling_granitemoe.py, gpt_neo: logits.float() (4.57.6)",
+        "models/granitemoe/modeling_granitemoe.py, gpt_neo, gptj, codegen: logits in fp32 (4.57.6)",
         only=UPCASTS_LONGEST,
     ),
     LossRule(

@@ -210,8 +210,8 @@ OTHER_ENCODERS_HAVE_SDPA = Boundary(
 GRANITE_MIXTURES_LEAVE_LOGITS = Boundary(
     _NAME,
     "5.0",
-    "GraniteMoE's and GPT-Neo's models return logits as the head made them; before, they made them fp32",
-    "models/granitemoe/modeling_granitemoe.py, granitemoeshared, granitemoehybrid, gpt_neo: 4.44.2 to 4.57.6, none in 5.0.0",
+    "models of GraniteMoE, GPT-Neo, GPT-J and CodeGen return logits as the head made them; before, they made them fp32",
+    "models/granitemoe/modeling_granitemoe.py, granitemoeshared, granitemoehybrid, gpt_neo, gptj, codegen: 4.44.2 to 4.57.6, none in 5.0.0",
     "5.24.0",
 )
 TRAINER_HOLDS_PRECISION = Boundary(

@@ -22,8 +22,11 @@ SIZES = {
 CONFIGS = {
     "bert": {**SIZES, "model_type": "bert"},
     "bert, decoder": {**SIZES, "model_type": "bert", "is_decoder": True},
-    "megatron-bert": {**SIZES, "model_type": "megatron-bert", "is_decoder": True},
-    "roformer": {**SIZES, "model_type": "roformer", "is_decoder": True, "embedding_size": 320},
+    "megatron-bert": {**SIZES, "model_type": "megatron-bert", "is_decoder": True, "attention_probs_dropout_prob": 0.1},
+    "roformer": {
+        **SIZES, "model_type": "roformer", "is_decoder": True, "embedding_size": 320,
+        "attention_probs_dropout_prob": 0.1,
+    },
     "bert, eager": {**SIZES, "model_type": "bert", "attention_probs_dropout_prob": 0.1},
     "roberta": {**SIZES, "model_type": "roberta", "pad_token_id": 1},
     "xlm-roberta": {**SIZES, "model_type": "xlm-roberta", "pad_token_id": 1},

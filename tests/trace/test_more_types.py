@@ -3,6 +3,7 @@
 import pytest
 
 from preflight.derive.type_configs import small_type_config
+from preflight.trace.build import build
 from preflight.trace.job import TraceJob
 from preflight.trace.log import LAYER_FORWARD
 from preflight.trace.run import trace
@@ -19,6 +20,17 @@ def test_a_mask_that_masks_nothing_is_left_out_where_the_code_asks_it(model_type
     config = small_type_config(model_type, 0, 2)
 
     assert kept_by_layers(config) < kept_by_layers(config, has_padding=True)
+
+
+def test_a_table_that_a_first_forward_casts_for_good_is_cast_before_it():
+    """CTRL's table of positions takes half as much in every step but the first one's first moments."""
+    config = small_type_config("ctrl", 0, 2)
+    tables = [
+        build(TraceJob(config, trainable_dtype=d)).model.transformer.pos_encoding
+        for d in ("bf16", "fp32")
+    ]
+
+    assert [table.element_size() for table in tables] == [2, 4]
 
 
 def test_a_decoder_is_traced_alone_where_the_config_names_its_class():
