@@ -1,4 +1,5 @@
-"""Whether a script trains only where `--do_train` asks for it, as transformers' examples and what is made from them do."""
+"""Whether a script trains, and whether it does so only where `--do_train` asks for it, as transformers'
+examples and what is made from them do."""
 
 from __future__ import annotations
 
@@ -7,12 +8,21 @@ import re
 from collections.abc import Iterable, Iterator
 
 from preflight.scripts.files import last_name
+from preflight.scripts.modules import written_in
+from preflight.scripts.reach import Reach
 from preflight.scripts.trees import under
 
 ASKS = "do_train"
 _ASKED = re.compile(ASKS)
 _SETS = re.compile(rf"\b{ASKS}\s*=\s*(?!False\b|=)")
 _TRAINER = re.compile(r"(?i)trainer$")
+
+TRAINS_ITSELF = (
+    r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|Trainer\b|training_step"
+)
+"""Words of a script that trains by what is read of it."""
+TRAINS = rf"{TRAINS_ITSELF}|\.train\(|\.fit\(|\b(?:pre)?train\("
+"""Calls of which a script that trains has one; an engine that is taken of DeepSpeed without its optimizer only infers."""
 
 
 def trains_if_asked(trees: Iterable[ast.Module], text: str) -> bool:
@@ -44,3 +54,32 @@ def _calls(tree: ast.Module) -> Iterator[bool]:
         made = isinstance(owner, ast.Call) and _TRAINER.search(last_name(owner.func))
         if made or last_name(owner) in trainers or _TRAINER.search(last_name(owner)):
             yield id(node) in asked
+
+
+def trains(reach: Reach, text: str) -> bool:
+    """Tell whether a text has a call that trains; who imports what is asked only where nothing else in it does."""
+    if re.search(TRAINS_ITSELF, text):
+        return True
+    may = re.search(TRAINS, text) is not None
+    return may and re.search(TRAINS, _without_calls_elsewhere(reach, text)) is not None
+
+
+def _without_calls_elsewhere(reach: Reach, text: str) -> str:
+    """Return a text without `train()` and its kind of what is imported from no file here: nobody read what that does."""
+    names = {
+        (alias.asname or alias.name).partition(".")[0]
+        for module in reach.files
+        for node in ast.walk(module.tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias, (written, _) in zip(node.names, written_in(node), strict=True)
+        if reach.modules.find(module.path, written) is None
+    }
+    if not names:
+        return text
+    root = rf"(?<![\w.])(?:{'|'.join(map(re.escape, sorted(names)))})"
+    itself = [name for name in ("train", "pretrain") if name in names]
+    called = [
+        rf"{root}(?:\.\w+)*\.(?:train|pretrain|fit)\(",
+        *(rf"(?<![\w.]){name}\(" for name in itself),
+    ]
+    return re.sub("|".join(called), "", text)

@@ -15,10 +15,9 @@ from dataclasses import replace
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import StepLoss
 from preflight.plan_parts import UNSLOTH
-from preflight.scripts.asked_training import trains_if_asked
+from preflight.scripts.asked_training import trains, trains_if_asked
 from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
-from preflight.scripts.modules import written_in
 from preflight.scripts.own_losses import NARROW_LOSS, OWN_LOSS
 from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
@@ -112,13 +111,6 @@ CUTS = re.compile(
 """Words of a script that cuts rows; that its tokenizer knows a `model_max_length` cuts none."""
 MAKES_ROWS = re.compile(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
 """Calls that make the rows, of a script whose data are its own."""
-
-TRAINS_ITSELF = (
-    r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|Trainer\b|training_step"
-)
-"""Words of a script that trains by what is read of it."""
-TRAINS = rf"{TRAINS_ITSELF}|\.train\(|\.fit\(|\b(?:pre)?train\("
-"""Calls of which a script that trains has one; an engine that is taken of DeepSpeed without its optimizer only infers."""
 
 INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)"
 """Calls of which a script that only evaluates or generates has one."""
@@ -216,7 +208,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         unpriced,
         is_whole and not beside,
         cuts_rows or not makes_rows,
-        not reach.is_followed or _trains(reach, f"{of_script}\n{whole}"),
+        not reach.is_followed or trains(reach, f"{of_script}\n{whole}"),
         is_whole and trains_if_asked((each.tree for each in reach.files), of_script),
         re.search(INFERS, whole) is not None,
         own,
@@ -228,35 +220,6 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
             if REPLACES.search(each.text)
         ),
     )
-
-
-def _trains(reach: Reach, text: str) -> bool:
-    """Tell whether a text has a call that trains; who imports what is asked only where nothing else in it does."""
-    if re.search(TRAINS_ITSELF, text):
-        return True
-    may = re.search(TRAINS, text) is not None
-    return may and re.search(TRAINS, _without_calls_elsewhere(reach, text)) is not None
-
-
-def _without_calls_elsewhere(reach: Reach, text: str) -> str:
-    """Return a text without `train()` and its kind of what is imported from no file here: nobody read what that does."""
-    names = {
-        (alias.asname or alias.name).partition(".")[0]
-        for module in reach.files
-        for node in ast.walk(module.tree)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for alias, (written, _) in zip(node.names, written_in(node), strict=True)
-        if reach.modules.find(module.path, written) is None
-    }
-    if not names:
-        return text
-    root = rf"(?<![\w.])(?:{'|'.join(map(re.escape, sorted(names)))})"
-    itself = [name for name in ("train", "pretrain") if name in names]
-    called = [
-        rf"{root}(?:\.\w+)*\.(?:train|pretrain|fit)\(",
-        *(rf"(?<![\w.]){name}\(" for name in itself),
-    ]
-    return re.sub("|".join(called), "", text)
 
 
 COPY = "a second copy of the model"
