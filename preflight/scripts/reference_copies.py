@@ -1,10 +1,11 @@
-"""Whether the reference of a script's own step is a second copy of the model that it trains, and who holds its weights."""
+"""Whether the reference of a script's own step is a second copy of the model that it trains, and who holds its weights;
+and whether a script has one at all in what a launch runs of it."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from preflight.scripts.files import last_name
 from preflight.scripts.loss_values import REFERENCE
@@ -18,6 +19,64 @@ PARTITIONS = re.compile(
     r"(?:prepare_deepspeed|deepspeed\.initialize)\(\s*(?:model\s*=\s*)?(?:self\.)?ref"
 )
 """What hands a reference to DeepSpeed, whose ZeRO-3 then partitions it (trl/models/utils.py prepare_deepspeed)."""
+
+
+REFERENCE_NAME = re.compile(r"\bref(?:erence)?_model\b")
+
+
+def is_never_made(files: Iterable[tuple[ast.Module, Collection[int]]]) -> bool:
+    """Tell whether the reference model that a launch's lines speak of is None in all of them: set to it, and handed on.
+
+    `files` are trees with the lines that run. A parameter of that name, one that is called or asked for an attribute,
+    and one that is set to anything else may be a model.
+    """
+    is_none = False
+    for tree, lines in files:
+        for node in ast.walk(tree):
+            for value in _made_reference(node) if getattr(node, "lineno", 0) in lines else ():
+                if isinstance(value, ast.Constant) and value.value is None:
+                    is_none = True
+                elif not _is_named_reference(value):
+                    return False
+    return is_none
+
+
+def _made_reference(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what a node makes of a reference model: the value that it gives one, itself where that is not told apart."""
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(map(_is_named_reference, targets)):
+            yield node.value or node
+        elif any(_is_named_reference(part) for each in targets for part in ast.walk(each)):
+            yield node  # one of several
+    elif isinstance(node, ast.keyword) and REFERENCE_NAME.fullmatch(node.arg or ""):
+        yield node.value
+    elif isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            if key is not None and _says_reference(key):
+                yield value
+    elif isinstance(node, ast.Call):
+        if _is_named_reference(node.func) or any(map(_says_reference, node.args)):
+            yield node
+    elif isinstance(node, ast.Attribute):
+        if _is_named_reference(node.value):
+            yield node
+    elif isinstance(node, (ast.arg, ast.alias, ast.FunctionDef)):
+        name = node.arg if isinstance(node, ast.arg) else node.name
+        if REFERENCE_NAME.fullmatch(name):
+            yield node
+
+
+def _says_reference(text: ast.expr) -> bool:
+    return isinstance(text, ast.Constant) and REFERENCE_NAME.fullmatch(str(text.value)) is not None
+
+
+def _is_named_reference(value: ast.AST) -> bool:
+    """Tell whether an expression is a reference's name alone, or its place in a dict."""
+    if isinstance(value, ast.Subscript):
+        return _says_reference(value.slice)
+    name = last_name(value) if isinstance(value, ast.expr) else ""
+    return REFERENCE_NAME.fullmatch(name) is not None
 
 
 def is_second_copy(trees: Iterable[ast.Module]) -> bool:

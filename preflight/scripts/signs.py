@@ -7,7 +7,6 @@ not read is open; and where the script cannot be read at all, every field is.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,6 +22,7 @@ from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
 from preflight.scripts.reach_text import text_left
 from preflight.scripts.reader import ScriptReader
+from preflight.scripts.reference_copies import REFERENCE_NAME, is_never_made
 from preflight.scripts.replaced_attention import (
     REPLACES,
     ReplacedAttention,
@@ -176,8 +176,14 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     patterns.append((beside, "", BESIDE_TEXT))
     there = [each for each in patterns if re.search(each[2], whole)]
     cuts_rows, makes_rows = not is_whole, False
+    has_no_reference = is_whole and is_never_made(
+        (each.tree, reach.lines[each.path])
+        for each in reach.files
+        if REFERENCE_NAME.search(each.text)
+    )
     for path, text in files:
         does = without_messages(originals.get(path, text), text)
+        does = REFERENCE_NAME.sub("", does) if has_no_reference else does
         cuts_rows = cuts_rows or CUTS.search(does) is not None
         makes_rows = makes_rows or MAKES_ROWS.search(does) is not None
         for places, name, pattern in there:

@@ -352,3 +352,29 @@ def test_an_imported_file_that_is_nested_too_deep_says_nothing(tmp_path):
     command = LaunchCommand(("torchrun", "train.py"), {}, str(tmp_path))
 
     assert "a teacher" in signs_of(command, "train.py").unpriced
+
+
+def test_a_reference_that_this_task_sets_to_none_is_not_there(tmp_path):
+    script = """\
+import argparse
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from trl import DPOTrainer
+parser = argparse.ArgumentParser()
+parser.add_argument("--task", default="sft")
+args = parser.parse_args()
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+if args.task == "dpo":
+    ref_model = AutoModelForCausalLM.from_pretrained("gpt2")
+    DPOTrainer(model, ref_model).train()
+else:
+    ref_model = None
+    Trainer(model, TrainingArguments("out")).train()
+"""
+    held = []
+    for text in (script, script.replace("ref_model = None", "ref_model = copy_of(model)")):
+        (tmp_path / "train.py").write_text(text)
+        command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+        report = check_launch(command, load_plugins(), Request("t4-16"))
+        held.append("a reference model and pairs of answers" in report.verdict.unpriced)
+
+    assert held == [False, True]
