@@ -37,7 +37,7 @@ EVIDENCE = {
     "name": "by its name alone",
     "sibling": "by the rule that siblings of one name have one shape",
     "folder": BY_FOLDER,
-    "output": "a script of this repository trains it from that",
+    "output": "this repository says that it is trained from that, or downloaded",
 }
 """How it is known that a name has the shapes of a model -> in words."""
 GUESSES = ("name", "sibling", "folder")

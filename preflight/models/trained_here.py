@@ -1,7 +1,7 @@
-"""The model that a folder holds which is not here yet, where a launch in a script of the repository trains into it.
+"""The model that a folder holds which is not here yet, where the repository says what is trained or downloaded into it.
 
 Recipes of several stages name the output of one as the model of the next. Training changes no shape, so the folder has
-those of what the first stage starts from.
+those of what the first stage starts from; and that may be a folder which a line of the recipe says to download it to.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from preflight.models.registry import OtherName, find, named_by_folder
 
 MOST_STAGES = 16
 MOST_SCRIPTS = 200
-ENDINGS = (".sh", ".bash", ".slurm", ".sbatch")
+ENDINGS = (".sh", ".bash", ".slurm", ".sbatch", "README.md")
 _CONTINUED = re.compile(r"\\\s*\n")
 _OUTPUT = re.compile(r"--(?:output|save)[-_](?:dir|path|folder)[ =]+[\"']?([^\s\"']+)")
 _MODEL = re.compile(
     r"--(?:base[-_])?(?:model|model[-_]name|model[-_]name[-_]or[-_]path|model[-_]path|pretrain)[ =]+[\"']?([^\s\"']+)"
 )
+_DOWNLOADS = re.compile(r"(?i)(?<![a-z])download|\bgit clone\b")
+_LOCAL = re.compile(r"\blocal[-_]dir[ =]+[\"']?([^\s\"',)]+)")
+_WORD = re.compile(r"[^\s\"'`=<>(),]+")
+_HUB = re.compile(r"^https?://(?:huggingface\.co|hf\.co|hf-mirror\.com)/")
 
 
 def named_elsewhere(path: str, cwd: str) -> OtherName | None:
@@ -54,7 +58,7 @@ def named_by_launch(path: str, cwd: str) -> OtherName | None:
 def _stages(cwd: str) -> dict[str, frozenset[str]]:
     """Return folder -> the models from which launches in the scripts of a repository train what they write there.
 
-    Launches whose folder or model a variable gives are passed over.
+    Launches whose folder or model a variable gives are passed over. A line that downloads one model says the same.
     """
     found: dict[str, set[str]] = {}
     for text in _scripts(_top(cwd)):
@@ -62,7 +66,20 @@ def _stages(cwd: str) -> dict[str, frozenset[str]]:
             output, model = _OUTPUT.search(line), _MODEL.search(line)
             if output is not None and model is not None and "$" not in output[1] + model[1]:
                 found.setdefault(_plain(output[1]), set()).add(model[1].rstrip("/"))
+            elif _DOWNLOADS.search(line):
+                for folder, name in _downloaded(line):
+                    found.setdefault(folder, set()).add(name)
     return {folder: frozenset(models) for folder, models in found.items()}
+
+
+def _downloaded(line: str) -> Iterator[tuple[str, str]]:
+    """Yield each folder that a line which downloads speaks of, with the one model of the registry that it names."""
+    words = dict.fromkeys(_HUB.sub("", word).rstrip(".:") for word in _WORD.findall(line))
+    ids = [word for word in words if word.count("/") == 1 and find(word)[0] is not None]
+    local = _LOCAL.search(line)
+    folders = [word for word in words if "/" in word and "$" not in word and word not in ids]
+    for folder in (*folders, *([] if local is None else [local[1]])) if len(ids) == 1 else ():
+        yield _plain(folder), ids[0]
 
 
 def _top(folder: str) -> str:

@@ -18,6 +18,12 @@ accelerate launch train.py --output_dir output/twice --model meta-llama/Llama-2-
 accelerate launch train.py --output_dir output/circle --model output/circle
 accelerate launch train.py --output_dir output/$NAME --model gpt2
 accelerate launch train.py --output_dir output/own --model ours/unheard-of
+# First, download meta-llama/Llama-2-7b-hf to output/fetched and change its config.json.
+accelerate launch train.py --output_dir output/third --model output/fetched
+huggingface-cli download meta-llama/Llama-2-7b-hf --local-dir base
+git clone https://huggingface.co/meta-llama/Llama-2-7b-hf /models/cloned
+hf download gpt2/none meta-llama/Llama-2-7b-hf openai-community/gpt2 --local-dir output/both
+hf download meta-llama/Llama-2-7b-hf --local-dir output/$NAME
 """
 
 
@@ -29,7 +35,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("path", ["output/first_8K", "./output/second", "output/second/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("output/first_8K", "./output/second", "output/second/"),
+        *("output/fetched", "output/third", "base", "/models/cloned"),
+    ],
+)
 def test_it_is_that_of_the_first_stage(path, folder):
     found = named_by_launch(path, str(folder))
 
@@ -37,7 +49,9 @@ def test_it_is_that_of_the_first_stage(path, folder):
     assert not found.has_its_dtype
 
 
-@pytest.mark.parametrize("path", ["output/twice", "output/circle", "output/own", "output", "gpt3"])
+@pytest.mark.parametrize(
+    "path", ["output/twice", "output/circle", "output/own", "output", "gpt3", "output/both"]
+)
 def test_what_no_launch_says_clearly_is_not_known(path, folder):
     assert named_by_launch(path, str(folder)) is None
 
@@ -60,5 +74,5 @@ def test_the_launch_is_estimated_with_it_and_the_report_says_why(folder):
     report = preflight.check(argv, device="h100-sxm-80", settings={"seq_len": 512}, cwd=str(folder))
 
     assert report.model.num_params == 6_738_415_616
-    assert "trains it" in report.model.like.evidence
+    assert "trained from that" in report.model.like.evidence
     assert report.verdict.answer is not Answer.UNKNOWN or not report.verdict.missing
