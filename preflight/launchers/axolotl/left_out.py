@@ -37,8 +37,10 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "lora_rank_pattern": NotModelled(
         "the adapter is estimated with one rank", "a rank pattern", "either"
     ),
+    # What is unpacked is kept for going back, and by bitsandbytes before it calls its hook always (nn/parametrize.py,
+    # 0.50.2) for good: beside the packed ones that is more than the checkpoint's own.
     "quantize_moe_experts": NotModelled(
-        "experts are estimated as they are stored in the checkpoint", "quantized experts", "less"
+        "experts are estimated as they are stored in the checkpoint", "quantized experts", "either"
     ),
     "model_quantization_config": NotModelled(
         "the base is estimated in the dtype that it is loaded in", "a quantized base", "less"
