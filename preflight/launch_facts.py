@@ -83,6 +83,14 @@ class StepLoss:
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """A module of a script's own around the model that trains, which scores both answers of a pair."""
+
+    name: str
+    place: Place
+
+
+@dataclass(frozen=True)
 class BuiltTower:
     """A vision tower that a script puts in front of a language model itself, with a projector of two linears behind it."""
 

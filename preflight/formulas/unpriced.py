@@ -59,6 +59,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         if objective == "prm" and HAS_NO_PRM.holds_in(plan.versions):
             return "PRM after TRL 1.13"
         is_known = plan.trainer in (*HF_TRAINERS, "plain_loop") and objective != "reward"
+        is_known = is_known or (plan.trainer is None and objective == "scored_pairs")
         return "" if is_known else f"{objective} of {_whose(plan)}"
     if is_of_llamafactory(plan) and objective in OF_LLAMAFACTORY:
         return _unpriced_of_llamafactory(plan)

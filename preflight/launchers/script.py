@@ -36,7 +36,13 @@ from preflight.launchers.not_read import (
     unseen,
 )
 from preflight.launchers.other_versions import plan_values, span_of, version_readings
-from preflight.launchers.step_losses import doubts_of, priced_step, settings_of_step
+from preflight.launchers.step_losses import (
+    beside_scorer,
+    doubts_of,
+    priced_scorer,
+    priced_step,
+    settings_of_step,
+)
 from preflight.launchers.uncut_rows import never_cut, without_length
 from preflight.launchers.undecided import (
     left_out,
@@ -181,6 +187,12 @@ class _Making:
         self.origins.update(with_replaced_attention(fields, self.origins, signs.attention))
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+        scorer = priced_scorer(trainer, signs.scorer)
+        if scorer is not None:
+            held = beside_scorer(held, scorer)
+            objective = Setting("scored_pairs", scorer.place)
+            trainer = replace(trainer, settings={**trainer.settings, "objective": objective})
+            self.put("objective", objective)
         step = priced_step(trainer, signs.step_loss)
         if step is not None:
             held = {k: v for k, v in held.items() if k not in OF_STEP}

@@ -1,13 +1,13 @@
-"""What a plan takes of a loss that a script's own step makes of its model's logits."""
+"""What a plan takes of a loss that a script's own step makes of its model's logits, or of scores beside a model of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from preflight.errors import Problem
 from preflight.formulas.objective import OWN_PAIRS
-from preflight.launch_facts import StepLoss
-from preflight.setting import Setting
+from preflight.launch_facts import Scorer, StepLoss
+from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 
 
@@ -41,3 +41,22 @@ def doubts_of(step: StepLoss) -> Iterator[Problem]:
     if not step.is_exact:
         message = "the loss is estimated as the dearest of the ways that its step may go"
         yield Problem.left_out(message, step.place.where, "cheaper ways through a step", "less")
+
+
+def priced_scorer(trainer: TrainerArguments, scorer: Scorer | None) -> Scorer | None:
+    """Return the module that scores for a loop of a script's own, where nothing else says what it trains for."""
+    is_loop = trainer.trainer in (None, "plain_loop") and "objective" not in trainer.settings
+    return scorer if is_loop else None
+
+
+def beside_scorer(held: Mapping[str, Place], scorer: Scorer) -> dict[str, Place]:
+    """Return the signs that speak of more than a module that scores: its class and its file are called a reward model."""
+    return {
+        name: place
+        for name, place in held.items()
+        if f" {scorer.name} " not in name
+        and not (name == SCORES and place.key.startswith("reward_model"))
+    }
+
+
+SCORES = "generation and the models that score it"

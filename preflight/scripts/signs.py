@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.launch import LaunchCommand
-from preflight.launch_facts import StepLoss
+from preflight.launch_facts import Scorer, StepLoss
 from preflight.plan_parts import UNSLOTH
 from preflight.scripts.asked_training import trains, trains_if_asked
 from preflight.scripts.freezing import is_told_by_flags
@@ -143,6 +143,8 @@ class Signs:
     """Whether it has a call that evaluates or generates."""
     step_loss: StepLoss | None = None
     """What its own step makes of the model's logits, where that is not the model's loss and was read."""
+    scorer: Scorer | None = None
+    """The module of its own around its model that scores pairs, and takes no other loss of it."""
     towers_keep_outputs: bool = False
     """Whether towers, and nothing else, are asked for the outputs of every layer."""
     llava_classes: frozenset[str] = frozenset()
@@ -218,6 +220,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         is_whole and trains_if_asked((each.tree for each in reach.files), of_script),
         re.search(INFERS, whole) is not None,
         own,
+        _scorer(reach, unpriced) if is_whole else None,
         towers_keep,
         llava_classes(asked) if towers_keep else frozenset(),
         replaced_attention(
@@ -254,6 +257,20 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
     if _SEVERAL.search(whole) is None:
         return replace(found, is_exact=False) if found.has_pairs else found
     return found if found.has_pairs else None
+
+
+_MAKES = " makes of the model"
+"""How own_steps.py ends what it says of a function or class that a model is put through."""
+
+
+def _scorer(reach: Reach, unpriced: Mapping[str, Place]) -> Scorer | None:
+    """Return what scores the answers of a pair, where that is all that a script puts its model through."""
+    names = [name.split()[1] for name in unpriced if name.endswith(_MAKES)]
+    if len(names) != 1:
+        return None
+    from preflight.scripts.scoring_models import scoring_model  # few scripts have one
+
+    return scoring_model(((each.path, each.tree) for each in reach.files), names)
 
 
 def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: str) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import last_name
+from preflight.scripts.scoring_models import is_two, takes_pairs
 from preflight.scripts.trees import tree_of
 from preflight.trainers.kind import PROSE
 
@@ -40,7 +41,7 @@ def objective_of_loss(text: str) -> str | None:
         return "in_turn"
     if len(calls) != 1:
         return None
-    if any(_takes_pairs(node) for node in ast.walk(function)):
+    if any(takes_pairs(node) for node in ast.walk(function)):
         return "pairs"
     if any(_may_take_pairs(node) for node in ast.walk(function)) or _PAIRS.search(
         PROSE.sub("", text)
@@ -80,27 +81,10 @@ def _holds(loop: ast.AST, calls: list[ast.Call]) -> bool:
     return any(node in calls for node in ast.walk(loop))
 
 
-def _takes_pairs(node: ast.AST) -> bool:
-    """Tell whether an expression takes every second row, or one half of the rows."""
-    if isinstance(node, ast.Slice):
-        return _is_two(node.step)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
-        return _is_two(node.right)
-    if not isinstance(node, ast.Call):
-        return False
-    name = last_name(node.func)
-    is_step = name == "arange" and len(node.args) > 2 and _is_two(node.args[2])
-    return is_step or (name == "chunk" and bool(node.args) and _is_two(node.args[0]))
-
-
 def _may_take_pairs(node: ast.AST) -> bool:
     """Tell whether a call may take rows apart in ways that are not read."""
     if not isinstance(node, ast.Call):
         return False
     name = last_name(node.func)
-    is_shape = name in ("view", "reshape", "unflatten") and any(map(_is_two, node.args))
+    is_shape = name in ("view", "reshape", "unflatten") and any(map(is_two, node.args))
     return is_shape or name in ("split", "tensor_split", "unbind", "rearrange", "chunk")
-
-
-def _is_two(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value == 2
