@@ -121,6 +121,8 @@ class ScriptFacts:
     """Plan field -> flag of the script's own parser, without dashes; `flag?` is a switch that can be turned on only."""
     unread: Mapping[str, Place] = field(default_factory=dict)
     """Plan field -> where the script sets it to something that is known only when it runs."""
+    may_be: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Plan field in `unread` -> the values of which it surely has one, where that much is known."""
     half_said: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Plan field of which the script sets a part to something that is known only when it runs -> what else it may be."""
     inferred: tuple[str, ...] = ()

@@ -162,7 +162,8 @@ class _Making:
             if name != "engine" and (name not in fields or fields[name].place.kind == "default"):
                 where = origins[name].where if name in origins else SCRIPT_DECIDES
                 reason = f"{place.where} sets it to something known only when it runs"
-                origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
+                may_be = script.may_be.get(name, OPEN_VALUES.get(name, ()))
+                origins[name] = Origin(where, True, reason, may_be)
         for name, others in script.half_said.items():
             reason = "the script sets a part of it to something known only when it runs"
             origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from preflight.scripts.alternatives import note_ways
 from preflight.scripts.device_map import device_map_of
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.model_shape import name_of_config, note_own, note_shape
@@ -107,6 +108,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     for keyword, name in LOADED_WITH.items():
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
+    note_ways(reader, settings, found)
     _quantization(reader, settings, found)
     note_shape(reader, settings, found)
     for name in OF_KEYWORDS if is_open else ():

@@ -109,6 +109,8 @@ class ScriptSettings:
     arguments: dict[str, Said] = field(default_factory=dict)
     unread: dict[str, Place] = field(default_factory=dict)
     """Argument -> where it is set to something that cannot be known without running the script."""
+    may_be: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    """Plan field of which an argument is in `unread` -> the values of which it surely has one, where that much is known."""
     set_later: set[str] = field(default_factory=set)
     """Arguments that it sets on the parsed object: a flag says no more what they are."""
     seen: dict[str, Place] = field(default_factory=dict)

@@ -170,6 +170,7 @@ def settled(
     facts = ScriptFacts(
         flags=flags,
         unread=unsure,
+        may_be=script.may_be,
         half_said=half_said,
         device_map=None if mapped is None else Setting(mapped.value, mapped.place),
         arguments_at=script.seen.get("trainer_arguments"),

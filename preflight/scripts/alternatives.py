@@ -1,0 +1,138 @@
+"""What an expression may be where only running tells which: the branches of a condition, what a function returns, the values of a table.
+
+`"flash_attention_2" if is_flash_attn_2_available() else "sdpa"` is one of two, and never eager attention.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from preflight.scripts.files import CallFound
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, Scope
+from preflight.scripts.script_settings import ScriptSettings
+from preflight.scripts.trainer_spellings import ATTENTIONS, DTYPES
+
+MOST_DEEP = 8
+"""Names, calls and branches that are followed to a value."""
+
+
+def note_ways(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Note the attentions and the dtypes of which a model that is loaded surely has one, where only running tells which."""
+    for keyword in found.node.keywords:
+        argument, field, word_of = KEYWORDS.get(keyword.arg or "", ("", "", _attention))
+        if argument in settings.unread:
+            said = alternatives(reader, keyword.value, found.scope) or ()
+            words = [word_of(each) for each in said]
+            if words and UNKNOWN not in words:
+                settings.may_be[field] = tuple(dict.fromkeys(words))
+
+
+def _attention(said: object) -> object:
+    """Return the plan's word for an attention; each release of flash attention keeps what the second does."""
+    if said is None:
+        return None
+    word = str(said)
+    other = "flash_attention_2" if word.startswith("flash_attention") else UNKNOWN
+    return ATTENTIONS.get(word, other)
+
+
+def _dtype(said: object) -> object:
+    """Return the plan's word for a dtype; without one the library's release decides."""
+    return DTYPES.get(str(said).removeprefix("torch."), UNKNOWN)
+
+
+KEYWORDS = {
+    **dict.fromkeys(
+        ("attn_implementation", "_attn_implementation"),
+        ("attn_implementation", "attention", _attention),
+    ),
+    **dict.fromkeys(("torch_dtype", "dtype"), ("dtype", "load_dtype", _dtype)),
+}
+"""Keyword of from_pretrained -> the argument, the plan field, and the plan's word for a value."""
+
+
+def alternatives(reader: ScriptReader, node: ast.expr, scope: Scope) -> tuple[object, ...] | None:
+    """Return the values of which an expression surely has one, each once; None where there may be others."""
+    found = list(_values(reader, node, scope, 0))
+    return None if UNKNOWN in found else tuple(dict.fromkeys(found))
+
+
+def _values(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> Iterator[object]:
+    """Yield what an expression may be; UNKNOWN where one of its ways is not followed."""
+    value = reader.evaluator.value(node, scope)
+    if value is not UNKNOWN or depth > MOST_DEEP:
+        yield value if isinstance(value, (str, type(None))) else UNKNOWN
+        return
+    ways = list(_ways(reader, node, scope))
+    if not ways:
+        yield UNKNOWN
+    for way, own in ways:
+        yield from _values(reader, way, own, depth + 1)
+
+
+def _ways(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:
+    """Yield the expressions of which one is taken; none where that is not read."""
+    if isinstance(node, ast.IfExp):
+        yield from ((node.body, scope), (node.orelse, scope))
+    elif isinstance(node, ast.Name):
+        holder = _holder(node.id, scope)
+        if holder is not None:
+            at = (node.lineno, node.col_offset) if holder is scope else None
+            written = reader.evaluator.may_hold(node.id, holder, at)
+            yield from ((each, holder) for each in written)
+    elif isinstance(node, ast.Subscript):
+        yield from _entries(reader, node.value, scope)
+    elif isinstance(node, ast.Call):
+        named = reader.functions.get(_function(node.func, scope), ())
+        if len(named) == 1 and isinstance(named[0][0], ast.FunctionDef):
+            yield from _returned(*named[0])
+
+
+def _holder(name: str, scope: Scope) -> Scope | None:
+    """Return the block that holds a name, where nothing but assignments says what it is."""
+    holder = scope.holder(name)
+    if holder is None or name in {*holder.unclear, *holder.arguments, *holder.changed}:
+        return None
+    return holder
+
+
+def _function(func: ast.expr, scope: Scope) -> str:
+    """Return the name of a function that is called by it, or as one of a module: `utils.pick()`."""
+    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name):
+        return func.attr if scope.holder(func.value.id) is None else ""
+    return func.id if isinstance(func, ast.Name) else ""
+
+
+def _entries(
+    reader: ScriptReader, node: ast.expr, scope: Scope
+) -> Iterator[tuple[ast.expr, Scope]]:
+    """Yield the values of a table that is written once: `WORDS = {...}`, from which a key picks one."""
+    if isinstance(node, ast.Name):
+        holder = _holder(node.id, scope)
+        written = [] if holder is None else holder.assigned.get(node.id, [])
+        if holder is None or len(written) != 1:
+            return
+        node, scope = written[0], holder
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        yield from ((each, scope) for each in node.values)
+
+
+def _returned(function: ast.FunctionDef, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:
+    """Yield what a function returns in each of its ways; nothing where one may end without a `return`, or yields."""
+    inner = [
+        n for n in ast.walk(function) if isinstance(n, (ast.FunctionDef, ast.Lambda, ast.Yield))
+    ]
+    returns = [n.value for n in ast.walk(function) if isinstance(n, ast.Return)]
+    if inner != [function] or None in returns or not _ends(function.body):
+        return
+    yield from ((value, scope) for value in returns if value is not None)
+
+
+def _ends(body: list[ast.stmt]) -> bool:
+    """Tell whether every way through a block returns or raises."""
+    last = body[-1]
+    if isinstance(last, ast.If):
+        return bool(last.orelse) and _ends(last.body) and _ends(last.orelse)
+    return isinstance(last, (ast.Return, ast.Raise))

@@ -1,0 +1,109 @@
+"""An attention or a dtype that is one of several, whichever a script takes when it runs, is open between these and no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+
+SCRIPT = """\
+import torch
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers.utils import is_flash_attn_2_available
+
+import choices
+{before}
+model = AutoModelForCausalLM.from_pretrained("gpt2", attn_implementation={attention})
+Trainer(model, TrainingArguments("out", per_device_train_batch_size=1)).train()
+"""
+CHOICES = """\
+from kinds import Kind
+
+WORDS = {Kind.FOURTH: "flash_attention_4", Kind.SECOND: "flash_attention_2", Kind.NONE: "sdpa"}
+MORE = {Kind.SECOND: "flash_attention_2"}
+MORE[Kind.NONE] = "eager"
+
+
+def pick():
+    if torch.cuda.get_device_capability()[0] >= 8:
+        return "flash_attention_2"
+    elif torch.cuda.is_available():
+        return "sdpa"
+    else:
+        raise RuntimeError("no GPU")
+
+
+def named():
+    return word_of(Kind.of(torch.cuda.current_device()))
+
+
+def word_of(kind):
+    return WORDS[kind]
+
+
+def changed(kind):
+    return MORE[kind]
+"""
+FUSED = ("flash_attention_2", "sdpa")
+KNOWN = {
+    "a condition": ("", '"flash_attention_2" if is_flash_attn_2_available() else "sdpa"', FUSED),
+    "branches": (
+        'attention = "sdpa"\nif torch.cuda.get_device_capability()[0] >= 8:\n    attention = "flash_attention_2"',
+        "attention",
+        ("sdpa", "flash_attention_2"),
+    ),
+    "one is eager": (
+        'if torch.cuda.get_device_capability()[0] >= 8:\n    attention = "sdpa"\nelse:\n    attention = "eager"',
+        "attention",
+        ("sdpa", "eager"),
+    ),
+    "a function": ("", "choices.pick()", FUSED),
+    "a table": ("", "choices.named()", FUSED),
+    "none": ("", '"sdpa" if is_flash_attn_2_available() else None', ("sdpa", None)),
+}
+ANY = {
+    "a table that changes": "choices.changed(torch.cuda.current_device())",
+    "a function from elsewhere": "is_flash_attn_2_available()",
+    "a word that nobody knows": '"sdpa" if is_flash_attn_2_available() else "my_kernel"',
+    "one way that is not read": '"sdpa" if is_flash_attn_2_available() else choices.other()',
+}
+
+
+def attention(folder, before, expression):
+    (folder / "choices.py").write_text(CHOICES)
+    (folder / "train.py").write_text(SCRIPT.format(before=before, attention=expression))
+    command = LaunchCommand(("python", "train.py"), {}, str(folder))
+    return check_launch(command, load_plugins(), Request("h100-sxm-80")).plan.origins["attention"]
+
+
+@pytest.mark.parametrize("told", KNOWN.values(), ids=KNOWN)
+def test_it_is_one_of_these(told, tmp_path):
+    before, expression, ways = told
+
+    assert attention(tmp_path, before, expression).may_be == ways
+
+
+@pytest.mark.parametrize("expression", ANY.values(), ids=ANY)
+def test_what_may_be_another_may_be_any(expression, tmp_path):
+    assert attention(tmp_path, "", expression).may_be == (None, "sdpa", "eager")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ("torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16", ("bf16", "fp16")),
+        ("torch.bfloat16 if torch.cuda.is_available() else 'float32'", ("bf16", "fp32")),
+        ("torch.bfloat16 if torch.cuda.is_available() else None", (None, "bf16", "fp32")),
+    ],
+)
+def test_a_dtype_is_one_of_these(told, tmp_path):
+    expression, ways = told
+    text = SCRIPT.replace("attn_implementation={attention}", "torch_dtype=" + expression)
+    (tmp_path / "train.py").write_text(text.format(before=""))
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("h100-sxm-80"))
+
+    assert report.plan.origins["load_dtype"].may_be == ways
