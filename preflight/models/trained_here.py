@@ -19,6 +19,11 @@ MOST_SCRIPTS = 200
 ENDINGS = (".sh", ".bash", ".slurm", ".sbatch", "README.md")
 _CONTINUED = re.compile(r"\\\s*\n")
 _OUTPUT = re.compile(r"--(?:output|save)[-_](?:dir|path|folder)[ =]+[\"']?([^\s\"']+)")
+_TRAINS = re.compile(
+    r"\b(?:accelerate|torchrun|deepspeed|torch\.distributed\.\w+|axolotl|llamafactory-cli|swift|trl|tune)\b(?! export)"
+    r"|(?i:\w*(?:train|fine_?tun)\w*\.py\b|-m [\w.]*train|--(?:num|per_device)_train)"
+)
+"""A launch that trains: what expands, prunes or converts a model writes another one."""
 _MODEL = re.compile(
     r"--(?:base[-_])?(?:model|model[-_]name|model[-_]name[-_]or[-_]path|model[-_]path|pretrain)[ =]+[\"']?([^\s\"']+)"
 )
@@ -63,7 +68,8 @@ def _stages(cwd: str) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for text in _scripts(_top(cwd)):
         for line in _CONTINUED.sub(" ", text).splitlines():
-            output, model = _OUTPUT.search(line), _MODEL.search(line)
+            output = _OUTPUT.search(line) if _TRAINS.search(line) else None
+            model = _MODEL.search(line)
             if output is not None and model is not None and "$" not in output[1] + model[1]:
                 found.setdefault(_plain(output[1]), set()).add(model[1].rstrip("/"))
             elif _DOWNLOADS.search(line):

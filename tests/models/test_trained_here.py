@@ -24,6 +24,7 @@ huggingface-cli download meta-llama/Llama-2-7b-hf --local-dir base
 git clone https://huggingface.co/meta-llama/Llama-2-7b-hf /models/cloned
 hf download gpt2/none meta-llama/Llama-2-7b-hf openai-community/gpt2 --local-dir output/both
 hf download meta-llama/Llama-2-7b-hf --local-dir output/$NAME
+python scripts/expand.py --model_name_or_path meta-llama/Llama-2-7b-hf --output_dir output/wider --num_expand 8
 """
 
 
@@ -50,7 +51,16 @@ def test_it_is_that_of_the_first_stage(path, folder):
 
 
 @pytest.mark.parametrize(
-    "path", ["output/twice", "output/circle", "output/own", "output", "gpt3", "output/both"]
+    "path",
+    [
+        "output/twice",
+        "output/circle",
+        "output/own",
+        "output",
+        "gpt3",
+        "output/both",
+        "output/wider",
+    ],
 )
 def test_what_no_launch_says_clearly_is_not_known(path, folder):
     assert named_by_launch(path, str(folder)) is None
