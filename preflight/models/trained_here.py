@@ -46,7 +46,7 @@ def named_by_launch(path: str, cwd: str) -> OtherName | None:
     stages = _stages(os.path.abspath(cwd))
     current = _plain(path)
     for _ in range(MOST_STAGES):
-        bases = stages.get(current, frozenset())
+        bases = {_named(base) for base in stages.get(current, ())}
         if len(bases) != 1:
             return None
         (base,) = bases
@@ -60,32 +60,40 @@ def named_by_launch(path: str, cwd: str) -> OtherName | None:
 
 
 @lru_cache(maxsize=8)
-def _stages(cwd: str) -> dict[str, frozenset[str]]:
+def _stages(cwd: str) -> dict[str, set[tuple[str, ...]]]:
     """Return folder -> the models from which launches in the scripts of a repository train what they write there.
 
-    Launches whose folder or model a variable gives are passed over. A line that downloads one model says the same.
+    Launches whose folder or model a variable gives are passed over. A line that downloads may name its model by any of
+    its words: which is one, is asked where somebody wants that folder.
     """
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[tuple[str, ...]]] = {}
     for text in _scripts(_top(cwd)):
         for line in _CONTINUED.sub(" ", text).splitlines():
             output = _OUTPUT.search(line) if _TRAINS.search(line) else None
             model = _MODEL.search(line)
             if output is not None and model is not None and "$" not in output[1] + model[1]:
-                found.setdefault(_plain(output[1]), set()).add(model[1].rstrip("/"))
+                found.setdefault(_plain(output[1]), set()).add((model[1].rstrip("/"),))
             elif _DOWNLOADS.search(line):
-                for folder, name in _downloaded(line):
-                    found.setdefault(folder, set()).add(name)
-    return {folder: frozenset(models) for folder, models in found.items()}
+                for folder, words in _downloaded(line):
+                    found.setdefault(folder, set()).add(words)
+    return found
 
 
-def _downloaded(line: str) -> Iterator[tuple[str, str]]:
-    """Yield each folder that a line which downloads speaks of, with the one model of the registry that it names."""
+def _downloaded(line: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each folder that a line which downloads speaks of, with the words that may name a model."""
     words = dict.fromkeys(_HUB.sub("", word).rstrip(".:") for word in _WORD.findall(line))
-    ids = [word for word in words if word.count("/") == 1 and find(word)[0] is not None]
     local = _LOCAL.search(line)
-    folders = [word for word in words if "/" in word and "$" not in word and word not in ids]
-    for folder in (*folders, *([] if local is None else [local[1]])) if len(ids) == 1 else ():
-        yield _plain(folder), ids[0]
+    folders = [word for word in words if "/" in word and "$" not in word]
+    for folder in (*folders, *([] if local is None else [local[1]])):
+        yield _plain(folder), tuple(each for each in words if each.count("/") == 1)
+
+
+def _named(words: tuple[str, ...]) -> str:
+    """Return the one of some words that names a model; empty where none does, or several do."""
+    if len(words) == 1:
+        return words[0]
+    known = [word for word in words if find(word)[0] is not None]
+    return known[0] if len(known) == 1 else ""
 
 
 def _top(folder: str) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.reader import ScriptReader
@@ -18,21 +18,26 @@ MOST_DEEP = 8
 """Names, calls and branches that are followed to a value."""
 
 
-def note_ways(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
-    """Note the attentions and the dtypes of which a model that is loaded surely has one, where only running tells which."""
-    for keyword in found.node.keywords:
-        argument, field, word_of = KEYWORDS.get(keyword.arg or "", ("", "", _attention))
-        if argument in settings.unread:
-            said = alternatives(reader, keyword.value, found.scope) or ()
-            words = [word_of(each) for each in said]
-            if words and UNKNOWN not in words:
-                settings.may_be[field] = tuple(dict.fromkeys(words))
+def note_ways(reader: ScriptReader, settings: ScriptSettings, calls: Sequence[CallFound]) -> None:
+    """Note the attentions and the dtypes of which the model that some calls load surely has one, where only running tells which."""
+    for argument, (field, keywords, word_of) in DECIDED.items():
+        if argument not in settings.unread:
+            continue
+        said = [
+            alternatives(reader, keyword.value, call.scope)
+            for call in calls
+            for keyword in call.node.keywords
+            if keyword.arg in keywords
+        ]
+        words = [word_of(each) for ways in said for each in ways or (UNKNOWN,)]
+        if len(said) == len(calls) and words and UNKNOWN not in words:
+            settings.may_be[field] = tuple(dict.fromkeys(words))
 
 
 def _attention(said: object) -> object:
     """Return the plan's word for an attention; each release of flash attention keeps what the second does."""
-    if said is None:
-        return None
+    if said is None or said is UNKNOWN:
+        return said
     word = str(said)
     other = "flash_attention_2" if word.startswith("flash_attention") else UNKNOWN
     return ATTENTIONS.get(word, other)
@@ -43,14 +48,15 @@ def _dtype(said: object) -> object:
     return DTYPES.get(str(said).removeprefix("torch."), UNKNOWN)
 
 
-KEYWORDS = {
-    **dict.fromkeys(
+DECIDED = {
+    "attn_implementation": (
+        "attention",
         ("attn_implementation", "_attn_implementation"),
-        ("attn_implementation", "attention", _attention),
+        _attention,
     ),
-    **dict.fromkeys(("torch_dtype", "dtype"), ("dtype", "load_dtype", _dtype)),
+    "dtype": ("load_dtype", ("torch_dtype", "dtype"), _dtype),
 }
-"""Keyword of from_pretrained -> the argument, the plan field, and the plan's word for a value."""
+"""Argument -> the plan field, its keywords of from_pretrained, and the plan's word for a value."""
 
 
 def alternatives(reader: ScriptReader, node: ast.expr, scope: Scope) -> tuple[object, ...] | None:

@@ -86,9 +86,11 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.zero_init = True  # the trainer loads it, by its name
     if not calls and not unsure:  # where a name that only running tells picks what loads
         calls = list({id(call.node): call for call in made if loads(call)}.values())
+    is_sure = bool(calls)
+    calls = calls or unsure  # of which one makes it, in whichever branch
     if len(calls) > 1:
         calls = _that_train(calls, made) or calls
-    if len(calls) != 1:
+    if len(calls) != 1 or not is_sure:
         _several(reader, calls, settings)
         return  # none, or several: which one trains is not known
     found = calls[0]
@@ -108,7 +110,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     for keyword, name in LOADED_WITH.items():
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
-    note_ways(reader, settings, found)
+    note_ways(reader, settings, calls)
     _quantization(reader, settings, found)
     note_shape(reader, settings, found)
     for name in OF_KEYWORDS if is_open else ():
@@ -329,3 +331,4 @@ def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSetti
     for call, (_, is_open) in zip(calls, keywords, strict=True):
         for name in OF_KEYWORDS if is_open else ():
             settings.doubt(name, reader.place(call))
+    note_ways(reader, settings, calls)

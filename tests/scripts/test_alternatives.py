@@ -107,3 +107,31 @@ def test_a_dtype_is_one_of_these(told, tmp_path):
     report = check_launch(command, load_plugins(), Request("h100-sxm-80"))
 
     assert report.plan.origins["load_dtype"].may_be == ways
+
+
+def test_several_loads_are_one_of_what_each_may_have(tmp_path):
+    text = SCRIPT.replace(
+        "model = Auto",
+        "if torch.cuda.device_count() > 1:\n"
+        '    model = AutoModelForCausalLM.from_pretrained("gpt2", attn_implementation="flash_attention_2")\n'
+        "else:\n    model = Auto",
+    )
+    (tmp_path / "choices.py").write_text(CHOICES)
+    (tmp_path / "train.py").write_text(text.format(before="", attention="choices.named()"))
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("h100-sxm-80"))
+
+    assert set(report.plan.origins["attention"].may_be) == {"flash_attention_2", "sdpa"}
+
+
+def test_loads_of_branches_that_agree_say_what_the_model_has(tmp_path):
+    loads = 'AutoModelForCausalLM.from_pretrained("gpt2", attn_implementation={attention})'
+    text = SCRIPT.replace(
+        "model = " + loads,
+        f"if torch.cuda.device_count() > 1:\n    model = {loads}\nelse:\n    model = {loads}",
+    )
+    (tmp_path / "train.py").write_text(text.format(before="", attention='"eager"'))
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("h100-sxm-80"))
+
+    assert report.plan.attention == "eager" and not report.plan.origins["attention"].may_be
