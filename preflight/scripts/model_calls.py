@@ -6,7 +6,6 @@ import ast
 import re
 from collections.abc import Iterator
 
-from preflight.scripts.alternatives import note_ways
 from preflight.scripts.device_map import device_map_of
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.model_shape import name_of_config, note_own, note_shape
@@ -110,7 +109,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     for keyword, name in LOADED_WITH.items():
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
-    note_ways(reader, settings, calls)
+    _note_ways(reader, settings, calls)
     _quantization(reader, settings, found)
     note_shape(reader, settings, found)
     for name in OF_KEYWORDS if is_open else ():
@@ -123,6 +122,13 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     settings.device_map = device_map_of(reader, found, values)
     if settings.device_map is not None:
         settings.zero3_is_on = zero3_is_on(reader, found)
+
+
+def _note_ways(reader: ScriptReader, settings: ScriptSettings, calls: list[CallFound]) -> None:
+    if {"attn_implementation", "dtype"} & {*settings.unread}:
+        from preflight.scripts.alternatives import note_ways  # few scripts choose when they run
+
+        note_ways(reader, settings, calls)
 
 
 def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
@@ -331,4 +337,4 @@ def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSetti
     for call, (_, is_open) in zip(calls, keywords, strict=True):
         for name in OF_KEYWORDS if is_open else ():
             settings.doubt(name, reader.place(call))
-    note_ways(reader, settings, calls)
+    _note_ways(reader, settings, calls)

@@ -184,3 +184,20 @@ def _simple(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
             waiting += reversed(inner)
         else:
             yield node
+
+
+def takes_pairs(node: ast.AST) -> bool:
+    """Tell whether an expression takes every second row, or one half of the rows."""
+    if isinstance(node, ast.Slice):
+        return is_two(node.step)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
+        return is_two(node.right)
+    if not isinstance(node, ast.Call):
+        return False
+    name = last_name(node.func)
+    is_step = name == "arange" and len(node.args) > 2 and is_two(node.args[2])
+    return is_step or (name == "chunk" and bool(node.args) and is_two(node.args[0]))
+
+
+def is_two(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 2

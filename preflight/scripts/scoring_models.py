@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from preflight.launch_facts import Scorer
 from preflight.scripts.files import last_name
+from preflight.scripts.own_losses import takes_pairs
 from preflight.setting import Place
 
 HARMLESS = frozenset({"hasattr", "getattr", "isinstance", "super", "__init__"})
@@ -149,20 +150,3 @@ def _loads_bare(value: ast.expr) -> bool:
     owner = value.func.value if isinstance(value.func, ast.Attribute) else None
     named = [owner, *value.args, *(each.value for each in value.keywords)]
     return any(isinstance(each, ast.Name) and each.id == BARE for each in named)
-
-
-def takes_pairs(node: ast.AST) -> bool:
-    """Tell whether an expression takes every second row, or one half of the rows."""
-    if isinstance(node, ast.Slice):
-        return is_two(node.step)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
-        return is_two(node.right)
-    if not isinstance(node, ast.Call):
-        return False
-    name = last_name(node.func)
-    is_step = name == "arange" and len(node.args) > 2 and is_two(node.args[2])
-    return is_step or (name == "chunk" and bool(node.args) and is_two(node.args[0]))
-
-
-def is_two(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value == 2

@@ -22,7 +22,6 @@ from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
 from preflight.scripts.reach_text import text_left
 from preflight.scripts.reader import ScriptReader
-from preflight.scripts.reference_copies import REFERENCE_NAME, is_never_made
 from preflight.scripts.replaced_attention import (
     REPLACES,
     ReplacedAttention,
@@ -178,14 +177,10 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     patterns.append((beside, "", BESIDE_TEXT))
     there = [each for each in patterns if re.search(each[2], whole)]
     cuts_rows, makes_rows = not is_whole, False
-    has_no_reference = is_whole and is_never_made(
-        (each.tree, reach.lines[each.path])
-        for each in reach.files
-        if REFERENCE_NAME.search(each.text)
-    )
+    has_no_reference = is_whole and _has_no_reference(reach)
     for path, text in files:
         does = without_messages(originals.get(path, text), text)
-        does = REFERENCE_NAME.sub("", does) if has_no_reference else does
+        does = _REFERENCE_NAME.sub("", does) if has_no_reference else does
         cuts_rows = cuts_rows or CUTS.search(does) is not None
         makes_rows = makes_rows or MAKES_ROWS.search(does) is not None
         for places, name, pattern in there:
@@ -257,6 +252,19 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
     if _SEVERAL.search(whole) is None:
         return replace(found, is_exact=False) if found.has_pairs else found
     return found if found.has_pairs else None
+
+
+_REFERENCE_NAME = re.compile(r"\bref(?:erence)?_model\b")
+
+
+def _has_no_reference(reach: Reach) -> bool:
+    """Tell whether the reference model that a script speaks of is None wherever this launch sets it."""
+    files = [each for each in reach.files if _REFERENCE_NAME.search(each.text)]
+    if not files:
+        return False
+    from preflight.scripts.reference_copies import is_never_made  # few scripts speak of one
+
+    return is_never_made((each.tree, reach.lines[each.path]) for each in files)
 
 
 _MAKES = " makes of the model"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import last_name
-from preflight.scripts.scoring_models import is_two, takes_pairs
+from preflight.scripts.own_losses import is_two, takes_pairs
 from preflight.scripts.trees import tree_of
 from preflight.trainers.kind import PROSE
 
