@@ -194,6 +194,7 @@ KINDS: dict[str, str] = {
             "passage_max_len",
             "max_len",
             "rerank_max_len",
+            "pad_to_multiple_of",
             "generation_max_length",
             "generation_num_beams",
             "num_beams",

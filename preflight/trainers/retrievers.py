@@ -23,9 +23,12 @@ from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.lookup import Given
+from preflight.units import ceil_div
 
 GROUP, PASSAGE, PAIR = 8, 128, 512
 """Defaults of train_group_size, passage_max_len, 1.2's max_len and Tevatron's rerank_max_len (arguments.py, 1.2.11 to 1.4.2)."""
+TO_MULTIPLE = 16
+"""What Tevatron pads rows to whole multiples of, its pad_to_multiple_of; FlagEmbedding does where it is told."""
 OF_PAIR = {OLDER_RERANKER: "max_len", TEVATRON_RERANKER: "rerank_max_len"}
 """Module -> the argument at which it cuts a query with its passage; others cut both."""
 
@@ -151,7 +154,10 @@ def _put_length(fields: FieldReader, is_reranker: bool, at: Setting) -> None:
     if of_pair is not None:
         pair = _count(fields, of_pair)
         length, said = (PAIR, []) if pair is None else (int(pair.value), [pair])
-    fields.put("seq_len", length, *(said or [at]))
+    multiple = _count(fields, "pad_to_multiple_of")
+    of_library = TO_MULTIPLE if fields.given.kind.module in (TEVATRON, TEVATRON_RERANKER) else 1
+    whole = of_library if multiple is None else int(multiple.value)
+    fields.put("seq_len", ceil_div(length, whole) * whole, *(said or [at]))
 
 
 def _count(fields: FieldReader, name: str) -> Setting | None:

@@ -106,6 +106,8 @@ def test_a_decoder_is_adapted_and_loaded_as_the_module_does(
         ("--bf16 --lora --rerank_max_len 256 --train_group_size 16", 256, 8, "bf16"),
         ("--bf16 --lora --lora_r 32 --train_group_size 16", 512, 32, "bf16"),
         ("--rerank_max_len 128 --train_group_size 16", 128, None, "fp32"),
+        ("--rerank_max_len 196 --train_group_size 16", 208, None, "fp32"),
+        ("--rerank_max_len 196 --train_group_size 16 --pad_to_multiple_of 64", 256, None, "fp32"),
     ],
 )
 def test_a_pair_that_a_decoder_scores_is_cut_and_loaded_as_tevatron_does(
