@@ -220,11 +220,11 @@ def read_all_ways(
         return tried[key]
 
     as_it_stands = {name: values[0] for name, values in may_be.items()}
-    likely = at(as_it_stands)
+    likely = _first_possible(as_it_stands, may_be, at)
+    every = _readings(may_be, at)
     if likely is None:  # what is said of it cannot stand together, which a check says
         likely = Completion(as_it_stands, *judge(plan))
-    every = _readings(may_be, at) or [likely]
-    settled = _settle(None, every)
+    settled = _settle(None, [likely, *every])
     ends = (likely, settled.least, settled.most)
     ranges = tuple(name for name in may_be if plan.origins[name].is_range)
     if settled.answer is not None:
@@ -275,14 +275,10 @@ def _towards(
     may_be: MayBe, at: Callable[[Values], Completion | None], sign: int
 ) -> Iterator[Completion]:
     """Yield the readings on the way to the smallest (sign 1) or the largest (sign -1)."""
-    ordered = {name: sorted(values, key=_rank(name)) for name, values in may_be.items()}
-    values = {name: options[0 if sign > 0 else -1] for name, options in ordered.items()}
-    best = at(values)
-    if best is None and values.get("base_quantization") is not None:
-        values["base_quantization"] = None
-        best = at(values)
-    if best is None:
-        best = at({name: options[0] for name, options in may_be.items()})
+    ordered = {
+        name: sorted(values, key=_rank(name), reverse=sign < 0) for name, values in may_be.items()
+    }
+    best = _first_possible({name: options[0] for name, options in ordered.items()}, ordered, at)
     if best is None:
         return
     yield best
@@ -295,6 +291,15 @@ def _towards(
             yield beside
             if sign * (beside.peak_bytes - best.peak_bytes) < 0:
                 best = beside
+
+
+def _first_possible(
+    values: Values, may_be: MayBe, at: Callable[[Values], Completion | None]
+) -> Completion | None:
+    """Return a reading, or where no launch can have its values together, the first with one of them another."""
+    others = ({**values, name: value} for name, options in may_be.items() for value in options)
+    found = (at(each) for each in (values, *others))
+    return next((reading for reading in found if reading is not None), None)
 
 
 def _rank(name: str) -> Callable[[Any], int]:

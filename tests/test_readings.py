@@ -62,10 +62,20 @@ plans = st.builds(
     st.sets(st.sampled_from(OPEN), min_size=1, max_size=3),
     gradient_accumulation_steps=st.sampled_from((1, 4)),
 )
+packed_plans = st.builds(
+    plan_of,
+    st.sampled_from(MODELS),
+    st.sampled_from(DEVICES),
+    st.sets(st.sampled_from(("activation_checkpointing", "loss", "engine")), min_size=2).map(
+        lambda names: {"adapter", *names}
+    ),
+    base_quantization=st.just(OPEN_VALUES["base_quantization"][1]),
+)
+"""Of a packed base that something has to be trained beside: the plan as it stands is no launch."""
 
 
-@given(plans)
-@settings(max_examples=40)
+@given(plans | packed_plans)
+@settings(max_examples=60)
 def test_a_verdict_of_open_values_holds_for_every_completion(plan):
     answer, answers = judged(plan).verdict.answer, every_answer(plan)
 
