@@ -276,21 +276,33 @@ def _towards(
 ) -> Iterator[Completion]:
     """Yield the readings on the way to the smallest (sign 1) or the largest (sign -1)."""
     ordered = {
-        name: sorted(values, key=_rank(name), reverse=sign < 0) for name, values in may_be.items()
+        name: tuple(sorted(values, key=_rank(name), reverse=sign < 0))
+        for name, values in may_be.items()
     }
     best = _first_possible({name: options[0] for name, options in ordered.items()}, ordered, at)
     if best is None:
         return
     yield best
-    # The order of a field's values is that of usual launches; a small model or a long sequence may turn one around.
-    for name, options in may_be.items():
-        for value in options:
-            beside = None if value == best.values[name] else at({**best.values, name: value})
-            if beside is None:
-                continue
-            yield beside
-            if sign * (beside.peak_bytes - best.peak_bytes) < 0:
-                best = beside
+    # The order of a field's values is that of usual launches; a small model or a long sequence may turn one around, and
+    # one field's value another's: the walk ends where no field alone leads further.
+    is_further = True
+    while is_further:
+        is_further = False
+        for name, options in may_be.items():
+            for value in options:
+                beside = None if value == best.values[name] else at({**best.values, name: value})
+                if beside is None:
+                    continue
+                yield beside
+                if _is_beyond(beside, best, sign):
+                    best, is_further = beside, True
+
+
+def _is_beyond(one: Completion, other: Completion, sign: int) -> bool:
+    """Tell whether a reading is further on the way to an end: a refusal rests on what no allocator can save."""
+    if sign > 0:
+        return one.least_bytes < other.least_bytes
+    return one.peak_bytes > other.peak_bytes
 
 
 def _first_possible(

@@ -46,9 +46,12 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     objective = plan.objective
     if objective in LANGUAGE_MODEL:
         return ""
+    is_read = plan.script_facts.step_loss is not None
     if objective == OWN_PAIRS:
-        is_read = plan.script_facts.step_loss is not None
         return "" if is_read else "the log-probabilities of a loss that was not read"
+    if objective == "dpo" and is_read:
+        is_known = reference_of(plan) in ("same", "adapter_off")
+        return "" if is_known else "a reference model of another size"
     if objective in SCORED:
         if objective == "reward" and is_of_trl(plan):
             return ""

@@ -72,10 +72,15 @@ def own_version(folder: str) -> Pin | None:
 
 @lru_cache(maxsize=128)
 def _own_name(path: str, state: tuple[int, int]) -> str | None:
-    at = r"\b" if path.endswith(".py") else "^"
-    found = re.search(at + r"name\s*=\s*[\"']?([\w.-]+)", _text(path), re.M)
-    library = normalized(found[1]) if found is not None else ""
-    return library if library in LIBRARIES else None
+    text, is_python = _text(path), path.endswith(".py")
+    found = re.search(
+        (r"\b" if is_python else "^") + r"name\s*=\s*[\"']?([\w.-]+)(\(\))?", text, re.M
+    )
+    names = [found[1]] if found is not None else []
+    if is_python and found is not None and found[2]:  # setup(name=of_package())
+        returned = re.search(rf"def {found[1]}\(.*?\breturn ([^\n]*)", text, re.S)
+        names = re.findall(r"[\"']([\w.-]+)", returned[1]) if returned is not None else []
+    return next((each for each in map(normalized, names) if each in LIBRARIES), None)
 
 
 _VERSION_LINE = re.compile(

@@ -127,6 +127,7 @@ LIBRARIES = (
     "litgpt",
     "llamafactory",
     "ms_swift",
+    "openrlhf",
     "peft",
     "torch",
     "torchtitan",

@@ -7,6 +7,7 @@ ask_openrlhf.py from the wheels of 0.4.6 to 0.11.2.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,12 @@ import yaml
 from framework_launches import CONFIGS
 
 from preflight.hooks.read_openrlhf import preflight_read_launch
+from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.openrlhf.table import short
+from preflight.plugins import load_plugins
+from preflight.policy import Policy
+from preflight.verdict import Answer
 
 FOLDER = CONFIGS / "openrlhf"
 ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
@@ -73,12 +78,31 @@ def test_deepspeed_gets_the_config_that_the_release_makes(name: str) -> None:
 def test_what_is_not_priced_is_named() -> None:
     said = {name: unpriced(read(case["argv"])) for name, case in LAUNCHES.items()}
 
-    assert said["sft_lora"] == {"flash-attn's loss"}
+    assert said["sft_lora"] == {"cheaper ways through a step"}  # of 0.3.8 to 0.7.5
     assert "the dtype of the training" in said["sft_eager_fp32"]
-    assert "log probabilities of all tokens" in said["sft_offloaded"]
-    assert said["sft_ring"] == {"ring attention", "flash-attn's loss"}
-    assert said["dpo"] == {"a reference model and pairs of answers"}
-    assert said["rm"] == {"a head that is no language model's"}
+    assert said["sft_offloaded"] == set()
+    assert said["sft_ring"] == {"ring attention"}
+    assert said["dpo"] == said["rm"] == set()
+
+
+def test_a_reference_that_takes_less_than_is_counted_is_named() -> None:
+    argv = LAUNCHES["dpo"]["argv"]
+
+    assert unpriced(read(argv + " --ref_offload")) == {"a reference that is offloaded"}
+    assert read(argv + " --ref_pretrain Qwen/Qwen2.5-7B").reference_model == "same"
+    assert read(argv + " --ref_pretrain a/b").reference_model == "a/b"
+
+
+@pytest.mark.parametrize("trainer", ["sft", "dpo", "rm"])
+def test_a_launch_gets_a_verdict(trainer: str) -> None:
+    argv = LAUNCHES["dpo"]["argv"].replace("train_dpo", f"train_{trainer}")
+    plan = replace(read(argv), device="h100-sxm-80")
+    judged = judge_plan(plan, load_plugins(), Policy())
+
+    assert judged.verdict.answer is Answer.FITS
+    names = {term.name for term in judged.estimate.terms} if judged.estimate else set()
+    assert ("parameters of the reference model" in names) is (trainer == "dpo")
+    assert "whole model before partitioning" not in names
 
 
 def test_an_argument_of_no_release_leaves_the_answer_open() -> None:

@@ -18,7 +18,12 @@ from preflight.launchers.framework_keys import (
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.openrlhf import READ, trainer_of
-from preflight.launchers.openrlhf.plan import DECIDES, open_attention, read_trainer
+from preflight.launchers.openrlhf.plan import (
+    DECIDES,
+    open_attention,
+    read_loss,
+    read_trainer,
+)
 from preflight.launchers.openrlhf.table import rows_of, short
 from preflight.launchers.unread import unread
 from preflight.reading import Problems, Reading
@@ -53,11 +58,16 @@ def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
     note_placeholders(keys, DECIDES)
     first = library.version if library.is_known else rows.oldest_with(tuple(parsed.known))
     had_switch = "flash_attn" in rows.rows and rows.has("flash_attn", first)
-    read_trainer(keys, part, trainer, _default_of(keys, trainer))
+    defaults = _default_of(keys, trainer)
+    read_trainer(keys, part, trainer, defaults)
+    step = read_loss(keys, trainer, defaults, first)
     if had_switch and keys.get("flash_attn", "attn_implementation") is None:
         open_attention(keys)
     problems.extend(keys.problems)
-    told = replace(keys.finish(None), trainer="plain_loop")
+    told = keys.finish(None)
+    # Actor and get_llm_for_sequence_regression make an HfDeepSpeedConfig before the model where the stage is 3
+    script = replace(told.script, step_loss=step, zero_init=True)
+    told = replace(told, trainer="plain_loop", script=script)
     part = replace(part, name="openrlhf", has_engine_options=False)
     problems.extend(notes)
     return framework_plan(command, part, told, keys, False, problems)

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.launch import Adapter, BaseQuantization
+from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.openrlhf.losses import KERNEL_SINCE, has_kernel, step_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 
@@ -25,19 +27,7 @@ DECIDES = {
     "attn_implementation": "attention",
 }
 """Argument -> the plan field that is not known while a placeholder stands there."""
-OBJECTIVES = {"sft": "sft", "dpo": "dpo", "rm": "reward"}
-NOT_PRICED = {
-    "dpo": NotModelled(
-        "the reference model and the log probabilities of both answers are not counted",
-        "a reference model and pairs of answers",
-        "either",
-    ),
-    "rm": NotModelled(
-        "both answers go through a head of one value, and are estimated as one through the model's own",
-        "a head that is no language model's",
-        "either",
-    ),
-}
+OBJECTIVES = {"sft": "sft", "dpo": "dpo", "rm": "scored_pairs"}
 LEFT_OUT = {
     "ring_attn_size": NotModelled(
         "every rank is estimated with its whole sequence", "ring attention", "less"
@@ -108,7 +98,6 @@ def read_trainer(
     _adapter(said)
     _engine(said)
     keys.assume("sequence_kind", "padded", "rows are padded to the longest of the batch")
-    _loss(said, trainer)
     for name, left_out in LEFT_OUT.items():
         if isinstance(said.value(name), int) and said.value(name) > 1:
             keys.leave_out(left_out, said.at(name))
@@ -218,25 +207,40 @@ def _engine(said: Defaults) -> None:
     said.put("optimizer", name, "adam_offload")
 
 
-def _loss(said: Defaults, trainer: str) -> None:
-    """Name what is not the loss of the estimate: log probabilities of whole logits in fp32.
-
-    flash-attn's kernel keeps the logits and makes one gradient of them, less than is counted; without it a gather and a
-    logsumexp by row make several (models/utils.py).
-    """
-    keys = said.keys
+def read_loss(
+    keys: FrameworkKeys, trainer: str, defaults: Mapping[str, Any], oldest: str
+) -> StepLoss | None:
+    """Return what the trainer's own loss takes of logits, in the dearest of the releases that it may be."""
+    said = Defaults(keys, defaults)
     keys.assume("loss", "full_logits", "log probabilities of whole logits")
-    keys.assume("keeps_outputs", True, "the trainer holds `output` until the next batch")
-    keys.assume("logits_dtype", "fp32", "Actor.forward puts logits in fp32 in their place")
-    at = said.at("micro_train_batch_size")
-    if trainer in NOT_PRICED:
-        keys.leave_out(NOT_PRICED[trainer], at)
+    if trainer == "dpo":
+        _reference(said)
+    rows = said.value("micro_train_batch_size")
+    is_one_row = rows == 1 or said.value("packing_samples") is True
+    version = keys.library.version
+    if has_kernel(oldest) != has_kernel(version) and trainer != "rm":
+        message = f"the loss is estimated as before {KERNEL_SINCE}, which takes more"
+        at = said.at("micro_train_batch_size")
+        keys.leave_out(NotModelled(message, "cheaper ways through a step", "less"), at)
+        version = oldest
+    return step_of(trainer, version, not is_one_row, Place("default", "", keys.library.label))
+
+
+def _reference(said: Defaults) -> None:
+    """Record the model that answers are compared with: the one that trains once more, unless another is named."""
+    keys, other = said.keys, said.value("ref_pretrain")
+    model = keys.settings.get("model")
+    if other and model is not None and other != model.value:
+        said.put("reference_model", str(other), "ref_pretrain")
         return
-    attention = keys.settings.get("attention")
-    is_flash = attention is not None and str(attention.value).startswith("flash_attention")
-    if is_flash:
-        message = "its loss by flash-attn's kernel is estimated as one of whole logits in fp32"
-        keys.leave_out(NotModelled(message, "flash-attn's loss", "less"), at)
-    else:
-        message = "its log probabilities without flash-attn are estimated as a loss of whole logits"
-        keys.leave_out(NotModelled(message, "log probabilities of all tokens", "either"), at)
+    keys.assume("reference_model", "same", "no --ref_pretrain: the model that trains, loaded again")
+    if said.value("ref_offload") is True:
+        message = "the reference model is estimated on the card: DeepSpeed moves it where stage 3 partitions it"
+        keys.leave_out(
+            NotModelled(message, "a reference that is offloaded", "less"), said.at("ref_offload")
+        )
+    if said.value("load_in_4bit") is True:
+        message = "the reference model is estimated in 16 bits"
+        keys.leave_out(
+            NotModelled(message, "a quantized reference", "less"), said.at("load_in_4bit")
+        )

@@ -1,0 +1,52 @@
+"""What OpenRLHF's own losses take of logits: the model's, cast to fp32, are held by what it returns.
+
+Source: models/actor.py Actor.forward, models/utils.py log_probs_from_logits, models/loss.py GPTLMLoss, trainer/sft_trainer.py
+and dpo_trainer.py of OpenRLHF 0.3.8 to 0.11.2. Counted by tests/scripts/test_openrlhf_steps.py.
+"""
+
+from __future__ import annotations
+
+from preflight.launch_facts import LogitsBytes, StepLoss
+from preflight.setting import Place
+from preflight.versions.boundary import release
+
+KERNEL_SINCE = "0.7.0"
+"""Since when SFT and DPO take log-probabilities by flash-attn's kernel, which keeps the logits and makes one gradient."""
+
+
+def has_kernel(version: str) -> bool:
+    """Tell whether a release takes log-probabilities by flash-attn's kernel."""
+    return release(version) >= release(KERNEL_SINCE)
+
+
+def sft_bytes(version: str, copies: bool) -> LogitsBytes:
+    """Return what SFT takes, in bytes per logit; before 0.7 several rows are copied where they are cut."""
+    if has_kernel(version):
+        return LogitsBytes(6, 4, 0, 10, 4, 6)
+    forward = 12 if copies else 8
+    return LogitsBytes(forward, 8, 0, 16, 4, forward)
+
+
+def log_probability_bytes(version: str) -> LogitsBytes:
+    """Return what DPO's log-probabilities take, in bytes per logit of both answers."""
+    if has_kernel(version):
+        return LogitsBytes(6, 4, 10, 8, 0, 6)
+    return LogitsBytes(12, 4, 16, 12, 0, 12)
+
+
+def step_of(trainer: str, version: str, copies: bool, place: Place) -> StepLoss | None:
+    """Return what a trainer's step makes of logits; None for a reward model, which has none.
+
+    DPO holds a second copy of the model, which DeepSpeed's stage 3 partitions and others hold whole
+    (cli/train_dpo.py, utils/deepspeed/deepspeed_utils.py get_eval_ds_config).
+    """
+    if trainer == "rm":
+        return None
+    if trainer == "sft":
+        taken = sft_bytes(version, copies)
+        return StepLoss(place, taken, taken)
+    taken = log_probability_bytes(version)
+    return StepLoss(
+        place, taken, taken,
+        has_pairs=True, compares="reference", has_copy=True, partitions_copy=True,
+    )  # fmt: skip
