@@ -107,9 +107,9 @@ KINDS: dict[str, FindingKind] = {
         name="yaml-word-read-as-bool",
         severity="warning",
         proof_kind="silent",
-        trigger="`no`, `off`, `yes` or `on` without quotes where text is wanted",
-        effect="YAML 1.1 reads them as true or false",
-        fix="quotes: 'no'",
+        trigger="`no`, `off`, `yes` or `on` without quotes where text is wanted, or in quotes where a switch is",
+        effect="YAML 1.1 reads them as true or false; in quotes every text is true",
+        fix="quotes where text is wanted, none for a switch",
         proof=(_SAID,),
     ),
     "PF111": FindingKind(

@@ -74,6 +74,8 @@ def from_file(
     if kind in ("flag", "bool"):
         if isinstance(value, (bool, int)):
             return Reading(bool(value))
+        if isinstance(value, str) and value:
+            return Reading(True, _reads_otherwise(value, written))
         raise NotConverted(_must_be("true or false", value, written))
     if kind in ("int", "float"):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -118,6 +120,15 @@ def _number_problem(kind: str, value: Any, written: Written) -> Problem:
             else "write it without quotes"
         )
     return _must_be(noun, value, written, fix)
+
+
+def _reads_otherwise(text: str, written: Written) -> tuple[Problem, ...]:
+    """Return that a text stands where a switch does and turns it on, unless that is what it reads like."""
+    if HF_ARGUMENT.read(text) is True:
+        return ()
+    message = f"{written.spelling}: the text {text!r} turns it on, as every text does: nothing converts it"
+    fix = f"without quotes: {written.spelling}: false"
+    return (Problem(message, written.where, fix, "PF110", "warning"),)
 
 
 def _must_be(noun: str, value: Any, written: Written, fix: str = "") -> Problem:

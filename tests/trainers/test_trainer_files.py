@@ -133,6 +133,18 @@ def test_a_number_in_quotes_is_refused_where_the_parser_does_not_convert(tmp_pat
     assert [problem.where for problem in error.value.problems] == ["a.yaml:1", "a.yaml:2"]
 
 
+def test_a_text_in_place_of_a_switch_turns_it_on_and_we_say_so(tmp_path):
+    from transformers import HfArgumentParser, TrainingArguments
+
+    text = 'output_dir: o\ndo_eval: "no"\ngradient_checkpointing: "true"\nuse_cpu: true\n'
+    arguments = read(["a.yaml"], tmp_path, "train.py", a_yaml=text, train_py=HF)
+    (theirs,) = HfArgumentParser([TrainingArguments]).parse_yaml_file(str(tmp_path / "a.yaml"))
+
+    for name in ("do_eval", "gradient_checkpointing"):
+        assert arguments.raw[name].value is bool(getattr(theirs, name)) is True
+    assert [(problem.id, problem.where) for problem in arguments.notices] == [("PF110", "a.yaml:2")]
+
+
 def test_a_script_that_cannot_be_read_is_told_by_its_config_file(tmp_path):
     text = "packing: true\nmax_length: 4096\ndataset_name: x\n"
     arguments = read(["--config", "c.yaml"], tmp_path, "gone.py", c_yaml=text)
