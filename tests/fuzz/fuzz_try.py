@@ -134,8 +134,9 @@ def _traced(words: list[str], folder: Path, seed: Seed) -> str:
 
 
 def _asks_for_json(seed: Seed) -> bool:
-    wants = any(pair == ("--format", "json") for pair in zip(seed.own, seed.own[1:], strict=False))
-    return wants and not {"--help", "-h", "--version"} & set(seed.own)
+    own = seed.own[: seed.own.index("--")] if "--" in seed.own else seed.own
+    wants = any(pair == ("--format", "json") for pair in zip(own, own[1:], strict=False))
+    return wants and not {"--help", "-h", "--version"} & set(own)
 
 
 def _json_failure(text: str) -> tuple[str, str] | None:
