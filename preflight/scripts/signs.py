@@ -203,8 +203,6 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     if not is_whole:
         everywhere = Place("script", script, "")
         fields = {name: fields.get(name, everywhere) for name in SIGNS}
-    if PAIRS in unpriced and _speaks_of_none(reach, whole):
-        unpriced.pop(PAIRS)
     own = _own_loss(reach, unpriced, whole)
     copies = re.findall(UNCOUNTED[COPY][0], whole)
     if own is not None and own.has_copy and len(copies) == 1 and _COPIED.search(whole):
@@ -236,16 +234,6 @@ _REFERENCE = re.compile(r"\bref(?:erence)?_(?:model|engine)\b(?!\s*=\s*None\b)")
 _COPIED = re.compile(r"\bref\w*\s*=\s*(?:copy\.)?deepcopy\(")
 _SEVERAL = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b|num_return|candidates")
 """Words of a script of which a row may become several sequences."""
-
-
-def _speaks_of_none(reach: Reach, whole: str) -> bool:
-    """Tell whether all that speaks of pairs is the name of a reference that is None in the lines that run."""
-    rest = re.sub(r"\bref(?:erence)?_model\b", "", whole)
-    if not reach.is_whole or re.search(UNPRICED[PAIRS][0], rest):
-        return False
-    from preflight.scripts.no_reference import holds_none
-
-    return holds_none((each.tree, reach.lines[each.path]) for each in reach.files)
 
 
 def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLoss | None:
