@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.formulas.kernels import LIGER_KERNELS, LIGER_TYPES
 from preflight.formulas.lever_rules import is_installed
 from preflight.formulas.objective import LANGUAGE_MODEL
 from preflight.hookspecs import hookimpl
@@ -24,15 +24,6 @@ from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
 from preflight.versions.trl import CHUNKS_LOSS, FUSES_HEAD
-
-LIGER_MODELS = frozenset(
-    {
-        "deepseek_v2", "deepseek_v3", "gemma", "gemma2", "gemma3_text", "glm4", "granite", "llama", "ministral", "mistral",
-        "mixtral", "nemotron", "olmo2", "olmo3", "phi3", "qwen2", "qwen3", "qwen3_moe", "qwen3_next", "smollm3", "gpt_oss",
-        "exaone4", "hunyuan_v1_dense",
-    }
-)  # fmt: skip
-"""Decoders among MODEL_TYPE_TO_APPLY_LIGER_FN (liger_kernel/transformers/monkey_patch.py, 0.8.5)."""
 
 
 @hookimpl
@@ -66,6 +57,6 @@ def _loss(plan: LaunchPlan, model: ModelSpec) -> tuple[str, str] | None:
             return None  # whole logits only where something asks for them: label smoothing, other methods
         if CHUNKS_LOSS.holds_in(plan.versions):
             return "chunked_linear", "--loss_type chunked_nll"
-    if model.model_type in LIGER_MODELS and is_installed("liger_kernel"):
+    if model.model_type in LIGER_TYPES and is_installed("liger_kernel"):
         return "fused_linear", "--use_liger_kernel true"
     return None

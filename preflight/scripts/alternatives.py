@@ -9,6 +9,7 @@ import ast
 from collections.abc import Iterator, Sequence
 
 from preflight.scripts.files import CallFound
+from preflight.scripts.flow import returns
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -130,15 +131,7 @@ def _returned(function: ast.FunctionDef, scope: Scope) -> Iterator[tuple[ast.exp
     inner = [
         n for n in ast.walk(function) if isinstance(n, (ast.FunctionDef, ast.Lambda, ast.Yield))
     ]
-    returns = [n.value for n in ast.walk(function) if isinstance(n, ast.Return)]
-    if inner != [function] or None in returns or not _ends(function.body):
+    values = [n.value for n in ast.walk(function) if isinstance(n, ast.Return)]
+    if inner != [function] or None in values or not returns(function.body):
         return
-    yield from ((value, scope) for value in returns if value is not None)
-
-
-def _ends(body: list[ast.stmt]) -> bool:
-    """Tell whether every way through a block returns or raises."""
-    last = body[-1]
-    if isinstance(last, ast.If):
-        return bool(last.orelse) and _ends(last.body) and _ends(last.orelse)
-    return isinstance(last, (ast.Return, ast.Raise))
+    yield from ((value, scope) for value in values if value is not None)

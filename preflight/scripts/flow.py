@@ -59,6 +59,19 @@ def leaves(body: Sequence[ast.stmt]) -> bool:
     return bool(body) and isinstance(body[-1], (ast.Return, ast.Continue, ast.Break))
 
 
+def returns(body: Sequence[ast.stmt]) -> bool:
+    """Tell whether a function of these statements ends in a return or an error whatever way it goes."""
+    last = body[-1] if body else None
+    if isinstance(last, ast.If):
+        return returns(last.body) and returns(last.orelse)
+    if isinstance(last, (ast.With, ast.AsyncWith)):
+        return returns(last.body)
+    if isinstance(last, ast.Try):
+        whole = returns(last.orelse or last.body) and all(returns(h.body) for h in last.handlers)
+        return whole or returns(last.finalbody)
+    return isinstance(last, (ast.Return, ast.Raise))
+
+
 def trains(body: Sequence[ast.stmt]) -> bool:
     """Tell whether statements train: a launch that stops in front of them would be none."""
     return any(

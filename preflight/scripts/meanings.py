@@ -20,7 +20,7 @@ from preflight.scripts.dataclass_fields import (
     with_set_on_self,
 )
 from preflight.scripts.files import ScriptFiles, last_name
-from preflight.scripts.flow import ANYWHERE, Way, ways_of
+from preflight.scripts.flow import ANYWHERE, Way, returns, ways_of
 from preflight.scripts.operators import is_same
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope, walk_block
 from preflight.scripts.settings_objects import (
@@ -147,11 +147,14 @@ class ScriptMeanings(ScriptFiles):
             return None
         function, own = self.functions[name][0]
         if name not in self._returns:
-            ways = ways_of(function.body)
+            nothing = ast.copy_location(ast.Constant(None), function.body[-1])
+            body = [*function.body, ast.copy_location(ast.Return(nothing), nothing)]
+            body = function.body if returns(function.body) else body
+            ways = ways_of(body)
             self._returns[name] = [
-                (each.value, ways.get(id(each), ANYWHERE))
-                for each in walk_block(function.body)
-                if isinstance(each, ast.Return) and each.value is not None
+                (each.value or nothing, ways.get(id(each), ANYWHERE))
+                for each in walk_block(body)
+                if isinstance(each, ast.Return)
             ]
         told = told_by(function, own, (node, scope), self.evaluator)
         self._returning.add(name)

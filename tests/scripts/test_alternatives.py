@@ -36,6 +36,11 @@ def pick():
         raise RuntimeError("no GPU")
 
 
+def perhaps():
+    if torch.cuda.is_available():
+        return "flash_attention_2"
+
+
 def named():
     return word_of(Kind.of(torch.cuda.current_device()))
 
@@ -66,6 +71,7 @@ KNOWN = {
 }
 ANY = {
     "a table that changes": "choices.changed(torch.cuda.current_device())",
+    "a function that may end without a return": "choices.perhaps()",
     "a function from elsewhere": "is_flash_attn_2_available()",
     "a word that nobody knows": '"sdpa" if is_flash_attn_2_available() else "my_kernel"',
     "one way that is not read": '"sdpa" if is_flash_attn_2_available() else choices.other()',
