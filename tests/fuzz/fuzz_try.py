@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from fuzz_seeds import Seed
@@ -135,7 +136,7 @@ def _traced(words: list[str], folder: Path, seed: Seed) -> str:
 
 def _asks_for_json(seed: Seed) -> bool:
     own = seed.own[: seed.own.index("--")] if "--" in seed.own else seed.own
-    wants = any(pair == ("--format", "json") for pair in zip(own, own[1:], strict=False))
+    wants = any(pair == ("--format", "json") for pair in pairwise(own))
     return wants and not {"--help", "-h", "--version"} & set(own)
 
 
