@@ -10,6 +10,10 @@ from dataclasses import field, replace
 from preflight.values import dataclass
 
 
+PLACEHOLDER = re.compile(r"(?<=[\s=])<[A-Za-z][\w .,:/-]*>(?=\s|$)")
+"""`<your_port>` in an example: what the reader puts there, and no file to read from."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A text that one shell gets."""
@@ -53,7 +57,7 @@ def joined_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _fences(text: str) -> Iterator[Block]:
-    """Yield the fenced examples of Markdown, without the prompts in front of what is typed."""
+    """Yield the fenced examples of Markdown, without the prompts in front of what is typed; `<your_port>` is a word there."""
     fence: list[str] = []
     start = 0
     for number, line in enumerate(text.split("\n"), 1):
@@ -64,4 +68,4 @@ def _fences(text: str) -> Iterator[Block]:
                 )  # as a file ends: "\\" there joins nothing
             fence, start = [], 0 if start else number + 1
         elif start:
-            fence.append(re.sub(r"^\s*\$ ", "", line))
+            fence.append(PLACEHOLDER.sub(r"'\g<0>'", re.sub(r"^\s*\$ ", "", line)))

@@ -61,7 +61,7 @@ torchrun train.py --model <MODEL>
 def test_examples_of_a_readme_are_read_and_its_prose_is_not():
     assert launches("README.md", README) == [
         (5, "torchrun --nproc-per-node 4 train.py --name a b"),
-        (13, "torchrun train.py --model"),
+        (13, "torchrun train.py --model <MODEL>"),
     ]
     untold = [one for one in found_in("README.md", README) if one.untold]
     assert [one.line for one in untold] == [12]
@@ -95,6 +95,22 @@ def test_a_line_that_an_example_leaves_open_ends_with_it():
     assert [argv[-2:] for argv in (one.argv for one in found_in("README.md", text))] == [
         ("--data", "Alpaca")
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "argv"),
+    [
+        ("torchrun --master_port=<your_port> a.py --lr 1", "torchrun --master_port=<your_port> a.py --lr 1"),
+        ("torchrun a.py --out <output dir> \\\n  --lr 1", "torchrun a.py --out <output dir> --lr 1"),
+        ("torchrun a.py <in.txt >out.txt", "torchrun a.py"),
+        ("torchrun a.py < in.txt > out.txt", "torchrun a.py"),
+    ],
+)  # fmt: skip
+def test_what_a_reader_fills_in_is_a_word_of_an_example_and_a_file_of_a_script(written, argv):
+    example = launches("README.md", f"```\n{written}\n```\n")
+    assert [words for _, words in example] == [argv]
+    if "in.txt" not in written:
+        assert launches("run.sh", written) != [(1, argv)]
 
 
 def test_a_script_that_goes_to_its_own_folder_starts_there(tmp_path):
