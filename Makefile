@@ -1,5 +1,5 @@
 # make demo   a check, a diff and a really started rewritten launch, on the CPU
-# make test   style, types and every test, with what they need installed; one process more than there are cores runs them (JOBS=1)
+# make test   style, types and every test, with what they need installed; one process per core runs them (JOBS=1)
 # make core   the tests that need the core alone, with any Python: make core PYTHON=python3.13 VENV=.venv-core
 # make coverage  which lines of preflight/ and hooks/ the core tests reach, in this process
 # make site   the pages of docs/ as a site with a search, in build/site; a link that leads nowhere fails it
@@ -11,8 +11,7 @@ SHELL := /bin/bash
 .PHONY: demo test lint types pytest core coverage site system clean
 
 PYTHON ?= python3
-# A seventh of what tests take is waiting, for Slurm and for ranks: one process more than there are cores fills it.
-JOBS ?= $(shell echo $$(($$(nproc) + 1)))
+JOBS ?= $(shell nproc)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check

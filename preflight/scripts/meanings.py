@@ -147,15 +147,7 @@ class ScriptMeanings(ScriptFiles):
             return None
         function, own = self.functions[name][0]
         if name not in self._returns:
-            nothing = ast.copy_location(ast.Constant(None), function.body[-1])
-            body = [*function.body, ast.copy_location(ast.Return(nothing), nothing)]
-            body = function.body if returns(function.body) else body
-            ways = ways_of(body)
-            self._returns[name] = [
-                (each.value or nothing, ways.get(id(each), ANYWHERE))
-                for each in walk_block(body)
-                if isinstance(each, ast.Return)
-            ]
+            self._returns[name] = _ways_out(function)
         told = told_by(function, own, (node, scope), self.evaluator)
         self._returning.add(name)
         with self.evaluator.told(own, told):
@@ -262,3 +254,16 @@ class ScriptMeanings(ScriptFiles):
         names = dict(values.names)
         names.update((each, self.evaluator.evaluate(said, scope)) for each, said in told)
         return Parsed(with_set_on_self(names, cls, outer, self.classes))
+
+
+def _ways_out(function: ast.FunctionDef) -> list[tuple[ast.expr, Way]]:
+    """Return what a function gives back, by each of its returns and at its end; nothing of one that gives nothing back."""
+    nothing = ast.copy_location(ast.Constant(None), function.body[-1])
+    body = list(function.body)
+    if not returns(body):
+        body.append(ast.copy_location(ast.Return(nothing), nothing))
+    ways = ways_of(body)
+    found = [each for each in walk_block(body) if isinstance(each, ast.Return)]
+    if all(each.value in (None, nothing) for each in found):
+        return []
+    return [(each.value or nothing, ways.get(id(each), ANYWHERE)) for each in found]

@@ -9,7 +9,6 @@ from dataclasses import field, replace
 
 from preflight.values import dataclass
 
-
 PLACEHOLDER = re.compile(r"(?<=[\s=])<[A-Za-z][\w .,:/-]*>(?=\s|$)")
 """`<your_port>` in an example: what the reader puts there, and no file to read from."""
 
