@@ -163,6 +163,8 @@ def expand(words: Iterable[Word], state: State) -> list[Text]:
 
 
 def _expanded(pieces: Sequence[Piece], state: State) -> list[Text]:
+    if len(pieces) == 1 and isinstance(pieces[0], Literal) and pieces[0].text.isalnum():
+        return [known(pieces[0].text)]  # most words, with nothing to expand
     fields = _Fields(state, splits=True)
     fields.walk(_with_home(pieces, state))
     found = []

@@ -28,6 +28,7 @@ from preflight.shell.text import Text, Unknown
 
 DECLARING = ("export", "declare", "typeset", "local", "readonly")
 _OPERATORS = ("&>>", "<<<", "<<-", "&>", ">>", ">|", "<>", ">&", "<&", "<<", "<", ">")
+_BEGIN_OPERATORS = frozenset(mark[0] for mark in _OPERATORS)
 
 
 def parse(text: Text) -> tuple[AndOr, ...]:
@@ -242,6 +243,8 @@ class Parser(CommandParser):
             close = text.find("}", start)
             if close > 0 and text[start + 1 : close].isidentifier() and text[close + 1 : close + 2] in tuple("<>"):  # fmt: skip
                 end = close + 1
+        if text[end : end + 1] not in _BEGIN_OPERATORS:
+            return False
         operator = next((mark for mark in _OPERATORS if text.startswith(mark, end)), "")
         if not operator or text.startswith(("<(", ">("), end):
             return False
