@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from preflight.launch_facts import LogitsBytes, StepLoss
 from preflight.setting import Place
-from preflight.versions.boundary import release
-
-KERNEL_SINCE = "0.7.0"
-"""Since when SFT and DPO take log-probabilities by flash-attn's kernel, which keeps the logits and makes one gradient."""
+from preflight.versions.openrlhf import SCORES_BY_KERNEL
 
 
 def has_kernel(version: str) -> bool:
     """Tell whether a release takes log-probabilities by flash-attn's kernel."""
-    return release(version) >= release(KERNEL_SINCE)
+    return SCORES_BY_KERNEL.holds_in({SCORES_BY_KERNEL.library: version})
 
 
 def sft_bytes(version: str, copies: bool) -> LogitsBytes:

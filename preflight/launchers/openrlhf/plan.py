@@ -13,9 +13,10 @@ from typing import Any
 from preflight.launch import Adapter, BaseQuantization
 from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.launchers.openrlhf.losses import KERNEL_SINCE, has_kernel, step_of
+from preflight.launchers.openrlhf.losses import has_kernel, step_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
+from preflight.versions.openrlhf import SCORES_BY_KERNEL
 
 DECIDES = {
     "pretrain": "model",
@@ -219,7 +220,7 @@ def read_loss(
     is_one_row = rows == 1 or said.value("packing_samples") is True
     version = keys.library.version
     if has_kernel(oldest) != has_kernel(version) and trainer != "rm":
-        message = f"the loss is estimated as before {KERNEL_SINCE}, which takes more"
+        message = f"the loss is estimated as before {SCORES_BY_KERNEL.since}, which takes more"
         at = said.at("micro_train_batch_size")
         keys.leave_out(NotModelled(message, "cheaper ways through a step", "less"), at)
         version = oldest

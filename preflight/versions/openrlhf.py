@@ -1,0 +1,14 @@
+"""What changed in which release of OpenRLHF."""
+
+from __future__ import annotations
+
+from preflight.versions.boundary import Boundary
+
+SCORES_BY_KERNEL = Boundary(
+    "openrlhf",
+    "0.7",
+    "SFT and DPO take log-probabilities by flash-attn's kernel, which keeps the logits and makes one gradient; before, by a"
+    " cross entropy of cut logits and a softmax of all of them",
+    "trainer/sft_trainer.py, dpo_trainer.py return_logprobs: 0.7.0 to 0.11.2 against 0.6.4; models/utils.py log_probs_from_logits",
+    "0.11.2",
+)
