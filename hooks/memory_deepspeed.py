@@ -23,12 +23,14 @@ from preflight.formulas.deepspeed_rules import (
 )
 from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
 from preflight.formulas.precision import precision_of
+from preflight.formulas.rollouts import states_there
 from preflight.formulas.sharding import held_tensors, local_elements, quantized_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
+from preflight.versions.deepspeed import MOVES_GRADIENTS
 
 STEP = frozenset({Moment.OPTIMIZER_STEP})
 BACKWARD = frozenset(
@@ -94,14 +96,14 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield MemoryTerm(
             "master parameters",
             master * partition,
-            ALWAYS,
+            states_there(plan),
             f"{whole_trainable:,} / {share} x {master} ({precision.master})",
             source,
         )
         yield MemoryTerm(
             "optimizer states",
             local_states,
-            ALWAYS,
+            states_there(plan),
             f"{plan.optimizer}: {local_states / max(1, partition):.4g} bytes x {partition:,}",
             source,
             from_second_step=True,
@@ -174,7 +176,7 @@ def _gradients(
         yield MemoryTerm(
             "gradients",
             size * partition,
-            ALWAYS,
+            states_there(plan) if MOVES_GRADIENTS.holds_in(plan.versions) else ALWAYS,
             f"{whole:,} / {plan.shard_degree} x {size}",
             source,
         )
@@ -213,7 +215,7 @@ def _buckets(
         yield MemoryTerm(
             "reduce bucket",
             size * bucket,
-            ALWAYS,
+            states_there(plan),
             f"{bucket:,} x {size}, allocated at init",
             STAGE_3,
         )

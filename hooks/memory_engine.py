@@ -11,6 +11,7 @@ same. Two tensors are whole at a time, the one at hand and the one that its loop
     FSDP1                      a unit at a time, as it is stored
     verl's FSDP2               three of a parameter: gathered, cut and handed on (torch 2.13, on gloo)
     verl's FSDP1               the same, beside a copy of the shards, which its sharded state dict makes
+    OpenRLHF                   a parameter, which ZeRO-3 gathers and an engine on the card gets a copy of (0.3.8 to 0.11.2)
     verl's adapters            the whole policy as it is stored, unless layered_summon is on (fsdp_utils.py, 0.7.1)
 """
 
@@ -23,13 +24,15 @@ from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.objective import is_of_swift
 from preflight.formulas.precision import precision_of
-from preflight.formulas.rollouts import generation_of, has_engine
+from preflight.formulas.rollouts import generation_of, has_engine, places_groups
 from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, format_gib
+from preflight.versions.boundary import OLDEST
+from preflight.versions.openrlhf import WAKES_IN_PARTS
 
 SOURCE = "vllm/v1/worker/utils.py request_memory, gpu_worker.py determine_available_memory (0.33.0)"
 SYNC_SOURCE = "trl/generation/vllm_generation.py:360-480 _iter_named_params, sync_weights (1.16.0)"
@@ -66,11 +69,14 @@ def preflight_memory_terms(
         SOURCE,
     )
     cache = engine.resident - engine.weights
+    awake = frozenset({Moment.ROLLOUT})
+    if places_groups(plan) and not WAKES_IN_PARTS.holds_in(plan.versions, OLDEST):
+        awake = AWAKE
     if cache and device is not None:
         yield MemoryTerm(
             "inference engine: keys and values",
             cache,
-            frozenset({Moment.ROLLOUT}) if generation.sleep else ALWAYS | {Moment.PREPARE},
+            awake if generation.sleep else ALWAYS | {Moment.PREPARE},
             f"vllm_gpu_memory_utilization x {format_gib(device.capacity_bytes)} = {engine.asked:,}"
             f" - {engine.weights:,} of weights - {engine.working:,}",
             SOURCE,
@@ -88,6 +94,11 @@ def _gathered(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return what a rank has whole while weights are synchronized, beside its shards."""
     precision = precision_of(plan, model)
     held = held_tensors(plan, model)
+    if places_groups(
+        plan
+    ):  # one parameter at a time, gathered, and copied where the engine is on the card
+        largest = precision.bytes_of("compute") * max(each.tensor.num_params for each in held)
+        return largest * ((plan.engine == "zero3") + has_engine(plan))
     if plan.engine == "zero3":
         size = precision.bytes_of("compute")
         if plan.adapter is not None or is_of_swift(plan):

@@ -14,6 +14,7 @@ from preflight.formulas.outside_torch import (
     NCCL_FIRST_BYTES,
     NCCL_GROUP_BYTES,
 )
+from preflight.formulas.rollouts import processes_beside
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryTerm, Moment
@@ -40,14 +41,25 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         Level.DEVICE,
         least_bytes=LEAST_CONTEXT_BYTES,
     )
+    others = processes_beside(plan)
+    if others:
+        yield MemoryTerm(
+            "other processes on the card: contexts and NCCL buffers",
+            others * (CUDA_CONTEXT_BYTES + NCCL_FIRST_BYTES),
+            EVERYWHERE,
+            f"{others} x ({CUDA_CONTEXT_BYTES // MIB} + {NCCL_FIRST_BYTES // MIB}) MiB",
+            "openrlhf/trainer/ray/launcher.py: a Ray actor for every model (0.3.8 to 0.11.2)",
+            Level.DEVICE,
+            least_bytes=others * LEAST_CONTEXT_BYTES,
+        )
     groups = communicators(plan)
     if groups:
-        others = f" + {groups - 1} x {NCCL_GROUP_BYTES // MIB} MiB" if groups > 1 else ""
+        more = f" + {groups - 1} x {NCCL_GROUP_BYTES // MIB} MiB" if groups > 1 else ""
         yield MemoryTerm(
             "NCCL buffers",
             NCCL_FIRST_BYTES + NCCL_GROUP_BYTES * (groups - 1),
             EVERYWHERE,
-            f"{NCCL_FIRST_BYTES // MIB} MiB{others}",
+            f"{NCCL_FIRST_BYTES // MIB} MiB{more}",
             "four sources, 0.5 to 1.5 GiB for the first group; NVIDIA/nccl#964 for each other",
             Level.DEVICE,
             least_bytes=LEAST_NCCL_BYTES * groups,

@@ -24,7 +24,12 @@ from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import reference_of
 from preflight.formulas.ppo import policy_of, scoring_bytes, without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
-from preflight.formulas.rollouts import generation_of, rows_of_forward, with_tokens
+from preflight.formulas.rollouts import (
+    generation_of,
+    places_groups,
+    rows_of_forward,
+    with_tokens,
+)
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -43,7 +48,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if generation is None:
         return
     forwards = {}
-    if trains_actor(plan) and rows_of_forward(plan):
+    if (trains_actor(plan) or places_groups(plan)) and rows_of_forward(plan):
         plan = replace(plan, micro_batch_size=rows_of_forward(plan))
     is_ppo = trains_value_model(plan)
     if is_ppo:

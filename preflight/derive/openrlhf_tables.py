@@ -50,10 +50,13 @@ def _at_hand() -> tuple[Path, str]:
 
 def _arguments(path: Path) -> Iterator[tuple[str, list[Any]]]:
     """Yield kind, default and choices of every option of a parser."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _unrolled(path.read_text(encoding="utf-8")):
         if not isinstance(node, ast.Call) or ast.unparse(node.func) != "parser.add_argument":
             continue
-        name = ast.literal_eval(node.args[0]).lstrip("-")
+        parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else node.args[:1]
+        if not all(isinstance(part, ast.Constant) for part in parts):
+            continue  # of a loop that is written out
+        name = "".join(map(ast.literal_eval, parts)).lstrip("-")
         words = {word.arg: word.value for word in node.keywords if word.arg is not None}
         action = ast.unparse(words["action"]).strip("'") if "action" in words else ""
         if "dest" in words or action == "store_false":
@@ -68,6 +71,18 @@ def _arguments(path: Path) -> Iterator[tuple[str, list[Any]]]:
             kind = "str"
         choices = _value(words.get("choices"))
         yield name, [kind, default, choices] if choices else [kind, default]
+
+
+def _unrolled(text: str) -> Iterator[ast.AST]:
+    """Yield the nodes of a parser's lines, and those of a loop over words once for each: `for prefix in ("actor", "critic")`."""
+    for node in ast.walk(ast.parse(text)):
+        yield node
+        words = _value(node.iter) if isinstance(node, ast.For) else None
+        if isinstance(node, ast.For) and isinstance(words, list):
+            lines = "\n".join(map(ast.unparse, node.body))
+            for word in words:
+                said = lines.replace(f"{{{ast.unparse(node.target)}}}", str(word))
+                yield from ast.walk(ast.parse(said))
 
 
 def _value(node: ast.expr | None) -> Any:

@@ -31,6 +31,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from preflight.formulas.actor_losses import trains_actor
+from preflight.formulas.rollouts import places_groups
 from preflight.launch import LaunchPlan
 from preflight.memory import (
     ALWAYS,
@@ -57,8 +58,10 @@ def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[
     """Yield the terms of level reserved that live tensors of one rank cause."""
     held = [term for term in terms if term.level in (Level.ALLOCATED, Level.RESERVED)]
     yield from _idle_default_stream(held, plan.expandable_segments)
-    # verl empties the cache before weights go to the engine (fsdp_workers.py rollout_mode, 0.2.0 to 0.9.1)
-    emptied = {Moment.WEIGHT_SYNC, Moment.ROLLOUT} if trains_actor(plan) else set()
+    # verl empties the cache before weights go to the engine (fsdp_workers.py rollout_mode, 0.2.0 to 0.9.1), and so does
+    # OpenRLHF (trainer/ray/ppo_actor.py fit, 0.5.9 to 0.11.2)
+    empties = trains_actor(plan) or places_groups(plan)
+    emptied = {Moment.WEIGHT_SYNC, Moment.ROLLOUT} if empties else set()
     yield from _idle_side_streams([t for t in held if t.stream != "default"], ALWAYS - emptied)
 
 

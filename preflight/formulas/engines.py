@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from preflight.device import DeviceSpec
 from preflight.formulas.key_values import cache_bytes
-from preflight.formulas.rollouts import generation_of, num_completions
+from preflight.formulas.rollouts import generation_of, num_completions, places_groups
 from preflight.formulas.sharding import held_tensors, quantized_bytes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -26,6 +26,8 @@ BATCHED_TOKENS = 4096
 DRAWN = 16
 """Bytes per logit of a sequence that is drawn from: fp32 logits, their processed log-probabilities, probabilities, and the
 draw (vllm/v1/sample/sampler.py)."""
+MOST_SEQUENCES = 1024
+"""max_num_seqs of a large card where nobody says it (vllm/engine/arg_utils.py, 0.8 on; 256 before)."""
 WEIGHT = 2
 """Bytes per weight: `auto` makes fp32 checkpoints 16 bits (vllm/config/model.py)."""
 
@@ -97,4 +99,7 @@ def _working(plan: LaunchPlan, model: ModelSpec, degree: int) -> int:
         heads = shape.query_size + 2 * shape.kv_size
         widest = max(widest, ceil_div(max(3 * wide, 2 * heads), degree) + 3 * shape.hidden_size)
     passing = WEIGHT * BATCHED_TOKENS * widest
-    return passing + DRAWN * max(1, num_completions(plan) * degree) * model.vocab_size
+    drawn = num_completions(plan) * degree
+    if places_groups(plan):  # which tells the engine nothing of how many there are
+        drawn = min(drawn, MOST_SEQUENCES)
+    return passing + DRAWN * max(1, drawn) * model.vocab_size

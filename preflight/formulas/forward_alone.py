@@ -21,6 +21,7 @@ from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
 from preflight.formulas.objective import (
+    ONLINE,
     is_of_llamafactory,
     is_of_swift,
     is_of_trl,
@@ -194,7 +195,8 @@ def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBy
     beside = 0
     scoring = scoring_of(plan)
     if scoring is not None:
-        at_head = logits_of_pairs(plan, model, tokens, scoring).reference + hidden
+        found = logits_of_pairs(plan, model, tokens, scoring)
+        at_head = (found.evaluation if plan.objective in ONLINE else found.reference) + hidden
         beside = held_with_logits(plan, model, tokens, scoring, has_graph=False)
     elif trains_actor(plan):
         size = precision_of(plan, model).bytes_of("logits")

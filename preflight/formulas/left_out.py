@@ -25,7 +25,7 @@ from preflight.formulas.left_out_of_answers import left_out_of_answers
 from preflight.formulas.objective import LANGUAGE_MODEL, ONLINE
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.pipelines import is_divisible
-from preflight.formulas.rollouts import has_engine
+from preflight.formulas.rollouts import starts_engines
 from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.formulas.untraced import untraced
 from preflight.formulas.vision import may_see
@@ -102,7 +102,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
     yield from _unread_arguments(plan)
     yield from _without_liger(plan, model)
     yield from _of_stages(plan, model)
-    if device is not None and has_engine(plan) and model.layers:
+    if device is not None and starts_engines(plan) and model.layers:
         yield from _of_an_engine(plan, model, device)
     yield from left_out_of_encoder(plan, model)
     yield from left_out_of_answers(plan)

@@ -26,6 +26,23 @@ def has_engine(plan: LaunchPlan) -> bool:
     return generation is not None and (generation.engine, generation.mode) == ("vllm", "colocate")
 
 
+def places_groups(plan: LaunchPlan) -> bool:
+    """Tell whether every model is a group of processes of its own, as in OpenRLHF's PPO on Ray."""
+    return plan.launcher == "openrlhf" and plan.objective in ONLINE
+
+
+def starts_engines(plan: LaunchPlan) -> bool:
+    """Tell whether a launch starts inference engines itself, on the cards of its ranks or on others."""
+    return has_engine(plan) or places_groups(plan)
+
+
+def processes_beside(plan: LaunchPlan) -> int:
+    """Return the other processes on a rank's card, each with a context of its own: of a reference, and of an engine."""
+    if not places_groups(plan):
+        return 0
+    return int(plan.reference_model == "same") + int(has_engine(plan))
+
+
 def parameters_there(plan: LaunchPlan) -> frozenset[Moment]:
     """Return when a policy's parameters are on its card: not during a rollout where they are moved to the host for it."""
     generation = generation_of(plan)

@@ -21,6 +21,7 @@ from preflight.formulas.objective import (
     reads_completion_logits,
     reference_of,
 )
+from preflight.formulas.rollouts import places_groups
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.boundary import Boundary, version_in
@@ -52,6 +53,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if objective == "dpo" and is_read:
         is_known = reference_of(plan) in ("same", "adapter_off")
         return "" if is_known else "a reference model of another size"
+    if places_groups(plan):  # its reader names the models that are not on the actor's cards
+        return "" if plan.generation is not None else "how openrlhf generates"
     if objective in SCORED:
         if objective == "reward" and is_of_trl(plan):
             return ""

@@ -6,6 +6,14 @@ from preflight.versions.boundary import Boundary
 
 _NAME = "deepspeed"
 
+MOVES_GRADIENTS = Boundary(
+    _NAME,
+    "0.16.5",
+    "whoever moves stage 3's states to the host between updates moves gradients too",
+    "runtime/zero/stage3.py offload_states (0.19.8); openrlhf/utils/deepspeed/deepspeed_utils.py offload_deepspeed_states asks"
+    " for them from 0.16.5 on, and not before (0.6.4 to 0.11.2)",
+    "0.19.8",
+)
 KEEPS_STATES_IN_BF16 = Boundary(
     _NAME,
     "0.18.3",

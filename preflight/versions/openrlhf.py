@@ -12,3 +12,11 @@ SCORES_BY_KERNEL = Boundary(
     "trainer/sft_trainer.py, dpo_trainer.py return_logprobs: 0.7.0 to 0.11.2 against 0.6.4; models/utils.py log_probs_from_logits",
     "0.11.2",
 )
+
+WAKES_IN_PARTS = Boundary(
+    "openrlhf",
+    "0.9.2",
+    "an engine that sleeps is woken for the actor's weights without its keys and values; before, as a whole",
+    "trainer/ppo_trainer.py broadcast_to_vllm: wake_up(tags=['weights']) in 0.9.2 to 0.11.2 against 0.9.1",
+    "0.11.2",
+)

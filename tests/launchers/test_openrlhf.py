@@ -14,17 +14,22 @@ import pytest
 import yaml
 from framework_launches import CONFIGS
 
+from preflight.formulas.critics import CRITIC
 from preflight.hooks.read_openrlhf import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.openrlhf.table import short
+from preflight.memory import Moment
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.verdict import Answer
 
 FOLDER = CONFIGS / "openrlhf"
+WAYS = "cheaper ways through a step"
 ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
 LAUNCHES: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / "manifest.yaml").read_text())
+ON_RAY = [name for name in LAUNCHES if name.startswith("ray_")]
+ALONE = [name for name in LAUNCHES if name not in ON_RAY]
 
 
 def read(argv: str, **env: str) -> LaunchPlan:
@@ -37,7 +42,7 @@ def unpriced(plan: LaunchPlan) -> set[str]:
     return {notice.unpriced for notice in plan.notices if notice.unpriced}
 
 
-@pytest.mark.parametrize("name", LAUNCHES)
+@pytest.mark.parametrize("name", ALONE)
 def test_a_launch_is_what_its_parser_settles_on(name: str) -> None:
     plan = read(LAUNCHES[name]["argv"])
     theirs = {short(key): value for key, value in ASKED[name]["arguments"].items()}
@@ -78,7 +83,7 @@ def test_deepspeed_gets_the_config_that_the_release_makes(name: str) -> None:
 def test_what_is_not_priced_is_named() -> None:
     said = {name: unpriced(read(case["argv"])) for name, case in LAUNCHES.items()}
 
-    assert said["sft_lora"] == {"cheaper ways through a step"}  # of 0.3.8 to 0.7.5
+    assert said["sft_lora"] == {WAYS}  # of 0.3.8 to 0.7.5
     assert "the dtype of the training" in said["sft_eager_fp32"]
     assert said["sft_offloaded"] == set()
     assert said["sft_ring"] == {"ring attention"}
@@ -111,12 +116,60 @@ def test_an_argument_of_no_release_leaves_the_answer_open() -> None:
     assert "an argument named use_my_loss" in unpriced(plan)
 
 
-def test_its_trainer_on_ray_is_named() -> None:
-    plan = read(
-        "python3 -m openrlhf.cli.train_ppo_ray --pretrain Qwen/Qwen2.5-7B --vllm_num_engines 4"
-    )
+@pytest.mark.parametrize("name", ON_RAY)
+def test_its_groups_on_ray_are_what_its_parser_settles_on(name: str) -> None:
+    plan = read(LAUNCHES[name]["argv"])
+    theirs = {short(key): value for key, value in ASKED[name]["arguments"].items()}
+    generation, shares = plan.generation, theirs["colocate_all_models"]
 
-    assert unpriced(plan) == {"a launch that was not read"}
+    assert plan.model == theirs["pretrain"]
+    assert plan.world_size == theirs["actor_num_nodes"] * theirs["actor_num_gpus_per_node"]
+    longest = theirs.get("prompt_max_len", 0) + theirs.get("generate_max_len", 0)
+    assert plan.seq_len == (longest or theirs["max_len"])
+    assert generation is not None and generation.engine == "vllm"
+    assert generation.mode == ("colocate" if shares else "server")
+    assert generation.memory_share == theirs["vllm_gpu_memory_utilization"]
+    assert generation.tensor_parallel_degree == theirs["vllm_tensor_parallel_size"]
+    assert generation.sleep == theirs["vllm_enable_sleep"]
+    assert generation.offloads_optimizer == theirs.get("deepspeed_enable_sleep", False)
+    assert generation.num_generations == theirs["n_samples_per_prompt"]
+    has_reference = shares and theirs["init_kl_coef"] > 0
+    assert plan.reference_model == ("same" if has_reference else "none")
+    if theirs.get("use_dynamic_batch"):
+        of_tokens = theirs["train_max_tokens_per_gpu"] / plan.seq_len
+        assert plan.origins["micro_batch_size"].may_be == (int(of_tokens),)
+        assert plan.micro_batch_size == int(of_tokens) + 1
+    else:
+        assert plan.micro_batch_size == theirs["micro_train_batch_size"]
+        assert generation.rollout_rows == theirs["micro_rollout_batch_size"]
+
+
+@pytest.mark.parametrize("name", ON_RAY)
+def test_groups_on_ray_get_a_verdict_with_what_stands_beside_the_actor(name: str) -> None:
+    argv = LAUNCHES[name]["argv"]
+    judged = judge_plan(replace(read(argv), device="h100-sxm-80"), load_plugins(), Policy())
+
+    assert judged.verdict.answer is Answer.FITS and judged.estimate is not None
+    terms = {term.name: term for term in judged.estimate.terms}
+    assert ("inference engine: weights" in terms) is ("colocate_all" in argv)
+    assert ("parameters of the reference model" in terms) is (name == "ray_group_norm")
+    sleeps = Moment.ROLLOUT not in terms["optimizer states"].moments
+    assert sleeps is ("enable_sleep" in argv)
+    others = terms.get("other processes on the card: contexts and NCCL buffers")
+    assert (others is None) is (name == "ray_own_cards")
+
+
+def test_models_that_only_their_names_tell_of_are_named() -> None:
+    argv = LAUNCHES["ray_own_cards"]["argv"].replace("--remote_rm_url http://scores", "")
+    fewer = LAUNCHES["ray_own_cards"]["argv"] + " --adam_offload --critic_num_gpus_per_node 2"
+
+    assert unpriced(read(argv + " --reward_pretrain a/b")) == {"a reward model", CRITIC, WAYS}
+    assert unpriced(read(fewer)) == {CRITIC, "a reference model on fewer cards", WAYS}
+    assert unpriced(read(LAUNCHES["ray_sections"]["argv"] + " --train.enable_ema")) == {
+        "an averaged copy"
+    }
+    without = LAUNCHES["ray_own_cards"]["argv"].replace("--vllm_num_engines 2", "")
+    assert "completions that the actor generates itself" in unpriced(read(without))
 
 
 def test_a_checkouts_own_script_is_read_as_the_module() -> None:

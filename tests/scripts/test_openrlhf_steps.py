@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_step_loss import HEAD, VOCAB, peaks
 
-from preflight.launchers.openrlhf.losses import log_probability_bytes, sft_bytes
+from preflight.launchers.openrlhf.losses import log_probability_bytes, policy_bytes, sft_bytes
 
 KERNEL = """
 class Kernel(torch.autograd.Function):
@@ -81,6 +81,61 @@ for batch in loader:
         theirs = scores(ref_model, ids)
     loss = -F.logsigmoid(ours[:n] - ours[n:] - theirs[:n] + theirs[n:]).mean()
 """
+CUT = """
+def scores(model, ids):
+    output = forward_of(model, ids)
+    logits, labels = output.logits[:, :-1, :], ids[:, 1:]
+    SCORED
+"""
+CHUNK = 1024
+POLICY = {
+    "0.5.9": CUT.replace(
+        "SCORED",
+        """picked = torch.gather(logits, dim=-1, index=labels.unsqueeze(-1)).squeeze(-1)
+    return picked - torch.stack([torch.logsumexp(row, dim=-1) for row in logits]), output""",
+    ),
+    "0.6.4": CUT.replace(
+        "SCORED",
+        "return -Kernel.apply(logits.reshape(-1, logits.shape[-1])).view(labels.shape), output",
+    ),
+    "0.7.5": """
+def scores(model, ids):
+    output = forward_of(model, ids)
+    return by_kernel(output.logits, ids), output
+""",
+}
+WITHOUT_FLASH = f"""
+def chunked(logits):
+    values = torch.zeros(len(logits), dtype=logits.dtype)
+    for at in range(0, len(logits), {CHUNK}):
+        values[at : at + {CHUNK}] = torch.logsumexp(logits[at : at + {CHUNK}], dim=-1)
+    return values
+
+def scores(model, ids):
+    output = forward_of(model, ids)
+    logits, labels = output.logits, torch.roll(ids, -1, 1)
+    picked = torch.gather(logits, dim=-1, index=labels.unsqueeze(-1)).squeeze(-1)
+    found = picked - chunked(logits.reshape(-1, logits.shape[-1])).view(labels.shape)
+    return found[:, :-1], output
+"""
+UPDATE = """
+def training_step(model, ids):
+    ours, output = scores(model, ids)
+    return (ours - ours.detach()).exp().mean(), output
+
+for batch in loader:
+    ids = batch["ids"]
+    loss, output = training_step(model, ids)
+"""
+ALONE = """
+def forward(model, ids):
+    with torch.no_grad():
+        return scores(model, ids)[0]
+
+for batch in loader:
+    found = forward(model, batch["ids"])
+    loss = torch.zeros((), requires_grad=True) * 1
+"""
 
 
 def counted(step: str, path: Any) -> dict[str, float]:
@@ -102,6 +157,20 @@ def test_a_step_of_its_dpo_takes_what_torch_allocates(release, tmp_path):
 
     assert max(taken.forward, taken.after) == pytest.approx(found["forward"], rel=0.06)
     assert taken.backward == pytest.approx(found["backward"], rel=0.06)
+
+
+@pytest.mark.parametrize("release", [*POLICY, "without flash-attn"])
+def test_an_update_of_its_actor_takes_no_more_than_is_counted(release, tmp_path):
+    has_flash = release in POLICY
+    step = POLICY.get(release, WITHOUT_FLASH)
+    taken = policy_bytes(release if has_flash else "0.7.5", has_flash)
+    update, alone = counted(step + UPDATE, tmp_path), counted(step + ALONE, tmp_path)
+
+    # before 0.7 one law holds the larger of rows one by one and of a kernel that cut logits are copied for
+    least = 0.7 if release == "0.5.9" else 0.94
+    assert least * taken.forward <= update["forward"] <= 1.01 * taken.forward
+    assert 0.94 * taken.backward <= update["backward"] <= 1.01 * taken.backward
+    assert least * taken.evaluation <= alone["forward"] <= 1.01 * taken.evaluation
 
 
 def test_one_row_alone_is_cut_without_a_copy():

@@ -81,7 +81,8 @@ def starts_program(argv: tuple[str, ...]) -> bool:
     """Tell whether a command begins with a launcher, with Python, or with a wrapper that preflight knows."""
     name = program_name(argv[0])
     is_launcher = LAUNCHER.match(" ".join((name, *argv[1:]))) is not None
-    return is_launcher or is_python(argv[0]) or name in OPTIONS or name in SHELLS
+    is_wrapper = any(f"{' '.join(argv)} ".startswith(f"{wrapper} ") for wrapper in OPTIONS)
+    return is_launcher or is_python(argv[0]) or name in OPTIONS or is_wrapper or name in SHELLS
 
 
 def texts_of(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""OpenRLHF: its SFT trainer priced, its DPO and reward trainers with what is not, its PPO on Ray named; nothing is written back."""
+"""OpenRLHF: its SFT, DPO and reward trainers, and the actor of its PPO on Ray; nothing is written back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAINERS = {
     "openrlhf.cli.train_ppo_ray": "ppo_ray",
 }
 """Module -> its trainer; some are of older releases alone."""
-READ = ("sft", "dpo", "rm")
+READ = ("sft", "dpo", "rm", "ppo_ray")
 """Trainers whose arguments are read; the others are named."""
 
 

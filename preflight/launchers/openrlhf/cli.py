@@ -1,6 +1,6 @@
 """OpenRLHF's trainers as a LaunchPlan: `deepspeed --module openrlhf.cli.train_sft` and its kin under any launcher.
 
-Source: cli/train_{sft,dpo,rm}.py of OpenRLHF 0.3.8 to 0.11.2.
+Source: cli/train_{sft,dpo,rm,ppo_ray}.py of OpenRLHF 0.3.8 to 0.11.2.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.openrlhf import READ, trainer_of
 from preflight.launchers.openrlhf.plan import (
     DECIDES,
+    Defaults,
     open_attention,
     read_loss,
     read_trainer,
 )
+from preflight.launchers.openrlhf.ray import is_packed, ray_ranks, read_ray, step_of_actor
 from preflight.launchers.openrlhf.table import rows_of, short
 from preflight.launchers.unread import unread
 from preflight.reading import Problems, Reading
@@ -40,11 +42,7 @@ def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
     part, notes = problems.take(found)
     trainer = trainer_of(command.argv[part.script_index]) or ""
     if trainer not in READ:
-        engines = (
-            "generation engines, reference, critic and reward models on Ray's GPUs are not read"
-        )
         message = f"OpenRLHF's {trainer} trainer is not read"
-        message = f"{message}: {engines}" if trainer == "ppo_ray" else message
         return unread(command, message, command.argv[part.script_index])
     rows = rows_of(trainer)
     indexed = list(enumerate(command.argv))[part.script_index + 1 :]
@@ -59,10 +57,17 @@ def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
     first = library.version if library.is_known else rows.oldest_with(tuple(parsed.known))
     had_switch = "flash_attn" in rows.rows and rows.has("flash_attn", first)
     defaults = _default_of(keys, trainer)
+    said = Defaults(keys, defaults)
+    is_on_ray = trainer == "ppo_ray"
+    if is_on_ray:
+        part = ray_ranks(part, said)
     read_trainer(keys, part, trainer, defaults)
-    step = read_loss(keys, trainer, defaults, first)
-    if had_switch and keys.get("flash_attn", "attn_implementation") is None:
+    if is_on_ray:
+        read_ray(said, int(part.ranks["world_size"].value))
+    has_kernel = is_on_ray and is_packed(said)
+    if had_switch and not has_kernel and keys.get("flash_attn", "attn_implementation") is None:
         open_attention(keys)
+    step = step_of_actor(said, first) if is_on_ray else read_loss(keys, trainer, defaults, first)
     problems.extend(keys.problems)
     told = keys.finish(None)
     # Actor and get_llm_for_sequence_regression make an HfDeepSpeedConfig before the model where the stage is 3

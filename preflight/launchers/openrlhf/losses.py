@@ -1,10 +1,12 @@
 """What OpenRLHF's own losses take of logits: the model's, cast to fp32, are held by what it returns.
 
-Source: models/actor.py Actor.forward, models/utils.py log_probs_from_logits, models/loss.py GPTLMLoss, trainer/sft_trainer.py
-and dpo_trainer.py of OpenRLHF 0.3.8 to 0.11.2. Counted by tests/scripts/test_openrlhf_steps.py.
+Source: models/actor.py Actor.forward, models/utils.py log_probs_from_logits, models/loss.py GPTLMLoss, trainer/sft_trainer.py,
+dpo_trainer.py and ray/ppo_actor.py training_step of OpenRLHF 0.3.8 to 0.11.2. Counted by tests/scripts/test_openrlhf_steps.py.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from preflight.launch_facts import LogitsBytes, StepLoss
 from preflight.setting import Place
@@ -29,6 +31,22 @@ def log_probability_bytes(version: str) -> LogitsBytes:
     if has_kernel(version):
         return LogitsBytes(6, 4, 10, 8, 0, 6)
     return LogitsBytes(12, 4, 16, 12, 0, 12)
+
+
+def policy_bytes(version: str, has_flash: bool) -> LogitsBytes:
+    """Return what an update of PPO on Ray takes, in bytes per logit, whose outputs live until it is done.
+
+    Without flash-attn's kernel 1,024 tokens are scored at once, each with a gradient as large as all logits; before 0.7
+    (0.6.4 with the kernel, which copies cut logits, 0.5.9 without) a row is.
+    """
+    if not has_kernel(version):
+        return LogitsBytes(8, 4, 0, 12, 0, 8)
+    return LogitsBytes(6, 4, 0, 10, 0, 6) if has_flash else LogitsBytes(8, 4, 0, 16, 0, 8)
+
+
+def dearest(ways: Sequence[LogitsBytes]) -> LogitsBytes:
+    """Return the most that any of some ways takes at each point."""
+    return LogitsBytes(*map(max, zip(*ways, strict=True)))
 
 
 def step_of(trainer: str, version: str, copies: bool, place: Place) -> StepLoss | None:

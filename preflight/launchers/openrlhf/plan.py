@@ -81,7 +81,8 @@ def read_trainer(
 ) -> None:
     """Fill in every plan field that the arguments of a trainer decide."""
     said = Defaults(keys, defaults)
-    keys.assume("objective", OBJECTIVES[trainer], f"its {trainer} trainer")
+    if trainer in OBJECTIVES:
+        keys.assume("objective", OBJECTIVES[trainer], f"its {trainer} trainer")
     model = keys.get("pretrain")
     if model is not None:
         keys.put("model", str(model.value), model)
@@ -215,7 +216,7 @@ def read_loss(
     said = Defaults(keys, defaults)
     keys.assume("loss", "full_logits", "log probabilities of whole logits")
     if trainer == "dpo":
-        _reference(said)
+        read_reference(said)
     rows = said.value("micro_train_batch_size")
     is_one_row = rows == 1 or said.value("packing_samples") is True
     version = keys.library.version
@@ -227,7 +228,7 @@ def read_loss(
     return step_of(trainer, version, not is_one_row, Place("default", "", keys.library.label))
 
 
-def _reference(said: Defaults) -> None:
+def read_reference(said: Defaults) -> None:
     """Record the model that answers are compared with: the one that trains once more, unless another is named."""
     keys, other = said.keys, said.value("ref_pretrain")
     model = keys.settings.get("model")

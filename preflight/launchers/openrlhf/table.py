@@ -23,8 +23,37 @@ BEFORE_SECTIONS = {
     "ds.lora.alpha": "lora_alpha",
     "ds.lora.dropout": "lora_dropout",
     "ds.lora.target_modules": "target_modules",
+    "actor.model_name_or_path": "pretrain",
+    "actor.gradient_checkpointing_enable": "gradient_checkpointing",
+    "actor.gradient_checkpointing_reentrant": "gradient_checkpointing_use_reentrant",
+    "actor.aux_loss_coef": "aux_loss_coef",
+    "actor.entropy_coef": "entropy_loss_coef",
+    "actor.max_norm": "max_norm",
+    "actor.optim": "optim",
+    "critic.model_name_or_path": "critic_pretrain",
+    "reward.model_name_or_path": "reward_pretrain",
+    "reward.remote_url": "remote_rm_url",
+    "rollout.batch_size": "rollout_batch_size",
+    "rollout.micro_batch_size": "micro_rollout_batch_size",
+    "rollout.n_samples_per_prompt": "n_samples_per_prompt",
+    "rollout.max_new_tokens": "max_new_tokens",
+    "train.agent_func_path": "agent_func_path",
+    "train.async_enable": "async_train",
+    "train.colocate_actor_ref": "colocate_actor_ref",
+    "train.colocate_all": "colocate_all_models",
+    "train.dynamic_batch_enable": "use_dynamic_batch",
+    "train.enable_ema": "enable_ema",
+    "train.max_tokens_per_gpu": "train_max_tokens_per_gpu",
+    "rollout.max_tokens_per_gpu": "rollout_max_tokens_per_gpu",
+    "algo.advantage.estimator": "advantage_estimator",
+    "algo.kl.init_coef": "init_kl_coef",
+    "ds.enable_sleep": "deepspeed_enable_sleep",
+    "ref_reward_offload": "ref_offload",
 }
-"""Argument of 0.10 and later -> its name before; the rest of `ds.` lost its section alone."""
+"""Argument of 0.10 and later -> its name before; the rest of `ds.` lost its section alone. The reference's offload had the
+reward model's in its name."""
+JOINED = ("actor", "critic", "ref", "reward", "vllm")
+"""Sections that were the first words of a name: `actor.num_nodes` was `actor_num_nodes`."""
 
 
 @lru_cache(maxsize=4)
@@ -36,4 +65,7 @@ def rows_of(trainer: str) -> ReleaseRows:
 
 def short(name: str) -> str:
     """Return an argument's name as it was before the sections, which is how the reader knows it."""
+    section, dot, rest = name.partition(".")
+    if dot and section in JOINED:
+        return BEFORE_SECTIONS.get(name, f"{section}_{rest}")
     return BEFORE_SECTIONS.get(name, name.removeprefix("ds."))
