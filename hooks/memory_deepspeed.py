@@ -23,7 +23,7 @@ from preflight.formulas.deepspeed_rules import (
 )
 from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
 from preflight.formulas.precision import precision_of
-from preflight.formulas.rollouts import states_there
+from preflight.formulas.rollouts import between_micro_steps, states_there
 from preflight.formulas.sharding import held_tensors, local_elements, quantized_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -152,7 +152,7 @@ def _gradients(
     if plan.offload_optimizer != "none" and stage >= 2:
         return  # gradients go to pinned host buffers as they are reduced
     if stage == 0 or _reduces_late(plan):
-        moments = frozenset(STEP_MOMENTS) if several else GROWN - STEP
+        moments = frozenset(STEP_MOMENTS) | between_micro_steps(plan) if several else GROWN - STEP
         yield MemoryTerm(
             "gradients",
             size * whole,
@@ -192,7 +192,7 @@ def _gradients(
         yield MemoryTerm(
             "gradients of earlier micro steps",
             size * partition,
-            frozenset(STEP_MOMENTS),
+            frozenset(STEP_MOMENTS) | between_micro_steps(plan),
             f"{whole:,} / {plan.shard_degree} x {size}: added to after each backward pass",
             STAGE_1_2 + " get_flat_partition",
         )
@@ -233,7 +233,7 @@ def _buckets(
     if late:
         moments -= {Moment.EMBEDDING_BACKWARD}  # what is copied into it is freed
     if stage == 1 and plan.gradient_accumulation_steps > 1:
-        moments = frozenset(STEP_MOMENTS) - {Moment.EMBEDDING_BACKWARD}
+        moments = frozenset(STEP_MOMENTS) - {Moment.EMBEDDING_BACKWARD} | between_micro_steps(plan)
     yield MemoryTerm(
         "gradient buckets (ipg)",
         size * bucket * buffers,

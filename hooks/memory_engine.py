@@ -6,7 +6,8 @@ same. Two tensors are whole at a time, the one at hand and the one that its loop
 
     DDP, single, ZeRO-0 to 2   nothing
     ZeRO-3                     a parameter at a time, c each; with an adapter all of them, because it is merged first;
-                               under ms-swift all of them too (rlhf_trainers/rollout_mixin.py iter_state_dicts, 4.6.0)
+                               before TRL 0.16 all of them too (grpo_trainer.py _move_model_to_vllm, 0.15.2), and under
+                               ms-swift (rlhf_trainers/rollout_mixin.py iter_state_dicts, 4.6.0)
     FSDP2                      a parameter at a time, as it is stored
     FSDP1                      a unit at a time, as it is stored
     verl's FSDP2               three of a parameter: gathered, cut and handed on (torch 2.13, on gloo)
@@ -33,6 +34,7 @@ from preflight.model import ModelSpec
 from preflight.units import ceil_div, format_gib
 from preflight.versions.boundary import OLDEST
 from preflight.versions.openrlhf import WAKES_IN_PARTS
+from preflight.versions.trl import SERVES_ENGINE
 
 SOURCE = "vllm/v1/worker/utils.py request_memory, gpu_worker.py determine_available_memory (0.33.0)"
 SYNC_SOURCE = "trl/generation/vllm_generation.py:360-480 _iter_named_params, sync_weights (1.16.0)"
@@ -101,7 +103,8 @@ def _gathered(plan: LaunchPlan, model: ModelSpec) -> int:
         return largest * ((plan.engine == "zero3") + has_engine(plan))
     if plan.engine == "zero3":
         size = precision.bytes_of("compute")
-        if plan.adapter is not None or is_of_swift(plan):
+        of_older = plan.trainer == "trl" and not SERVES_ENGINE.holds_in(plan.versions)
+        if plan.adapter is not None or is_of_swift(plan) or of_older:
             return size * sum(each.count * each.tensor.num_params for each in held)
     elif trains_actor(plan) and plan.is_fsdp and plan.shard_degree > 1:
         generation = generation_of(plan)

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from preflight.formulas.frozen_parts import SEEING
 from preflight.formulas.optimizers import paged_bytes, state_bytes
 from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
-from preflight.formulas.rollouts import parameters_there, states_there
+from preflight.formulas.rollouts import between_micro_steps, parameters_there, states_there
 from preflight.formulas.segments import pool_of_states
 from preflight.formulas.sharding import (
     held_quantized_bytes,
@@ -222,7 +222,7 @@ def _whole_gradient(
     yield MemoryTerm(
         "gradient of the embedding, other ranks' rows",
         size * more,
-        moments if not finds_gradients(plan) else frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)),
+        moments if not finds_gradients(plan) else _throughout(plan),
         f"({model.embedding_params:,} - {embedding:,}) x {size}",
         "torch/distributed/tensor/_ops/_embedding_ops.py, placement_types.py Shard: a chunk of embedding_dense_backward (2.13)",
     )
@@ -249,11 +249,7 @@ def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable
             )
     if not num_params:
         return
-    moments = (
-        frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP))
-        if finds_gradients(plan)
-        else GRADIENTS_DONE
-    )
+    moments = _throughout(plan) if finds_gradients(plan) else GRADIENTS_DONE
     source = "transformers _keep_in_fp32_modules_strict (5.24.0)"
     formula = f"{num_params:,} x 2 more than in 16 bits"
     yield MemoryTerm("parameters that stay fp32", 2 * num_params, ALWAYS, formula, source)
@@ -267,6 +263,11 @@ def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable
             source,
             from_second_step=True,
         )
+
+
+def _throughout(plan: LaunchPlan) -> frozenset[Moment]:
+    """Return when gradients are there that a forward finds: in every step, and in a rollout between two micro steps."""
+    return frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)) | between_micro_steps(plan)
 
 
 def _gradients(
@@ -296,8 +297,7 @@ def _gradients(
         return
     if finds_gradients(plan):
         why = "micro steps" if plan.gradient_accumulation_steps > 1 else "steps, as zeros"
-        kept = (*STEP_MOMENTS, Moment.OPTIMIZER_STEP)
-        yield term("gradients", states.trainable, kept, f", kept between {why}")
+        yield term("gradients", states.trainable, _throughout(plan), f", kept between {why}")
         return
     others = states.trainable - states.embedding - states.seeing
     yield term("gradients", others, GRADIENTS_DONE, ", embedding apart")

@@ -32,10 +32,18 @@ from preflight.formulas.forward_alone import (
 from preflight.formulas.heads import trains_value_model
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
-from preflight.formulas.objective import ONLINE, is_of_llamafactory, reference_of
+from preflight.formulas.objective import (
+    is_of_llamafactory,
+    reads_completion_logits,
+    reference_of,
+    refers_in_loss,
+    tokens_with_logits,
+)
 from preflight.formulas.ppo import policy_of
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
+from preflight.formulas.tensor_parallel import local_vocab
+from preflight.formulas.whole_logits import whole_logits
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launch_facts import StepLoss
@@ -90,7 +98,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             SOURCE,
             from_second_step=True,
         )
-    if plan.objective in ONLINE:
+    if not refers_in_loss(plan):
         return  # its forward is part of scoring
     passing, formula = _forward(plan, model, gathered.passing)
     if passing:
@@ -160,6 +168,10 @@ def _forward(plan: LaunchPlan, model: ModelSpec, gathered: int) -> tuple[int, st
 
 def _policys_head(plan: LaunchPlan, model: ModelSpec, tokens: int) -> tuple[int, int]:
     """Return what the policy's head leaves beside the reference, and what is priced of it at the same moment."""
+    if reads_completion_logits(plan):
+        entries = tokens_with_logits(plan, tokens) * local_vocab(plan, model.vocab_size)
+        taken = whole_logits(plan, model)
+        return taken.outputs * entries, taken.forward * entries
     scoring = scoring_of(plan)
     if scoring is None:
         return 0, head_bytes(plan, model, tokens).forward

@@ -21,7 +21,7 @@ from preflight.formulas.forward_alone import (
 from preflight.formulas.heads import trains_value_model
 from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import reference_of
+from preflight.formulas.objective import reference_of, refers_in_loss
 from preflight.formulas.ppo import policy_of, scoring_bytes, without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.rollouts import (
@@ -55,7 +55,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         model = policy_of(model)
     if generation.scores_again:
         forwards["policy"] = sum(gathered_in_forward(plan, model)) + _forward(plan, model)
-    reference = reference_of(plan)
+    reference = "none" if refers_in_loss(plan) else reference_of(plan)
     if reference == "adapter_off":
         forwards["policy, its adapter off"] = sum(gathered_in_forward(plan, model)) + _forward(
             plan, model

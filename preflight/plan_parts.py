@@ -160,6 +160,8 @@ class Generation:
     """Completions of one prompt."""
     steps_per_generation: int | None = None
     """Micro batches of a rank that are generated at once; None = those of one optimizer step."""
+    gradients_wait: bool = False
+    """Whether a rollout comes between micro batches of one optimizer step, while gradients of the earlier ones are there."""
     rollout_rows: int | None = None
     """Completions that are generated and scored at once; None = all of them."""
     num_mini_batches: int | None = None

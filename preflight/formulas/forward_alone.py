@@ -176,7 +176,7 @@ def _of_logits(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
     size = precision_of(plan, model).bytes_of("logits")
     outputs = 4 if uses_autocast(plan) else size
     rules = completion_rules(plan)
-    each = outputs if rules.divides_in_place else 2 * outputs
+    each = 2 * outputs if rules.divides_apart else outputs
     if outputs != size:
         each = max(each, size + outputs)
     rows = max(1, plan.micro_batch_size or 1)

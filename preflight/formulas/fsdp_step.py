@@ -17,6 +17,7 @@ from preflight.formulas.fsdp_gathers import (
 )
 from preflight.formulas.pipelines import kept_in_flight
 from preflight.formulas.precision import precision_of
+from preflight.formulas.rollouts import between_micro_steps
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, MemoryTerm
 from preflight.model import ModelSpec
@@ -39,7 +40,7 @@ def fsdp_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
         yield gathers.term(
             "gradients, unsharded between micro steps",
             total,
-            STEP_MOMENTS,
+            (*STEP_MOMENTS, *between_micro_steps(plan)),
             size=gathers.reduced_size,  # to_accumulated_grad_if_needed (_fsdp_param.py)
             source="transformers/trainer.py:1904 (5.24.0), accelerate/accelerator.py:1166 (1.15.0): no_sync",
         )

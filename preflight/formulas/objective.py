@@ -22,7 +22,14 @@ from dataclasses import replace
 from preflight.formulas.texts import forwards_of
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM
-from preflight.versions.trl import CHUNKS_PAIRS, COMPARES_WITH_NOTHING, FUSES_HEAD, FUSES_LOGPROBS
+from preflight.versions.trl import (
+    CHUNKS_PAIRS,
+    COMPARES_WITH_NOTHING,
+    FUSES_HEAD,
+    FUSES_LOGPROBS,
+    REFERENCE_IN_LOSS,
+    SWITCHES_ADAPTER_OFF,
+)
 from preflight.versions.trl_pairs import DPO_LOSES_LOGPROBS, DPO_SCORES_AGAIN
 
 LANGUAGE_MODEL = (None, "sft", "pretrain", MASKED_LM)
@@ -169,6 +176,14 @@ def has_linear_head(plan: LaunchPlan) -> bool:
     return not has_none and plan.loss not in ("chunked_linear", "fused_linear")
 
 
+def refers_in_loss(plan: LaunchPlan) -> bool:
+    """Tell whether a reference model runs beside the graph of the policy's forward: of pairs, and of GRPO in one release."""
+    if plan.objective not in ONLINE:
+        return True
+    is_grpo = plan.objective == "grpo" and plan.trainer == "trl"
+    return is_grpo and REFERENCE_IN_LOSS.holds_in(plan.versions)
+
+
 def reference_of(plan: LaunchPlan) -> str:
     """Return what a plan is compared with: none, adapter_off, same (a second copy), or another model's id.
 
@@ -178,10 +193,20 @@ def reference_of(plan: LaunchPlan) -> str:
     if plan.reference_model == "none" and is_of_trl(plan) and plan.objective in PAIRED[:2]:
         runs_again = any(b.holds_in(plan.versions) for b in (DPO_SCORES_AGAIN, DPO_LOSES_LOGPROBS))
         return "adapter_off" if runs_again else "none"
+    if plan.reference_model == "adapter_off" and _copies_beside_adapter(plan):
+        return "same"
     if plan.reference_model is not None:
         return plan.reference_model
     if plan.objective == "grpo" and COMPARES_WITH_NOTHING.holds_in(plan.versions):
         return "none"
     if plan.objective not in (*COMPARED, *ONLINE):
         return "none"
-    return "same" if plan.adapter is None else "adapter_off"
+    is_second = plan.adapter is None or _copies_beside_adapter(plan)
+    return "same" if is_second else "adapter_off"
+
+
+def _copies_beside_adapter(plan: LaunchPlan) -> bool:
+    """Tell whether GRPO loads a second copy although an adapter could be switched off."""
+    is_grpo = plan.objective == "grpo" and plan.trainer == "trl"
+    shards = plan.engine == "zero3" or plan.is_fsdp
+    return is_grpo and shards and not SWITCHES_ADAPTER_OFF.holds_in(plan.versions)

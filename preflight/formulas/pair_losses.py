@@ -20,6 +20,7 @@ from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
 from preflight.versions.ms_swift import GRPO_DIVIDES_IN_PLACE
 from preflight.versions.trl import (
+    DIVIDES_BY_TEMPERATURE,
     DIVIDES_IN_PLACE,
     FLATTENS_LOGITS,
     FUSES_LOGPROBS,
@@ -35,8 +36,10 @@ ENTROPY_ROWS = 128
 class CompletionRules(NamedTuple):
     """How GRPO takes log-probabilities of the whole logits of completions."""
 
+    divides_apart: bool
+    """By the temperature, into a copy."""
     divides_in_place: bool
-    """By the temperature; else a copy is made."""
+    """By the temperature, where they lie."""
     holds_twice: bool
     """The model's own logits, or a flat copy of them, live beside those that are scored."""
     flattens: bool
@@ -48,25 +51,30 @@ class CompletionRules(NamedTuple):
 def completion_rules(plan: LaunchPlan) -> CompletionRules:
     """Return what TRL does in the release of a plan, or ms-swift, which takes no entropy unless it is asked to."""
     if is_of_swift(plan):
-        return CompletionRules(GRPO_DIVIDES_IN_PLACE.holds_in(plan.versions), False, False, False)
+        in_place = GRPO_DIVIDES_IN_PLACE.holds_in(plan.versions)
+        return CompletionRules(not in_place, in_place, False, False, False)
     rules = (DIVIDES_IN_PLACE, HOLDS_LOGITS_TWICE, FLATTENS_LOGITS, LOGS_ENTROPY)
-    return CompletionRules(*(rule.holds_in(plan.versions) for rule in rules))
+    in_place, twice, flattens, entropy = (rule.holds_in(plan.versions) for rule in rules)
+    is_divided = plan.objective == "rloo" or DIVIDES_BY_TEMPERATURE.holds_in(plan.versions)
+    return CompletionRules(is_divided and not in_place, in_place, twice, flattens, entropy)
 
 
 def completion_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:
     """Return the bytes per logit of a completion where GRPO takes log-probabilities of whole logits, row by row.
 
-    Counted on GRPOTrainer of TRL 0.18.2, 1.0.0 and 1.13.0 and RLOOTrainer of the last two: 4 and 4 in 16 bits (8 where
-    logits are divided in place), 8 and 16 in fp32; for the entropy, a sequence is copied three times from 0.20 on,
+    Counted on GRPOTrainer of TRL 0.15.2 to 0.18.2, 1.0.0 and 1.13.0 and RLOOTrainer of the last two: 4 and 4 in 16 bits (8
+    where logits are divided in place), 8 and 16 in fp32 (6 and 16 where they are not divided); for the entropy, a sequence is copied three times from 0.20 on,
     and all of them once from 0.23 on.
     """
     outputs = 4 if casts_outputs else size
     kept = (
         outputs if outputs == 4 else 2 * outputs
     )  # 16 bits are scored by a softmax, which is saved
-    forward = 2 * outputs
     rows = plan.micro_batch_size or 1
     rules = completion_rules(plan)
+    # undivided ones in fp32 are scored where they lie, beside the exponentials of one row
+    is_whole = rules.divides_apart or rules.divides_in_place or outputs != 4
+    forward = 2 * outputs if is_whole else outputs + ceil_div(outputs, rows)
     if rules.holds_twice:
         forward = kept + outputs
     elif rules.flattens:

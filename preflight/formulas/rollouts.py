@@ -57,6 +57,13 @@ def states_there(plan: LaunchPlan) -> frozenset[Moment]:
     return ALWAYS - ONLINE_MOMENTS if away else ALWAYS
 
 
+def between_micro_steps(plan: LaunchPlan) -> frozenset[Moment]:
+    """Return the moments beside those of a step at which gradients of earlier micro steps are there."""
+    generation = generation_of(plan)
+    waits = generation is not None and generation.gradients_wait
+    return ONLINE_MOMENTS if waits and plan.gradient_accumulation_steps > 1 else frozenset()
+
+
 def steps_per_generation(plan: LaunchPlan) -> int:
     """Return the micro batches of a rank that one rollout fills."""
     generation = generation_of(plan)

@@ -27,11 +27,13 @@ from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.boundary import Boundary, version_in
 from preflight.versions.ms_swift import COMPLETES_ITS_KTO, SCORES_PAIRS_ROW_BY_ROW
 from preflight.versions.torchtune import DELETES_LOGITS
+from preflight.versions.transformers import TAKES_LOGITS_TO_KEEP
 from preflight.versions.trl import (
     FUSES_HEAD,
-    GENERATES_IN_ENGINES,
+    GATHERS_ROOT,
     HAS_NO_PPO,
     HAS_NO_PRM,
+    SCORES_AHEAD,
     SCORES_AS_GRPO,
     SCORES_ROWS_OF_PPO,
 )
@@ -91,7 +93,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if objective in KEEPS_LOGITS:
         return ""
     if reads_completion_logits(plan):
-        since = SCORES_AS_GRPO if objective == "rloo" else GENERATES_IN_ENGINES
+        since = SCORES_AS_GRPO if objective == "rloo" else SCORES_AHEAD
         boundary = since if since.holds_in(plan.versions) else boundary
     if boundary is None:
         generates = f"{objective}: generation, and the models that score"
@@ -102,12 +104,16 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return "a reference model of another size"
     if objective in ONLINE and plan.generation is None:
         return f"how {objective} generates"
+    if objective == "grpo" and plan.is_fsdp and not GATHERS_ROOT.holds_in(plan.versions):
+        return f"GRPO under FSDP before TRL {GATHERS_ROOT.since}"
+    if reads_completion_logits(plan) and not TAKES_LOGITS_TO_KEEP.holds_in(plan.versions):
+        return f"logits of prompts before transformers {TAKES_LOGITS_TO_KEEP.since}"
     if any(model != "same" for model in plan.reward_models or ()):
         return "a reward model of another size"
     return ""
 
 
-PRICED_SINCE = {"kto": KTO_SCORES_WHOLE, "grpo": GENERATES_IN_ENGINES, "rloo": SCORES_AS_GRPO}
+PRICED_SINCE = {"kto": KTO_SCORES_WHOLE, "grpo": SCORES_AHEAD, "rloo": SCORES_AS_GRPO}
 """Objective -> since when TRL's whole logits of it are priced, but for one release between those and a fused head."""
 
 

@@ -12,13 +12,15 @@ from preflight.trainers.kind import PROSE
 from preflight.versions.trl import (
     CORRECTS_SAMPLING,
     FUSES_HEAD,
-    GENERATES_IN_ENGINES,
+    GENERATES_FOR_A_STEP,
     IGNORES_PROMPT_LENGTH,
     LIGER_KERNEL_IS_LOSS,
+    NEEDS_NO_REFERENCE,
+    SERVES_ENGINE,
 )
 
 GENERATION_ARGUMENTS = (
-    "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode",
+    "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_device",
     "vllm_max_model_length", "max_prompt_length", "max_completion_length", "num_generations", "steps_per_generation",
     "num_iterations", "response_length", "local_rollout_forward_batch_size", "num_mini_batches", "ds3_gather_for_generation", "vllm_importance_sampling_correction",
 )  # fmt: skip
@@ -56,14 +58,22 @@ def read_generation(fields: FieldReader, objective: str) -> str:
         return setting.value
 
     uses_engine = value("use_vllm", False)
+    versions = {"trl": fields.given.versions.of("trl")}
     mode = value("vllm_mode", default("trl", "vllm_mode"))
     completion = value("max_completion_length", default("trl", "max_completion_length"))
     prompt = value("max_prompt_length", default("trl", "max_prompt_length"))
-    if IGNORES_PROMPT_LENGTH.holds_in({"trl": fields.given.versions.of("trl")}):
+    if IGNORES_PROMPT_LENGTH.holds_in(versions):
         prompt = None
     model_len = value("vllm_max_model_length", None) or value("vllm_max_model_len", None)
+    accumulation = _accumulation(fields)
     steps = value("steps_per_generation", None)
     iterations = value("num_iterations", 1)
+    if objective == "grpo" and not GENERATES_FOR_A_STEP.holds_in(versions):
+        # each micro step generates for itself, and again when its completions were trained on `iterations` times
+        steps, waits, is_older = 1, accumulation > 1, iterations > 1
+    else:
+        micro_steps = (steps or accumulation) * iterations
+        waits, is_older = micro_steps % accumulation != 0, accumulation % micro_steps != 0
     is_vllm = bool(uses_engine)
     generation = Generation(
         engine="vllm" if is_vllm else "transformers",
@@ -77,10 +87,10 @@ def read_generation(fields: FieldReader, objective: str) -> str:
         max_completion_len=completion,
         num_generations=value("num_generations", 2 if objective == "rloo" else 8),
         steps_per_generation=steps,
-        gathers_parameters=bool(value("ds3_gather_for_generation", True)),
-        scores_again=objective == "rloo"
-        or (is_vllm and _corrects(fields))
-        or _accumulation(fields) % ((steps or _accumulation(fields)) * iterations) != 0,
+        gradients_wait=waits,
+        gathers_parameters=bool(value("ds3_gather_for_generation", True))
+        or not SERVES_ENGINE.holds_in(versions),
+        scores_again=objective == "rloo" or (is_vllm and _corrects(fields)) or is_older,
     )
     if stated:
         fields.put("generation", generation, *stated)
@@ -92,11 +102,9 @@ def read_generation(fields: FieldReader, objective: str) -> str:
     for name, words in NOT_PRICED.items():
         if value(name, None) not in (None, False):
             unpriced = words
-    waits = (steps or _accumulation(fields)) * iterations % _accumulation(fields)
-    if waits:
-        unpriced = "gradients that wait through a rollout"
-    if is_vllm and not GENERATES_IN_ENGINES.holds_in({"trl": fields.given.versions.of("trl")}):
-        unpriced = "an engine on a card of its own"
+    card = value("vllm_device", None)
+    if is_vllm and not SERVES_ENGINE.holds_in(versions) and card not in (None, "auto"):
+        unpriced = "an engine on a card that vllm_device names"
     turns = _TURNS.search(PROSE.sub("", fields.given.kind.text))
     if turns is not None:
         unpriced = f"rollouts of the script's own ({turns[1]})"
@@ -160,6 +168,10 @@ def _put_reference(fields: FieldReader, objective: str) -> None:
     beta = fields.get("beta")
     default = 0.05 if objective == "rloo" else fields.given.versions.default("trl", "beta")
     number = default if beta is None or beta.value is None else beta.value
+    if objective == "grpo" and not NEEDS_NO_REFERENCE.holds_in(
+        {"trl": fields.given.versions.of("trl")}
+    ):
+        number = default
     has_adapter = fields.value("use_peft") is True
     what = "none" if number in (0, 0.0) else "adapter_off" if has_adapter else "same"
     if beta is not None and beta.value is not None:

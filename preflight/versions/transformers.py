@@ -98,6 +98,14 @@ STARCODER2_IGNORES_CHECKPOINTING = Boundary(
     "4.51.3",
     until="4.52",
 )
+TAKES_LOGITS_TO_KEEP = Boundary(
+    _NAME,
+    "4.49",
+    "a model that is asked for the logits of its last tokens by `logits_to_keep` makes no others; before, the argument had"
+    " another name, and this one changed nothing",
+    "models/llama/modeling_llama.py, qwen2, mistral, gemma2, phi3: num_logits_to_keep in 4.48.3, logits_to_keep in 4.49.0",
+    "5.24.0",
+)
 LOSS_PADS_LABELS = Boundary(
     _NAME,
     "4.49",

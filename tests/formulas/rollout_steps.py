@@ -55,7 +55,8 @@ def trainer_of(case: dict, folder: Path):
         "save_strategy": "no", "optim": "adamw_torch_fused", "bf16": case.get("autocast", False),
         "gradient_checkpointing": case.get("checkpointing", False), "dataloader_pin_memory": False,
         "disable_tqdm": True, "num_generations": 2, "max_completion_length": case["completion"],
-        "beta": case.get("beta", 0.0), "model_init_kwargs": {"dtype": dtype}, **case.get("arguments", {}),
+        "beta": case.get("beta", 0.0), "model_init_kwargs": {case.get("dtype_key", "dtype"): dtype},
+        **case.get("arguments", {}),
     }  # fmt: skip
     reward = (
         str(folder / "reward")
@@ -73,17 +74,21 @@ def trainer_of(case: dict, folder: Path):
 
 
 def mark_parts(trainer, allocations) -> None:
-    """Mark where a rollout begins and ends, and the parts of an update."""
+    """Mark where a rollout begins and ends, and the parts of an update; older releases score in what generates."""
     owner = type(trainer)
-    generate = trainer._generate_single_turn
+    names = "_generate_single_turn", "_generate_and_score_completions", "_prepare_inputs"
+    generates = next(name for name in names if hasattr(owner, name))
+    takes_loss = "_compute_loss" if hasattr(owner, "_compute_loss") else "compute_loss"
+    generate = getattr(trainer, generates)
 
     def marked_generate(*args, **kwargs):
         allocations.mark("rollout")
         result = generate(*args, **kwargs)
-        allocations.mark("scoring")
+        if generates == names[0]:
+            allocations.mark("scoring")
         return result
 
-    compute, backward = trainer._compute_loss, trainer.accelerator.backward
+    compute, backward = getattr(trainer, takes_loss), trainer.accelerator.backward
     step = owner.training_step
 
     def marked_compute(*args, **kwargs):
@@ -99,7 +104,8 @@ def mark_parts(trainer, allocations) -> None:
         allocations.mark("optimizer")
         return loss
 
-    trainer._generate_single_turn, trainer._compute_loss = marked_generate, marked_compute
+    setattr(trainer, generates, marked_generate)
+    setattr(trainer, takes_loss, marked_compute)
     trainer.accelerator.backward, trainer.training_step = marked_backward, marked_step
 
 

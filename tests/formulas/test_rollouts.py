@@ -38,6 +38,9 @@ CASES: dict[str, dict] = {
     "grpo, reference and reward model, autocast": {
         "load": "fp32", "autocast": True, "beta": 0.1, "reward": True,
     },
+    "grpo, a rollout between two micro steps": {
+        "load": "bf16", "accumulation": 2, "arguments": {"steps_per_generation": 1},
+    },
     "rloo": {"objective": "rloo", "load": "bf16", "beta": 0.05},
 }  # fmt: skip
 
@@ -56,6 +59,7 @@ def measured(ranks, tmp_path_factory) -> dict[str, dict]:
 
 def plan_of(case: dict) -> LaunchPlan:
     rank = case.get("rank")
+    steps = case.get("arguments", {}).get("steps_per_generation")
     reference = "none" if not case.get("beta") else "adapter_off" if rank else "same"
     return LaunchPlan(
         objective=case["objective"], trainer="trl", load_dtype=case["load"],
@@ -66,7 +70,8 @@ def plan_of(case: dict) -> LaunchPlan:
         adapter=Adapter(rank=rank, targets=("q_proj", "v_proj")) if rank else None,
         reference_model=reference, reward_models=("same",) if case.get("reward") else None,
         generation=Generation(
-            max_completion_len=case["completion"], scores_again=case["objective"] == "rloo"
+            max_completion_len=case["completion"], scores_again=case["objective"] == "rloo",
+            steps_per_generation=steps, gradients_wait=steps is not None,
         ),
     )  # fmt: skip
 

@@ -169,7 +169,7 @@ def test_a_reference_model_is_a_shard_of_a_second_copy(tmp_path):
 @pytest.mark.parametrize(
     ("trl", "words", "what"),
     [
-        ("0.17.0", " --bf16 true", "before TRL 0.18"),
+        ("0.14.0", " --bf16 true", "before TRL 0.15"),
         ("1.14.0", "", "in TRL 1.14.0"),
     ],
 )

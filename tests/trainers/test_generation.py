@@ -140,6 +140,47 @@ def test_the_policy_scores_again_what_is_older_than_it(tmp_path, words, again):
 
 
 @pytest.mark.parametrize(
+    ("trl", "words", "steps", "waits"),
+    [
+        ("0.15.2", "", 1, True),
+        ("0.16.1", "--gradient_accumulation_steps 1", 1, False),
+        ("0.17.0", "", None, False),
+        ("1.16.0", "--steps_per_generation 2", 2, True),
+        ("1.16.0", "--steps_per_generation 8", 8, False),
+    ],
+)
+def test_gradients_wait_where_a_rollout_is_for_less_than_a_step(tmp_path, trl, words, steps, waits):
+    given = f"--gradient_accumulation_steps 4 {words}"
+    generation = value(read(given, tmp_path, trl=trl), "generation")
+
+    assert generation.steps_per_generation == steps
+    assert generation.gradients_wait is waits
+
+
+@pytest.mark.parametrize(
+    ("trl", "words", "what"),
+    [
+        ("0.15.2", "--use_vllm true", ""),
+        ("0.15.2", "--use_vllm true --vllm_device auto", ""),
+        ("0.15.2", "--use_vllm true --vllm_device cuda:0", "a card that vllm_device names"),
+        ("0.15.2", "--vllm_device cuda:0", ""),
+        ("0.16.1", "--use_vllm true", ""),
+    ],
+)
+def test_an_older_engine_is_on_no_card_of_a_rank_unless_it_is_told_so(tmp_path, trl, words, what):
+    arguments = read(words, tmp_path, trl=trl)
+    named = " ".join(unpriced(arguments))
+
+    assert what in named if what else not named
+    assert value(arguments, "generation").mode != "colocate" or "use_vllm" not in words
+
+
+def test_a_beta_of_0_has_a_reference_all_the_same_in_older_releases(tmp_path):
+    assert value(read("--beta 0", tmp_path, trl="0.15.2"), "reference_model") == "same"
+    assert value(read("--beta 0", tmp_path, trl="0.16.1"), "reference_model") == "none"
+
+
+@pytest.mark.parametrize(
     ("words", "reference"),
     [("--beta 0.04", "same"), ("--beta 0.04 --use_peft", "adapter_off"), ("--beta 0", "none")],
 )
@@ -150,7 +191,6 @@ def test_beta_decides_whether_there_is_a_reference(tmp_path, words, reference):
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ("--gradient_accumulation_steps 4 --steps_per_generation 2", "gradients that wait"),
         ("--reward_model_name_or_path org/reward --model_name_or_path org/m", "another size"),
         ("--use_transformers_continuous_batching", "continuous batching"),
         ("--generation_batch_size 64", "over all ranks"),

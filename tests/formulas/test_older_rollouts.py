@@ -1,0 +1,111 @@
+"""GRPO of older releases of TRL: what its own trainer was counted with, beside the estimate.
+
+rollout_steps.py makes a row again in an environment with its releases (`dtype_key` torch_dtype); before TRL 0.22 it marks
+rollout and scoring as one part. Before 0.18 a token is drawn of the 50 likeliest unless `--top_k` says otherwise, which
+takes 9 bytes more of each row's logits: a part of a rollout that a tiny model shows, and no other.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from small_llama import LLAMA
+from test_rollouts import TOLERANCE, plan_of
+
+from preflight.builtin_hooks import BUILTIN_HOOKS
+from preflight.formulas.unpriced import unpriced_objective
+from preflight.judge import estimate_memory
+from preflight.launch import LaunchPlan
+from preflight.memory import STEP_MOMENTS, Level, Moment
+from preflight.models import describe
+from preflight.plugins import load_plugins
+from preflight.versions.boundary import release
+
+ROWS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("older_rollouts.jsonl").read_text().splitlines()
+]
+WIDE = {
+    **LLAMA, "hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2, "vocab_size": 32768,
+}  # fmt: skip
+FROM_TOP = 9
+"""Bytes per logit of a last token that is drawn of the likeliest: a mask, and two copies in fp32."""
+
+
+def older_plan(row: dict) -> LaunchPlan:
+    case = {"objective": "grpo", "micro": 8, "prompt": 32, "completion": 64, **row["case"]}
+    plan = plan_of({**case, "autocast": case["load"] == "fp32"})
+    edits: dict = {"versions.trl": row["trl"], "loss": "full_logits"}
+    edits["versions.transformers"] = row["transformers"]
+    if release(row["trl"]) < release("0.17"):
+        edits["generation.steps_per_generation"] = 1
+        edits["generation.gradients_wait"] = case.get("accumulation", 1) > 1
+    return plan.with_edits(edits)
+
+
+def predicted_of(plan: LaunchPlan) -> dict[str, int]:
+    """Return the most live bytes of every part that the counts have."""
+    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    model = describe({**WIDE, "dtype": "bfloat16"}, "t", "t")
+    terms = estimate_memory(plan, model, None, plugins).terms
+
+    def at(*moments: Moment) -> int:
+        alive = [t for t in terms if t.level is Level.ALLOCATED]
+        return max(sum(t.num_bytes for t in alive if moment in t.moments) for moment in moments)
+
+    forward = {Moment.FORWARD, Moment.LOSS_FORWARD}
+    drawn = (
+        FROM_TOP * 8 * WIDE["vocab_size"] if release(plan.versions["trl"]) < release("0.18") else 0
+    )
+    return {
+        "rollout": max(at(Moment.ROLLOUT) + drawn, at(Moment.SCORING)),
+        "forward": at(*forward),
+        "backward": at(*(set(STEP_MOMENTS) - forward)),
+        "optimizer": at(Moment.OPTIMIZER_STEP),
+    }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['trl']}, {row['name']}")
+def test_every_part_of_an_older_step_is_priced(row):
+    plan = older_plan(row)
+
+    assert not unpriced_objective(plan)
+    assert predicted_of(plan) == pytest.approx(row["peaks"], rel=TOLERANCE)
+
+
+def test_a_reference_that_scores_beside_a_graph_is_in_the_loss_alone():
+    row = next(row for row in ROWS if row["case"].get("beta") and row["trl"] == "0.18.2")
+    inside, ahead = (predicted_of(older_plan({**row, "trl": trl})) for trl in ("0.18.2", "0.17.0"))
+
+    assert inside["forward"] > ahead["forward"]
+    assert inside["rollout"] < ahead["rollout"]
+
+
+@pytest.mark.parametrize(("trl", "engine", "copies"), [
+    ("0.18.2", "zero3", True), ("0.18.2", "fsdp2", True), ("0.18.2", "ddp", False), ("0.19.0", "zero3", False),
+])  # fmt: skip
+def test_an_adapter_has_a_second_copy_beside_it_where_the_trainer_asks_for_zero3_first(
+    trl, engine, copies
+):
+    row = next(row for row in ROWS if row["case"].get("rank"))
+    plan = older_plan({**row, "trl": trl}).with_edits(
+        {"engine": engine, "world_size": 2, "shard_degree": 1 if engine == "ddp" else 2}
+    )
+    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    model = describe({**WIDE, "dtype": "bfloat16"}, "t", "t")
+    names = {term.name for term in estimate_memory(plan, model, None, plugins).terms}
+
+    assert ("parameters of the reference model" in names) is copies
+
+
+@pytest.mark.parametrize(
+    ("edits", "what"),
+    [
+        ({"versions.trl": "0.17.0", "engine": "fsdp1"}, "under FSDP before TRL 0.18"),
+        ({"versions.transformers": "4.48.3"}, "before transformers 4.49"),
+    ],
+)
+def test_what_an_older_release_does_otherwise_is_named(edits, what):
+    assert what in unpriced_objective(older_plan(ROWS[0]).with_edits(edits))
