@@ -37,10 +37,11 @@ def starts_engines(plan: LaunchPlan) -> bool:
 
 
 def processes_beside(plan: LaunchPlan) -> int:
-    """Return the other processes on a rank's card, each with a context of its own: of a reference, and of an engine."""
+    """Return the other processes on a rank's card, each with a context of its own: of other models, and of an engine."""
     if not places_groups(plan):
         return 0
-    return int(plan.reference_model == "same") + int(has_engine(plan))
+    others = int(plan.reference_model == "same") + len(plan.reward_models or ())
+    return others + int(has_engine(plan))
 
 
 def parameters_there(plan: LaunchPlan) -> frozenset[Moment]:

@@ -168,6 +168,16 @@ def models_like(name: str, most: int = 3) -> tuple[str, ...]:
     return ()
 
 
+def are_alike(first: str, second: str) -> bool:
+    """Tell whether two names are of one shape, as far as names tell: their own, or the model that they say they were made from."""
+    return first.lower() == second.lower() or not _made_from(first).isdisjoint(_made_from(second))
+
+
+def _made_from(name: str) -> frozenset[str]:
+    entry = find_model(name)
+    return frozenset(models_like(name) if entry is None else (entry.id,))
+
+
 def all_models() -> Iterator[RegistryEntry]:
     """Yield every entry, in the order of the file."""
     for line in _lines(MODELS):

@@ -14,6 +14,7 @@ from preflight.launch import Adapter, BaseQuantization
 from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.openrlhf.losses import has_kernel, step_of
+from preflight.models.registry import are_alike
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.versions.openrlhf import SCORES_BY_KERNEL
@@ -232,7 +233,7 @@ def read_reference(said: Defaults) -> None:
     """Record the model that answers are compared with: the one that trains once more, unless another is named."""
     keys, other = said.keys, said.value("ref_pretrain")
     model = keys.settings.get("model")
-    if other and model is not None and other != model.value:
+    if other and model is not None and not are_alike(str(other), str(model.value)):
         said.put("reference_model", str(other), "ref_pretrain")
         return
     keys.assume("reference_model", "same", "no --ref_pretrain: the model that trains, loaded again")

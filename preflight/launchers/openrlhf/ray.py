@@ -18,6 +18,7 @@ from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import NotModelled
 from preflight.launchers.openrlhf.losses import dearest, policy_bytes
 from preflight.launchers.openrlhf.plan import Defaults, read_reference
+from preflight.models.registry import are_alike
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.units import ceil_div
@@ -26,6 +27,7 @@ ESTIMATORS = {"gae": "ppo", "rloo": "rloo"}
 """`advantage_estimator` -> what it trains for; every other has no critic, as GRPO has none."""
 LEAST_SHARE = 0.9
 """vLLM's own gpu_memory_utilization, where a release hands it none (0.3.8, 0.4.6)."""
+SECOND = "a second model, if its name does not say what it is"
 OTHERWISE = {
     "enable_ema": NotModelled("its averaged copy is not counted", "an averaged copy", "more"),
     "pretrain_data": NotModelled("a forward of other rows is not counted", "its ptx loss", "more"),
@@ -164,34 +166,59 @@ def _reference(said: Defaults, ranks: int, is_beside: bool) -> None:
 
 
 def _others(said: Defaults, objective: str, ranks: int, shares: bool) -> None:
-    """Name critic and reward model, but a critic that takes no more of its own cards than the actor of its own."""
+    """Record critic and reward model where they have the actor's shapes, and name them where they have not."""
     keys = said.keys
     is_told = any(said.value(name) for name in ("remote_rm_url", "agent_func_path"))
-    reward = str(said.value("reward_pretrain") or "").partition(",")[0]
+    reward = str(said.value("reward_pretrain") or "")
+    model = keys.settings.get("model")
+    actor = "" if model is None else str(model.value)
     if not is_told:
-        message = f"the reward model {reward}".strip() + " is not in these numbers"
-        keys.leave_out(NotModelled(message, "a reward model", "more"), said.at("reward_pretrain"))
+        joins = objective == "ppo" and said.value("colocate_critic_reward") is True
+        joins = joins and said.value("colocate_actor_ref") is not True
+        if not _is_alike(said, actor, reward, "reward_pretrain") or (joins and not shares):
+            message = f"the reward model {reward}".strip() + " is not in these numbers"
+            left_out = NotModelled(message, "a reward model", "more")
+            keys.leave_out(left_out, said.at("reward_pretrain"))
+        elif shares:
+            said.put("reward_models", ("same",), "reward_pretrain")
+        else:
+            _bound(said, "reward", "a reward model on fewer cards", ranks)
     if objective != "ppo":
         return
-    model = keys.settings.get("model")
-    actor = None if model is None else model.value
-    critic = said.value("critic_pretrain") or (actor if is_told else reward)
-    if critic == actor and not shares:
+    critic = str(said.value("critic_pretrain") or (actor if is_told else reward.split(",")[0]))
+    is_alike = _is_alike(said, actor, critic, "critic_pretrain")
+    if is_alike and not shares:
         _bound(said, "critic", CRITIC, ranks)
         return
     message = f"the critic {critic} is not in these numbers"
+    if is_alike:
+        message += "; one of the actor's shapes is judged beside it"
+        of_update = said.value("micro_train_batch_size")
+        generation = keys.settings["generation"]
+        critics = replace(generation.value, critic_rows=of_update)
+        keys.settings["generation"] = Setting(critics, generation.place)
     keys.leave_out(NotModelled(message, CRITIC, "more"), said.at("critic_pretrain"))
+
+
+def _is_alike(said: Defaults, actor: str, other: str, name: str) -> bool:
+    """Tell whether another model has the actor's shapes, and say so where only its name tells."""
+    if not actor or not other or "," in other or not are_alike(actor, other):
+        return False
+    if other != actor:
+        message = f"{other} is taken for a model of the shapes of {actor}, by its name alone"
+        said.keys.leave_out(NotModelled(message, SECOND, "less"), said.at(name))
+    return True
 
 
 def _bound(said: Defaults, group: str, name: str, ranks: int) -> None:
     """Name a group whose cards may hold more than the actor's: it runs the same model on fewer of them.
 
-    A reference is whole below stage 3, as the actor's parameters are; at stage 3 it has 2 bytes of a parameter, where an
-    actor that trains all of them on its card has 16.
+    What does not train is whole below stage 3, as the actor's parameters are; at stage 3 it has 2 bytes of a parameter,
+    where an actor that trains all of them on its card has 16.
     """
     nodes, per_node = (said.value(f"{group}_num_{one}") for one in ("nodes", "gpus_per_node"))
     others = nodes * per_node
-    if group == "ref":
+    if group in ("ref", "reward"):
         moves = any(said.value(one) is True for one in ("adam_offload", "deepspeed_enable_sleep"))
         trains_all = not moves and "adapter" not in said.keys.settings
         others *= 8 if trains_all else 1
