@@ -47,6 +47,7 @@ NUM_STATES = {
     "adamw_hf": 2,
     "adamw_apex_fused": 2,
     "adamw_anyprecision": 2,
+    "adamw_bf16": 3,
     "deepspeed_fused_adam": 2,
     "deepspeed_cpu_adam": 2,
     "adamw_bnb_8bit": 2,
@@ -78,7 +79,8 @@ NUM_STATES = {
     "lomo": 0,
     "adalomo": 0,
 }
-"""State tensors per parameter, by Trainer's names (transformers/trainer_optimizer.py, 5.24.0)."""
+"""State tensors per parameter, by Trainer's names (transformers/trainer_optimizer.py, 5.24.0), and by EasyR1's: its
+AnyPrecisionAdamW keeps Kahan's sum beside both moments (verl/utils/torch_functional.py, 0.3.3)."""
 
 
 def state_bytes(

@@ -18,6 +18,7 @@ from preflight.formulas.critics import CRITIC
 from preflight.hooks.read_openrlhf import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.openrlhf.ray import SECOND
 from preflight.launchers.openrlhf.table import short
 from preflight.memory import Moment
 from preflight.plugins import load_plugins
@@ -159,11 +160,30 @@ def test_groups_on_ray_get_a_verdict_with_what_stands_beside_the_actor(name: str
     assert (others is None) is (name == "ray_own_cards")
 
 
+def test_a_critic_and_a_reward_model_of_the_actors_shapes_are_judged_on_its_cards() -> None:
+    argv = LAUNCHES["ray_group_norm"]["argv"].replace("--remote_rm_url rewards.py", "")
+    argv = argv.replace("--advantage_estimator group_norm", "--reward_pretrain me/qwen2.5-7b-rm")
+    plan = read(argv)
+    judged = judge_plan(replace(plan, device="h100-sxm-80"), load_plugins(), Policy())
+    awake = replace(plan, device="a100-sxm-40", generation=replace(plan.generation, sleep=False))
+
+    assert plan.reward_models == ("same",)
+    assert unpriced(plan) == {SECOND, CRITIC, WAYS}
+    assert judged.verdict.answer is Answer.FITS and judged.estimate is not None
+    names = {term.name: term for term in judged.estimate.terms}
+    assert names["parameters of the reward model"].num_bytes > 10**9
+    assert names["parameters of the reference model"].num_bytes > 10**9
+    # what only a name says refuses nothing
+    assert judge_plan(awake, load_plugins(), Policy()).verdict.answer is Answer.UNKNOWN
+
+
 def test_models_that_only_their_names_tell_of_are_named() -> None:
     argv = LAUNCHES["ray_own_cards"]["argv"].replace("--remote_rm_url http://scores", "")
     fewer = LAUNCHES["ray_own_cards"]["argv"] + " --adam_offload --critic_num_gpus_per_node 2"
 
     assert unpriced(read(argv + " --reward_pretrain a/b")) == {"a reward model", CRITIC, WAYS}
+    like = read(argv + " --reward_pretrain me/qwen2.5-7b-rm-v2")
+    assert unpriced(like) == {SECOND, WAYS}
     assert unpriced(read(fewer)) == {CRITIC, "a reference model on fewer cards", WAYS}
     assert unpriced(read(LAUNCHES["ray_sections"]["argv"] + " --train.enable_ema")) == {
         "an averaged copy"

@@ -89,7 +89,6 @@ def test_a_ppo_launch_is_what_hydra_composes(name: str) -> None:
         ("python -m verl.trainer.main_ppo --config-name=ppo_megatron_trainer.yaml", "Megatron"),
         ("python -m verl.trainer.main_ppo actor_rollout_ref.actor.strategy=megatron", "Megatron"),
         ("python -m verl.trainer.main_ppo model_engine=megatron", "Megatron"),
-        ("python3 -m verl.trainer.main config=examples/config.yaml", "a fork of verl"),
     ],
 )
 def test_what_is_not_read_is_named(argv: str, says: str) -> None:
@@ -136,3 +135,67 @@ def test_one_row_at_a_time_is_priced_and_several_lack_a_copy_of_the_logits() -> 
     assert one.verdict.answer.value == "fits"
     assert four.verdict is not None
     assert four.verdict.unpriced == ("a copy of the logits",)
+
+
+EASY = "python3 -m verl.trainer.main config=easy.yaml"
+
+
+def test_easy_r1_is_read_by_its_own_keys() -> None:
+    plan = read(EASY + " trainer.n_gpus_per_node=8 worker.actor.model.lora.rank=32")
+    generation = plan.generation
+    assert generation is not None and plan.adapter is not None
+
+    assert (plan.model, plan.objective, plan.world_size) == ("Qwen/Qwen2.5-3B", "rloo", 16)
+    assert (plan.engine, plan.load_dtype, plan.sequence_kind) == ("fsdp1", "bf16", "packed")
+    assert (plan.seq_len, plan.micro_batch_size) == (4096, 2)
+    assert plan.gradient_accumulation_steps == 64 * 4 // 16 // 2
+    assert (generation.rollout_rows, generation.num_generations) == (8, 4)
+    assert (generation.memory_share, generation.tensor_parallel_degree) == (0.5, 1)
+    assert (generation.offloads_params, generation.offloads_optimizer) == (True, True)
+    assert (plan.adapter.rank, plan.adapter.alpha) == (32, 64)
+    assert plan.reference_model == "adapter_off"
+
+
+def test_easy_r1_has_defaults_of_its_own() -> None:
+    plan = read("python3 -m verl.trainer.main worker.actor.model.model_path=Qwen/Qwen2.5-3B")
+    generation = plan.generation
+    assert generation is not None
+
+    assert (plan.objective, plan.micro_batch_size, plan.seq_len) == ("grpo", 4, 1024)
+    assert (plan.load_dtype, plan.sequence_kind) == ("fp32", "packed")
+    assert (generation.rollout_rows, generation.memory_share) == (16, 0.6)
+    assert (generation.tensor_parallel_degree, generation.offloads_params) == (2, False)
+    assert plan.reference_model == "same"
+    assert {one.unpriced for one in plan.notices if one.unpriced} == {"a reference on the card"}
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ("", set()),
+        ("algorithm.disable_kl=true worker.ref.fsdp.enable_cpu_offload=false", set()),
+        ("worker.actor.optim.strategy=adamw_bf16", set()),
+        ("worker.actor.optim.strategy=lion", {"the states of lion"}),
+        ("worker.actor.fsdp.enable_full_shard=false", {"layers that stay gathered"}),
+        (
+            "worker.rollout.max_search_turns=3",
+            {"sequences that worker.rollout.max_search_turns makes"},
+        ),
+        ("config=absent.yaml", {"a config that is not here", "a reference on the card"}),
+    ],
+)
+def test_what_easy_r1_has_and_no_formula_holds_is_named(more: str, named: set[str]) -> None:
+    plan = read(f"{EASY} {more}")
+
+    assert {one.unpriced for one in plan.notices if one.unpriced} == named
+
+
+def test_easy_r1_gets_a_verdict() -> None:
+    argv = f"{EASY} worker.actor.optim.strategy=adamw_bf16".split()
+    checked = preflight.check(argv, device="h100-sxm-80", cwd=str(FOLDER))
+
+    assert checked.verdict is not None and checked.estimate is not None
+    assert checked.verdict.answer.value == "fits"
+    states = next(term for term in checked.estimate.terms if term.name == "optimizer states")
+    parameters = next(t for t in checked.estimate.terms if t.name == "parameters, trainable")
+    assert states.num_bytes == 3 * parameters.num_bytes

@@ -13,7 +13,7 @@ TRAINERS = {
     "verl.trainer.sft_trainer_ray": "engine",
     "verl.trainer.main": "fork",
 }
-"""Module -> which configuration it reads; `main` is of a fork (EasyR1), whose keys are others."""
+"""Module -> which configuration it reads; `main` is of a fork (EasyR1), whose keys are others (easy_r1.py)."""
 
 
 def _may_be_named(command: LaunchCommand) -> bool:

@@ -13,6 +13,7 @@ from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
 from preflight.launchers.verl import TRAINERS
+from preflight.launchers.verl.easy_r1 import in_verls_words, read_rest
 from preflight.launchers.verl.ppo import ACTOR_STRATEGIES, read_ppo
 from preflight.launchers.verl.sft import read_sft
 from preflight.launchers.verl.words import read_words
@@ -24,7 +25,9 @@ NEWEST = "0.9.1"
 LAST_WITH = {"verl.trainer.fsdp_sft_trainer": "0.7.1"}
 """Module -> the newest release that has it, where that is an older one."""
 MEGATRON = ("megatron", "mcore")
-OWN_CONFIG = {"ppo": "ppo_trainer", "sft": "sft_trainer", "engine": "sft_trainer_engine"}
+OWN_CONFIG = {
+    "ppo": "ppo_trainer", "sft": "sft_trainer", "engine": "sft_trainer_engine", "fork": "",
+}  # fmt: skip
 """What a module trains -> the name of its own configuration."""
 STRATEGIES = (*ACTOR_STRATEGIES, "engine", "engine.strategy")
 """Keys that say whose workers train."""
@@ -39,8 +42,6 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
     part, notes = problems.take(found)
     module = command.argv[part.script_index]
     kind = TRAINERS[module]
-    if kind == "fork":
-        return unread(command, f"{module} is of a fork of verl, whose keys are others", module)
     words = problems.take(read_words(command, part.script_index + 1, OWN_CONFIG[kind]))
     said = [name for name in STRATEGIES if name in words.given]
     megatron = next((name for name in said if words.given[name].value == "megatron"), "")
@@ -48,12 +49,15 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
         where = megatron or "--config-name"
         message = "verl's Megatron workers are not read: preflight does not price Megatron-Core"
         return unread(command, message, where)
-    keys = FrameworkKeys(
-        FrameworkLibrary.of("verl", command, LAST_WITH.get(module, NEWEST)), dict(words.given)
-    )
-    if kind == "ppo":
+    library = FrameworkLibrary.of("verl", command, LAST_WITH.get(module, NEWEST))
+    keys = FrameworkKeys(library, dict(words.given))
+    if kind == "fork":
+        keys.given = in_verls_words(command, words.given, "EasyR1")
+    if kind in ("ppo", "fork"):
         part = _ray_ranks(part, keys)
         read_ppo(keys, int(part.ranks["world_size"].value))
+        if kind == "fork":
+            read_rest(keys, command, words.given)
     else:
         read_sft(keys, part, kind == "engine")
     problems.extend(keys.problems)

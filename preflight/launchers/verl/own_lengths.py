@@ -10,7 +10,7 @@ import re
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 
-SECTIONS = ("data", "actor_rollout_ref", "algorithm", "critic", "env", "agent")
+SECTIONS = ("data", "actor_rollout_ref", "worker", "algorithm", "critic", "env", "agent")
 """Sections whose numbers decide what is trained on; a key that stands alone does as well."""
 COUNTS = re.compile(r"(?:^|_)(?:len|length|seqlen|turns?|tokens)(?:_|$)")
 HANDED_ON = ("kwargs", "override")

@@ -62,7 +62,7 @@ def read_words(command: LaunchCommand, first: int, own_name: str) -> Reading[Ver
             message = f"Hydra takes key=value, not {word!r}"
             problems.append(Problem(message, word, f"{word}=VALUE", "PF141", "warning"))
     document = _document(command, options) or _of_copy(command, options, own_name)
-    given = {} if document is None else dict(_flat(settings_of(document), document))
+    given = {} if document is None else dict(flat(settings_of(document), document))
     name = options.get("name", "")
     return Reading(VerlWords({**given, **words}, name, document), tuple(problems))
 
@@ -91,13 +91,14 @@ def _of_copy(command: LaunchCommand, options: Mapping[str, str], own_name: str) 
     return None if document is None or "defaults" in document.value else document
 
 
-def _flat(
+def flat(
     settings: Mapping[str, Setting], document: Document, above: str = ""
 ) -> Iterator[tuple[str, Setting]]:
+    """Yield dotted keys of a file's sections."""
     for key, setting in settings.items():
         name = f"{above}{key}"
         if isinstance(setting.value, Mapping) and setting.value:
-            yield from _flat(nested_settings(setting, document), document, f"{name}.")
+            yield from flat(nested_settings(setting, document), document, f"{name}.")
         else:
             yield name, setting
 
