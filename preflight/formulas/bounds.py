@@ -8,6 +8,7 @@ from dataclasses import replace
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
+from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.left_out import UNLISTED
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
@@ -51,7 +52,13 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
     if packed:
         terms.append(packed_at_most(plan, model))
         names |= packed
-    critic = states_of_critic(plan, model) if CRITIC in named else None
+    fewer, of_fewer = on_fewer_cards(plan, model, named)
+    if fewer is not None:
+        terms.append(fewer)
+        names |= of_fewer
+    critic = None
+    if CRITIC in named:
+        critic = states_of_critic(plan, model) or critic_of_group(plan, model)
     if critic is not None and plan.generation is not None:
         rows = max(plan.micro_batch_size or 0, plan.generation.critic_rows or 0)
         dearest = replace(dearest, micro_batch_size=rows)

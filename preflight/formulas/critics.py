@@ -8,15 +8,12 @@ optimizer states in the dtype that they are loaded in, is there in each of them,
 from __future__ import annotations
 
 from preflight.formulas.actor_losses import trains_actor
-from preflight.formulas.deepspeed_rules import bucket_elements
-from preflight.formulas.outside_torch import CUDA_CONTEXT_BYTES, NCCL_FIRST_BYTES
 from preflight.formulas.precision import precision_of
-from preflight.formulas.rollouts import places_groups
 from preflight.formulas.sharding import held_tensors, local_elements
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
-from preflight.units import ceil_div, dtype_bytes
+from preflight.units import dtype_bytes
 from preflight.versions.verl import RECOMPUTES_BY_DEFAULT
 
 CRITIC = "a critic"
@@ -30,8 +27,6 @@ def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
     """Return what a critic of the policy's shapes holds beside the actor at most; None where it has other shapes, or
     nobody says how many rows its micro batch has."""
     generation = plan.generation
-    if places_groups(plan):
-        return _of_group(plan, model)
     if not trains_actor(plan) or generation is None or generation.critic_rows is None:
         return None
     if plan.adapter is not None:
@@ -47,30 +42,6 @@ def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
     if moved:
         formula = "on the host between its updates"
     return MemoryTerm("parameters and states of the critic", num_bytes, ALWAYS, formula, SECTION)
-
-
-def _of_group(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
-    """Return what a critic of OpenRLHF's has on the actor's card under ZeRO, in a process of its own: parameters, and
-    between updates its states where they do not sleep (trainer/ray/ppo_critic.py, 0.5.9 to 0.11.2)."""
-    generation = plan.generation
-    if generation is None or generation.critic_rows is None or plan.adapter is not None:
-        return None
-    elements = model.num_params - model.head_params
-    size, stage, share = 2, plan.zero_stage or 0, plan.shard_degree if plan.zero_stage else 1
-    shard = ceil_div(elements, share)
-    held = size * (shard if stage == 3 else elements)
-    stays = not generation.offloads_optimizer and plan.offload_optimizer == "none"
-    states = (4 * ADAM + size * (stage == 3)) * shard if stays else 0
-    buckets = size * bucket_elements(plan, model) if stays and stage == 3 else 0
-    context = CUDA_CONTEXT_BYTES + NCCL_FIRST_BYTES
-    formula = (
-        f"{held:,} + {states:,} of states + {buckets:,} of a bucket + {context:,} of its process"
-    )
-    name = "parameters and states of the critic"
-    return MemoryTerm(name, held + states + buckets + context, ALWAYS, formula, GROUP)
-
-
-GROUP = "openrlhf/trainer/ray/ppo_critic.py (0.5.9 to 0.11.2)"
 
 
 def recomputes(plan: LaunchPlan) -> bool:

@@ -14,7 +14,9 @@ import pytest
 import yaml
 from framework_launches import CONFIGS
 
+from preflight.errors import BadInput
 from preflight.formulas.critics import CRITIC
+from preflight.formulas.groups import FEWER
 from preflight.hooks.read_openrlhf import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan
@@ -177,6 +179,28 @@ def test_a_critic_and_a_reward_model_of_the_actors_shapes_are_judged_on_its_card
     assert judge_plan(awake, load_plugins(), Policy()).verdict.answer is Answer.UNKNOWN
 
 
+@pytest.mark.parametrize(("ranks", "answer"), [(1, Answer.FITS), (2, Answer.UNKNOWN)])
+def test_a_reference_on_fewer_cards_fits_where_its_share_does(ranks: int, answer: Answer) -> None:
+    model = "meta-llama/Meta-Llama-3-70B" if ranks == 2 else "Qwen/Qwen2.5-7B"
+    argv = LAUNCHES["ray_own_cards"]["argv"].replace("Qwen/Qwen2.5-7B", model)
+    argv += f" --adam_offload --advantage_estimator reinforce --ref_num_gpus_per_node {ranks}"
+    argv += " --actor_num_gpus_per_node 8 --vllm_tensor_parallel_size 4 --vllm_num_engines 1"
+    argv += " --packing_samples"
+    plan = read(argv)
+    verdict = judge_plan(replace(plan, device="h100-sxm-80"), load_plugins(), Policy()).verdict
+
+    assert FEWER["ref"] in unpriced(plan)
+    assert verdict.answer is answer
+    assert (FEWER["ref"] in verdict.unpriced) is (answer is Answer.UNKNOWN)
+
+
+def test_no_ranks_are_refused() -> None:
+    plan = LAUNCHES["ray_own_cards"]["argv"] + " --actor_num_nodes 0"
+
+    with pytest.raises(BadInput, match="one GPU at least"):
+        read(plan)
+
+
 def test_models_that_only_their_names_tell_of_are_named() -> None:
     argv = LAUNCHES["ray_own_cards"]["argv"].replace("--remote_rm_url http://scores", "")
     fewer = LAUNCHES["ray_own_cards"]["argv"] + " --adam_offload --critic_num_gpus_per_node 2"
@@ -184,7 +208,7 @@ def test_models_that_only_their_names_tell_of_are_named() -> None:
     assert unpriced(read(argv + " --reward_pretrain a/b")) == {"a reward model", CRITIC, WAYS}
     like = read(argv + " --reward_pretrain me/qwen2.5-7b-rm-v2")
     assert unpriced(like) == {SECOND, WAYS}
-    assert unpriced(read(fewer)) == {CRITIC, "a reference model on fewer cards", WAYS}
+    assert unpriced(read(fewer)) == {CRITIC, FEWER["ref"], WAYS}
     assert unpriced(read(LAUNCHES["ray_sections"]["argv"] + " --train.enable_ema")) == {
         "an averaged copy"
     }

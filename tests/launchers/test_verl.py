@@ -120,6 +120,21 @@ def test_a_value_that_the_shell_fills_in_is_not_known() -> None:
     assert plan.model is None
 
 
+@pytest.mark.parametrize("start", ["verl.trainer.main_ppo", "verl.trainer.main"])
+def test_a_number_that_another_program_fills_in_is_not_its_default(start: str) -> None:
+    def read_with(words: str) -> LaunchPlan:
+        return read(f"python3 -m {start} {words}")
+
+    ranks = read_with("trainer.n_gpus_per_node=${GPUS}").origins["world_size"]
+
+    assert len(ranks.may_be) > 1
+    assert read_with("data.max_response_length=${LONGEST}").seq_len is None
+    share = f"{ROLLOUT}.gpu_memory_utilization"
+    said = share if start.endswith("_ppo") else "worker.rollout.gpu_memory_utilization"
+    named = {one.unpriced for one in read_with(said + "=${SHARE}").notices}
+    assert f"what {share} is" in named
+
+
 def test_other_modules_are_other_readers() -> None:
     argv = "torchrun -m verl.trainer.main_eval data.path=a"
 

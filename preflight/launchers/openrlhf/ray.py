@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.formulas.critics import CRITIC
+from preflight.formulas.groups import FEWER
 from preflight.launch import Generation, Origin
 from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import NotModelled
@@ -42,6 +43,10 @@ OTHERWISE = {
 def ray_ranks(part: LauncherPart, said: Defaults) -> LauncherPart:
     """Return the ranks that Ray places for the actor, whatever started the command."""
     nodes, per_node = (said.at(f"actor_num_{name}") for name in ("nodes", "gpus_per_node"))
+    for setting in (nodes, per_node):
+        if setting.value < 1:
+            said.keys.refuse("Ray places an actor on one GPU at least", setting)
+            return part
     place = per_node.place if per_node.place.kind != "default" else nodes.place
     origins = {}
     if place.kind == "default":
@@ -162,7 +167,7 @@ def _reference(said: Defaults, ranks: int, is_beside: bool) -> None:
         read_reference(said)
     else:
         keys.assume("reference_model", "none", "on cards of its own")
-        _bound(said, "ref", "a reference model on fewer cards", ranks)
+        _bound(said, "ref", FEWER["ref"], ranks)
 
 
 def _others(said: Defaults, objective: str, ranks: int, shares: bool) -> None:
@@ -182,11 +187,16 @@ def _others(said: Defaults, objective: str, ranks: int, shares: bool) -> None:
         elif shares:
             said.put("reward_models", ("same",), "reward_pretrain")
         else:
-            _bound(said, "reward", "a reward model on fewer cards", ranks)
+            _bound(said, "reward", FEWER["reward"], ranks)
     if objective != "ppo":
         return
     critic = str(said.value("critic_pretrain") or (actor if is_told else reward.split(",")[0]))
-    is_alike = _is_alike(said, actor, critic, "critic_pretrain")
+    is_told_of = not is_told and critic == reward
+    is_alike = (
+        are_alike(actor, critic)
+        if is_told_of
+        else _is_alike(said, actor, critic, "critic_pretrain")
+    )
     if is_alike and not shares:
         _bound(said, "critic", CRITIC, ranks)
         return

@@ -17,6 +17,7 @@ from preflight.launchers.verl.easy_r1 import in_verls_words, read_rest
 from preflight.launchers.verl.ppo import ACTOR_STRATEGIES, read_ppo
 from preflight.launchers.verl.sft import read_sft
 from preflight.launchers.verl.words import read_words
+from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
@@ -78,6 +79,11 @@ def _ray_ranks(part: LauncherPart, keys: FrameworkKeys) -> LauncherPart:
     origins = {}
     if place.kind == "default":
         origins["world_size"] = Origin(default.where, True, "no trainer.n_gpus_per_node")
+    names = ("trainer.n_gpus_per_node", "trainer.nnodes")
+    unknown = next(filter(keys.is_unknown, names), "")
+    if unknown:
+        where, reason = keys.given[unknown].place.where, "another program fills it in"
+        origins["world_size"] = Origin(where, True, reason, OPEN_VALUES["world_size"])
     return replace(
         part,
         ranks={"world_size": Setting(nodes.value * per_node.value, place), "num_nodes": nodes},

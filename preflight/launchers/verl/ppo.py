@@ -60,6 +60,15 @@ NOT_PRICED = {
 """Key that is on -> what no formula holds of it."""
 
 
+DECIDE = (
+    "algorithm.adv_estimator", f"{FSDP}.model_dtype", f"{FSDP}.param_offload", f"{FSDP}.optimizer_offload",
+    f"{ACTOR}.use_kl_loss", f"{MODEL}.enable_gradient_checkpointing", f"{MODEL}.lora_rank",
+    f"{MODEL}.use_remove_padding", f"{ROLLOUT}.free_cache_engine", f"{ROLLOUT}.gpu_memory_utilization",
+    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu", f"{ROLLOUT}.tensor_model_parallel_size",
+)  # fmt: skip
+"""Keys that decide what is estimated, and have a default where nobody says them."""
+
+
 def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     """Fill in every plan field that the configuration decides, and name what no formula holds of the workers."""
     estimator = keys.get("algorithm.adv_estimator")
@@ -94,6 +103,8 @@ def _length(keys: FrameworkKeys) -> int:
     prompt, answer = keys.count("data.max_prompt_length"), keys.count("data.max_response_length")
     longest = (512 if prompt is None else prompt.value) + (512 if answer is None else answer.value)
     said = [setting for setting in (answer, prompt) if setting is not None]
+    if any(keys.is_unknown(f"data.max_{each}_length") for each in ("prompt", "response")):
+        return int(longest)  # another program fills it in
     if said:
         keys.put("seq_len", longest, *said)
     else:
@@ -240,6 +251,9 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
             origin = replace(keys.origins["reference_model"], may_be=(other,))
             keys.origins["reference_model"] = origin
     keys.leave_out_given(NOT_PRICED)
+    for name in filter(keys.is_unknown, DECIDE):
+        message = f"{name} is estimated as where nobody says it: another program fills it in"
+        keys.leave_out(NotModelled(message, f"what {name} is", "either"), keys.given[name])
     parallel = keys.count(f"{ACTOR}.ulysses_sequence_parallel_size")
     if parallel is not None and parallel.value > 1:
         message = "every rank is estimated with its whole sequences"
