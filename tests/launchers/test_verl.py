@@ -152,6 +152,7 @@ def test_one_row_at_a_time_is_priced_and_several_lack_a_copy_of_the_logits() -> 
     assert four.verdict.unpriced == ("a copy of the logits",)
 
 
+PADDED = "log-probabilities of padded rows"
 EASY = "python3 -m verl.trainer.main config=easy.yaml"
 
 
@@ -177,11 +178,15 @@ def test_easy_r1_has_defaults_of_its_own() -> None:
     assert generation is not None
 
     assert (plan.objective, plan.micro_batch_size, plan.seq_len) == ("grpo", 4, 1024)
-    assert (plan.load_dtype, plan.sequence_kind) == ("fp32", "packed")
+    assert plan.load_dtype == "fp32"
+    assert {plan.sequence_kind, *plan.origins["sequence_kind"].may_be} == {"padded", "packed"}
     assert (generation.rollout_rows, generation.memory_share) == (16, 0.6)
     assert (generation.tensor_parallel_degree, generation.offloads_params) == (2, False)
     assert plan.reference_model == "same"
-    assert {one.unpriced for one in plan.notices if one.unpriced} == {"a reference on the card"}
+    assert {one.unpriced for one in plan.notices if one.unpriced} == {
+        "a reference on the card",
+        PADDED,
+    }
 
 
 @pytest.mark.parametrize(
@@ -196,13 +201,49 @@ def test_easy_r1_has_defaults_of_its_own() -> None:
             "worker.rollout.max_search_turns=3",
             {"sequences that worker.rollout.max_search_turns makes"},
         ),
-        ("config=absent.yaml", {"a config that is not here", "a reference on the card"}),
+        ("config=absent.yaml", {"a config that is not here", "a reference on the card", PADDED}),
     ],
 )
 def test_what_easy_r1_has_and_no_formula_holds_is_named(more: str, named: set[str]) -> None:
     plan = read(f"{EASY} {more}")
 
     assert {one.unpriced for one in plan.notices if one.unpriced} == named
+
+
+ACTOR_OF_COPY = """
+class Actor:
+    def _forward_micro_batch(self, batch):
+        logits = self.module(batch).logits
+        return self.log_probs_from_logits(logits)
+
+    def update_policy(self, data):
+        STEP
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "own"),
+    [
+        ("loss = -self._forward_micro_batch(data).mean()", False),
+        ("logits = self.module(data).logits", True),
+        ("return (", True),
+    ],
+)
+def test_a_copy_whose_actor_does_more_is_named(step: str, own: bool, tmp_path: Path) -> None:
+    actor = tmp_path / "verl" / "workers" / "actor"
+    actor.mkdir(parents=True)
+    (tmp_path / "verl" / "__init__.py").write_text('__version__ = "0.3.3"\n')
+    (actor / "dp_actor.py").write_text(ACTOR_OF_COPY.replace("STEP", step))
+    (tmp_path / "easy.yaml").write_text((FOLDER / "easy.yaml").read_text())
+    named = {one.unpriced for one in read(EASY, tmp_path).notices}
+
+    assert ("an actor of the copy's own" in named) is own
+
+
+def test_a_key_that_only_a_changed_copy_has_is_named() -> None:
+    named = {one.unpriced for one in read(f"{EASY} worker.actor.is_entropy_reg=True").notices}
+
+    assert "an actor of the copy's own" in named
 
 
 def test_easy_r1_gets_a_verdict() -> None:

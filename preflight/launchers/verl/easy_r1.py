@@ -9,12 +9,17 @@ workers/sharding_manager/fsdp_vllm.py of EasyR1 0.3.3.dev0.
 
 from __future__ import annotations
 
+import ast
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from preflight.files import open_regular
 from preflight.formats.load import read_document
 from preflight.formulas.actor_losses import ACTOR, ROLLOUT
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, settings_of
+from preflight.launchers.own_copy import copy_of
 from preflight.launchers.verl.ppo import FSDP, MODEL
 from preflight.launchers.verl.words import flat
 from preflight.setting import Place, Setting
@@ -27,6 +32,7 @@ VERLS = {
     "actor.model.lora.target_modules": f"{MODEL}.target_modules",
     "actor.padding_free": f"{MODEL}.use_remove_padding",
     "actor.ulysses_size": f"{ACTOR}.ulysses_sequence_parallel_size",
+    "actor.ulysses_sequence_parallel_size": f"{ACTOR}.ulysses_sequence_parallel_size",
     "actor.global_batch_size": f"{ACTOR}.ppo_mini_batch_size",
     "actor.micro_batch_size_per_device_for_update": f"{ACTOR}.ppo_micro_batch_size_per_gpu",
     "actor.micro_batch_size_per_device_for_experience": f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
@@ -44,7 +50,6 @@ VERLS = {
 DEFAULTS = {
     "algorithm.adv_estimator": "grpo",
     "algorithm.disable_kl": False,
-    "worker.actor.padding_free": True,
     "worker.actor.global_batch_size": 256,
     "worker.actor.micro_batch_size_per_device_for_update": 4,
     "worker.actor.micro_batch_size_per_device_for_experience": 16,
@@ -56,6 +61,16 @@ DEFAULTS = {
 }
 """Its own, where verl's reader would take another for what nobody says."""
 WORKER = "worker."
+FIELDS = frozenset(
+    [
+        "clip_ratio_dual", "clip_ratio_high", "clip_ratio_low", "dynamic_batching", "fsdp", "global_batch_size",
+        "loss_avg_mode", "loss_type", "max_grad_norm", "micro_batch_size_per_device_for_experience",
+        "micro_batch_size_per_device_for_update", "model", "offload", "optim", "padding_free", "ppo_epochs", "strategy",
+        "tau_negative", "tau_positive", "ulysses_sequence_parallel_size", "ulysses_size", "use_torch_compile",
+    ]
+)  # fmt: skip
+"""Keys of `worker.actor` in EasyR1 0.3.1 and 0.3.3; a copy that was changed has more."""
+FORWARD = "_forward_micro_batch"
 CPU_REFERENCE = "worker.ref.fsdp.enable_cpu_offload"
 
 
@@ -104,10 +119,56 @@ def read_rest(keys: FrameworkKeys, command: LaunchCommand, given: Mapping[str, S
         message = f"the states of {optimizer.value} are estimated as AdamW's"
         name = f"the states of {optimizer.value}"
         keys.leave_out(NotModelled(message, name, "either"), optimizer)
+    _padding(keys)
+    own = next((each for each in keys.given if _is_own(each)), "")
+    copy = copy_of(("verl",), command.cwd)
+    if own or (copy is not None and _uses_logits(copy)):
+        at = keys.get(own) or Setting(copy, Place("argv", "", "verl.trainer.main"))
+        message = "this copy's actor makes more of its logits than EasyR1's, or has other keys"
+        keys.leave_out(NotModelled(message, "an actor of the copy's own", "either"), at)
     for name, expected, left_out in OTHERWISE:
         setting = keys.get(name)
         if setting is not None and setting.value is not expected:
             keys.leave_out(left_out, setting)
+
+
+def _padding(keys: FrameworkKeys) -> None:
+    """Leave padding open where nobody says it (on by default in 0.3.3, off in 0.3.1), and name what is cheaper with it."""
+    setting = keys.get("worker.actor.padding_free")
+    if setting is not None and setting.value is True:
+        return
+    if setting is None:
+        origin = replace(keys.origins["sequence_kind"], assumed=True, may_be=("packed",))
+        keys.assume("sequence_kind", "padded", "no worker.actor.padding_free")
+        keys.origins["sequence_kind"] = origin
+    at = setting or Setting(False, Place("default", "", keys.library.label))
+    message = "padded rows are estimated with the entropy of verl's"
+    keys.leave_out(NotModelled(message, "log-probabilities of padded rows", "less"), at)
+
+
+def _is_own(name: str) -> bool:
+    """Tell whether a key of the actor's section is none of EasyR1's."""
+    above, _, rest = name.partition("worker.actor.")
+    return not above and bool(rest) and rest.partition(".")[0] not in FIELDS
+
+
+def _uses_logits(copy: str) -> bool:
+    """Tell whether a copy's actor does anything with logits but for the log-probabilities that its forward returns."""
+    try:
+        with open_regular(os.path.join(copy, "workers", "actor", "dp_actor.py")) as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError):
+        return True
+    for method in ast.walk(tree):
+        if not isinstance(method, ast.FunctionDef):
+            continue
+        nodes = list(ast.walk(method))
+        if method.name == FORWARD:
+            if any(isinstance(n, ast.Return) and isinstance(n.value, ast.Tuple) for n in nodes):
+                return True
+        elif any(isinstance(n, ast.Name) and n.id.startswith("logits") for n in nodes):
+            return True
+    return False
 
 
 def _reference(keys: FrameworkKeys) -> None:
@@ -120,9 +181,6 @@ def _reference(keys: FrameworkKeys) -> None:
 
 
 OTHERWISE = (
-    ("worker.actor.padding_free", True, NotModelled(
-        "padded rows are estimated with the entropy of verl's", "log-probabilities of padded rows", "less"
-    )),
     ("worker.actor.fsdp.enable_full_shard", True, NotModelled(
         "layers are estimated as sharded again behind their forward", "layers that stay gathered", "more"
     )),
