@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from preflight.versions.boundary import Boundary
 
+SUMS_ROWS = Boundary(
+    "openrlhf",
+    "0.5.8",
+    "the actor's log-probabilities take a sum of every row of logits; before, a softmax of all of them, which is kept",
+    "models/utils.py log_probs_from_logits: logsumexp in 0.5.8 to 0.6.4, log_softmax in 0.3.8 to 0.5.7",
+    "0.11.2",
+)
 SCORES_BY_KERNEL = Boundary(
     "openrlhf",
     "0.7",

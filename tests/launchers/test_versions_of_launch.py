@@ -234,6 +234,7 @@ NOT_OF_FIELDS = {
     "UNPADS_BY_DEFAULT": "verl's padding, which is open where nobody says the release",
     "REFERENCE_IF_ASKED": "verl's reference, which is open where nobody says the release",
     "RECOMPUTES_BY_DEFAULT": "verl's first release, which no launch has that does not say it",
+    "SUMS_ROWS": "OpenRLHF's actor, which is the dearest release's where nobody says which",
     "SCORES_BY_KERNEL": "OpenRLHF's loss, which is the dearer release's where nobody says which",
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
 }

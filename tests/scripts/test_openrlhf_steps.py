@@ -89,6 +89,10 @@ def scores(model, ids):
 """
 CHUNK = 1024
 POLICY = {
+    "0.5.6": CUT.replace(
+        "SCORED",
+        "return logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1), output",
+    ),
     "0.5.9": CUT.replace(
         "SCORED",
         """picked = torch.gather(logits, dim=-1, index=labels.unsqueeze(-1)).squeeze(-1)

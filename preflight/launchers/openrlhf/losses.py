@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from preflight.launch_facts import LogitsBytes, StepLoss
 from preflight.setting import Place
-from preflight.versions.openrlhf import SCORES_BY_KERNEL
+from preflight.versions.openrlhf import SCORES_BY_KERNEL, SUMS_ROWS
 
 
 def has_kernel(version: str) -> bool:
@@ -37,8 +37,11 @@ def policy_bytes(version: str, has_flash: bool) -> LogitsBytes:
     """Return what an update of PPO on Ray takes, in bytes per logit, whose outputs live until it is done.
 
     Without flash-attn's kernel 1,024 tokens are scored at once, each with a gradient as large as all logits; before 0.7
-    (0.6.4 with the kernel, which copies cut logits, 0.5.9 without) a row is.
+    (0.6.4 with the kernel, which copies cut logits, 0.5.9 without) a row is. Before those a softmax of all logits is
+    kept, which are fp32 where transformers casts them, or 0.5.6 does.
     """
+    if not SUMS_ROWS.holds_in({SUMS_ROWS.library: version}):
+        return LogitsBytes(12, 4, 0, 16, 0, 12)
     if not has_kernel(version):
         return LogitsBytes(8, 4, 0, 12, 0, 8)
     return LogitsBytes(6, 4, 0, 10, 0, 6) if has_flash else LogitsBytes(8, 4, 0, 16, 0, 8)
