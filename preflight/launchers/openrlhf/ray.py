@@ -85,7 +85,8 @@ def _length(said: Defaults) -> int | None:
     )
     if isinstance(prompt, int) and isinstance(answer, int):
         name = "generate_max_len"
-        longest = prompt + answer if not isinstance(whole, int) else min(whole, prompt + answer)
+        engines = said.keys.count("max_len")  # what its engines take, where somebody says it
+        longest = prompt + answer if engines is None else min(engines.value, prompt + answer)
     elif isinstance(whole, int):
         name, longest = "max_len", whole
     else:
