@@ -154,10 +154,11 @@ def test_one_row_at_a_time_is_priced_and_several_lack_a_copy_of_the_logits() -> 
 
 PADDED = "log-probabilities of padded rows"
 EASY = "python3 -m verl.trainer.main config=easy.yaml"
+EASY_FOLDER = Path(__file__).parent / "easy_r1"
 
 
 def test_easy_r1_is_read_by_its_own_keys() -> None:
-    plan = read(EASY + " trainer.n_gpus_per_node=8 worker.actor.model.lora.rank=32")
+    plan = read(EASY + " trainer.n_gpus_per_node=8 worker.actor.model.lora.rank=32", EASY_FOLDER)
     generation = plan.generation
     assert generation is not None and plan.adapter is not None
 
@@ -205,7 +206,7 @@ def test_easy_r1_has_defaults_of_its_own() -> None:
     ],
 )
 def test_what_easy_r1_has_and_no_formula_holds_is_named(more: str, named: set[str]) -> None:
-    plan = read(f"{EASY} {more}")
+    plan = read(f"{EASY} {more}", EASY_FOLDER)
 
     assert {one.unpriced for one in plan.notices if one.unpriced} == named
 
@@ -234,21 +235,24 @@ def test_a_copy_whose_actor_does_more_is_named(step: str, own: bool, tmp_path: P
     actor.mkdir(parents=True)
     (tmp_path / "verl" / "__init__.py").write_text('__version__ = "0.3.3"\n')
     (actor / "dp_actor.py").write_text(ACTOR_OF_COPY.replace("STEP", step))
-    (tmp_path / "easy.yaml").write_text((FOLDER / "easy.yaml").read_text())
+    (tmp_path / "easy.yaml").write_text((EASY_FOLDER / "easy.yaml").read_text())
     named = {one.unpriced for one in read(EASY, tmp_path).notices}
 
     assert ("an actor of the copy's own" in named) is own
 
 
 def test_a_key_that_only_a_changed_copy_has_is_named() -> None:
-    named = {one.unpriced for one in read(f"{EASY} worker.actor.is_entropy_reg=True").notices}
+    named = {
+        one.unpriced
+        for one in read(f"{EASY} worker.actor.is_entropy_reg=True", EASY_FOLDER).notices
+    }
 
     assert "an actor of the copy's own" in named
 
 
 def test_easy_r1_gets_a_verdict() -> None:
     argv = f"{EASY} worker.actor.optim.strategy=adamw_bf16".split()
-    checked = preflight.check(argv, device="h100-sxm-80", cwd=str(FOLDER))
+    checked = preflight.check(argv, device="h100-sxm-80", cwd=str(EASY_FOLDER))
 
     assert checked.verdict is not None and checked.estimate is not None
     assert checked.verdict.answer.value == "fits"
