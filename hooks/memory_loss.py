@@ -24,7 +24,7 @@ from preflight.formulas.ppo import policy_of, update_bytes
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_answer_tokens, num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
-from preflight.formulas.user_loop import keeps_outputs, output_rule
+from preflight.formulas.user_loop import holds_copy, keeps_outputs, output_rule
 from preflight.formulas.whole_logits import whole_logits
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -110,7 +110,8 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         yield MemoryTerm(
             "entropy of a piece of the logits", entropy, FORWARD, f"{entropy:,}", source
         )
-    yield from _idle(plan, size, entries, bool(keeps_outputs(plan)) and outputs == size)
+    is_kept = bool(keeps_outputs(plan)) and (outputs == size or holds_copy(plan))
+    yield from _idle(plan, size, entries, is_kept)
     if model.vocab_size and not plan.logits_dtype:
         yield MemoryTerm(
             "gradient of the logits",

@@ -279,7 +279,8 @@ def loss_bytes(
         # three times as much by the operations; seven runs of GPTBigCode have one more alive through backward
         forward, backward = (2 * size + 8, 2 * size + 12) if autocast else (4 * size, 4 * size)
         return LossBytes(forward, backward, 4 if casts_outputs else size, source)
-    is_copied = rule.copies_shifted and num_sequences(plan) > 1
+    held_copy = size if holds_copy(plan) else 0
+    is_copied = rule.copies_shifted and num_sequences(plan) > 1 and not held_copy
     copy = 4 if is_copied else 0
     upcast = 4 if size != 4 else 0
     held = 4 if rule.upcasts_in_model else size + upcast
@@ -288,4 +289,14 @@ def loss_bytes(
     if cuts_stream(plan):
         # shifted logits beside their exponentials, then log-probabilities; gradient, exponentials, sum and product
         return LossBytes(forward + 4, 16, outputs, f"{source}; {PARALLEL_LOSS}")
-    return LossBytes(forward, 12, outputs, source)
+    return LossBytes(forward + held_copy, 12, outputs + held_copy, source)
+
+
+def holds_copy(plan: LaunchPlan) -> bool:
+    """Tell whether a loop holds a copy of all positions but the last beside the logits, as verl's SFT does of several rows.
+
+    Both are names of a function that takes the gradient too (verl/trainer/fsdp_sft_trainer.py shift_logits, 0.2.0 to 0.6.1);
+    one row alone is cut without a copy.
+    """
+    is_sft = plan.launcher == "verl" and plan.objective == "sft"
+    return is_sft and num_sequences(plan) > 1 and plan.sequence_kind == "padded"

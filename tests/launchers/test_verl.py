@@ -14,6 +14,7 @@ import pytest
 from framework_launches import CONFIGS, cases_of, command_of
 
 import preflight
+from preflight.formulas.user_loop import holds_copy
 from preflight.hooks.read_verl import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 
@@ -141,7 +142,7 @@ def test_other_modules_are_other_readers() -> None:
     assert preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, ".")) is None
 
 
-def test_one_row_at_a_time_is_priced_and_several_lack_a_copy_of_the_logits() -> None:
+def test_several_rows_at_a_time_are_priced_with_a_copy_of_their_logits() -> None:
     device = "h100-sxm-80"
     one = preflight.check(CASES["sft"]["argv"].split(), device=device, cwd=str(FOLDER))
     four = preflight.check(CASES["sft_defaults"]["argv"].split(), device=device, cwd=str(FOLDER))
@@ -149,7 +150,8 @@ def test_one_row_at_a_time_is_priced_and_several_lack_a_copy_of_the_logits() -> 
     assert one.verdict is not None
     assert one.verdict.answer.value == "fits"
     assert four.verdict is not None
-    assert four.verdict.unpriced == ("a copy of the logits",)
+    assert not four.verdict.unpriced
+    assert holds_copy(four.plan) and not holds_copy(one.plan)
 
 
 PADDED = "log-probabilities of padded rows"

@@ -40,7 +40,9 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     _batch(keys, part)
     keys.assume("attention", "flash_attention_2", "attn_implementation of its own")
     keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
-    keys.assume("keeps_outputs", True, "output lives until _compute_loss_and_backward returns")
+    keys.assume(
+        "keeps_outputs", "backward", "output lives until _compute_loss_and_backward returns"
+    )
     keys.assume("loss", "full_logits", "CrossEntropyLoss of whole logits")
     norm = keys.number("optim.clip_grad")
     keys.assume("max_grad_norm", 1.0 if norm is None else norm.value, "optim.clip_grad")
@@ -78,7 +80,3 @@ def _batch(keys: FrameworkKeys, part: LauncherPart) -> None:
         keys.assume("seq_len", 1024, "no data.max_length")
     # Rows are padded to max_length (utils/dataset/sft_dataset.py), and a mask says which tokens are none.
     keys.assume("sequence_kind", "padded", "rows are padded to data.max_length")
-    if num_rows > 1:
-        at = rows or Setting(num_rows, Place("default", "", keys.library.label))
-        message = "the copy of the logits without each row's last token is not counted (fsdp_sft_trainer.py, shift_logits)"
-        keys.leave_out(NotModelled(message, "a copy of the logits", "more"), at)
