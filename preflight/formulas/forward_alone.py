@@ -25,6 +25,7 @@ from preflight.formulas.objective import (
     is_of_llamafactory,
     is_of_swift,
     is_of_trl,
+    num_sequences,
     reads_completion_logits,
     reference_of,
     tokens_with_logits,
@@ -179,8 +180,12 @@ def _of_logits(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
     each = 2 * outputs if rules.divides_apart else outputs
     if outputs != size:
         each = max(each, size + outputs)
-    rows = max(1, plan.micro_batch_size or 1)
-    of_rows = 0 if outputs == 4 else ceil_div(min(2, rows) * outputs * tokens, rows)
+    rows = num_sequences(plan)
+    of_rows = (
+        0
+        if outputs == 4 and not rules.keeps_softmax
+        else ceil_div(min(2, rows) * outputs * tokens, rows)
+    )
     if not rules.holds_twice:  # the model's own are gone when rows are scored
         return max(each * tokens, outputs * tokens + of_rows) * model.vocab_size
     return (each * tokens + of_rows) * model.vocab_size

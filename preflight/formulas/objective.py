@@ -13,6 +13,7 @@ classification, prm micro batch                               a score for every 
 masked_lm           micro batch                               an encoder's words that were masked
 embedding           micro batch x texts of a row              the mean of what a model without a head returns
 grpo, rloo          micro batch, of completions               compared with a reference model, before the step
+                    (TRL 0.14's: x completions of a prompt)
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from preflight.versions.trl import (
     FUSES_HEAD,
     FUSES_LOGPROBS,
     REFERENCE_IN_LOSS,
+    SCORES_AHEAD,
     SWITCHES_ADAPTER_OFF,
 )
 from preflight.versions.trl_pairs import DPO_LOSES_LOGPROBS, DPO_SCORES_AGAIN
@@ -130,6 +132,8 @@ def sequences_per_sample(plan: LaunchPlan) -> int:
     """Return the sequences that one row of the data becomes."""
     if plan.objective in ("embedding", "sequence_classification"):
         return plan.texts_per_row or 1
+    if trains_groups(plan):
+        return plan.generation.num_generations if plan.generation is not None else 1
     return 2 if plan.objective in PAIRED else 1
 
 
@@ -176,12 +180,18 @@ def has_linear_head(plan: LaunchPlan) -> bool:
     return not has_none and plan.loss not in ("chunked_linear", "fused_linear")
 
 
+def trains_groups(plan: LaunchPlan) -> bool:
+    """Tell whether a row of GRPO's micro batch is a prompt, all of whose completions are in one forward."""
+    is_grpo = plan.objective == "grpo" and plan.trainer == "trl"
+    return is_grpo and not SCORES_AHEAD.holds_in(plan.versions)
+
+
 def refers_in_loss(plan: LaunchPlan) -> bool:
-    """Tell whether a reference model runs beside the graph of the policy's forward: of pairs, and of GRPO in one release."""
+    """Tell whether a reference model runs beside the graph of the policy's forward: of pairs, and of GRPO in two releases."""
     if plan.objective not in ONLINE:
         return True
     is_grpo = plan.objective == "grpo" and plan.trainer == "trl"
-    return is_grpo and REFERENCE_IN_LOSS.holds_in(plan.versions)
+    return trains_groups(plan) or (is_grpo and REFERENCE_IN_LOSS.holds_in(plan.versions))
 
 
 def reference_of(plan: LaunchPlan) -> str:

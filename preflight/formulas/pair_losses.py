@@ -14,7 +14,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from preflight.formulas.objective import is_of_swift, takes_cross_entropy
+from preflight.formulas.objective import (
+    is_of_swift,
+    num_sequences,
+    takes_cross_entropy,
+    trains_groups,
+)
 from preflight.formulas.user_loop import LossBytes
 from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
@@ -46,6 +51,8 @@ class CompletionRules(NamedTuple):
     """The entropy is taken of a flat copy, a piece at a time."""
     takes_entropy: bool
     """It is taken at all."""
+    keeps_softmax: bool = False
+    """Each row's softmax is kept in fp32, too; else only in 16 bits, and fp32 logits themselves are."""
 
 
 def completion_rules(plan: LaunchPlan) -> CompletionRules:
@@ -56,24 +63,25 @@ def completion_rules(plan: LaunchPlan) -> CompletionRules:
     rules = (DIVIDES_IN_PLACE, HOLDS_LOGITS_TWICE, FLATTENS_LOGITS, LOGS_ENTROPY)
     in_place, twice, flattens, entropy = (rule.holds_in(plan.versions) for rule in rules)
     is_divided = plan.objective == "rloo" or DIVIDES_BY_TEMPERATURE.holds_in(plan.versions)
-    return CompletionRules(is_divided and not in_place, in_place, twice, flattens, entropy)
+    keeps = trains_groups(plan)
+    return CompletionRules(is_divided and not in_place, in_place, twice, flattens, entropy, keeps)
 
 
 def completion_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:
     """Return the bytes per logit of a completion where GRPO takes log-probabilities of whole logits, row by row.
 
     Counted on GRPOTrainer of TRL 0.15.2 to 0.18.2, 1.0.0 and 1.13.0 and RLOOTrainer of the last two: 4 and 4 in 16 bits (8
-    where logits are divided in place), 8 and 16 in fp32 (6 and 16 where they are not divided); for the entropy, a sequence is copied three times from 0.20 on,
+    where logits are divided in place), 8 and 16 in fp32 (6 and 16 where they are not divided; 8 and 8 where their softmax is kept, in 0.14); for the entropy, a sequence is copied three times from 0.20 on,
     and all of them once from 0.23 on.
     """
     outputs = 4 if casts_outputs else size
     kept = (
         outputs if outputs == 4 else 2 * outputs
     )  # 16 bits are scored by a softmax, which is saved
-    rows = plan.micro_batch_size or 1
+    rows = num_sequences(plan)
     rules = completion_rules(plan)
     # undivided ones in fp32 are scored where they lie, beside the exponentials of one row
-    is_whole = rules.divides_apart or rules.divides_in_place or outputs != 4
+    is_whole = rules.divides_apart or rules.divides_in_place or rules.keeps_softmax or outputs != 4
     forward = 2 * outputs if is_whole else outputs + ceil_div(outputs, rows)
     if rules.holds_twice:
         forward = kept + outputs
@@ -82,8 +90,10 @@ def completion_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> L
     elif rules.takes_entropy:
         forward = max(forward, kept + ceil_div(3 * outputs, rows))
     source = "trl/trainer/grpo_trainer.py _get_per_token_logps; utils.py selective_log_softmax, entropy_from_logits (0.18.2, 1.13.0)"
-    narrow = 8 if rules.divides_in_place else 4
-    return LossBytes(max(size + outputs, forward), 16 if outputs == 4 else narrow, outputs, source)
+    backward = 16 if outputs == 4 else 8 if rules.divides_in_place else 4
+    if rules.keeps_softmax:
+        backward = 2 * outputs
+    return LossBytes(max(size + outputs, forward), backward, outputs, source)
 
 
 def entropy_bytes(plan: LaunchPlan, outputs: int, entries: int, vocab: int) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.formulas.objective import ONLINE
+from preflight.formulas.objective import ONLINE, sequences_per_sample
 from preflight.launch import Generation, LaunchPlan
 from preflight.memory import ALWAYS, ONLINE_MOMENTS, Moment
+from preflight.units import ceil_div
 
 
 def generation_of(plan: LaunchPlan) -> Generation | None:
@@ -76,7 +77,8 @@ def steps_per_generation(plan: LaunchPlan) -> int:
 def num_completions(plan: LaunchPlan) -> int:
     """Return the completions that a rank generates at once, in training or in evaluation; 0 where that is not known."""
     in_training = (plan.micro_batch_size or 0) * steps_per_generation(plan)
-    return max(in_training, plan.eval_micro_batch_size or 0) if in_training else 0
+    rows = max(in_training, plan.eval_micro_batch_size or 0) if in_training else 0
+    return rows * sequences_per_sample(plan)
 
 
 def rows_of_forward(plan: LaunchPlan) -> int:
@@ -96,4 +98,5 @@ def prompt_len(plan: LaunchPlan) -> int:
 
 def with_tokens(plan: LaunchPlan, rows: int, length: int) -> LaunchPlan:
     """Return the plan of a forward of other rows that keeps nothing for a backward."""
+    rows = ceil_div(rows, sequences_per_sample(plan))
     return replace(plan, micro_batch_size=rows, seq_len=length, activation_checkpointing="full")

@@ -20,6 +20,7 @@ from preflight.formulas.objective import (
     is_of_trl,
     reads_completion_logits,
     reference_of,
+    trains_groups,
 )
 from preflight.formulas.rollouts import places_groups
 from preflight.launch import LaunchPlan
@@ -27,13 +28,13 @@ from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.boundary import Boundary, version_in
 from preflight.versions.ms_swift import COMPLETES_ITS_KTO, SCORES_PAIRS_ROW_BY_ROW
 from preflight.versions.torchtune import DELETES_LOGITS
-from preflight.versions.transformers import TAKES_LOGITS_TO_KEEP
+from preflight.versions.transformers import TAKES_LOGITS_TO_KEEP, TAKES_NUM_LOGITS_TO_KEEP
 from preflight.versions.trl import (
     FUSES_HEAD,
     GATHERS_ROOT,
+    HAS_GRPO,
     HAS_NO_PPO,
     HAS_NO_PRM,
-    SCORES_AHEAD,
     SCORES_AS_GRPO,
     SCORES_ROWS_OF_PPO,
 )
@@ -93,7 +94,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if objective in KEEPS_LOGITS:
         return ""
     if reads_completion_logits(plan):
-        since = SCORES_AS_GRPO if objective == "rloo" else SCORES_AHEAD
+        since = SCORES_AS_GRPO if objective == "rloo" else HAS_GRPO
         boundary = since if since.holds_in(plan.versions) else boundary
     if boundary is None:
         generates = f"{objective}: generation, and the models that score"
@@ -106,14 +107,19 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return f"how {objective} generates"
     if objective == "grpo" and plan.is_fsdp and not GATHERS_ROOT.holds_in(plan.versions):
         return f"GRPO under FSDP before TRL {GATHERS_ROOT.since}"
-    if reads_completion_logits(plan) and not TAKES_LOGITS_TO_KEEP.holds_in(plan.versions):
+    if trains_groups(plan):
+        if not TAKES_NUM_LOGITS_TO_KEEP.holds_in(plan.versions):
+            return "logits of prompts that a release of transformers makes for TRL 0.14"
+        if plan.reward_models:
+            return "a reward model beside the graph of TRL 0.14"
+    elif reads_completion_logits(plan) and not TAKES_LOGITS_TO_KEEP.holds_in(plan.versions):
         return f"logits of prompts before transformers {TAKES_LOGITS_TO_KEEP.since}"
     if any(model != "same" for model in plan.reward_models or ()):
         return "a reward model of another size"
     return ""
 
 
-PRICED_SINCE = {"kto": KTO_SCORES_WHOLE, "grpo": SCORES_AHEAD, "rloo": SCORES_AS_GRPO}
+PRICED_SINCE = {"kto": KTO_SCORES_WHOLE, "grpo": HAS_GRPO, "rloo": SCORES_AS_GRPO}
 """Objective -> since when TRL's whole logits of it are priced, but for one release between those and a fused head."""
 
 

@@ -147,7 +147,7 @@ def _subclass(text: str, names: set[str]) -> str:
 def _not_counted(given: Given, objective: str, fields: FieldReader) -> str:
     if objective in ("dpo", "ipo") and FieldReader(given).value("use_weighting") is True:
         return "the statistics of use_weighting"
-    versions = {"trl": given.versions.of("trl")}
+    versions = {name: given.versions.of(name) for name in ("trl", "transformers")}
     known = fields.reading().value
     plan = LaunchPlan(
         objective=objective,

@@ -27,6 +27,14 @@ SCALES_WORDS_OF_STACKS = Boundary(
     "models/bart/modeling_bart.py BartScaledWordEmbedding: 4.41.2 against 4.40.2; :733 (4.57.1)",
     "5.24.0",
 )
+TAKES_NUM_LOGITS_TO_KEEP = Boundary(
+    _NAME,
+    "4.45",
+    "a model makes the logits of its last tokens alone where `num_logits_to_keep` asks for them",
+    "models/llama/modeling_llama.py, qwen2, mistral, gemma2, phi3: 4.45.0 to 4.48.3, a deprecated name to 4.51.3, none in 4.52.4",
+    "4.51.3",
+    until="4.52",
+)
 ROBERTA_HAS_SDPA = Boundary(
     _NAME,
     "4.45",

@@ -14,6 +14,13 @@ STORES_AS_MODEL_DTYPE = Boundary(
     "0.12.2",
     until="0.26",
 )
+HAS_GRPO = Boundary(
+    _NAME,
+    "0.14",
+    "there is a trainer of GRPO",
+    "trainer/grpo_trainer.py: 0.14.0, none in 0.13.0; 1.16.0",
+    "1.16.0",
+)
 SCORES_ROWS_OF_PPO = Boundary(
     _NAME,
     "0.15",

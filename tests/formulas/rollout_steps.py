@@ -46,7 +46,7 @@ def trainer_of(case: dict, folder: Path):
     import trl
 
     words = tokenizer(case["config"]["vocab_size"])
-    words.padding_side = "left"
+    words.padding_side, words.model_input_names = "left", ["input_ids", "attention_mask"]
     name = {"grpo": "GRPO", "rloo": "RLOO"}[case["objective"]]
     dtype = {"bf16": "bfloat16", "fp32": "float32"}[case["load"]]
     arguments = {
@@ -74,25 +74,32 @@ def trainer_of(case: dict, folder: Path):
 
 
 def mark_parts(trainer, allocations) -> None:
-    """Mark where a rollout begins and ends, and the parts of an update; older releases score in what generates."""
+    """Mark where a rollout begins and ends, and the parts of an update; older releases score in what generates.
+
+    TRL 0.14 generates within its loss, whose forward begins when the model has generated.
+    """
     owner = type(trainer)
+    is_first = not hasattr(owner, "_get_per_token_logps") and not hasattr(owner, "_compute_loss")
     names = "_generate_single_turn", "_generate_and_score_completions", "_prepare_inputs"
     generates = next(name for name in names if hasattr(owner, name))
     takes_loss = "_compute_loss" if hasattr(owner, "_compute_loss") else "compute_loss"
-    generate = getattr(trainer, generates)
+    held = trainer.model if is_first else trainer
+    generates = "generate" if is_first else generates
+    generate = getattr(held, generates)
 
     def marked_generate(*args, **kwargs):
         allocations.mark("rollout")
         result = generate(*args, **kwargs)
-        if generates == names[0]:
-            allocations.mark("scoring")
+        if is_first or generates == names[0]:
+            allocations.mark("forward" if is_first else "scoring")
         return result
 
     compute, backward = getattr(trainer, takes_loss), trainer.accelerator.backward
     step = owner.training_step
 
     def marked_compute(*args, **kwargs):
-        allocations.mark("forward")
+        if not is_first:
+            allocations.mark("forward")
         return compute(*args, **kwargs)
 
     def marked_backward(*args, **kwargs):
@@ -104,7 +111,7 @@ def mark_parts(trainer, allocations) -> None:
         allocations.mark("optimizer")
         return loss
 
-    setattr(trainer, generates, marked_generate)
+    setattr(held, generates, marked_generate)
     setattr(trainer, takes_loss, marked_compute)
     trainer.accelerator.backward, trainer.training_step = marked_backward, marked_step
 

@@ -110,7 +110,7 @@ def test_logits_of_completions_are_divided_copied_and_scored_row_by_row(trl, obj
         ("dpo", "0.8.6", True), ("dpo", "0.14.0", True), ("dpo", "1.13.0", True), ("dpo", "1.14.0", True),
         ("kto", "1.7.0", False), ("kto", "1.8.0", True), ("kto", "1.14.0", False), ("kto", "1.15.0", True),
         ("rloo", "0.21.0", False), ("rloo", "0.22.0", True), ("rloo", "1.14.0", False),
-        ("grpo", "0.14.0", False), ("grpo", "0.15.0", True), ("grpo", "0.18.0", True),
+        ("grpo", "0.15.0", True), ("grpo", "1.14.0", False), ("grpo", "0.18.0", True),
     ],
 )  # fmt: skip
 def test_a_release_is_priced_where_its_log_probabilities_were_read(objective, trl, is_priced):

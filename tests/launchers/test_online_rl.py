@@ -169,7 +169,7 @@ def test_a_reference_model_is_a_shard_of_a_second_copy(tmp_path):
 @pytest.mark.parametrize(
     ("trl", "words", "what"),
     [
-        ("0.14.0", " --bf16 true", "before TRL 0.15"),
+        ("0.14.0", " --bf16 true --per_device_train_batch_size 1", "makes for TRL 0.14"),
         ("1.14.0", "", "in TRL 1.14.0"),
     ],
 )
@@ -178,6 +178,19 @@ def test_a_release_that_is_not_priced_says_so(tmp_path, trl, words, what):
 
     assert report.verdict.answer is Answer.UNKNOWN
     assert what in report.verdict.reason
+
+
+def test_an_engine_of_trl_0_15_is_on_the_card_after_the_ranks(tmp_path):
+    words = f"{GRPO} --use_vllm true --bf16 true"
+    edits = {"versions.trl": "0.15.2", "versions.transformers": "4.49.0", "seq_len": 768}
+    report = check(words, tmp_path, **edits)
+    named = check(f"{words} --vllm_device cuda:7", tmp_path, **edits)
+
+    assert not report.verdict.unpriced
+    assert not [t for t in report.estimate.terms if t.name.startswith("inference engine")]
+    gathered = term(report, "policy's parameters on their way to the engine")
+    assert gathered == 2 * report.model.num_params
+    assert "a card that vllm_device names" in " ".join(named.verdict.unpriced)
 
 
 def test_a_release_before_the_fused_head_has_logits_of_completions_alone(tmp_path):
