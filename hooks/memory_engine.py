@@ -34,7 +34,7 @@ from preflight.model import ModelSpec
 from preflight.units import ceil_div, format_gib
 from preflight.versions.boundary import OLDEST
 from preflight.versions.openrlhf import WAKES_IN_PARTS
-from preflight.versions.trl import SERVES_ENGINE
+from preflight.versions.trl_online import SERVES_ENGINE
 
 SOURCE = "vllm/v1/worker/utils.py request_memory, gpu_worker.py determine_available_memory (0.33.0)"
 SYNC_SOURCE = "trl/generation/vllm_generation.py:360-480 _iter_named_params, sync_weights (1.16.0)"

@@ -37,6 +37,7 @@ from preflight.formulas.objective import (
     reads_completion_logits,
     reference_of,
     refers_in_loss,
+    second_copy,
     tokens_with_logits,
 )
 from preflight.formulas.ppo import policy_of
@@ -65,7 +66,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         model = policy_of(model)
     gathered = Gathered(0, 0)
     if kind == "same":
-        copy = replace(plan, adapter=None)
+        copy = second_copy(plan)
         if is_of_llamafactory(plan) and plan.mixed_precision in ("bf16", "fp16"):
             # what does not train is loaded in the compute dtype (model/loader.py, 0.9.4)
             copy = replace(copy, load_dtype=plan.mixed_precision)

@@ -21,7 +21,7 @@ from preflight.formulas.forward_alone import (
 from preflight.formulas.heads import trains_value_model
 from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import reference_of, refers_in_loss
+from preflight.formulas.objective import reference_of, refers_in_loss, second_copy
 from preflight.formulas.ppo import policy_of, scoring_bytes, without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.rollouts import (
@@ -64,7 +64,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         gathered = sum(gathered_of_copy(plan, model))
         forwards["reference model"] = gathered + scoring_bytes(plan, model)
     elif reference == "same":
-        copy = replace(plan, adapter=None)
+        copy = second_copy(plan)
         forwards["reference model"] = sum(gathered_of_copy(copy, model)) + _forward(copy, model)
     for number in range(len(plan.reward_models or ())):
         held, passing = _reward_model(plan, model)

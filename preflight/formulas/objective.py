@@ -23,11 +23,16 @@ from dataclasses import replace
 from preflight.formulas.texts import forwards_of
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM
+from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
 from preflight.versions.trl import (
     CHUNKS_PAIRS,
     COMPARES_WITH_NOTHING,
     FUSES_HEAD,
     FUSES_LOGPROBS,
+    LOADS_FP32,
+)
+from preflight.versions.trl_online import (
+    LOADS_REFERENCE_BY_NAME,
     REFERENCE_IN_LOSS,
     SCORES_AHEAD,
     SWITCHES_ADAPTER_OFF,
@@ -213,6 +218,19 @@ def reference_of(plan: LaunchPlan) -> str:
         return "none"
     is_second = plan.adapter is None or _copies_beside_adapter(plan)
     return "same" if is_second else "adapter_off"
+
+
+def second_copy(plan: LaunchPlan) -> LaunchPlan:
+    """Return the plan of a reference model that is a second copy: without an adapter, and in fp32 where a trainer loads it by
+    the name of a policy that the script loads itself."""
+    copy = replace(plan, adapter=None)
+    is_online = plan.objective in ("grpo", "rloo") and plan.trainer == "trl"
+    is_handed_over = is_online and plan.script_facts.model_at is not None
+    if not is_handed_over or not LOADS_REFERENCE_BY_NAME.holds_in(plan.versions):
+        return copy
+    is_checkpoints = LOADS_CHECKPOINTS_DTYPE.holds_in(plan.versions)
+    is_wide = not is_checkpoints or LOADS_FP32.holds_in(plan.versions)
+    return replace(copy, load_dtype="fp32") if is_wide else copy
 
 
 def _copies_beside_adapter(plan: LaunchPlan) -> bool:

@@ -25,7 +25,6 @@ from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
 from preflight.versions.ms_swift import GRPO_DIVIDES_IN_PLACE
 from preflight.versions.trl import (
-    DIVIDES_BY_TEMPERATURE,
     DIVIDES_IN_PLACE,
     FLATTENS_LOGITS,
     FUSES_LOGPROBS,
@@ -33,6 +32,7 @@ from preflight.versions.trl import (
     LOGPROBS_ROW_BY_ROW,
     LOGS_ENTROPY,
 )
+from preflight.versions.trl_online import DIVIDES_BY_TEMPERATURE
 
 ENTROPY_ROWS = 128
 """Tokens whose entropy is taken at once (trl/trainer/utils.py:532 entropy_from_logits, 1.13.0)."""

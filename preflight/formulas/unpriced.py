@@ -31,13 +31,12 @@ from preflight.versions.torchtune import DELETES_LOGITS
 from preflight.versions.transformers import TAKES_LOGITS_TO_KEEP, TAKES_NUM_LOGITS_TO_KEEP
 from preflight.versions.trl import (
     FUSES_HEAD,
-    GATHERS_ROOT,
-    HAS_GRPO,
     HAS_NO_PPO,
     HAS_NO_PRM,
     SCORES_AS_GRPO,
     SCORES_ROWS_OF_PPO,
 )
+from preflight.versions.trl_online import GATHERS_ROOT, HAS_GRPO
 from preflight.versions.trl_pairs import (
     DPO_SHARDS_REFERENCE,
     KTO_SCORES_WHOLE,

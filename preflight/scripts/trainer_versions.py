@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from preflight.libraries.resolve import Libraries
 from preflight.scripts.trainer_tables import table_versions
 from preflight.values import dataclass
-from preflight.versions import transformers, trl, trl_pairs, trl_preparation
+from preflight.versions import transformers, trl, trl_online, trl_pairs, trl_preparation
 from preflight.versions.boundary import Boundary, has_begun, release
 from preflight.versions.torch import IS_NEW_FOR_FUSED_ADAMW
 
@@ -68,9 +68,9 @@ READ_BY_RELEASE: tuple[Boundary, ...] = (
     *trl_preparation.BOUNDARIES,
     IS_NEW_FOR_FUSED_ADAMW,
     trl.CORRECTS_SAMPLING,
-    trl.GENERATES_FOR_A_STEP,
-    trl.NEEDS_NO_REFERENCE,
-    trl.SERVES_ENGINE,
+    trl_online.GENERATES_FOR_A_STEP,
+    trl_online.NEEDS_NO_REFERENCE,
+    trl_online.SERVES_ENGINE,
     trl.FUSES_LOGPROBS,
     trl_pairs.DPO_HAS_PADDING_FREE,
     trl_pairs.DPO_KEEPS_REFERENCE,

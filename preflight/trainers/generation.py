@@ -12,12 +12,10 @@ from preflight.trainers.kind import PROSE
 from preflight.versions.trl import (
     CORRECTS_SAMPLING,
     FUSES_HEAD,
-    GENERATES_FOR_A_STEP,
     IGNORES_PROMPT_LENGTH,
     LIGER_KERNEL_IS_LOSS,
-    NEEDS_NO_REFERENCE,
-    SERVES_ENGINE,
 )
+from preflight.versions.trl_online import GENERATES_FOR_A_STEP, NEEDS_NO_REFERENCE, SERVES_ENGINE
 
 GENERATION_ARGUMENTS = (
     "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_device",

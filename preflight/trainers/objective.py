@@ -147,7 +147,8 @@ def _subclass(text: str, names: set[str]) -> str:
 def _not_counted(given: Given, objective: str, fields: FieldReader) -> str:
     if objective in ("dpo", "ipo") and FieldReader(given).value("use_weighting") is True:
         return "the statistics of use_weighting"
-    versions = {name: given.versions.of(name) for name in ("trl", "transformers")}
+    of = given.versions.of
+    versions = {"trl": of("trl"), "transformers": of("transformers")}
     known = fields.reading().value
     plan = LaunchPlan(
         objective=objective,

@@ -8,6 +8,7 @@ takes 9 bytes more of each row's logits: a part of a rollout that a tiny model s
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,11 @@ from preflight.formulas.rollouts import num_completions
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
+from preflight.launch_facts import ScriptFacts
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
 from preflight.plugins import load_plugins
+from preflight.setting import Place
 from preflight.versions.boundary import release
 
 ROWS = [
@@ -138,3 +141,31 @@ def test_what_an_older_release_does_otherwise_is_named(edits, what):
     row = next(row for row in ROWS if row["trl"] == "0.15.2")
 
     assert what in unpriced_objective(older_plan(row).with_edits(edits))
+
+
+@pytest.mark.parametrize(
+    ("trl", "transformers", "hands_over", "size"),
+    [
+        ("0.18.2", "4.51.3", True, 2),
+        ("0.19.1", "4.51.3", True, 4),
+        ("0.24.0", "4.51.3", True, 4),
+        ("0.24.0", "4.51.3", False, 2),
+        ("0.24.0", "5.0.0", True, 2),
+        ("1.15.0", "5.24.0", True, 4),
+        ("1.16.0", "5.24.0", True, 2),
+    ],
+)
+def test_a_reference_of_a_policy_that_was_handed_over_is_loaded_by_name(
+    trl, transformers, hands_over, size
+):
+    """TRL 0.18.2, 0.19.1 and 0.24.0 were asked with a model in 16 bits: their references are bf16, fp32 and fp32."""
+    row = next(row for row in ROWS if row["case"] == {"load": "bf16", "beta": 0.04})
+    place = Place("script", "", "train.py:3") if hands_over else None
+    plan = older_plan({**row, "trl": trl, "transformers": transformers})
+    plan = replace(plan, script_facts=ScriptFacts(model_at=place))
+    plugins = load_plugins(builtins=["memory_reference"])
+    model = describe({**WIDE, "dtype": "bfloat16"}, "t", "t")
+    terms = estimate_memory(plan, model, None, plugins).terms
+
+    held = next(t.num_bytes for t in terms if t.name == "parameters of the reference model")
+    assert held == size * model.num_params
