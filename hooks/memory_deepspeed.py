@@ -19,7 +19,7 @@ from preflight.formulas.deepspeed_rules import (
     overlaps,
     prefetch_elements,
     reduces_in_backward,
-    sub_group,
+    sub_groups,
 )
 from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
 from preflight.formulas.precision import precision_of
@@ -124,7 +124,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if stage == 3:
         yield from _gathered(plan, model, size)
     master = dtype_bytes(precision.master or "fp32")
-    yield from _step(plan, size, master, stage, partition, on_gpu)
+    yield from _step(plan, model, size, master, stage, partition, on_gpu)
 
 
 def _gradients(
@@ -301,7 +301,13 @@ def _gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryT
 
 
 def _step(
-    plan: LaunchPlan, size: int, master: int, stage: int, partition: int, on_gpu: bool
+    plan: LaunchPlan,
+    model: ModelSpec,
+    size: int,
+    master: int,
+    stage: int,
+    partition: int,
+    on_gpu: bool,
 ) -> Iterable[MemoryTerm]:
     if not on_gpu:
         return
@@ -309,7 +315,7 @@ def _step(
     cast = 0 if size == master else size
     foreach = master * step_copies_of_flat(plan)
     if stage == 3:
-        group = min(partition, sub_group(plan))
+        group = min(partition, max(sub_groups(plan, model), default=0))
         # gradients in the masters' dtype, and the larger of the flat copy and foreach's temporaries (8 bytes
         # with torch's AdamW in fp32 forced to foreach on CPU ranks, 6 fused).
         each = master + max(cast, foreach)

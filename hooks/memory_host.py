@@ -9,10 +9,11 @@ Counted on real ranks by tests/formulas/test_real_phases.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from preflight.formulas.adapters import num_trainable_params
-from preflight.formulas.deepspeed_rules import settings_of, sub_group
+from preflight.formulas.deepspeed_rules import settings_of, sub_groups
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.offloaded_activations import bytes_left
 from preflight.formulas.optimizers import state_bytes
@@ -218,9 +219,9 @@ def _zero_offload(
         "deepspeed/runtime/zero/stage3.py, stage_1_and_2.py (0.19.8)",
     )
     if plan.zero_stage == 3:
-        group = min(share, sub_group(plan))
         # gradients by sub group and the flat 16-bit ones; the masters are not pinned
-        pinned = [4 * group] * ceil_div(share, max(1, group)) + [size * share]
+        pinned = Counter({4 * group: count for group, count in sub_groups(plan, model).items()})
+        pinned[size * share] += 1
     else:
         largest = max(
             (held.tensor.num_params for held in held_tensors(plan, model) if held.trains), default=0
@@ -233,7 +234,7 @@ def _zero_offload(
             f"{ranks} ranks x {largest:,} x {size}: the largest parameter",
             "deepspeed/runtime/zero/stage_1_and_2.py:653 (0.19.8)",
         )
-        pinned = [4 * share, 4 * share, size * share, buffer]
+        pinned = Counter([4 * share, 4 * share, size * share, buffer])
         if plan.gradient_accumulation_steps > 1 and plan.zero_stage == 2:
             yield term(
                 "gradients of earlier micro steps",
@@ -244,7 +245,7 @@ def _zero_offload(
             )
     if plan.zero_stage == 3 and plan.offload_params == "cpu":
         held_here = ceil_div(model.num_params, plan.shard_degree)
-        pinned.append(size * held_here)
+        pinned[size * held_here] += 1
         yield term(
             "offloaded parameters",
             ranks * size * held_here,
@@ -253,12 +254,12 @@ def _zero_offload(
             "deepspeed/runtime/zero/stage3.py:906 (0.19.8)",
         )
     if settings_of(plan).offload_pin_memory:
-        rounding = sum(_pinned(block) - block for block in pinned)
+        rounding = sum(count * (_pinned(block) - block) for block, count in pinned.items())
         yield term(
             "rounding of pinned blocks",
             ranks * rounding,
             ALWAYS,
-            f"{ranks} ranks x {rounding:,}: {len(pinned)} blocks",
+            f"{ranks} ranks x {rounding:,}: {pinned.total():,} blocks",
             PINNED_SOURCE,
         )
 

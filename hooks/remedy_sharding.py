@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from preflight.formulas.deepspeed_rules import bucket_elements, live_parameters, sub_group
+from preflight.formulas.deepspeed_rules import bucket_elements, live_parameters, sub_groups
 from preflight.formulas.lever_rules import PLAIN_ADAMW, rounds_alike
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -81,7 +81,10 @@ def _gathers_as_much(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether stage 3 may hold as much in passing as sharding parameters saves, in 16-bit elements."""
     partition = ceil_div(model.num_params, plan.shard_degree)
     passing = live_parameters(plan, model) + 2 * bucket_elements(plan, model)
-    return passing + 3 * min(partition, sub_group(plan)) >= model.num_params - partition
+    return (
+        passing + 3 * min(partition, max(sub_groups(plan, model), default=0))
+        >= model.num_params - partition
+    )
 
 
 def _may_become_fsdp(plan: LaunchPlan, model: ModelSpec) -> bool:

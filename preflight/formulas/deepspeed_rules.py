@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from preflight.formulas.sharding import held_tensors
 from preflight.launch import DeepSpeedSettings, LaunchPlan
 from preflight.model import ModelSpec
+from preflight.units import ceil_div
 
 
 def settings_of(plan: LaunchPlan) -> DeepSpeedSettings:
@@ -35,8 +39,24 @@ def reduces_in_backward(plan: LaunchPlan) -> bool:
     return plan.zero_stage != 1 or overlaps(plan)
 
 
-def sub_group(plan: LaunchPlan) -> int:
-    return settings_of(plan).sub_group_size
+def sub_groups(plan: LaunchPlan, model: ModelSpec) -> Counter[int]:
+    """Return how many sub groups of how many elements stage 3 makes of a rank's parts of what trains.
+
+    A group takes whole parameters until it has sub_group_size, so it is never smaller than one of them
+    (deepspeed/runtime/zero/stage3.py:1208 _create_fp16_sub_groups, 0.19.8). Parameters of one shape are taken together.
+    """
+    size, rest = settings_of(plan).sub_group_size, 0
+    groups: Counter[int] = Counter()
+    for held in held_tensors(plan, model):
+        if held.trains and held.tensor.num_params:
+            part = ceil_div(held.tensor.num_params, plan.shard_degree)
+            parts = max(1, ceil_div(size, part))
+            groups[parts * part] += held.count // parts
+            rest += held.count % parts * part
+    if rest:
+        groups[size] += rest // size
+        groups[rest % size] += 1
+    return +groups
 
 
 def live_parameters(plan: LaunchPlan, model: ModelSpec) -> int:
