@@ -127,7 +127,9 @@ def shown(name: str, value: Any, subject: str = "") -> str:
     if isinstance(value, Mapping):
         return str(value.get(subject, ""))
     if isinstance(value, Adapter):
-        return value.kind
+        whole = ", modules trained whole" if value.modules_to_save else ""
+        targets = ", all-linear" if value.targets == "all-linear" else ""
+        return f"{value.kind} of rank {value.rank}{targets}{whole}"
     if isinstance(value, BaseQuantization):
         return value.scheme
     if isinstance(value, Vision):

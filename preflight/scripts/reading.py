@@ -7,8 +7,15 @@ import re
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
-from preflight.plan_choices import OPEN_PARTS
-from preflight.scripts.adapter_calls import adapts, beside_lora, beside_packed
+from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
+from preflight.scripts.adapter_calls import (
+    LORA,
+    LORA_DEFAULTS,
+    beside_lora,
+    beside_packed,
+    read_adapting,
+    written_adapters,
+)
 from preflight.scripts.by_call import (
     read_batches,
     read_casts,
@@ -48,17 +55,6 @@ WORTH_READING = re.compile(
     r"|TransformerTrainer\("
     r"|(?:HfArgument|Trl)Parser\(|\bFSDP\(|FullyShardedDataParallel\(|fully_shard\(|deepspeed\.initialize\(|\b(?:spawn|ScalingConfig)\("
 )
-
-LORA = {
-    "r": "lora_r",
-    "lora_alpha": "lora_alpha",
-    "lora_dropout": "lora_dropout",
-    "target_modules": "lora_target_modules",
-    "modules_to_save": "lora_modules_to_save",
-    "use_dora": "use_dora",
-}
-LORA_DEFAULTS = {"lora_r": 8, "lora_alpha": 8, "lora_dropout": 0.0}
-"""peft/tuners/lora/config.py, 0.21.2."""
 
 QUANTIZATION = {
     "load_in_4bit": "load_in_4bit",
@@ -221,11 +217,11 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.unread.setdefault("use_peft", reader.place(found))
     for found in (*calls, *reader.maybe("LoraConfig")):
         settings.uncounted.update(beside_lora(reader, found))
+        adapters = settings.may_be.get("adapter", OPEN_VALUES["adapter"])
+        settings.may_be["adapter"] = (*adapters, *written_adapters(reader, found))
     if not calls:
+        read_adapting(reader, settings)
         _never_made(reader, settings, "LoraConfig", "use_peft")
-        for found in (*reader.calls, *reader.unsure):
-            if adapts(reader, found):
-                settings.unread.setdefault("use_peft", reader.place(found))
         return
     place = reader.place(calls[0])
     settings.seen["lora"] = place

@@ -105,7 +105,8 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
     """
     problems = Problems()
     unread = dict(script.unread)
-    given = given.without(name for name in script.set_later if name in unread)
+    later = [name for name in script.set_later if name in unread]
+    given = given.without(later)
     known = dict(given.known)
     for name, said in script.arguments.items():
         if said.left_out:
@@ -133,7 +134,7 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
     if "no_dtype" in script.seen and (dtype is None or dtype.value is None):
         loaded = default_dtype(replace(given, known=known), is_by_trl=False)
         known["dtype"] = Setting(loaded.word, script.seen["no_dtype"])
-    return Reading((replace(given, known=known), unread), tuple(problems))
+    return Reading((replace(given, known=known).without(later), unread), tuple(problems))
 
 
 def settled(

@@ -354,6 +354,84 @@ def test_an_adapter_that_is_made_where_nobody_looks_is_open(tmp_path, before, mo
     assert ("adapter" in opens(plan)) is is_open
 
 
+OF_FOLDER = """
+from dataclasses import dataclass, field
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+@dataclass
+class Arguments(TrainingArguments):
+    begin: str = field(default=None)
+    use_lora: bool = field(default=False)
+    lora_rank: int = field(default=8)
+    target_modules: str = field(default="q_proj,v_proj")
+
+(args,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("model")
+if args.begin is not None:
+    model = PeftModel.from_pretrained(model, args.begin{more})
+    {after}
+else:
+    model = get_peft_model(model, LoraConfig(r=args.lora_rank, target_modules=args.target_modules.split(",")))
+Trainer(model=model, args=args).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "more", "after", "kinds"),
+    [
+        ("", "", "pass", {(8, ("q_proj", "v_proj"))}),
+        ("--begin a", ", is_trainable=True", "pass", {(8, None), (256, "all-linear")}),
+        ("--begin a --use_lora 1", ", is_trainable=True", "pass", {(8, None), (256, "all-linear")}),
+        ("--begin a", ", is_trainable=True", "model = model.merge_and_unload()", {None}),
+        ("--begin a", "", "pass", {None}),
+    ],
+)
+def test_an_adapter_of_a_folder_has_the_size_that_the_folder_says(
+    tmp_path, flags, more, after, kinds
+):
+    """It was taken for none, since a LoraConfig stands in the branch that does not run: a whole model was estimated."""
+    text = OF_FOLDER.format(more=more, after=after)
+    plan = plan_of(tmp_path, f"torchrun t.py {flags}", {"t.py": text})
+    may_be = plan.origins["adapter"].may_be or (plan.adapter,)
+
+    assert kinds <= {None if each is None else (each.rank, each.targets) for each in may_be}
+
+
+PERHAPS = """
+import os
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+model = AutoModelForCausalLM.from_pretrained("model")
+if os.path.exists("out"):
+    model = PeftModel.from_pretrained(model, "out", is_trainable=True)
+else:
+    model = get_peft_model(model, LoraConfig({written}))
+Trainer(model=model, args=TrainingArguments("out")).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "adapters"),
+    [
+        ("r=64, target_modules=['q_proj'], modules_to_save=['lm_head']", {(64, ("q_proj",))}),
+        ("r=64, target_modules='all-linear', use_dora=True", {(64, "all-linear")}),
+        ("r=pick(), target_modules=['q_proj']", {(8, ("q_proj",)), (256, ("q_proj",))}),
+        ("r=32, target_modules=names_of(model)", {(32, None), (32, "all-linear")}),
+        ("target_modules=['q_proj'], **more", {(8, ("q_proj",)), (256, ("q_proj",))}),
+    ],
+)
+def test_an_adapter_that_may_be_made_may_be_what_is_written(tmp_path, written, adapters):
+    """A large one was estimated as the usual small one, and said to fit."""
+    text = PERHAPS.format(written=written)
+    plan = plan_of(tmp_path, "torchrun t.py", {"t.py": text})
+    may_be = plan.origins["adapter"].may_be
+
+    assert adapters <= {(each.rank, each.targets) for each in may_be if each is not None}
+    assert ("modules_to_save" in written) <= any(each and each.modules_to_save for each in may_be)
+    assert ("dora" in written) <= any(each and each.kind == "dora" for each in may_be)
+
+
 BETWEEN = """
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
