@@ -60,10 +60,20 @@ def added_folders(command: LaunchCommand) -> list[str]:
 def _added_by(command: LaunchCommand, script: str) -> list[str]:
     try:
         text = source_of(command, script)
-        tree = tree_of(text) if "sys.path" in text else ast.Module([], [])
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
+    except (OSError, UnicodeDecodeError):
         return []
     here = os.path.abspath(command.resolve(script))
+    paths = _paths_added(text, here) if "sys.path" in text else ()
+    return [os.path.normpath(os.path.join(command.cwd, path)) for path in paths]
+
+
+@lru_cache(maxsize=8)
+def _paths_added(text: str, here: str) -> tuple[str, ...]:
+    """Return what a script adds to `sys.path`; it is asked for again for each of its imports."""
+    try:
+        tree = tree_of(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
     assigned: dict[str, list[ast.expr]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -74,7 +84,7 @@ def _added_by(command: LaunchCommand, script: str) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in ADDING
     ]
-    return [os.path.normpath(os.path.join(command.cwd, path)) for path in paths if path is not None]
+    return tuple(path for path in paths if path is not None)
 
 
 ADDING = ("sys.path.append", "sys.path.insert")
