@@ -22,11 +22,14 @@ def bind_parameters(
     evaluator: Evaluator,
 ) -> None:
     """Give every function the values of its arguments, as far as its calls say the same."""
-    called = [
-        (*definitions[0], sites[name])
-        for name, definitions in functions.items()
-        if len(definitions) == 1 and name in sites and not definitions[0][1].parameters
-    ]
+    calls_of: dict[int, list[Site]] = {}
+    defined: dict[int, tuple[ast.FunctionDef, Scope]] = {}
+    for name, definitions in functions.items():
+        if len(definitions) == 1 and name in sites and not definitions[0][1].parameters:
+            key = id(definitions[0][1])  # several classes may be made by what one of them says
+            defined[key] = definitions[0]
+            calls_of.setdefault(key, []).extend(sites[name])
+    called = [(*defined[key], calls) for key, calls in calls_of.items()]
     for _ in range(MOST_PASSES):
         is_settled = True
         for function, scope, calls in called:

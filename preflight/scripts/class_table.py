@@ -31,6 +31,7 @@ class ClassTable(dict[str, "Held"]):
         """File -> name in it -> dotted name of what is imported from elsewhere."""
         self._in_file: dict[tuple[str, str], Held] = {}
         self._file_of: dict[int, str] = {}
+        self._set_once: dict[tuple[int, str], ast.expr | None] = {}
 
     def add(self, cls: ast.ClassDef, scope: Scope) -> None:
         """Note a class of a file."""
@@ -67,3 +68,57 @@ class ClassTable(dict[str, "Held"]):
         written = ast.unparse(base)
         imported = self._libraries.get(self._file_of.get(id(cls), ""), {}).get(written, written)
         return imported.rpartition(".")[2]
+
+    def constructor(
+        self, cls: ast.ClassDef, depth: int = 0
+    ) -> tuple[ast.ClassDef, ast.FunctionDef] | None:
+        """Return what makes the objects of a class, and the class that it is of: this one, or one that it stands on."""
+        for node in cls.body:
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                return cls, node
+        held = [self.base_of(cls, base) for base in cls.bases if depth < _MOST_BASES]
+        found = (self.constructor(each[0], depth + 1) for each in held if each is not None)
+        return next((each for each in found if each is not None), None)
+
+    def stands_on(self, cls: ast.ClassDef, other: ast.ClassDef, depth: int = 0) -> bool:
+        """Tell whether a class is another one, or stands on it."""
+        held = [self.base_of(cls, base) for base in cls.bases if depth < _MOST_BASES]
+        return cls is other or any(
+            each is not None and self.stands_on(each[0], other, depth + 1) for each in held
+        )
+
+    def set_once(self, cls: ast.ClassDef, attribute: str) -> tuple[ast.expr, bool] | None:
+        """Return what alone sets an attribute of a class's objects, and whether its constructor does, not its body; None where
+        a line of it, of what it stands on or of what stands on it sets one of that name anywhere else."""
+        key = id(cls), attribute
+        if key not in self._set_once:
+            self._set_once[key] = self._what_sets(cls, attribute)
+        return self._set_once[key]
+
+    def _what_sets(self, cls: ast.ClassDef, attribute: str) -> tuple[ast.expr, bool] | None:
+        made = self.constructor(cls)
+        family = [
+            other
+            for other, _ in self.values()
+            if self.stands_on(cls, other) or self.stands_on(other, cls)
+        ]
+        if made is None or any(other.decorator_list for other in family):
+            return None
+        found = [(node, False) for other in family for node in other.body]
+        found += [(node, True) for node in made[1].body]
+        said = {
+            id(target): (node.value, by_constructor)
+            for node, by_constructor in found
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if ast.unparse(target) == (f"self.{attribute}" if by_constructor else attribute)
+        }
+        stores = {
+            id(node)
+            for other in family
+            for node in ast.walk(other)
+            if isinstance(node, ast.Attribute)
+            and node.attr == attribute
+            and not isinstance(node.ctx, ast.Load)
+        }
+        return next(iter(said.values())) if len(said) == 1 and stores <= said.keys() else None

@@ -58,6 +58,7 @@ class ScriptMeanings(ScriptFiles):
             [(found.node, found.scope) for found in self.everywhere],
         )
         self.evaluator = Evaluator(command, self.imported, self.parsed)
+        self.evaluator.set_on_objects = self._set_on_objects
         self._changed = changed_attributes(self.nodes)
         """Attributes that any line sets, and how often."""
         self.evaluator.changed_attributes = self._changed
@@ -107,6 +108,22 @@ class ScriptMeanings(ScriptFiles):
             return held
         value = self.evaluator.name(wanted, module)
         return value if isinstance(value, Known) else None
+
+    def _set_on_objects(self, attribute: str, scope: Scope) -> tuple[ast.expr, Scope] | None:
+        """Return what alone sets an attribute of `self` in the class that a block is of, and the names there."""
+        method: Scope | None = scope
+        while method is not None and not self.class_around(method):
+            method = method.outer
+        held = None if method is None else self.class_of(self.class_around(method), scope.path)
+        found = None if held is None else self.classes.set_once(held[0], attribute)
+        if held is None or found is None:
+            return None
+        value, is_by_constructor = found
+        if not is_by_constructor:
+            return value, held[1]
+        made = self.classes.constructor(held[0])
+        own = (names for node, names in self.functions["__init__"] if made and node is made[1])
+        return next(((value, names) for names in own), None)
 
     def parsed(self, node: ast.Call, scope: Scope) -> object:
         name = last_name(node.func)

@@ -135,15 +135,21 @@ class ScriptReader(ScriptMeanings):
 
     @cached_property
     def defined(self) -> Mapping[str, Sequence[tuple[ast.FunctionDef, Scope]]]:
-        """Functions, and classes with what makes their objects, where no other class stands on them and calls it, too."""
+        """Functions, and classes with what makes their objects, where no class that stands on that one calls it, too."""
         own = {id(each[0]): each for each in self.functions.get("__init__", ())}
-        bases = {last_name(base) for cls, _ in self.classes.values() for base in cls.bases}
-        constructors = {
-            name: [own[id(node)]]
-            for name, (cls, _) in self.classes.items()
-            for node in cls.body
-            if name not in bases and id(node) in own
-        }
+        classes = [cls for cls, _ in self.classes.values()]
+        making = [
+            cls for cls in classes if (made := self.classes.constructor(cls)) and made[0] is cls
+        ]
+        constructors = {}
+        for cls in classes:
+            made = self.classes.constructor(cls)
+            if made is None or id(made[1]) not in own:
+                continue
+            if not any(
+                self.classes.stands_on(each, made[0]) for each in making if each is not made[0]
+            ):
+                constructors[cls.name] = [own[id(made[1])]]
         return {**constructors, **self.functions}
 
     def _sites(self) -> dict[str, list[tuple[ast.Call, Scope]]]:

@@ -54,6 +54,10 @@ SET_BY_LAUNCHERS = (
 """Beginnings of the variables that a launcher gives its ranks: what the caller's shell has says nothing."""
 
 
+SetOnObjects = Callable[[str, Scope], "tuple[ast.expr, Scope] | None"]
+"""An attribute of `self`, and a method's names -> what alone sets it, and the names there; None where that is not read."""
+
+
 class Evaluator(Names):
     """Evaluates expressions of one launch's script."""
 
@@ -71,6 +75,7 @@ class Evaluator(Names):
         """A call -> Parsed (or a tuple of them) where it parses the command line, else None."""
         self.changed_attributes: Mapping[str, int] = {}
         """Attributes that the script sets on some name, and how often: those of parsed arguments may then be other ones."""
+        self.set_on_objects: SetOnObjects = lambda attribute, scope: None
         self.set_once: SetOnce = {}
         self.not_told: set[str] = set()
         """Those whose value was asked for and could not be told."""
@@ -153,6 +158,10 @@ class Evaluator(Names):
             and node.value.id == "torch"
         ):
             return node.attr
+        is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
+        if is_own and node.attr not in self.changed_attributes:
+            set_to = self.set_on_objects(node.attr, scope)
+            return UNKNOWN if set_to is None else self.evaluate(*set_to, depth)
         holder = self.value(node.value, scope, depth)
         if isinstance(holder, Parsed):
             if node.attr in self.changed_attributes and node.attr != self.before_change:
