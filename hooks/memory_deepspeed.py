@@ -15,11 +15,11 @@ from collections.abc import Iterable
 
 from preflight.formulas.deepspeed_rules import (
     bucket_elements,
+    largest_sub_group,
     live_parameters,
     overlaps,
     prefetch_elements,
     reduces_in_backward,
-    sub_groups,
 )
 from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
 from preflight.formulas.precision import precision_of
@@ -315,7 +315,7 @@ def _step(
     cast = 0 if size == master else size
     foreach = master * step_copies_of_flat(plan)
     if stage == 3:
-        group = min(partition, max(sub_groups(plan, model), default=0))
+        group = min(partition, largest_sub_group(plan, model))
         # gradients in the masters' dtype, and the larger of the flat copy and foreach's temporaries (8 bytes
         # with torch's AdamW in fp32 forced to foreach on CPU ranks, 6 fused).
         each = master + max(cast, foreach)

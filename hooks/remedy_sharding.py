@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from preflight.formulas.deepspeed_rules import bucket_elements, live_parameters, sub_groups
+from preflight.formulas.deepspeed_rules import bucket_elements, largest_sub_group, live_parameters
 from preflight.formulas.lever_rules import PLAIN_ADAMW, rounds_alike
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -82,8 +82,7 @@ def _gathers_as_much(plan: LaunchPlan, model: ModelSpec) -> bool:
     partition = ceil_div(model.num_params, plan.shard_degree)
     passing = live_parameters(plan, model) + 2 * bucket_elements(plan, model)
     return (
-        passing + 3 * min(partition, max(sub_groups(plan, model), default=0))
-        >= model.num_params - partition
+        passing + 3 * min(partition, largest_sub_group(plan, model)) >= model.num_params - partition
     )
 
 

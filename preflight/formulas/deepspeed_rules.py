@@ -44,9 +44,12 @@ def sub_groups(plan: LaunchPlan, model: ModelSpec) -> Counter[int]:
 
     A group takes whole parameters until it has sub_group_size, so it is never smaller than one of them
     (deepspeed/runtime/zero/stage3.py:1208 _create_fp16_sub_groups, 0.19.8). Parameters of one shape are taken together.
+    None where the model's parameters are not known one by one.
     """
     size, rest = settings_of(plan).sub_group_size, 0
     groups: Counter[int] = Counter()
+    if model.is_counted_alone:
+        return groups
     for held in held_tensors(plan, model):
         if held.trains and held.tensor.num_params:
             part = ceil_div(held.tensor.num_params, plan.shard_degree)
@@ -57,6 +60,11 @@ def sub_groups(plan: LaunchPlan, model: ModelSpec) -> Counter[int]:
         groups[size] += rest // size
         groups[rest % size] += 1
     return +groups
+
+
+def largest_sub_group(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the most elements that stage 3 steps over at once; at least so many where parameters are not known one by one."""
+    return max(sub_groups(plan, model), default=settings_of(plan).sub_group_size)
 
 
 def live_parameters(plan: LaunchPlan, model: ModelSpec) -> int:

@@ -31,7 +31,7 @@ class ClassTable(dict[str, "Held"]):
         """File -> name in it -> dotted name of what is imported from elsewhere."""
         self._in_file: dict[tuple[str, str], Held] = {}
         self._file_of: dict[int, str] = {}
-        self._set_once: dict[tuple[int, str], ast.expr | None] = {}
+        self._set_once: dict[tuple[int, str], tuple[ast.expr, bool] | None] = {}
 
     def add(self, cls: ast.ClassDef, scope: Scope) -> None:
         """Note a class of a file."""
