@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from preflight.formulas.attention_scores import dropped_scores, scores_of
 from preflight.formulas.layer_coefficients import (
+    GROUPED_KEYS,
     has_own_scores,
     has_window_mask,
     layer_forms,
@@ -29,16 +30,30 @@ def attention_extra(
 ) -> int:
     """Scores for eager; a float mask and repeated keys and values for sdpa where padding or a window brings a mask."""
     length = plan.seq_len or 0
-    repeated = 0
-    if 1 < shape.num_kv_heads < shape.num_heads:
-        repeated = 2 * c * (shape.query_size - shape.kv_size)
+    repeated = 2 * c * (shape.query_size - shape.kv_size) if copies_keys(plan, model, shape) else 0
     if plan.attention == "eager":
         return (scores_of(plan, model, c).saved + dropped_scores(plan, model, c)) * (
             shape.num_heads * length
         ) + repeated
-    if takes_mask(plan, unit):
-        return repeated + (c * length if has_bool_mask(plan) else 0)
+    if takes_mask(plan, model, unit):
+        is_of_window = shape.attention_kind == "sliding" and always_masks(plan, model)
+        is_own = has_bool_mask(plan) or is_of_window
+        return repeated + (c * length if is_own else 0)
     return repeated if repeats_keys(plan) else 0
+
+
+def copies_keys(plan: LaunchPlan, model: ModelSpec, shape: LayerShape) -> bool:
+    """Tell whether keys and values that are repeated for every query are copies.
+
+    Those of a single head are a view of it (torch expand) until something lays them out: matmul does for several
+    sequences (aten/src/ATen/native/LinearAlgebra.cpp _matmul_impl, 2.13: expand, then reshape), and transformers did in
+    front of torch's kernel as long as it did so with queries.
+    """
+    if shape.num_kv_heads != 1 or model.facts.get(GROUPED_KEYS):
+        return shape.num_kv_heads < shape.num_heads
+    if plan.attention == "eager":
+        return num_sequences(plan) > 1
+    return not ATTENDS_IN_PLACE.holds_in(plan.versions)
 
 
 def repeats_keys(plan: LaunchPlan) -> bool:
@@ -58,9 +73,18 @@ def copies_output(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
     return is_old and is_scored and not model.is_encoder
 
 
-def takes_mask(plan: LaunchPlan, unit: ModelUnit) -> bool:
+MASKED_BEFORE_4_53 = frozenset({"gemma2", "gemma3_text", "cohere2"})
+
+
+def always_masks(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether a type hands torch's kernel a float mask whatever the batch, of which each layer with a window makes one
+    of its own: models/gemma2/modeling_gemma2.py torch.where(sliding_window_mask) (4.48.1, 4.51.3), gemma3 and cohere2."""
+    return model.model_type in MASKED_BEFORE_4_53 and not has_bool_mask(plan)
+
+
+def takes_mask(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
     """Tell whether torch's kernel is given a mask, which flash attention does not take."""
-    is_masked = has_padding_mask(plan) or has_window_mask(plan, unit)
+    is_masked = has_padding_mask(plan) or has_window_mask(plan, unit) or always_masks(plan, model)
     return plan.attention in ("sdpa", None) and is_masked
 
 
@@ -81,7 +105,7 @@ def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens:
     if model.has_both_stacks:
         return 0
     if plan.attention in ("sdpa", None):
-        if not has_padding_mask(plan) and not windowed:
+        if not (has_padding_mask(plan) or windowed or always_masks(plan, model)):
             return 0
         size = 1 if has_bool_mask(plan) else precision.bytes_of("compute")
     elif plan.attention == "eager":

@@ -72,6 +72,9 @@ FLASH, EAGER, DROPOUT, LIGER = "_flash", "_eager", "_dropout", "_liger"
 IN_FLOAT = "_float"
 """T5's releases before it had SDPA, whose softmax is in fp32."""
 WINDOWED = "_windowed"
+TRACED_WITH_ONE_KEY_HEAD = frozenset({"falcon", "gpt_bigcode"})
+GROUPED_KEYS = "grouped_keys"
+"""Fact of the model that forms were solved from: its keys have several heads, whatever those of a plan's model."""
 
 
 @lru_cache(maxsize=32)
@@ -328,10 +331,12 @@ def reference_of(
     if adapter is not None and plan.adapter is not None:
         plain = replace(adapter, rank=plan.adapter.rank)
         adapter = adapter_of(adaptation_of(plan, model, method), plain, model) or plain
+    is_of_flash = file_of(plan, model).endswith(FLASH)
+    traced_attention = "flash_attention_2" if is_of_flash else "sdpa"
     reference = replace(
         plan,
         adapter=adapter,
-        attention=plan.attention if has_scores else "sdpa",
+        attention=plan.attention if has_scores else traced_attention,
         load_dtype=usual.get("load_dtype", "bf16"),
         master_dtype=None,
         mixed_precision=usual.get("mixed_precision", "no"),
@@ -343,6 +348,7 @@ def reference_of(
     )
     costs = family_costs(file_of(plan, model)) or {}
     facts = {**model.facts, **costs.get("facts", {})}
+    facts[GROUPED_KEYS] = model.model_type not in TRACED_WITH_ONE_KEY_HEAD
     # a type with a table was traced as its class drops out by default
     dropouts = model.dropouts if is_of_table(model) else {}
     return reference, replace(model, facts=facts, dropouts=dropouts)

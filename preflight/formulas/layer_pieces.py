@@ -63,9 +63,9 @@ def layer_pieces(
         saved += c * (q + kv + v + out) + 4 * shape.num_heads
         saved += 0 if has_state(unit) else attention_extra(plan, model, unit, shape, c)
         # the kernel that takes a mask returns tokens in order, and reads values that are repeated
-        repeats = takes_mask(plan, unit) or repeats_keys(plan)
+        repeats = takes_mask(plan, model, unit) or repeats_keys(plan)
         is_copied = model.model_type in CONCATENATES_ROTARY or copies_output(plan, model, unit)
-        is_copied = is_copied and not takes_mask(plan, unit)
+        is_copied = is_copied and not takes_mask(plan, model, unit)
         if is_copied and keeps_attention_output(plan, model, unit, precision):
             saved += c * out
         # a packed layer's fp32 output is cast for the kernel, so nothing of it stays

@@ -266,8 +266,10 @@ def autocast_known(autocast: EmulatedAutocast) -> Iterator[None]:
 def register_flash_attention() -> str:
     """Give transformers an attention that calls torch's flash kernel without a mask; return its name.
 
-    flash_attention_2 itself cannot be imported without a GPU; it saves the same tensors.
+    flash_attention_2 itself cannot be imported without a GPU; it saves the same tensors, of queries that are cast where
+    autocast left them in fp32 (integrations/flash_attention.py get_target_dtype, 5.24.0; the same in 4.48.1).
     """
+    import torch
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     def forward(
@@ -280,6 +282,10 @@ def register_flash_attention() -> str:
         dropout: float = 0.0,
         **_: Any,
     ) -> tuple[Any, None]:
+        if query.dtype == torch.float32 and torch.is_autocast_enabled():
+            query, key, value = (
+                x.to(torch.get_autocast_dtype("meta")) for x in (query, key, value)
+            )
         output = flash(query, key, value, dropout, True, scaling)
         return output.transpose(1, 2).contiguous(), None
 
