@@ -67,7 +67,7 @@ def keeps_attention_output(
     ]
     if not projections or not is_target(projections[-1], adapter_targets(adapter, model)):
         # of these the kernel's own output stays as long (measured: test_adapter_sets.py)
-        return model.model_type in CONCATENATES_ROTARY
+        return plan.attention != "eager" and model.model_type in CONCATENATES_ROTARY
     return adapter.dropout == 0 and not _casts_inputs(plan, precision)
 
 

@@ -13,7 +13,7 @@ from preflight.formulas.precision import Precision, gradient_element_bytes, uses
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 
-IN_OWN_DTYPE = {"gpt2": 4, "gpt_bigcode": 4, "falcon": 6}
+IN_OWN_DTYPE = {"gpt2": 4, "falcon": 6}
 """Types whose softmax stays in the scores' dtype unless autocast makes it fp32 (modeling_gpt2.py, modeling_falcon.py,
 5.24.0): bytes per score at the worst moment of their forward in 16 bits."""
 

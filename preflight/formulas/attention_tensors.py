@@ -18,7 +18,7 @@ from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.units import ceil_div
 from preflight.versions.transformers import ATTENDS_IN_PLACE, HAS_BOOL_MASK, READS_GROUPED_KEYS
 
-CONCATENATES_ROTARY = frozenset({"phi", "phi3", "stablelm", "glm", "glm4"})
+CONCATENATES_ROTARY = frozenset({"phi", "phi3", "stablelm", "glm", "glm4", "gpt_neox"})
 """Queries are a new contiguous tensor after partial rotary embedding, so attention's output is not in token
 order, and the output projection reads a copy of it (measured: test_layer_costs.py)."""
 VALUES_IN_FUSED_QKV = frozenset({"gpt_neox", "phi3"})

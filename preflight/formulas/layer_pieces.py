@@ -60,17 +60,15 @@ def layer_pieces(
         saved += norm_bytes(norm, kv, shape.num_kv_heads, c, c, trains)
 
     if shape.attention_kind != "none":
-        saved += c * (q + kv + v + out) + 4 * shape.num_heads
+        saved += c * (q + kv + v)
         saved += 0 if has_state(unit) else attention_extra(plan, model, unit, shape, c)
-        # the kernel that takes a mask returns tokens in order, and reads values that are repeated
+        saved += _attention_output(plan, model, unit, shape, precision)
+        # the kernel that takes a mask, and a product of several keys, read values that are repeated
         repeats = takes_mask(plan, model, unit) or repeats_keys(plan)
-        is_copied = model.model_type in CONCATENATES_ROTARY or copies_output(plan, model, unit)
-        is_copied = is_copied and not takes_mask(plan, model, unit)
-        if is_copied and keeps_attention_output(plan, model, unit, precision):
-            saved += c * out
         # a packed layer's fp32 output is cast for the kernel, so nothing of it stays
         is_cast = plan.base_quantization is not None and residual_bytes > c and uses_autocast(plan)
-        if model.model_type in VALUES_IN_FUSED_QKV and not (is_cast or (repeats and kv < q)):
+        is_view = not is_cast and not is_eager(plan, unit) and not (repeats and kv < q)
+        if model.model_type in VALUES_IN_FUSED_QKV and is_view:
             saved += c * (q + kv)
     if not trains:
         saved += adapter_inputs(plan, model, unit, precision)
@@ -110,6 +108,28 @@ def layer_pieces(
         selective=selective,
         attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
     )
+
+
+def _attention_output(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, shape: LayerShape, precision: Precision
+) -> int:
+    """Return what attention keeps of what comes out of it: the kernel its output, and the last projection a copy in the
+    order of tokens; of eager attention, whose product keeps none, the projection alone has it."""
+    num_bytes = (
+        precision.bytes_of("compute") * shape.num_heads * (shape.v_head_dim or shape.head_dim)
+    )
+    is_kept = keeps_attention_output(plan, model, unit, precision)
+    if is_eager(plan, unit):
+        return num_bytes if is_kept else 0
+    # the kernel that takes a mask returns tokens in order
+    is_copied = model.model_type in CONCATENATES_ROTARY or copies_output(plan, model, unit)
+    is_copied = is_copied and is_kept and not takes_mask(plan, model, unit)
+    return num_bytes * (2 if is_copied else 1) + 4 * shape.num_heads
+
+
+def is_eager(plan: LaunchPlan, unit: ModelUnit) -> bool:
+    """Tell whether a layer's attention is two products with a softmax between them."""
+    return plan.attention == "eager" and not has_state(unit)
 
 
 def norm_kind(model: ModelSpec) -> str:

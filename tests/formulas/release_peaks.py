@@ -17,7 +17,8 @@ from preflight.model import ModelSpec
 from preflight.models import describe
 
 ONE_KEY_HEAD = {"num_key_value_heads": 1}
-WINDOW = {"sliding_window": 400, "num_key_value_heads": 3, "num_attention_heads": 12}
+GROUPED = {"num_key_value_heads": 3, "num_attention_heads": 12}
+WINDOW = GROUPED | {"sliding_window": 400}
 SDPA, EAGER, FLASH = ({"attention": name} for name in ("sdpa", "eager", "flash_attention_2"))
 SHORT, LONG = {"micro_batch_size": 3, "seq_len": 320}, {"micro_batch_size": 2, "seq_len": 640}
 ALONE = {"micro_batch_size": 1, "seq_len": 640}
@@ -31,6 +32,12 @@ CASES: dict[str, Case] = {
     "one key head, window": ("gemma3_text", ONE_KEY_HEAD, "full", False, SDPA | LONG),
     "one key head, window, eager": ("gemma3_text", ONE_KEY_HEAD, "LoRA", False, EAGER | LONG),
     "fp32 queries by flash": ("llama", {}, "full, autocast", False, FLASH | SHORT),
+    "rotary in part, eager": ("phi3", GROUPED, "LoRA, autocast", False, EAGER | SHORT | PADDED),
+    "fused projection, eager": ("gpt_neox", {}, "LoRA", False, EAGER | SHORT),
+    "fused projection, padded": ("gpt_neox", {}, "full", False, SDPA | SHORT | PADDED),
+    "softmax in fp32": ("gpt_bigcode", {}, "LoRA", False, EAGER | LONG),
+    "norms of queries, eager": ("olmo2", {}, "LoRA, autocast", False, EAGER | LONG),
+    "groups, eager": ("qwen2", GROUPED, "LoRA", False, EAGER | LONG),
     "falcon, eager": ("falcon", {}, "LoRA", False, EAGER | SHORT),
     "capped scores by sdpa": ("gemma2_flash", WINDOW, "LoRA", False, SDPA | SHORT),
     "capped scores by sdpa, window": ("gemma2_flash", WINDOW, "full, autocast", False, SDPA | LONG),
