@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.flow import returns
+from preflight.scripts.nodes import walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -128,10 +129,8 @@ def _entries(
 
 def _returned(function: ast.FunctionDef, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:
     """Yield what a function returns in each of its ways; nothing where one may end without a `return`, or yields."""
-    inner = [
-        n for n in ast.walk(function) if isinstance(n, (ast.FunctionDef, ast.Lambda, ast.Yield))
-    ]
-    values = [n.value for n in ast.walk(function) if isinstance(n, ast.Return)]
+    inner = [n for n in walk(function) if isinstance(n, (ast.FunctionDef, ast.Lambda, ast.Yield))]
+    values = [n.value for n in walk(function) if isinstance(n, ast.Return)]
     if inner != [function] or None in values or not returns(function.body):
         return
     yield from ((value, scope) for value in values if value is not None)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 
@@ -41,9 +42,9 @@ def answer_calls(reader: ScriptReader) -> frozenset[ast.Call]:
     switched = {
         id(call)
         for tree in reader.trees.values()
-        for block in ast.walk(tree)
+        for block in walk(tree)
         if isinstance(block, ast.With) and any(_switches(item) for item in block.items)
-        for call in ast.walk(block)
+        for call in walk(block)
     }
     return frozenset(
         found.node for found in _tokenized(reader) if id(found.node) in switched or _is_named(found)
@@ -75,7 +76,7 @@ def lengths_of_answers(
 def _names(tree: ast.AST, classes: re.Pattern[str]) -> bool:
     return any(
         isinstance(node, (ast.Name, ast.Attribute)) and classes.search(last_name(node) or "")
-        for node in ast.walk(tree)
+        for node in walk(tree)
     )
 
 

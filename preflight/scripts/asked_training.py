@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from preflight.scripts.files import last_name
 from preflight.scripts.modules import written_in
+from preflight.scripts.nodes import walk
 from preflight.scripts.reach import Reach
 from preflight.scripts.trees import under
 
@@ -36,7 +37,7 @@ def trains_if_asked(trees: Iterable[ast.Module], text: str) -> bool:
 
 def _calls(tree: ast.Module) -> Iterator[bool]:
     """Yield for each `train()` of a file's trainers whether it is asked for."""
-    nodes = list(ast.walk(tree))
+    nodes = walk(tree)
     trainers = {
         target.id
         for node in nodes
@@ -69,7 +70,7 @@ def _without_calls_elsewhere(reach: Reach, text: str) -> str:
     names = {
         (alias.asname or alias.name).partition(".")[0]
         for module in reach.files
-        for node in ast.walk(module.tree)
+        for node in walk(module.tree)
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for alias, (written, _) in zip(node.names, written_in(node), strict=True)
         if reach.modules.find(module.path, written) is None

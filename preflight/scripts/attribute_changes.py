@@ -6,6 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from preflight.scripts.nodes import walk
 from preflight.scripts.scope import Scope, parts_of
 
 Read = Mapping[int, Sequence[tuple[ast.AST, bool | None]]]
@@ -41,7 +42,7 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
 def left_unchanged(read: Read) -> Mapping[str, int]:
     """Return the attributes that only branches set which are not taken, and how often."""
     left_out = (node for nodes in read.values() for node, may_run in nodes if may_run is None)
-    inside = {id(inner): inner for node in left_out for inner in ast.walk(node)}
+    inside = {id(inner): inner for node in left_out for inner in walk(node)}
     return changed_attributes(inside.values())
 
 

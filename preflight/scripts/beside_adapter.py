@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from preflight.scripts.adapter_calls import ADAPTING
 from preflight.scripts.files import last_name
 from preflight.scripts.freezing import TUNES_PROJECTOR_ALONE
+from preflight.scripts.nodes import walk
 from preflight.scripts.trees import under
 
 BESIDE_ADAPTER = "what is trained beside the adapter"
@@ -38,7 +39,7 @@ def _of_projector(nodes: Iterable[ast.AST]) -> set[int]:
         id(inner)
         for node in nodes
         if isinstance(node, ast.For) and ast.unparse(node.iter).endswith(f".{LLAVAS}.parameters()")
-        for inner in ast.walk(node)
+        for inner in walk(node)
     }
 
 
@@ -67,7 +68,7 @@ def _adapted_parts(nodes: Sequence[ast.AST]) -> Iterator[int]:
         node.name
         for node in nodes
         if isinstance(node, ast.FunctionDef)
-        and any(isinstance(n, ast.Call) and last_name(n.func) in ADAPTING for n in ast.walk(node))
+        and any(isinstance(n, ast.Call) and last_name(n.func) in ADAPTING for n in walk(node))
     }
     for node in nodes:
         if not isinstance(node, ast.Assign) or not isinstance(call := node.value, ast.Call):

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Sequence
 
 from preflight.scripts.flow import is_main_guard, leaves, trains
+from preflight.scripts.nodes import FIELDS, children
 from preflight.scripts.scope import Scope
 from preflight.scripts.values import Evaluator
 
@@ -73,7 +74,8 @@ def _of_node(node: ast.AST, is_sure: bool, scope: Scope, evaluator: Evaluator) -
     yield node, is_sure
     if isinstance(node, DEFINITIONS):
         return
-    for _, value in ast.iter_fields(node):
+    for name in FIELDS[node.__class__]:
+        value = getattr(node, name, None)
         if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
             yield from _of_body(value, is_sure, scope, evaluator)
             continue
@@ -107,9 +109,4 @@ def _of_expression(
             if not any(scope.holds(each.arg) for each in node.args.args):
                 waiting.append((node.body, is_sure))
             continue
-        children = [each for each in ast.iter_child_nodes(node) if not isinstance(each, _MARKS)]
-        waiting += [(each, is_sure) for each in reversed(children)]
-
-
-_MARKS = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop)
-"""Nodes that say how another one is meant, and hold nothing."""
+        waiting += [(each, is_sure) for each in reversed(children(node))]

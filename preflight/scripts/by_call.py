@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.model_calls import followed
+from preflight.scripts.nodes import walk
 from preflight.scripts.own_optimizer import trainers_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
@@ -188,9 +189,9 @@ def _hangs_on_arguments(reader: ScriptReader, found: CallFound) -> bool:
     return any(
         isinstance(node, ast.If)
         and _EVALUATES.search(ast.unparse(node.test))
-        and any(inner is found.node for each in node.body for inner in ast.walk(each))
+        and any(inner is found.node for each in node.body for inner in walk(each))
         for statement in reader.body_of(found.scope)
-        for node in ast.walk(statement)
+        for node in walk(statement)
     )
 
 

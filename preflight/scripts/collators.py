@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place
@@ -40,7 +41,7 @@ def _makers(
     reader: ScriptReader, node: ast.expr, scope: Scope | None, depth: int
 ) -> Iterator[ast.AST]:
     """Yield the functions and classes of the script that an expression names, through one name more."""
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if isinstance(inner, ast.Lambda):
             yield inner
         if not isinstance(inner, ast.Name):

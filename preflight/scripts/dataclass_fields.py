@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from preflight.scripts.class_table import ClassTable
 from preflight.scripts.field_types import converted
+from preflight.scripts.nodes import walk
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.trainer_tables import fields_of_class
 from preflight.scripts.values import Evaluator
@@ -196,8 +197,8 @@ def _set_on_self(
             yield from _set_on_self(base, classes, depth + 1)
     for method in cls.body:
         if isinstance(method, ast.FunctionDef):
-            filled = {id(node) for test in ast.walk(method) for node in _filled(test)}
-            for node in ast.walk(method):
+            filled = {id(node) for test in walk(method) for node in _filled(test)}
+            for node in walk(method):
                 for name in _targets(node):
                     yield name, node.lineno, id(node) in filled  # type: ignore[attr-defined]
 
@@ -218,7 +219,7 @@ def _targets(node: ast.AST) -> list[str]:
     return [
         inner.attr
         for target in targets
-        for inner in ast.walk(target)
+        for inner in walk(target)
         if isinstance(inner, ast.Attribute) and ast.unparse(inner.value) == "self"
     ]
 
@@ -230,7 +231,7 @@ def _filled(node: ast.AST) -> list[ast.AST]:
     return [
         inner
         for each in node.body
-        for inner in ast.walk(each)
+        for inner in walk(each)
         for name in _targets(inner)
         if ast.unparse(node.test) == f"self.{name} is None"
     ]

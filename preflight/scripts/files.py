@@ -14,6 +14,7 @@ from preflight.scripts.class_table import ClassTable
 from preflight.scripts.commands import is_command
 from preflight.scripts.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.flow import is_main_guard
+from preflight.scripts.nodes import walk
 from preflight.scripts.package_folders import package_folders
 from preflight.scripts.reached import Named, asks_by_name, reached
 from preflight.scripts.scope import Scope, scope_of, walk_block
@@ -153,7 +154,7 @@ class ScriptFiles:
         self.modules[path] = module
         self.imports[path] = {}
         self.libraries[path] = {}
-        every = list(ast.walk(tree))
+        every = walk(tree)
         self.nodes += every
         unparsed = [
             ast.unparse(node)

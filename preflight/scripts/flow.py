@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from preflight.scripts.nodes import walk
 from preflight.values import dataclass
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ def trains(body: Sequence[ast.stmt]) -> bool:
         and isinstance(node.func, (ast.Attribute, ast.Name))
         and _TRAINS.search(getattr(node.func, "attr", getattr(node.func, "id", ""))) is not None
         for each in body
-        for node in ast.walk(each)
+        for node in walk(each)
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from preflight.plan_parts import FREEZABLE
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import children
 from preflight.scripts.trees import tree_of
 from preflight.values import dataclass
 
@@ -88,7 +89,7 @@ def _steps(tree: ast.Module, lines: list[str], used: list[str]) -> Iterator[_Ste
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             within, is_told = node.name, False
         below = is_told or (isinstance(node, ast.If) and _asks_flag(node.test, lines))
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if not (
                 isinstance(node, ast.Call) and child is node.func and isinstance(child, ast.Name)
             ):

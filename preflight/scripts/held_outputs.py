@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.own_losses import MODEL
 from preflight.scripts.own_steps import goes_back
 
@@ -27,17 +28,15 @@ def held_outputs(trees: Iterable[ast.Module]) -> Held | None:
     loops = [
         node
         for tree in trees
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, (ast.For, ast.While)) and _goes_back(node.body)
     ]
-    inner = [
-        loop for loop in loops if not any(loop is not o and o in ast.walk(loop) for o in loops)
-    ]
+    inner = [loop for loop in loops if not any(loop is not o and o in walk(loop) for o in loops)]
     return _held_in(inner[0]) if len(inner) == 1 else None
 
 
 def _held_in(loop: ast.For | ast.While) -> Held | None:
-    nodes = [node for statement in loop.body for node in ast.walk(statement)]
+    nodes = [node for statement in loop.body for node in walk(statement)]
     forwards = [
         n for n in nodes if isinstance(n, ast.Call) and MODEL.match(ast.unparse(n.func)) is not None
     ]
@@ -45,7 +44,7 @@ def _held_in(loop: ast.For | ast.While) -> Held | None:
     if len(forwards) != 1 or not backwards:
         return None
     (forward,) = forwards
-    taken = next((n for n in nodes if isinstance(n, ast.Assign) and forward in ast.walk(n)), None)
+    taken = next((n for n in nodes if isinstance(n, ast.Assign) and forward in walk(n)), None)
     if taken is None or len(taken.targets) != 1 or not isinstance(taken.targets[0], ast.Name):
         return None
     if _is_loss_of(taken.value, forward):

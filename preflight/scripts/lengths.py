@@ -13,6 +13,7 @@ from preflight.scripts.answer_lengths import (
     lengths_of_answers,
 )
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings, said_of
@@ -79,7 +80,7 @@ def _joined(halves: list[Known], made_by: ast.AST | None) -> list[Known]:
         and isinstance(node.op, ast.Add)
         and not isinstance(node.left, (ast.Constant, ast.JoinedStr))
         and isinstance(node.right, (ast.Name, ast.Subscript))
-        for node in ast.walk(made_by)
+        for node in walk(made_by)
     )
     return [Known(sum(lengths), halves[0].place)] if joins else []
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.dataclass_fields import TRAINER_BASES, dataclass_types
 from preflight.scripts.files import CallFound, ScriptFiles, last_name
+from preflight.scripts.nodes import walk
 
 MAX_BASES = 16
 """Classes above one another; also what ends a cycle."""
@@ -94,5 +95,5 @@ def _calls_above(method: ast.FunctionDef) -> bool:
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == method.name
-        for node in ast.walk(method)
+        for node in walk(method)
     )

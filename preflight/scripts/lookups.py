@@ -6,6 +6,7 @@ import ast
 from collections.abc import Hashable, Iterator
 
 from preflight.scripts.modules import Module, Modules
+from preflight.scripts.nodes import walk
 from preflight.scripts.reach_values import ReachValues
 from preflight.scripts.scope import UNKNOWN, Scope
 from preflight.values import dataclass
@@ -57,7 +58,7 @@ class Lookups:
         for key, value in entries:  # type: ignore[attr-defined]
             held.append((key, (value, module)))
             if table not in self._open and key not in picked:
-                waiting |= {id(each) for each in ast.walk(value)}
+                waiting |= {id(each) for each in walk(value)}
         return waiting
 
     def _table(self, node: ast.expr, module: Module) -> Key | None:

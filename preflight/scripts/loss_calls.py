@@ -21,6 +21,7 @@ from preflight.scripts.loss_values import (
     Partial,
     written,
 )
+from preflight.scripts.nodes import walk
 
 MAKES_ROWS = frozenset(
     {"cat", "concat", "stack", "repeat", "repeat_interleave", "expand", "tile", "hstack", "vstack", "chain", "extend"}
@@ -103,7 +104,7 @@ def _is_entered(
         return True
     if any(map(machine.functions.calls_a_model, functions)):
         return True
-    cuts = any(isinstance(node, ast.Slice) for each in functions for node in ast.walk(each))
+    cuts = any(isinstance(node, ast.Slice) for each in functions for node in walk(each))
     return cuts and any(map(_counts, given))
 
 

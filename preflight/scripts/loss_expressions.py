@@ -21,6 +21,7 @@ from preflight.scripts.loss_values import (
     Model,
     written,
 )
+from preflight.scripts.nodes import children, walk
 from preflight.scripts.own_losses import MODEL
 
 
@@ -127,14 +128,14 @@ class Expressions(Operations, ABC):
             if any(isinstance(each, Tensor) and each.storage is not None for each in large):
                 raise GivenUp("a mask of logits")
             return None
-        for each in ast.iter_child_nodes(node):
+        for each in children(node):
             if isinstance(each, ast.expr) and self._matters(each):
                 raise GivenUp(f"{type(node).__name__} of what is counted")
         return None
 
     def _matters(self, node: ast.expr) -> bool:
         """Tell whether an expression reads what is counted, or may call a model."""
-        for each in ast.walk(node):
+        for each in walk(node):
             if isinstance(each, (ast.Name, ast.Attribute)):
                 value = self.frames[-1].get(written(each))
                 if isinstance(value, (Outputs, Group)) or (
@@ -150,7 +151,7 @@ class Expressions(Operations, ABC):
 
     def _touches(self, node: ast.stmt) -> bool:
         """Tell whether a statement reads or sets what is counted, or leaves its function."""
-        inner = list(ast.walk(node))
+        inner = walk(node)
         jumps = (ast.Return, ast.Raise, ast.Break, ast.Continue)
         return any(
             isinstance(each, jumps) or (isinstance(each, ast.expr) and self._matters(each))

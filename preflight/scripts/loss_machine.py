@@ -16,6 +16,7 @@ from preflight.scripts.loss_expressions import Expressions
 from preflight.scripts.loss_graph import Group, Node, Outputs, Storage, Tensor, gone_back
 from preflight.scripts.loss_operations import WIDE
 from preflight.scripts.loss_values import GivenUp, Impossible, Model, Returned, written
+from preflight.scripts.nodes import walk
 from preflight.scripts.reach_files import may_run
 
 MOST_DEPTH = 12
@@ -100,7 +101,7 @@ class Machine(Expressions, ABC):
 
     def loop(self, node: ast.For | ast.While) -> None:
         """Leave out a loop that looks at nothing that is counted."""
-        for each in ast.walk(node):
+        for each in walk(node):
             is_used = isinstance(each, (ast.Name, ast.Attribute)) and isinstance(
                 self.frames[-1].get(written(each)), (Tensor, Outputs, Model)
             )

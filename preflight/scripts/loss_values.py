@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.own_losses import MODEL
 
 REFERENCE = re.compile(r"(?:^|_)ref(?:erence)?(?:_|$)")
@@ -91,7 +92,7 @@ class Functions:
                 MODEL.match(written(node.func)) is not None
                 or last_name(node.func) == "backward"
                 or any(map(self.calls_a_model, self.named(last_name(node.func))))
-                for node in ast.walk(function)
+                for node in walk(function)
                 if isinstance(node, ast.Call)
             )
         return self._calls[id(function)]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.nodes import walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.setting import Place
@@ -159,7 +160,7 @@ class _Block:
                 self.names[node.name] = UNKNOWN
             elif not isinstance(node, (ast.Assert, ast.Pass, ast.Import, ast.ImportFrom)):
                 self._forget(node)
-                if any(isinstance(inner, ast.Return) for inner in ast.walk(node)):
+                if any(isinstance(inner, ast.Return) for inner in walk(node)):
                     return UNKNOWN
         return NOTHING
 
@@ -227,8 +228,8 @@ class _Block:
 
     def _forget(self, node: ast.AST) -> None:
         """Take what a statement may change for unknown: attributes that it names, objects that it hands on, names."""
-        handed_on = {id(each): each for each in ast.walk(node) if isinstance(each, ast.Name)}
-        for each in ast.walk(node):
+        handed_on = {id(each): each for each in walk(node) if isinstance(each, ast.Name)}
+        for each in walk(node):
             if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name):
                 held = self.names.get(each.value.id)
                 handed_on.pop(id(each.value), None)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from preflight.scripts.device_map import device_map_of
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.model_shape import name_of_config, note_own, note_shape
+from preflight.scripts.nodes import walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -266,7 +267,7 @@ def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[as
     return [
         (_first(returned.value), own)
         for function, own in reader.functions.get(name, ())
-        for returned in ast.walk(function)
+        for returned in walk(function)
         if isinstance(returned, ast.Return) and returned.value is not None
     ]
 

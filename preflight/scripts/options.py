@@ -13,6 +13,7 @@ from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.argument_parsers import added_arguments, options_of
 from preflight.scripts.dataclass_fields import Field, class_fields, dataclass_types, is_dataclass
 from preflight.scripts.field_types import field_type
+from preflight.scripts.nodes import walk
 from preflight.scripts.own_parser import (
     DROPPED,
     MANY,
@@ -117,9 +118,9 @@ def _fates(reader: ScriptReader, path: str) -> dict[str, str]:
     """Return what the script's parser does with names that it does not have, by where they stand."""
     tried = {
         id(inner)
-        for node in ast.walk(reader.trees[path])
+        for node in walk(reader.trees[path])
         if isinstance(node, ast.Try)
-        for inner in ast.walk(node)
+        for inner in walk(node)
     }
 
     def fate(rule: Callable[[ast.Call], str], *methods: str) -> str:
@@ -200,7 +201,7 @@ def field_names(
 
 def _library_name(tree: ast.Module | None, local: str) -> str:
     """Return what a name that a file imports from transformers or TRL is called there; empty where it does not."""
-    for node in ast.walk(tree) if tree is not None else ():
+    for node in walk(tree) if tree is not None else ():
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in HF_TRAINERS:
             for alias in node.names:
                 if local == (alias.asname or alias.name) and not node.level:

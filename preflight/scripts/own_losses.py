@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import children, walk
 
 OWN_LOSS = "a loss of its own"
 NARROW_LOSS = "a cross entropy in the bits of the logits"
@@ -63,9 +64,9 @@ def _judged(
 ) -> Iterator[tuple[str, int]]:
     """Yield what becomes of the numbers of the model in a block; `held` is name -> what was made of them before."""
     for statement in _simple(body):
-        above = {id(c): node for node in ast.walk(statement) for c in ast.iter_child_nodes(node)}
+        above = {id(c): node for node in walk(statement) for c in children(node)}
         passed: frozenset[str] | None = None
-        for node in ast.walk(statement):
+        for node in walk(statement):
             before = _before(node, held)
             if before is None:
                 continue
@@ -99,10 +100,10 @@ def _parameter(function: ast.FunctionDef, call: ast.Call, node: ast.AST) -> str:
     names = [each.arg for each in function.args.args]
     names = names[names[:1] == ["self"] :]
     for position, given in enumerate(call.args):
-        if any(inner is node for inner in ast.walk(given)):
+        if any(inner is node for inner in walk(given)):
             return names[position] if position < len(names) else ""
     for keyword in call.keywords:
-        if any(inner is node for inner in ast.walk(keyword.value)):
+        if any(inner is node for inner in walk(keyword.value)):
             return keyword.arg or ""
     return ""
 

@@ -17,6 +17,7 @@ from preflight.scripts.beside_adapter import (
 )
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
+from preflight.scripts.nodes import children, walk
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
@@ -90,7 +91,7 @@ def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator
 
 
 def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
-    nodes = list(ast.walk(tree))
+    nodes = walk(tree)
     steps = _steps(nodes)
     yield from _generates_beside(nodes)
     known = KNOWN_STATES | _other_names(nodes)
@@ -248,7 +249,7 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
         elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While)):
             found += [
                 node.lineno
-                for node in ast.walk(statement)
+                for node in walk(statement)
                 if isinstance(node, ast.Call) and MODEL.match(ast.unparse(node.func))
             ]
     return found
@@ -262,4 +263,4 @@ def _own(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
         if isinstance(node, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
             continue
         yield node
-        waiting += ast.iter_child_nodes(node)
+        waiting += children(node)

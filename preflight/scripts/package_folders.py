@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.nodes import walk
 from preflight.scripts.trees import source_of, tree_of
 
 MAX_FOLDERS = 6
@@ -75,13 +76,13 @@ def _paths_added(text: str, here: str) -> tuple[str, ...]:
     except (SyntaxError, ValueError, RecursionError):
         return ()
     assigned: dict[str, list[ast.expr]] = {}
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             assigned.setdefault(node.targets[0].id, []).append(node.value)
     names = {name: values[0] for name, values in assigned.items() if len(values) == 1}
     paths = [
         _path(node.args[-1], here, names, 0)
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in ADDING
     ]
     return tuple(path for path in paths if path is not None)

@@ -8,6 +8,7 @@ import re
 from preflight.scripts.adapter_calls import adapts
 from preflight.scripts.by_call import CASTS, is_quantized
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -74,7 +75,7 @@ def _tests_above(reader: ScriptReader, node: ast.Assign, scope: Scope) -> list[s
     return [
         ast.unparse(part)
         for statement in reader.body_of(scope)
-        for above in ast.walk(statement)
-        if isinstance(above, ast.If) and any(node is inner for inner in ast.walk(above))
+        for above in walk(statement)
+        if isinstance(above, ast.If) and any(node is inner for inner in walk(above))
         for part in (above.test.values if isinstance(above.test, ast.BoolOp) else [above.test])
     ]

@@ -17,6 +17,7 @@ from preflight.scripts.blocks import reachable
 from preflight.scripts.classes_used import PLAIN_DECORATORS
 from preflight.scripts.files import last_name
 from preflight.scripts.modules import FUNCTIONS, Definition, Module
+from preflight.scripts.nodes import walk
 from preflight.scripts.reach_calls import ReachCalls
 from preflight.scripts.reach_files import Block, span
 from preflight.scripts.reach_values import attributes_set
@@ -120,10 +121,10 @@ class Reach(ReachCalls):
         elif isinstance(node, ast.Assign):
             self.handled |= self.lookups.note(node, module)
             if scope is module.scope and _is_type(node.value):
-                self.handled |= {id(each) for each in ast.walk(node.value)}
+                self.handled |= {id(each) for each in walk(node.value)}
                 self.idle.append((module, node.value))
         elif isinstance(node, ast.AnnAssign) and id(scope) not in self.classes.bodies:
-            self.handled |= {id(each) for each in ast.walk(node.annotation)}
+            self.handled |= {id(each) for each in walk(node.annotation)}
         elif isinstance(node, Definition):
             self._define(node, module, scope)
 

@@ -18,6 +18,7 @@ from preflight.scripts.by_name import (
 )
 from preflight.scripts.files import last_name
 from preflight.scripts.modules import Meant, Module
+from preflight.scripts.nodes import walk
 from preflight.scripts.reach_names import ReachNames
 from preflight.scripts.scope import Scope
 
@@ -50,7 +51,7 @@ class ReachCalls(ReachNames):
         elif isinstance(func, ast.Subscript):
             self._call_of_table(node, func, module, scope)
         if last_name(func) in ("isinstance", "issubclass") and len(node.args) == 2:
-            self.handled |= {id(each) for each in ast.walk(node.args[1])}
+            self.handled |= {id(each) for each in walk(node.args[1])}
         if sets_any_attribute(node, self.values, scope):
             self.classes.set_any(node.args[:1], scope)
         for path in imported_by_name(node, module, scope, self.modules, self.values):

@@ -15,6 +15,7 @@ from preflight.scripts.classes_used import ClassesUsed
 from preflight.scripts.files import last_name
 from preflight.scripts.lookups import Lookups
 from preflight.scripts.modules import Module, Modules, joined, written_in
+from preflight.scripts.nodes import walk
 from preflight.scripts.reach_values import ReachValues
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known, Parsed, Scope
@@ -115,7 +116,7 @@ class ReachFiles(ABC):
 
     def _keep_all(self, module: Module) -> None:
         self.lines[module.path].update(range(1, module.text.count("\n") + 2))
-        for node in ast.walk(module.tree):
+        for node in walk(module.tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 self._import(node, module)
             elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from preflight.scripts.lookups import Entry
 from preflight.scripts.modules import FUNCTIONS, Definition, Meant, Module
+from preflight.scripts.nodes import walk
 from preflight.scripts.reach_files import Block, ReachFiles
 from preflight.scripts.reach_values import Parameters
 from preflight.scripts.scope import Known, Scope, scope_of, walk_block
@@ -96,7 +97,7 @@ class ReachNames(ReachFiles):
 
     def _all_names(self, node: ast.AST, module: Module) -> None:
         """Use all that an expression names, whatever is around it."""
-        for each in ast.walk(node):
+        for each in walk(node):
             if isinstance(each, ast.Attribute):
                 self._attribute(each, module)
             elif isinstance(each, ast.Name) and id(each) not in self.handled:
@@ -173,7 +174,7 @@ class ReachNames(ReachFiles):
 
     def _mapped(self, entries: Iterable[Entry]) -> None:
         for each, module in entries:
-            self.handled -= {id(inner) for inner in ast.walk(each)}
+            self.handled -= {id(inner) for inner in walk(each)}
             self._all_names(each, module)
 
 

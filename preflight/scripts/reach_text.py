@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from preflight.scripts.argument_parsers import underscored
 from preflight.scripts.files import last_name
 from preflight.scripts.modules import Module
+from preflight.scripts.nodes import walk
 from preflight.scripts.reach import Reach
 from preflight.scripts.scope import Parsed
 
@@ -83,7 +84,7 @@ def _declared(reach: Reach, off: frozenset[str]) -> Iterator[tuple[str, ast.expr
     """Yield the fields of dataclasses and the `add_argument` calls that declare arguments."""
     near: Mapping[str, object] = reach.reader.modules if reach.reader is not None else {}
     for module in reach.files:
-        for node in ast.walk(module.tree) if module.path in near else ():
+        for node in walk(module.tree) if module.path in near else ():
             if isinstance(node, ast.ClassDef):
                 for field in node.body:
                     target = getattr(field, "target", None)

@@ -12,6 +12,7 @@ from typing import Any
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.bindings import Site, agreed, handed, told_by
+from preflight.scripts.nodes import walk
 from preflight.scripts.operators import is_same
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.values import Evaluator
@@ -171,6 +172,6 @@ def attributes_set(node: ast.AST) -> Iterator[tuple[ast.Attribute, ast.expr | No
 
 
 def _within(target: ast.expr) -> Iterator[tuple[ast.Attribute, None]]:
-    for each in ast.walk(target):
+    for each in walk(target):
         if isinstance(each, ast.Attribute) and isinstance(each.ctx, (ast.Store, ast.Del)):
             yield each, None

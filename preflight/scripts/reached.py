@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
+from preflight.scripts.nodes import walk
 from preflight.scripts.scope import Scope, walk_block
 from preflight.values import dataclass
 
@@ -87,7 +88,7 @@ def names_in(body: Sequence[ast.AST]) -> set[str]:
 def _walked(parts: Iterable[ast.AST]) -> set[str]:
     names: set[str] = set()
     for part in parts:
-        for node in ast.walk(part):
+        for node in walk(part):
             if isinstance(node, ast.Name):
                 names.add(node.id)
             elif isinstance(node, ast.Attribute):

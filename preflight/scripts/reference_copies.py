@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from preflight.scripts.files import last_name
 from preflight.scripts.loss_values import REFERENCE
+from preflight.scripts.nodes import walk
 from preflight.scripts.own_losses import MODEL
 
 COPIES = frozenset({"deepcopy", "create_reference_model"})
@@ -32,7 +33,7 @@ def is_never_made(files: Iterable[tuple[ast.Module, Collection[int]]]) -> bool:
     """
     is_none = False
     for tree, lines in files:
-        for node in ast.walk(tree):
+        for node in walk(tree):
             for value in _made_reference(node) if getattr(node, "lineno", 0) in lines else ():
                 if isinstance(value, ast.Constant) and value.value is None:
                     is_none = True
@@ -47,7 +48,7 @@ def _made_reference(node: ast.AST) -> Iterator[ast.AST]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if any(map(_is_named_reference, targets)):
             yield node.value or node
-        elif any(_is_named_reference(part) for each in targets for part in ast.walk(each)):
+        elif any(_is_named_reference(part) for each in targets for part in walk(each)):
             yield node  # one of several
     elif isinstance(node, ast.keyword) and REFERENCE_NAME.fullmatch(node.arg or ""):
         yield node.value
@@ -90,7 +91,7 @@ def is_second_copy(trees: Iterable[ast.Module]) -> bool:
 
 def _set(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
     """Yield the models that a file sets by name, and what each is set to."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if not isinstance(node, ast.Assign):
             continue
         for target in node.targets:

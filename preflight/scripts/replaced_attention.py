@@ -12,6 +12,7 @@ import re
 from collections.abc import Container, Iterable, Iterator
 
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import walk
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -54,7 +55,7 @@ def replaced_attention(
 
 
 def _replacements(tree: ast.Module, lines: Container[int]) -> Iterator[ast.Assign]:
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if not isinstance(node, ast.Assign) or node.lineno not in lines:
             continue
         if REPLACES.search(f"{ast.unparse(node.targets[0])} = x"):
@@ -67,7 +68,7 @@ def _kinds(value: ast.expr, tree: ast.Module) -> set[str]:
         return _kinds(value.body, tree) | _kinds(value.orelse, tree)
     name = last_name(value)
     kinds = (ast.FunctionDef, ast.ClassDef)
-    bodies = [n for n in ast.walk(tree) if isinstance(n, kinds) and n.name == name]
+    bodies = [n for n in walk(tree) if isinstance(n, kinds) and n.name == name]
     text = "\n".join(ast.unparse(each) for each in bodies)
     found = set()
     if KERNELS.search(text):

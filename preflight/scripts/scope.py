@@ -9,6 +9,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.scripts.flow import ANYWHERE, Way, ways_of
+from preflight.scripts.nodes import children, walk
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -188,7 +189,7 @@ def _assign(target: ast.expr, value: ast.expr, scope: Scope, way: Way) -> None:
 
 
 def _names_in(node: ast.expr) -> list[str]:
-    return [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    return [inner.id for inner in walk(node) if isinstance(inner, ast.Name)]
 
 
 def walk_block(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
@@ -199,7 +200,7 @@ def walk_block(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
         yield node
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             continue
-        waiting.extend(reversed(list(ast.iter_child_nodes(node))))
+        waiting += reversed(children(node))
 
 
 def absolute(folder: str, module: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from preflight.launch_facts import Scorer
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import children, walk
 from preflight.scripts.own_losses import takes_pairs
 from preflight.setting import Place
 
@@ -27,7 +28,7 @@ def scoring_model(files: Iterable[tuple[str, ast.Module]], names: Iterable[str])
     found = [
         (path, node)
         for path, tree in held
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.ClassDef) and node.name in names
     ]
     if len(found) != 1:
@@ -40,7 +41,7 @@ def scoring_model(files: Iterable[tuple[str, ast.Module]], names: Iterable[str])
     wrapped, heads = _parts(makes)
     if not wrapped or not heads or not _scores_alone(runs, wrapped, heads):
         return None
-    if not any(map(takes_pairs, ast.walk(runs))):
+    if not any(map(takes_pairs, walk(runs))):
         return None  # how many sequences a row of the data becomes is not said
     if not all(_is_around_bare_model(tree, cls.name) for _, tree in held):
         return None
@@ -52,7 +53,7 @@ def _parts(makes: ast.FunctionDef) -> tuple[str, frozenset[str]]:
     nothing where it makes anything else."""
     given = makes.args.args[1].arg
     wrapped, heads = "", set[str]()
-    for node in ast.walk(makes):
+    for node in walk(makes):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
             if isinstance(node.value, ast.Name) and node.value.id == given:
                 wrapped = node.targets[0].attr
@@ -74,8 +75,8 @@ def _is_score(value: ast.AST) -> bool:
 
 def _scores_alone(runs: ast.FunctionDef, wrapped: str, heads: frozenset[str]) -> bool:
     """Tell whether a forward runs the model once, and of what that returns only heads read the hidden states."""
-    parents = {child: parent for parent in ast.walk(runs) for child in ast.iter_child_nodes(parent)}
-    calls = [each for each in ast.walk(runs) if isinstance(each, ast.Call) and _of_self(each.func)]
+    parents = {child: parent for parent in walk(runs) for child in children(parent)}
+    calls = [each for each in walk(runs) if isinstance(each, ast.Call) and _of_self(each.func)]
     models = [each for each in calls if last_name(each.func) == wrapped]
     if len(models) != 1 or any(last_name(each.func) not in {wrapped, *heads} for each in calls):
         return False
@@ -99,7 +100,7 @@ def _uses(
         yield value
         return
     name = parent.targets[0].id
-    for node in ast.walk(runs):
+    for node in walk(runs):
         if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
             yield node
 
@@ -121,15 +122,15 @@ def _reaches_heads(
 
 def _is_around_bare_model(tree: ast.Module, name: str) -> bool:
     """Tell whether wherever a file makes such a module, it is given what AutoModel loads."""
-    for block in ast.walk(tree):
+    for block in walk(tree):
         if not isinstance(block, ast.FunctionDef):
             continue
-        made = [each for each in ast.walk(block) if _calls(each, name)]
+        made = [each for each in walk(block) if _calls(each, name)]
         for call in made:
             given = ast.unparse(call.args[0]) if isinstance(call, ast.Call) and call.args else ""
             values = [
                 each.value
-                for each in ast.walk(block)
+                for each in walk(block)
                 if isinstance(each, ast.Assign)
                 and ast.unparse(each.targets[0]) == given
                 and each.value not in made

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.library_classes import dotted
 from preflight.scripts.model_calls import BESIDE
+from preflight.scripts.nodes import walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place
@@ -128,7 +129,7 @@ def _names(reader: ScriptReader) -> dict[int, tuple[str, ...]]:
     for statement, _ in (*reader.statements, *reader.unsure_statements):
         target = statement.targets[0]
         name = last_name(target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target)  # fmt: skip
-        for node in ast.walk(statement.value) if name else ():
+        for node in walk(statement.value) if name else ():
             if isinstance(node, ast.Call):
                 held[id(node)] = (name,)
                 called = last_name(node.func)
@@ -142,9 +143,9 @@ def _names(reader: ScriptReader) -> dict[int, tuple[str, ...]]:
 
 def _calls_returned(function: ast.FunctionDef) -> Iterator[ast.Call]:
     """Yield the calls in what a function returns."""
-    for returned in ast.walk(function):
+    for returned in walk(function):
         if isinstance(returned, ast.Return) and returned.value is not None:
-            yield from (each for each in ast.walk(returned.value) if isinstance(each, ast.Call))
+            yield from (each for each in walk(returned.value) if isinstance(each, ast.Call))
 
 
 def _replaces(reader: ScriptReader, found: CallFound) -> bool:

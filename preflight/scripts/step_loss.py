@@ -14,6 +14,7 @@ from preflight.launch_facts import LogitsBytes, StepLoss
 from preflight.scripts.loss_calls import Step
 from preflight.scripts.loss_graph import Group
 from preflight.scripts.loss_values import Constant, Functions, GivenUp, Impossible, Returned
+from preflight.scripts.nodes import walk
 from preflight.scripts.own_steps import goes_back
 from preflight.scripts.reach_files import may_run
 from preflight.scripts.reference_copies import PARTITIONS, is_second_copy
@@ -95,7 +96,7 @@ def _entry(files: Iterable[File]) -> _Entry | None:
     """Return the step of a script; None where there is none of its own, or several."""
     losses, loops = [], []
     for file in files:
-        for node in ast.walk(file.tree):
+        for node in walk(file.tree):
             if isinstance(node, ast.FunctionDef) and node.name == "training_step":
                 return None  # which may call the loss as often as it likes
             if not isinstance(node, (ast.FunctionDef, ast.For, ast.While)):
@@ -115,7 +116,7 @@ def _functions(files: Iterable[File]) -> Functions:
     by_name: dict[str, list[ast.FunctionDef]] = {}
     lines: dict[int, frozenset[int]] = {}
     for file in files:
-        for node in ast.walk(file.tree):
+        for node in walk(file.tree):
             if isinstance(node, ast.FunctionDef) and may_run(node.body, file.lines):
                 by_name.setdefault(node.name, []).append(node)
                 lines[id(node)] = file.lines

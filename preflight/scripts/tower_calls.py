@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.trees import tree_of
 
 ASKED = re.compile(r"\boutput_(?:hidden_states|attentions)\s*=\s*True")
@@ -27,7 +28,7 @@ def only_towers_keep_outputs(files: Iterable[tuple[str, str]]) -> bool:
         num_asked += len(found)
         kept = used.split("\n")
         try:
-            calls = [node for node in ast.walk(tree_of(text)) if isinstance(node, ast.Call)]
+            calls = [node for node in walk(tree_of(text)) if isinstance(node, ast.Call)]
         except (SyntaxError, ValueError, RecursionError):
             return False
         num_towers += sum(_is_of_tower(call, kept) for call in calls)
@@ -57,7 +58,7 @@ def llava_classes(files: Iterable[tuple[str, str]]) -> frozenset[str]:
     loaded: set[str] = set()
     for text, used in files:
         try:
-            found = [node for node in ast.walk(tree_of(text)) if isinstance(node, ast.ClassDef)]
+            found = [node for node in walk(tree_of(text)) if isinstance(node, ast.ClassDef)]
         except (SyntaxError, ValueError, RecursionError):
             return frozenset()
         classes.update((cls.name, cls) for cls in found)
@@ -82,7 +83,7 @@ def _adds_parts(name: str, classes: Mapping[str, ast.ClassDef]) -> bool:
     while waiting:
         cls = classes[waiting.pop()]
         named = [last_name(base) for base in cls.bases]
-        for node in ast.walk(cls):
+        for node in walk(cls):
             if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
                 continue
             targets = [each for each in node.targets if isinstance(each, ast.Attribute)]

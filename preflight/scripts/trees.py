@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.nodes import walk
 from preflight.scripts.scope import absolute
 
 MOST_STEPS = 4
@@ -30,7 +31,7 @@ def under(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> set[int]:
         for node in nodes
         if isinstance(node, ast.If) and condition.search(ast.unparse(node.test))
         for statement in node.body
-        for inner in ast.walk(statement)
+        for inner in walk(statement)
     }
 
 

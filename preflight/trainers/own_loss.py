@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.own_losses import is_two, takes_pairs
 from preflight.scripts.trees import tree_of
 from preflight.trainers.kind import PROSE
@@ -24,7 +25,7 @@ def objective_of_loss(text: str) -> str | None:
         return None
     losses = [
         node
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name == "compute_loss"
     ]
     if len(losses) != 1 or len(losses[0].args.args) < 3:
@@ -33,19 +34,17 @@ def objective_of_loss(text: str) -> str | None:
     model = function.args.args[1].arg
     calls = list(_calls_of(function, model))
     unsure = (ast.For, ast.While, ast.If, ast.Try)
-    if any(_holds(node, calls) for node in ast.walk(function) if isinstance(node, unsure)):
+    if any(_holds(node, calls) for node in walk(function) if isinstance(node, unsure)):
         return None
-    if any(_calls_another(node, model) for node in ast.walk(function)):
+    if any(_calls_another(node, model) for node in walk(function)):
         return None
     if len(calls) == 2:
         return "in_turn"
     if len(calls) != 1:
         return None
-    if any(takes_pairs(node) for node in ast.walk(function)):
+    if any(takes_pairs(node) for node in walk(function)):
         return "pairs"
-    if any(_may_take_pairs(node) for node in ast.walk(function)) or _PAIRS.search(
-        PROSE.sub("", text)
-    ):
+    if any(_may_take_pairs(node) for node in walk(function)) or _PAIRS.search(PROSE.sub("", text)):
         return None
     return "one"
 
@@ -62,7 +61,7 @@ _PAIRS = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b")
 
 
 def _calls_of(function: ast.FunctionDef, model: str) -> Iterator[ast.Call]:
-    for node in ast.walk(function):
+    for node in walk(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == model:
             yield node
 
@@ -78,7 +77,7 @@ def _calls_another(node: ast.AST, model: str) -> bool:
 
 
 def _holds(loop: ast.AST, calls: list[ast.Call]) -> bool:
-    return any(node in calls for node in ast.walk(loop))
+    return any(node in calls for node in walk(loop))
 
 
 def _may_take_pairs(node: ast.AST) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.files import last_name
+from preflight.scripts.nodes import walk
 from preflight.scripts.repository_files import repository_files
 from preflight.scripts.trees import tree_of
 
@@ -55,7 +56,7 @@ def _classes(text: str, names: set[str]) -> Iterator[ast.ClassDef]:
     except (SyntaxError, ValueError, RecursionError):
         return
     yield from (
-        node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name in names
+        node for node in walk(tree) if isinstance(node, ast.ClassDef) and node.name in names
     )
 
 

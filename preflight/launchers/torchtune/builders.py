@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.models.registry import all_models, own_names
+from preflight.scripts.nodes import walk
 
 SIZES = {
     "vocab_size": "vocab_size",
@@ -72,7 +73,7 @@ def _builder(node: ast.FunctionDef) -> dict[str, Any] | None:
     arguments = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
     longest = {
         word.value.value
-        for word in ast.walk(node)
+        for word in walk(node)
         if isinstance(word, ast.keyword)
         and word.arg == "max_seq_len"
         and isinstance(word.value, ast.Constant)
