@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 
@@ -95,7 +95,7 @@ def _is_named(found: CallFound) -> bool:
     if "text_target" in keywords:
         return True
     given = keywords.get("text") or next(iter(found.node.args), None)
-    return given is not None and ANSWERS.search(ast.unparse(given)) is not None
+    return given is not None and ANSWERS.search(unparse(given)) is not None
 
 
 def _max_length(reader: ScriptReader, found: CallFound) -> Iterator[Known]:
@@ -110,5 +110,5 @@ def _max_length(reader: ScriptReader, found: CallFound) -> Iterator[Known]:
         for node, scope in reader.statements:
             target = node.targets[0]
             is_it = isinstance(target, ast.Name) and target.id == given.id
-            if is_it and not OF_EVALUATION.search(ast.unparse(node.value)):
+            if is_it and not OF_EVALUATION.search(unparse(node.value)):
                 yield reader.evaluator.evaluate(node.value, scope)

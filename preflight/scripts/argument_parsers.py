@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from preflight.scripts.nodes import unparse
 from preflight.scripts.own_parser import MANY, NONE, ONE, OPTIONAL, OwnOption
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.values import Evaluator
@@ -50,7 +51,7 @@ def added_arguments(calls: Calls, evaluator: Evaluator) -> Iterator[Added | None
         stated = keywords.get("action")
         action: object = "store"
         if stated is not None:
-            is_optional = ast.unparse(stated).rpartition(".")[2] == "BooleanOptionalAction"
+            is_optional = unparse(stated).rpartition(".")[2] == "BooleanOptionalAction"
             action = "BooleanOptionalAction" if is_optional else evaluator.value(stated, scope)
         named = action if isinstance(action, str) else ""
         yield Added(words, spelled, dest, named, keywords, scope, call.lineno)
@@ -155,7 +156,7 @@ _CASTS: dict[str, Callable[[str], object]] = {"int": int, "float": float, "str":
 
 
 def _converter(node: ast.expr | None) -> Callable[[str], object]:
-    cast = _CASTS.get(ast.unparse(node)) if node is not None else str
+    cast = _CASTS.get(unparse(node)) if node is not None else str
 
     def convert(text: str) -> object:
         if cast is None:

@@ -6,7 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.scope import Scope, parts_of
 
 Read = Mapping[int, Sequence[tuple[ast.AST, bool | None]]]
@@ -75,6 +75,6 @@ def set_before(node: ast.Attribute, scope: Scope, once: SetOnce) -> ast.expr | N
     assign, where = once.get(node.attr, (None, None))
     if assign is None or where is not scope or node.lineno <= (assign.end_lineno or 0):
         return None
-    is_same = ast.unparse(assign.targets[0]) == ast.unparse(node)
-    is_kept = len(scope.assigned.get(ast.unparse(node.value), ())) <= 1
+    is_same = unparse(assign.targets[0]) == unparse(node)
+    is_kept = len(scope.assigned.get(unparse(node.value), ())) <= 1
     return assign.value if is_same and is_kept else None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from preflight.scripts.adapter_calls import ADAPTING
 from preflight.scripts.files import last_name
 from preflight.scripts.freezing import TUNES_PROJECTOR_ALONE
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.trees import under
 
 BESIDE_ADAPTER = "what is trained beside the adapter"
@@ -38,7 +38,7 @@ def _of_projector(nodes: Iterable[ast.AST]) -> set[int]:
     return {
         id(inner)
         for node in nodes
-        if isinstance(node, ast.For) and ast.unparse(node.iter).endswith(f".{LLAVAS}.parameters()")
+        if isinstance(node, ast.For) and unparse(node.iter).endswith(f".{LLAVAS}.parameters()")
         for inner in walk(node)
     }
 
@@ -76,8 +76,8 @@ def _adapted_parts(nodes: Sequence[ast.AST]) -> Iterator[int]:
         target, given = node.targets[0], call.args[:1]
         if not isinstance(target, ast.Attribute) or not given:
             continue
-        owner = ast.unparse(target.value)
-        is_part = owner.partition(".")[0] != "self" and ast.unparse(given[0]) == ast.unparse(target)
+        owner = unparse(target.value)
+        is_part = owner.partition(".")[0] != "self" and unparse(given[0]) == unparse(target)
         if is_part and last_name(call.func) in ADAPTING | adapting and not _freezes(nodes, owner):
             yield node.lineno
 
@@ -90,4 +90,4 @@ def _freezes(nodes: Iterable[ast.AST], owner: str) -> bool:
         for node in nodes
         if isinstance(node, (ast.For, ast.Call))
     )
-    return any(ast.unparse(head).startswith(asked) for head in heads)
+    return any(unparse(head).startswith(asked) for head in heads)

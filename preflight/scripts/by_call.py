@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.model_calls import followed
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_optimizer import trainers_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
@@ -119,7 +119,7 @@ def read_casts(reader: ScriptReader, settings: ScriptSettings) -> None:
 def read_compile(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read that a script compiles its model itself."""
     for found in reader.named("compile"):
-        if ast.unparse(found.node.func) == "torch.compile":
+        if unparse(found.node.func) == "torch.compile":
             settings.put("torch_compile", Known(True, reader.place(found)))
 
 
@@ -144,7 +144,7 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
                 known = Known(UNKNOWN if name is None else name, reader.place(found))
                 settings.put("optim", known)
     for method, place in _overridden(reader, "create_optimizer"):
-        if "get_optimizer_cls_and_kwargs" not in ast.unparse(method):
+        if "get_optimizer_cls_and_kwargs" not in unparse(method):
             settings.put("optim", Known(UNKNOWN, place))
 
 
@@ -161,7 +161,7 @@ def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Note a Trainer's subclass whose loader takes its rows from somewhere else than the Trainer's arguments."""
     for name, argument in BATCHES.items():
         for method, place in _overridden(reader, name):
-            if not _BY_ARGUMENTS.search(ast.unparse(method)):
+            if not _BY_ARGUMENTS.search(unparse(method)):
                 settings.put(argument, Known(UNKNOWN, place))
 
 
@@ -171,7 +171,7 @@ def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
         for found in calls("evaluate", "predict"):
             func = found.node.func
             is_trainer = isinstance(func, ast.Attribute) and re.search(
-                "trainer", ast.unparse(func.value), re.IGNORECASE
+                "trainer", unparse(func.value), re.IGNORECASE
             )
             if not is_trainer or "calls_evaluation" in settings.arguments:
                 continue
@@ -188,7 +188,7 @@ def _hangs_on_arguments(reader: ScriptReader, found: CallFound) -> bool:
     """Tell whether a call stands under a condition on what the Trainer is told of evaluation, which is read there."""
     return any(
         isinstance(node, ast.If)
-        and _EVALUATES.search(ast.unparse(node.test))
+        and _EVALUATES.search(unparse(node.test))
         and any(inner is found.node for each in node.body for inner in walk(each))
         for statement in reader.body_of(found.scope)
         for node in walk(statement)

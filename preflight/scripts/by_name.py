@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from preflight.scripts.files import last_name
 from preflight.scripts.modules import Module, Modules
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reach_values import ReachValues
 from preflight.scripts.scope import CHANGING, UNKNOWN, Parsed, Scope
 
@@ -44,7 +45,7 @@ def name_made(
             return None
         told = values.value(node.args[place], scope)
         return told if isinstance(told, str) and told else ""
-    if isinstance(func, ast.Attribute) and ast.unparse(func.value) == "sys.modules":
+    if isinstance(func, ast.Attribute) and unparse(func.value) == "sys.modules":
         return EVERYTHING
     if isinstance(func, ast.Name) and name in OF_FILE:
         return ALL_OF_FILE
@@ -52,7 +53,7 @@ def name_made(
         return ALL_OF_FILE
     if name in OF_ANY_FILE or (name in IMPORTS and not _is_known(node, scope, values)):
         return EVERYTHING
-    root = ast.unparse(func).partition(".")[0]
+    root = unparse(func).partition(".")[0]
     imported = [written.partition(".")[0] for written, _ in module.imports.get(root, ())]
     return EVERYTHING if any(each in OF_LIBRARIES for each in imported) else None
 
@@ -101,12 +102,12 @@ def _is_known(node: ast.Call, scope: Scope, values: ReachValues) -> bool:
 
 def of_subscript(node: ast.Subscript, module: Module) -> str | None:
     """Return what `sys.modules[name]` and `globals()[name]` may mean: a name of the file, or as name_made does."""
-    held, key = ast.unparse(node.value), node.slice
+    held, key = unparse(node.value), node.slice
     if held == "globals()" and isinstance(key, ast.Constant) and isinstance(key.value, str):
         return key.value
     if held != "sys.modules" or isinstance(node.ctx, ast.Store):
         return None
-    return ALL_OF_FILE if ast.unparse(key) == "__name__" else EVERYTHING
+    return ALL_OF_FILE if unparse(key) == "__name__" else EVERYTHING
 
 
 def is_lazy_module(cls: ast.ClassDef | None) -> bool:

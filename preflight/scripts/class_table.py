@@ -6,6 +6,8 @@ import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from preflight.scripts.nodes import unparse
+
 if TYPE_CHECKING:
     from preflight.scripts.scope import Scope
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 
 Imports = Mapping[str, Mapping[str, tuple[str, str]]]
 """File -> name in it, dotted too -> the file of the repository that it is defined in, and its name there."""
-
 
 _MOST_BASES = 16
 """Classes above one another; also what ends a circle."""
@@ -44,14 +45,12 @@ class ClassTable(dict[str, "Held"]):
 
     def base_of(self, cls: ast.ClassDef, base: ast.expr) -> Held | None:
         """Return the class that a class stands on, where it is one of the script's own."""
-        held = self.of(ast.unparse(base), self._file_of.get(id(cls), ""))
+        held = self.of(unparse(base), self._file_of.get(id(cls), ""))
         return None if held is None or held[0] is cls else held
 
     def is_own(self, cls: ast.ClassDef, depth: int = 0) -> bool:
         """Tell whether a class stands on none but the script's own, so that no library calls its methods."""
-        bases = [
-            base for base in cls.bases if ast.unparse(base) not in ("object", "ABC", "abc.ABC")
-        ]
+        bases = [base for base in cls.bases if unparse(base) not in ("object", "ABC", "abc.ABC")]
         held = [self.base_of(cls, base) for base in bases]
         own = all(each is not None and self.is_own(each[0], depth + 1) for each in held)
         return own and not cls.keywords and depth < _MOST_BASES
@@ -65,7 +64,7 @@ class ClassTable(dict[str, "Held"]):
 
     def base_name(self, cls: ast.ClassDef, base: ast.expr) -> str:
         """Return what a class that another stands on is called where it is defined, `import ... as` undone."""
-        written = ast.unparse(base)
+        written = unparse(base)
         imported = self._libraries.get(self._file_of.get(id(cls), ""), {}).get(written, written)
         return imported.rpartition(".")[2]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from preflight.scripts.files import last_name
 from preflight.scripts.modules import FUNCTIONS, Definition, Module, Modules
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reach_values import ReachValues
 from preflight.scripts.scope import Scope, walk_block
 from preflight.values import dataclass
@@ -106,7 +107,7 @@ class ClassesUsed:
             is_special
             or name in self._named
             or any(
-                not PLAIN_DECORATORS.search(ast.unparse(decorator))
+                not PLAIN_DECORATORS.search(unparse(decorator))
                 for each in methods
                 for decorator in each.node.decorator_list
             )
@@ -191,7 +192,7 @@ class ClassesUsed:
         current: Scope | None = scope
         while current is not None and id(current) not in self.values.class_of:
             current = current.outer
-        if current is not None and holder and ast.unparse(holder[0]) == "self":
+        if current is not None and holder and unparse(holder[0]) == "self":
             self.values.of_library.add(self.values.class_of[id(current)])
         else:
             self.values.is_open = True

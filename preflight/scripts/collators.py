@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place
@@ -34,7 +34,7 @@ def uncut_collator(reader: ScriptReader) -> Place | None:
 
 def _is_uncut(reader: ScriptReader, node: ast.expr, found: CallFound) -> bool:
     made = list(_makers(reader, node, found.scope, 0))
-    return bool(made) and not any(CUTS.search(ast.unparse(each)) for each in made)
+    return bool(made) and not any(CUTS.search(unparse(each)) for each in made)
 
 
 def _makers(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from preflight.scripts.field_types import converted
+from preflight.scripts.nodes import unparse
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.values import Evaluator
 from preflight.setting import Place
@@ -62,7 +63,7 @@ def _guessed(value: Any, annotation: ast.expr | None) -> Any:
 
 
 def _typer_default(node: ast.expr | None) -> ast.expr | None:
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("typer.Option", "typer.Argument"):
+    if isinstance(node, ast.Call) and unparse(node.func) in ("typer.Option", "typer.Argument"):
         if node.args:
             return node.args[0]
         return next((k.value for k in node.keywords if k.arg == "default"), None)
@@ -74,7 +75,7 @@ def _click_options(
 ) -> Mapping[str, tuple[str, ast.expr | None]]:
     options: dict[str, tuple[str, ast.expr | None]] = {}
     for node in function.decorator_list:
-        if not isinstance(node, ast.Call) or ast.unparse(node.func) != "click.option":
+        if not isinstance(node, ast.Call) or unparse(node.func) != "click.option":
             continue
         words = [evaluator.value(item, scope) for item in node.args]
         long = [w for w in words if isinstance(w, str) and w.startswith("--")]
@@ -88,7 +89,7 @@ def _click_options(
 def is_command(function: ast.FunctionDef, calls: Iterable[str]) -> bool:
     """Tell whether typer, click, fire or fastcore calls a function: by a decorator, or by `fire.Fire(main)`."""
     for node in function.decorator_list:
-        name = ast.unparse(node.func if isinstance(node, ast.Call) else node)
+        name = unparse(node.func if isinstance(node, ast.Call) else node)
         if name.rpartition(".")[2] in ("command", "call_parse") or name == "click.option":
             return True
     wanted = {

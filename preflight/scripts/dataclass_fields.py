@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from preflight.scripts.class_table import ClassTable
 from preflight.scripts.field_types import converted
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.trainer_tables import fields_of_class
 from preflight.scripts.values import Evaluator
@@ -50,7 +50,7 @@ class Field(NamedTuple):
 
 def is_dataclass(cls: ast.ClassDef) -> bool:
     """Tell whether a class is decorated as one."""
-    return any("dataclass" in ast.unparse(decorator) for decorator in cls.decorator_list)
+    return any("dataclass" in unparse(decorator) for decorator in cls.decorator_list)
 
 
 def bases(
@@ -94,7 +94,7 @@ def class_fields(
     for node in cls.body if is_dataclass(cls) else ():
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
-        if "ClassVar" in ast.unparse(node.annotation):
+        if "ClassVar" in unparse(node.annotation):
             continue
         name, value, is_argument = node.target.id, node.value, True
         if isinstance(value, ast.Call) and _name_of(value) in ("field", "HfArg"):
@@ -111,13 +111,13 @@ def _default(keywords: Mapping[str | None, ast.expr]) -> ast.expr | None:
     factory = keywords.get("default_factory")
     if isinstance(factory, ast.Lambda):
         return factory.body
-    if factory is not None and ast.unparse(factory) in ("list", "dict"):
-        return ast.parse(f"{ast.unparse(factory)}()", mode="eval").body
+    if factory is not None and unparse(factory) in ("list", "dict"):
+        return ast.parse(f"{unparse(factory)}()", mode="eval").body
     return factory if factory is not None else keywords.get("default")
 
 
 def _name_of(call: ast.Call) -> str:
-    return ast.unparse(call.func).rpartition(".")[2]
+    return unparse(call.func).rpartition(".")[2]
 
 
 def dataclass_types(made: ast.Call, scope: Scope) -> list[ast.expr]:
@@ -214,13 +214,13 @@ def _targets(node: ast.AST) -> list[str]:
         return [
             str(argument.value)
             for argument in node.args[1:2]
-            if isinstance(argument, ast.Constant) and ast.unparse(node.args[0]) == "self"
+            if isinstance(argument, ast.Constant) and unparse(node.args[0]) == "self"
         ]
     return [
         inner.attr
         for target in targets
         for inner in walk(target)
-        if isinstance(inner, ast.Attribute) and ast.unparse(inner.value) == "self"
+        if isinstance(inner, ast.Attribute) and unparse(inner.value) == "self"
     ]
 
 
@@ -233,7 +233,7 @@ def _filled(node: ast.AST) -> list[ast.AST]:
         for each in node.body
         for inner in walk(each)
         for name in _targets(inner)
-        if ast.unparse(node.test) == f"self.{name} is None"
+        if unparse(node.test) == f"self.{name} is None"
     ]
 
 

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known, Scope
 from preflight.scripts.script_settings import Said, said_of
@@ -29,7 +30,7 @@ def device_map_of(
     written = next((k.value for k in loading.node.keywords if k.arg == "device_map"), None)
     if written is None or not _is_some(written, loading.scope, isinstance(known.value, dict)):
         return None
-    return Said(ast.unparse(written), known.place)
+    return Said(unparse(written), known.place)
 
 
 def _is_some(node: ast.expr, scope: Scope, is_dict: bool) -> bool:

@@ -6,6 +6,7 @@ import ast
 from typing import Any, NamedTuple
 
 from preflight.bool_words import HF_ARGUMENT
+from preflight.scripts.nodes import unparse
 from preflight.scripts.scope import UNKNOWN
 
 
@@ -30,12 +31,12 @@ def field_type(annotation: ast.expr | None) -> FieldType:
     members = _members(node)
     if len(members) != 1:
         # HfArgumentParser takes the type beside str.
-        members = [each for each in members if ast.unparse(each) != "str"]
+        members = [each for each in members if unparse(each) != "str"]
     if len(members) != 1:
         return FieldType("")
     node = members[0]
     if isinstance(node, ast.Subscript):
-        of = ast.unparse(node.value).rpartition(".")[2]
+        of = unparse(node.value).rpartition(".")[2]
         if of in ("List", "list"):
             return FieldType(field_type(node.slice).name, is_list=True)
         if of == "Literal":
@@ -43,7 +44,7 @@ def field_type(annotation: ast.expr | None) -> FieldType:
             choices = tuple(item.value for item in items if isinstance(item, ast.Constant))
             return FieldType("literal" if len(choices) == len(items) else "", choices=choices)
         return FieldType("")
-    name = ast.unparse(node)
+    name = unparse(node)
     if name in ("list", "List"):
         return FieldType("", is_list=True)
     return FieldType(name if name in ("int", "float", "str", "bool") else "")
@@ -54,7 +55,7 @@ def _members(node: ast.expr | None) -> list[ast.expr]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return _members(node.left) + _members(node.right)
     if isinstance(node, ast.Subscript):
-        of = ast.unparse(node.value).rpartition(".")[2]
+        of = unparse(node.value).rpartition(".")[2]
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if of in ("Optional", "Union"):
             return [member for item in items for member in _members(item)]

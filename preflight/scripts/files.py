@@ -14,7 +14,7 @@ from preflight.scripts.class_table import ClassTable
 from preflight.scripts.commands import is_command
 from preflight.scripts.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.flow import is_main_guard
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.package_folders import package_folders
 from preflight.scripts.reached import Named, asks_by_name, reached
 from preflight.scripts.scope import Scope, scope_of, walk_block
@@ -157,15 +157,15 @@ class ScriptFiles:
         every = walk(tree)
         self.nodes += every
         unparsed = [
-            ast.unparse(node)
+            unparse(node)
             for node in every
             if isinstance(node, ast.Call)
-            and ast.unparse(node.func) in ("fire.Fire", "Fire", "typer.run")
+            and unparse(node.func) in ("fire.Fire", "Fire", "typer.run")
         ]
         if path == self.path:
             self._entry_calls = unparsed
         stood_on = {
-            ast.unparse(base).partition(".")[0]
+            unparse(base).partition(".")[0]
             for node in tree.body
             if isinstance(node, ast.ClassDef)
             for base in node.bases
@@ -248,7 +248,7 @@ class ScriptFiles:
         classes += [each for call in calls for a in call.args for each in getattr(a, "elts", ())]
         if self.imports[path]:
             for each in (*classes, *(call.func for call in calls)):
-                dotted = ast.unparse(each) if isinstance(each, ast.Attribute) else ""
+                dotted = unparse(each) if isinstance(each, ast.Attribute) else ""
                 held = self.imports[path].get(dotted.partition(".")[0])
                 if not dotted or held is None or held[1] or dotted in self.imports[path]:
                     continue

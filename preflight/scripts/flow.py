@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.values import dataclass
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ ANYWHERE = Way(UNTESTED, True, (0, 0))
 
 def is_main_guard(node: ast.AST) -> bool:
     """Tell whether a statement is `if __name__ == "__main__":`."""
-    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+    return isinstance(node, ast.If) and "__name__" in unparse(node.test)
 
 
 def leaves(body: Sequence[ast.stmt]) -> bool:

@@ -11,6 +11,7 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.files import CallFound
+from preflight.scripts.nodes import unparse
 from preflight.scripts.own_losses import MODEL
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.script_settings import OwnEngine, Said
@@ -70,7 +71,7 @@ def _kind(call: CallFound) -> str:
     node = next(iter((*call.node.args, *named)), None)
     if node is None:
         return _OTHER
-    if MODEL.match(ast.unparse(node)):
+    if MODEL.match(unparse(node)):
         return _ROOT
     if isinstance(node, (ast.List, ast.Tuple, ast.Subscript, ast.Attribute)):
         return _PART

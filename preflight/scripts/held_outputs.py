@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from preflight.scripts.files import last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_losses import MODEL
 from preflight.scripts.own_steps import goes_back
 
@@ -38,7 +38,7 @@ def held_outputs(trees: Iterable[ast.Module]) -> Held | None:
 def _held_in(loop: ast.For | ast.While) -> Held | None:
     nodes = [node for statement in loop.body for node in walk(statement)]
     forwards = [
-        n for n in nodes if isinstance(n, ast.Call) and MODEL.match(ast.unparse(n.func)) is not None
+        n for n in nodes if isinstance(n, ast.Call) and MODEL.match(unparse(n.func)) is not None
     ]
     backwards = [n.lineno for n in nodes if isinstance(n, ast.Call) and _is_named(n, "backward")]
     if len(forwards) != 1 or not backwards:
@@ -55,7 +55,7 @@ def _held_in(loop: ast.For | ast.While) -> Held | None:
     steps = [
         n.lineno
         for n in nodes
-        if isinstance(n, ast.Call) and _is_named(n, "step") and _STEPS.search(ast.unparse(n.func))
+        if isinstance(n, ast.Call) and _is_named(n, "step") and _STEPS.search(unparse(n.func))
     ]
     drops = [line for line in _drops(loop.body, name) if line > taken.lineno]
     return _behind(min(drops), backwards, steps) if drops else None
@@ -88,9 +88,9 @@ def _drops(body: Sequence[ast.stmt], name: str) -> Iterator[int]:
     for block in (body, *_blocks(body)):
         for statement in block:
             if isinstance(statement, ast.Delete) or (
-                isinstance(statement, ast.Assign) and ast.unparse(statement.value) == "None"
+                isinstance(statement, ast.Assign) and unparse(statement.value) == "None"
             ):
-                names = [ast.unparse(target) for target in statement.targets]
+                names = [unparse(target) for target in statement.targets]
             else:
                 continue
             if name in names:
@@ -102,7 +102,7 @@ def _is_loss_of(node: ast.AST, forward: ast.Call) -> bool:
     if isinstance(node, ast.Attribute):
         return node.value is forward and node.attr == "loss"
     if isinstance(node, ast.Subscript) and node.value is forward:
-        return ast.unparse(node.slice) in ("'loss'", "0")
+        return unparse(node.slice) in ("'loss'", "0")
     return False
 
 
@@ -112,7 +112,7 @@ def _is_handed_on(nodes: Sequence[ast.AST], name: str) -> bool:
         id(node.value)
         for node in nodes
         if (isinstance(node, ast.Attribute) and node.attr == "loss")
-        or (isinstance(node, ast.Subscript) and ast.unparse(node.slice) in ("'loss'", "0"))
+        or (isinstance(node, ast.Subscript) and unparse(node.slice) in ("'loss'", "0"))
     }
     return any(
         isinstance(node, ast.Name)

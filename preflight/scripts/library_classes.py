@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.dataclass_fields import TRAINER_BASES, dataclass_types
 from preflight.scripts.files import CallFound, ScriptFiles, last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 
 MAX_BASES = 16
 """Classes above one another; also what ends a cycle."""
@@ -74,12 +74,12 @@ def _stands_on(files: ScriptFiles, node: ast.expr, path: str, depth: int) -> Ite
 
 def dotted(files: ScriptFiles, node: ast.expr, path: str) -> str:
     """Return what a name means where it is imported, `transformers.TrainingArguments`; empty where it is not."""
-    root, _, rest = ast.unparse(node).partition(".")
+    root, _, rest = unparse(node).partition(".")
     imported = files.libraries.get(path, {})
     if root in imported:
         return f"{imported[root]}.{rest}" if rest else imported[root]
     if any(name.startswith(f"{root}.") for name in imported):
-        return ast.unparse(node)  # import torch.optim
+        return unparse(node)  # import torch.optim
     return f"{imported['*'].partition('.')[0]}.{root}" if "*" in imported and not rest else ""
 
 

@@ -7,6 +7,7 @@ from typing import cast
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.held_outputs import held_outputs
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings
@@ -93,4 +94,4 @@ def _is_training_loader(reader: ScriptReader, found: CallFound) -> bool:
 
 
 def _text(node: object) -> str:
-    return ast.unparse(node) if isinstance(node, ast.AST) else ""
+    return unparse(node) if isinstance(node, ast.AST) else ""

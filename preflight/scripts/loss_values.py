@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from preflight.scripts.files import last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_losses import MODEL
 
 REFERENCE = re.compile(r"(?:^|_)ref(?:erence)?(?:_|$)")
@@ -27,7 +27,7 @@ GIVES_NOTHING = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", 
 @lru_cache(maxsize=2048)
 def written(node: ast.AST) -> str:
     """Return a part of a script as text: every way through a step asks for the same ones."""
-    return ast.unparse(node)
+    return unparse(node)
 
 
 class GivenUp(Exception):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.setting import Place
@@ -179,7 +179,7 @@ class _Block:
         return self.reader.evaluated(node, self.scope, self.given)
 
     def _made(self, node: ast.Call) -> object:
-        if ast.unparse(node.func) not in self.reader.not_followed:
+        if unparse(node.func) not in self.reader.not_followed:
             plain = self.reader.evaluated(node, self.scope, self.given)
             if plain is not UNKNOWN and not isinstance(plain, Parsed):
                 return plain
@@ -188,7 +188,7 @@ class _Block:
         has_more = len(named) < len(node.keywords)
         meant = self.reader.meant(node.func, self.scope.path)
         if meant is None:
-            return Made(ast.unparse(node.func), self.scope.path, arguments, named, has_more)
+            return Made(unparse(node.func), self.scope.path, arguments, named, has_more)
         function = self.reader.function(*meant)
         taken = None if function is None else function[0].args
         places = [] if taken is None else [each.arg for each in (*taken.posonlyargs, *taken.args)]

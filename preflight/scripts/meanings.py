@@ -21,6 +21,7 @@ from preflight.scripts.dataclass_fields import (
 )
 from preflight.scripts.files import ScriptFiles, last_name
 from preflight.scripts.flow import ANYWHERE, Way, returns, ways_of
+from preflight.scripts.nodes import unparse
 from preflight.scripts.operators import is_same
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope, walk_block
 from preflight.scripts.settings_objects import (
@@ -92,7 +93,7 @@ class ScriptMeanings(ScriptFiles):
         held = imports.get(root.id) if isinstance(root, ast.Name) else None
         if held is None or held[1] or not isinstance(func, ast.Attribute):
             return ""
-        return imports.get(ast.unparse(func), ("", func.attr))[1]
+        return imports.get(unparse(func), ("", func.attr))[1]
 
     def imported(self, path: str, name: str) -> Known | Parsed | None:
         local, _, attribute = name.partition(".")
@@ -191,7 +192,7 @@ class ScriptMeanings(ScriptFiles):
         return last_name(types[position])
 
     def _dataclass(self, node: ast.expr, path: str) -> Parsed:
-        held = self.class_of(ast.unparse(node), path)
+        held = self.class_of(unparse(node), path)
         if held is not None:
             return self.from_command(*held)
         given = dict(given_names(last_name(node), self.flag_of))
@@ -208,7 +209,7 @@ class ScriptMeanings(ScriptFiles):
         picks = [value.func for value in written if isinstance(value, ast.Call)]
         if module is None or not picks or len(picks) < len(written):
             return {}
-        roots = {ast.unparse(func).partition(".")[0] for func in picks}
+        roots = {unparse(func).partition(".")[0] for func in picks}
         if not all(root in self.imports.get(path, {}) or root in self.functions for root in roots):
             return {}
         said: dict[str, Known] = {}

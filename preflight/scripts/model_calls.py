@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from preflight.scripts.device_map import device_map_of
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.model_shape import name_of_config, note_own, note_shape
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -256,7 +256,7 @@ def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[as
             (said.value, own)
             for said, own in statements
             if isinstance(said.targets[0], ast.Attribute)
-            and ast.unparse(said.targets[0]) == ast.unparse(node)
+            and unparse(said.targets[0]) == unparse(node)
         ]
     name = last_name(node.func if isinstance(node, ast.Call) else node)
     holder = None if isinstance(node, ast.Call) else scope.holder(name)

@@ -7,6 +7,7 @@ import re
 
 from preflight.launch_facts import Uncounted
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.nodes import unparse
 from preflight.scripts.own_model import class_of_made, own_class
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known
@@ -35,7 +36,7 @@ def note_own(reader: ScriptReader, settings: ScriptSettings, made: CallFound) ->
 def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
     """Note a model that is loaded with another shape than its checkpoint's config says."""
     said = {keyword.arg for keyword in found.node.keywords}
-    changed = any(_CHANGES_SHAPE.search(ast.unparse(each)) for each, _ in reader.statements)
+    changed = any(_CHANGES_SHAPE.search(unparse(each)) for each, _ in reader.statements)
     cls = own_class(reader, found)
     if cls:
         settings.uncounted[adds_to_model(cls)] = Uncounted(reader.place(found), "either")
@@ -52,7 +53,7 @@ def name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
         node = written[0] if len(written) == 1 else None
     if not isinstance(node, ast.Call) or last_name(node.func) != "from_pretrained" or not node.args:
         return None
-    if any(_CHANGES_SHAPE.search(ast.unparse(said)) for said, _ in reader.statements):
+    if any(_CHANGES_SHAPE.search(unparse(said)) for said, _ in reader.statements):
         return None
     known = reader.evaluator.evaluate(node.args[0], found.scope)
     return known if isinstance(known.value, str) else None

@@ -63,6 +63,12 @@ def walk(node: ast.AST) -> Sequence[ast.AST]:
     return _of_file(node) if node.__class__ is ast.Module else _walked(node)
 
 
+@lru_cache(maxsize=1 << 14)
+def unparse(node: ast.AST) -> str:
+    """Return what a node is in Python, as `ast.unparse` writes it: names are compared so, over and over."""
+    return ast.unparse(node)
+
+
 @lru_cache(maxsize=64)
 def _of_file(tree: ast.AST) -> Sequence[ast.AST]:
     return _walked(tree)

@@ -13,7 +13,7 @@ from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.argument_parsers import added_arguments, options_of
 from preflight.scripts.dataclass_fields import Field, class_fields, dataclass_types, is_dataclass
 from preflight.scripts.field_types import field_type
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_parser import (
     DROPPED,
     MANY,
@@ -110,7 +110,7 @@ def _takes(field: Field, reader: ScriptReader) -> tuple[str, bool]:
     default = None
     if field.default is not None:
         default = reader.evaluator.value(field.default, field.scope)
-    is_plain = ast.unparse(field.annotation).strip("'\"") == "bool"
+    is_plain = unparse(field.annotation).strip("'\"") == "bool"
     return (OPTIONAL if is_plain or default is not None else ONE), default is True
 
 
@@ -180,7 +180,7 @@ def field_names(
 ) -> frozenset[str] | None:
     """Return the names that a dataclass gives a parser, those of its bases too; None where one of them is not read."""
     if isinstance(node, ast.Attribute):
-        return fields_of_class(node.attr) if ast.unparse(node.value) in HF_TRAINERS else None
+        return fields_of_class(node.attr) if unparse(node.value) in HF_TRAINERS else None
     if not isinstance(node, ast.Name):
         return None
     held = reader.class_of(node.id, path)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.fsdp_units import with_units
 from preflight.scripts.lightning_ranks import lightning_trainer, with_trainer
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN
 from preflight.scripts.script_settings import OwnEngine, Said, said_of
@@ -56,7 +57,7 @@ def own_engine(reader: ScriptReader) -> OwnEngine:
 
 
 def _is_initialize(found: CallFound) -> bool:
-    return found.name == "initialize" and ast.unparse(found.node.func) == "deepspeed.initialize"
+    return found.name == "initialize" and unparse(found.node.func) == "deepspeed.initialize"
 
 
 def _with_config(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnEngine:
@@ -155,7 +156,7 @@ def _offload(reader: ScriptReader, call: CallFound) -> Said | None:
 def _with_ranks(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
     """Read how many ranks a script starts itself: what it says, else what a flag with such a name says."""
     calls = [f for f in (*reader.calls, *reader.unsure) if f.name in SPAWNERS]
-    calls = [f for f in calls if f.name != "spawn" or ast.unparse(f.node.func).endswith(("mp.spawn", "multiprocessing.spawn"))]  # fmt: skip
+    calls = [f for f in calls if f.name != "spawn" or unparse(f.node.func).endswith(("mp.spawn", "multiprocessing.spawn"))]  # fmt: skip
     if not calls:
         trainer = lightning_trainer(reader)
         if trainer is None:

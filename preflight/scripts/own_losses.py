@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from preflight.scripts.files import last_name
-from preflight.scripts.nodes import children, walk
+from preflight.scripts.nodes import children, unparse, walk
 
 OWN_LOSS = "a loss of its own"
 NARROW_LOSS = "a cross entropy in the bits of the logits"
@@ -112,7 +112,7 @@ def _before(node: ast.AST, held: Mapping[str, frozenset[str]]) -> frozenset[str]
     """Return what was made of the numbers that a node takes from the model; None where it takes none."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         return held.get(node.id)
-    is_forward = isinstance(node, ast.Call) and MODEL.match(ast.unparse(node.func)) is not None
+    is_forward = isinstance(node, ast.Call) and MODEL.match(unparse(node.func)) is not None
     is_logits = isinstance(node, ast.Attribute) and node.attr in _LOGITS
     return frozenset() if is_forward or is_logits else None
 
@@ -175,7 +175,7 @@ def _simple(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
         if isinstance(node, (ast.With, ast.AsyncWith)) and any(
-            re.search("no_grad|inference", ast.unparse(item)) for item in node.items
+            re.search("no_grad|inference", unparse(item)) for item in node.items
         ):
             continue
         parts = [getattr(node, name, ()) for name in ("body", "orelse", "finalbody")]

@@ -17,7 +17,7 @@ from preflight.scripts.beside_adapter import (
 )
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
-from preflight.scripts.nodes import children, walk
+from preflight.scripts.nodes import children, unparse, walk
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
@@ -131,7 +131,7 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
     is_other = name in HOLD_PARAMETERS or name.endswith(("Error", "Exception", "Warning"))
     if not name[:1].isupper() or is_other or is_text:
         return ""
-    if given is None or not _PARAMETERS.search(ast.unparse(given)):
+    if given is None or not _PARAMETERS.search(unparse(given)):
         return ""
     switches = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
     if name == "SGD" and switches.get("momentum", 0) != 0:
@@ -150,14 +150,14 @@ def _second_optimizer(nodes: Iterable[ast.AST], known: frozenset[str]) -> Iterat
                 continue
             if last_name(made.func) not in known or not made.args:
                 continue
-            given, name = ast.unparse(made.args[0]), last_name(node.targets[0])
+            given, name = unparse(made.args[0]), last_name(node.targets[0])
             if _PARAMETERS.search(given) and held.setdefault(given, name) != name:
                 yield "the states of a second optimizer", node.lineno
 
 
 def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
     """Return the function of another package that a model is put through, where its effect is not known."""
-    call, target = assign.value, ast.unparse(assign.targets[0])
+    call, target = assign.value, unparse(assign.targets[0])
     owner, _, attribute = target.rpartition(".")
     if attribute == "forward" and (_OF_MODEL.match(owner) or _CLASS_OF_MODEL.search(owner)):
         return "a forward of its own"
@@ -167,8 +167,8 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
         return f"{last_name(call.func)} as {attribute}"
     if not isinstance(call, ast.Call) or not call.args or MODEL.match(target) is None:
         return ""
-    name, owner = last_name(call.func), ast.unparse(call.func).rpartition(".")[0]
-    is_given = ast.unparse(call.args[0]) == target and owner != target
+    name, owner = last_name(call.func), unparse(call.func).rpartition(".")[0]
+    is_given = unparse(call.args[0]) == target and owner != target
     return name if is_given and name not in KEEPS_MODEL and name not in functions else ""
 
 
@@ -176,7 +176,7 @@ def _added_module(call: ast.Call) -> str:
     """Return the method by which a part of a model gets another module: `model.model.layers.append(copied)`."""
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in ADDING:
         return ""
-    owner = ast.unparse(call.func.value)
+    owner = unparse(call.func.value)
     is_part = _OF_MODEL.match(owner) is not None and ("." in owner or "module" in call.func.attr)
     return call.func.attr if is_part else ""
 
@@ -240,7 +240,7 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
             ways = (_forwards(statement.body), _forwards(statement.orelse))
             found += ways[len(ways[1]) > len(ways[0])]
         elif isinstance(statement, (ast.With, ast.AsyncWith)):
-            if not any(re.search("no_grad|inference", ast.unparse(i)) for i in statement.items):
+            if not any(re.search("no_grad|inference", unparse(i)) for i in statement.items):
                 found += _forwards(statement.body)
         elif isinstance(statement, ast.Try):
             found += _forwards(statement.body)
@@ -250,7 +250,7 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
             found += [
                 node.lineno
                 for node in walk(statement)
-                if isinstance(node, ast.Call) and MODEL.match(ast.unparse(node.func))
+                if isinstance(node, ast.Call) and MODEL.match(unparse(node.func))
             ]
     return found
 

@@ -7,6 +7,7 @@ import os
 import re
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.nodes import unparse
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.setting import Place
 
@@ -20,7 +21,7 @@ _OPEN = re.compile(r"[$`<>{}]")
 
 def chosen(node: ast.IfExp, command: LaunchCommand, path: str) -> ast.expr | Known | None:
     """Return what such an expression gives: a word, or the expression that stands for it; None where that is not known."""
-    asked = _ASKED.fullmatch(ast.unparse(node.test))
+    asked = _ASKED.fullmatch(unparse(node.test))
     start = None if asked is None else _start(command, path)
     if asked is None or start is None:
         return None
@@ -29,7 +30,7 @@ def chosen(node: ast.IfExp, command: LaunchCommand, path: str) -> ast.expr | Kno
         asked[1]
     ]:
         return node.orelse
-    taken = _TAKEN.fullmatch(ast.unparse(node.body))
+    taken = _TAKEN.fullmatch(unparse(node.body))
     if taken is None or int(taken[1]) >= len(words) or _OPEN.search(words[int(taken[1])]):
         return Known(UNKNOWN, Place("script", path, "", node.lineno))
     index = start + int(taken[1])

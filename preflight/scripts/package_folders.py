@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.trees import source_of, tree_of
 
 MAX_FOLDERS = 6
@@ -83,7 +83,7 @@ def _paths_added(text: str, here: str) -> tuple[str, ...]:
     paths = [
         _path(node.args[-1], here, names, 0)
         for node in walk(tree)
-        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in ADDING
+        if isinstance(node, ast.Call) and node.args and unparse(node.func) in ADDING
     ]
     return tuple(path for path in paths if path is not None)
 
@@ -102,7 +102,7 @@ def _path(node: ast.expr, here: str, names: Mapping[str, ast.expr], depth: int) 
 
     if depth > MAX_FOLDERS * 2:
         return None
-    written = ast.unparse(node)
+    written = unparse(node)
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if written in _CONSTANTS:

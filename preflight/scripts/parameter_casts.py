@@ -8,7 +8,7 @@ import re
 from preflight.scripts.adapter_calls import adapts
 from preflight.scripts.by_call import CASTS, is_quantized
 from preflight.scripts.files import last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -58,12 +58,12 @@ def _cast_to(reader: ScriptReader, node: ast.Assign, scope: Scope) -> object:
         return None
     if not isinstance(made, ast.Call) or not isinstance(made.func, ast.Attribute):
         return None
-    if ast.unparse(made.func.value) not in (ast.unparse(target), ast.unparse(target.value)):
+    if unparse(made.func.value) not in (unparse(target), unparse(target.value)):
         return None
     if made.func.attr in CASTS:
         return CASTS[made.func.attr]
     named = [each.value for each in made.keywords if each.arg == "dtype"]
-    named += [each for each in made.args if "dtype" in ast.unparse(each)]
+    named += [each for each in made.args if "dtype" in unparse(each)]
     told = [reader.evaluator.value(each, scope) for each in (*made.args, *named)]
     dtypes = [each for each in told if each in DTYPE_NAMES]
     is_cast = made.func.attr == "to" and (dtypes or named)
@@ -73,7 +73,7 @@ def _cast_to(reader: ScriptReader, node: ast.Assign, scope: Scope) -> object:
 def _tests_above(reader: ScriptReader, node: ast.Assign, scope: Scope) -> list[str]:
     """Return the conditions inside the block of a statement under which it stands, as text."""
     return [
-        ast.unparse(part)
+        unparse(part)
         for statement in reader.body_of(scope)
         for above in walk(statement)
         if isinstance(above, ast.If) and any(node is inner for inner in walk(above))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 
 from preflight.scripts.files import CallFound
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.settings_objects import path_of
@@ -55,7 +56,7 @@ def _given(found: CallFound) -> ast.expr | None:
 
 
 def _is_word(node: ast.expr | None) -> bool:
-    return node is not None and "sys.argv" in ast.unparse(node)
+    return node is not None and "sys.argv" in unparse(node)
 
 
 def _path(found: CallFound, reader: ScriptReader) -> str | None:

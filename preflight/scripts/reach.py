@@ -17,7 +17,7 @@ from preflight.scripts.blocks import reachable
 from preflight.scripts.classes_used import PLAIN_DECORATORS
 from preflight.scripts.files import last_name
 from preflight.scripts.modules import FUNCTIONS, Definition, Module
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.reach_calls import ReachCalls
 from preflight.scripts.reach_files import Block, span
 from preflight.scripts.reach_values import attributes_set
@@ -146,7 +146,7 @@ class Reach(ReachCalls):
             outer += [*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]
         for each in outer:
             self._all_names(each, module)
-        is_plain = all(PLAIN_DECORATORS.search(ast.unparse(d)) for d in node.decorator_list)
+        is_plain = all(PLAIN_DECORATORS.search(unparse(d)) for d in node.decorator_list)
         at_top = scope is module.scope
         is_registered = isinstance(node, ast.ClassDef) and self.classes.registers(node, module)
         if not is_plain or not at_top or is_registered:

@@ -25,6 +25,7 @@ from preflight.scripts.dataclass_fields import (
 )
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.meanings import ScriptMeanings
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reached import by_name, names_in
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.setting import Place
@@ -228,12 +229,12 @@ class ScriptReader(ScriptMeanings):
             if cls.name in TRAINER_BASES or is_trainer_class(cls, self.classes):
                 used += [(base, scope.path) for base in cls.bases]
         for node, path in used:
-            if isinstance(node, ast.Attribute) and self.class_of(ast.unparse(node), path) is None:
-                root = ast.unparse(node).partition(".")[0]
+            if isinstance(node, ast.Attribute) and self.class_of(unparse(node), path) is None:
+                root = unparse(node).partition(".")[0]
                 module = self.libraries.get(path, {}).get(root, root).partition(".")[0]
                 is_named = node.attr in TRAINER_BASES or re.search("Train|Config$", node.attr)
                 if is_named and module not in HF_TRAINERS:
-                    return Place("script", path, ast.unparse(node), node.lineno)
+                    return Place("script", path, unparse(node), node.lineno)
         return None
 
     def trainer_defaults(self) -> Iterator[tuple[str, Known]]:

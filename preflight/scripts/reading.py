@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 
 from preflight.launch import LaunchCommand
@@ -33,6 +32,7 @@ from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.model_calls import read_model
+from preflight.scripts.nodes import unparse
 from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
 from preflight.scripts.own_optimizer import read_own_optimizer
@@ -90,7 +90,7 @@ def open_script(command: LaunchCommand, path: str, text: str) -> ScriptReader | 
     except (SyntaxError, ValueError, RecursionError):
         return None
     # What a file calls may do all of it in the files that it imports.
-    imported = (ast.unparse(tree) for other, tree in reader.trees.items() if other != path)
+    imported = (unparse(tree) for other, tree in reader.trees.items() if other != path)
     return reader if is_worth or any(map(WORTH_READING.search, imported)) else None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from preflight.scripts.files import last_name
 from preflight.scripts.loss_values import REFERENCE
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_losses import MODEL
 
 COPIES = frozenset({"deepcopy", "create_reference_model"})
@@ -96,7 +96,7 @@ def _set(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
             continue
         for target in node.targets:
             first = target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target
-            if isinstance(first, (ast.Name, ast.Attribute)) and MODEL.match(ast.unparse(first)):
+            if isinstance(first, (ast.Name, ast.Attribute)) and MODEL.match(unparse(first)):
                 yield last_name(first), node.value
 
 
@@ -108,7 +108,7 @@ def _kind(value: ast.expr, trained: list[ast.expr]) -> str:
     """Return what a reference is set to: a `copy` of the model, the reference `itself`, or something `other`."""
     if isinstance(value, ast.Constant) and value.value is None:
         return "itself"
-    if isinstance(value, (ast.Name, ast.Attribute)) and MODEL.match(ast.unparse(value)):
+    if isinstance(value, (ast.Name, ast.Attribute)) and MODEL.match(unparse(value)):
         return "itself" if _is_reference(last_name(value)) else "copy"
     if not isinstance(value, ast.Call):
         return "other"
@@ -120,7 +120,7 @@ def _kind(value: ast.expr, trained: list[ast.expr]) -> str:
     models = [
         each
         for each in words
-        if isinstance(each, (ast.Name, ast.Attribute)) and MODEL.match(ast.unparse(each))
+        if isinstance(each, (ast.Name, ast.Attribute)) and MODEL.match(unparse(each))
     ]
     if any(_is_reference(last_name(each)) for each in models):
         return "itself"  # it is loaded by the name that it has, or prepared
@@ -134,9 +134,9 @@ def _words(call: ast.Call) -> list[str]:
     """Return a call's function, and those of its arguments that say which model it makes."""
     given = [*call.args, *(each.value for each in call.keywords if each.arg)]
     says = [
-        ast.unparse(each)
+        unparse(each)
         for each in given
         if (each in call.args and isinstance(each, ast.Constant) and isinstance(each.value, str))
-        or NAMES_MODEL.search(ast.unparse(each))
+        or NAMES_MODEL.search(unparse(each))
     ]
-    return [ast.unparse(call.func), *says]
+    return [unparse(call.func), *says]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Container, Iterable, Iterator
 
 from preflight.scripts.files import last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -48,7 +48,7 @@ def replaced_attention(
     may_be: set[str] = set()
     for path, tree, lines in files:
         for assign in _replacements(tree, lines):
-            where = Place("script", path, ast.unparse(assign.targets[0]), assign.lineno)
+            where = Place("script", path, unparse(assign.targets[0]), assign.lineno)
             place = place or where
             may_be |= _kinds(assign.value, tree)
     return None if place is None else ReplacedAttention(place, tuple(sorted(may_be, reverse=True)))
@@ -58,7 +58,7 @@ def _replacements(tree: ast.Module, lines: Container[int]) -> Iterator[ast.Assig
     for node in walk(tree):
         if not isinstance(node, ast.Assign) or node.lineno not in lines:
             continue
-        if REPLACES.search(f"{ast.unparse(node.targets[0])} = x"):
+        if REPLACES.search(f"{unparse(node.targets[0])} = x"):
             yield node
 
 
@@ -69,7 +69,7 @@ def _kinds(value: ast.expr, tree: ast.Module) -> set[str]:
     name = last_name(value)
     kinds = (ast.FunctionDef, ast.ClassDef)
     bodies = [n for n in walk(tree) if isinstance(n, kinds) and n.name == name]
-    text = "\n".join(ast.unparse(each) for each in bodies)
+    text = "\n".join(unparse(each) for each in bodies)
     found = set()
     if KERNELS.search(text):
         found.add("sdpa")

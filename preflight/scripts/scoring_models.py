@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from preflight.launch_facts import Scorer
 from preflight.scripts.files import last_name
-from preflight.scripts.nodes import children, walk
+from preflight.scripts.nodes import children, unparse, walk
 from preflight.scripts.own_losses import takes_pairs
 from preflight.setting import Place
 
@@ -110,7 +110,7 @@ def _reaches_heads(
 ) -> bool:
     """Tell whether a use of what the model returned takes its hidden states, and a head is all that reads them."""
     parent = parents[use]
-    is_first = isinstance(parent, ast.Subscript) and ast.unparse(parent.slice) == "0"
+    is_first = isinstance(parent, ast.Subscript) and unparse(parent.slice) == "0"
     if not is_first and not (isinstance(parent, ast.Attribute) and parent.attr == HIDDEN):
         return False
     for each in _uses(parent, runs, parents):
@@ -127,12 +127,12 @@ def _is_around_bare_model(tree: ast.Module, name: str) -> bool:
             continue
         made = [each for each in walk(block) if _calls(each, name)]
         for call in made:
-            given = ast.unparse(call.args[0]) if isinstance(call, ast.Call) and call.args else ""
+            given = unparse(call.args[0]) if isinstance(call, ast.Call) and call.args else ""
             values = [
                 each.value
                 for each in walk(block)
                 if isinstance(each, ast.Assign)
-                and ast.unparse(each.targets[0]) == given
+                and unparse(each.targets[0]) == given
                 and each.value not in made
             ]
             if len(values) != 1 or not _loads_bare(values[0]):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.library_classes import dotted
 from preflight.scripts.model_calls import BESIDE
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place
@@ -109,7 +109,7 @@ def _is_moved(reader: ScriptReader, found: CallFound, made: ast.expr) -> bool:
     """Tell whether what a call makes or loads is put on the card at once, and is a module by its name."""
     if not isinstance(made, ast.Call):
         return False
-    if found.name == "to" and not any("cuda" in ast.unparse(a) or "device" in ast.unparse(a) for a in found.node.args):  # fmt: skip
+    if found.name == "to" and not any("cuda" in unparse(a) or "device" in unparse(a) for a in found.node.args):  # fmt: skip
         return False
     name = last_name(made.func)
     if name in ("from_pretrained", "from_config"):

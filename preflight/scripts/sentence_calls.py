@@ -11,6 +11,7 @@ import re
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.model_calls import LOADED_WITH, OF_ATTENTION, followed
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -82,14 +83,14 @@ def read_sentences(reader: ScriptReader, settings: ScriptSettings) -> bool:
 
 def _is_of_library(reader: ScriptReader, call: CallFound) -> bool:
     imported = reader.libraries.get(call.scope.path, {})
-    root = ast.unparse(call.node.func).partition(".")[0]
+    root = unparse(call.node.func).partition(".")[0]
     return imported.get(root, "").partition(".")[0] == LIBRARY
 
 
 def _loads_another(call: CallFound) -> bool:
     """Tell whether a call may load a model beside the one that trains, whatever library it is of."""
     if call.name in ("from_pretrained", "pipeline"):
-        return _NO_MODEL.search(ast.unparse(call.node.func)) is None
+        return _NO_MODEL.search(unparse(call.node.func)) is None
     named = any(each.arg in ("model_path", "model_name_or_path") for each in call.node.keywords)
     return call.name in MODELS or (named and call.name != "Transformer")
 
@@ -122,7 +123,7 @@ def _only(reader: ScriptReader, node: ast.expr | None, scope: Scope) -> CallFoun
 
 def _is_unread(given: dict[str, ast.expr]) -> bool:
     evaluator = given.get("evaluator")
-    text = "" if evaluator is None else ast.unparse(evaluator)
+    text = "" if evaluator is None else unparse(evaluator)
     return any(name in given for name in NOT_READ) or any(word in text for word in HOLDS_SCORES)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
 from preflight.scripts.flow import Position
+from preflight.scripts.nodes import unparse
 from preflight.scripts.scope import Known, Parsed, Scope
 from preflight.scripts.values import Evaluator
 from preflight.setting import Place
@@ -40,7 +41,7 @@ OF_CLASS = frozenset({"tyro.cli", "simple_parsing.parse", "pyrallis.parse", "dra
 
 def loaded(node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
     """Return what a call reads from a file that the launch has, or makes of such a mapping; None where it does not."""
-    name = ast.unparse(node.func)
+    name = unparse(node.func)
     if name in LOADS:
         values = _document(node, scope, evaluator, LOADS[name])
         return Parsed(values) if values is not None and name == "OmegaConf.load" else values
@@ -58,7 +59,7 @@ def takes_mapping(cls: ast.ClassDef) -> bool:
     taken = [*own[0].args.args[1:], *([own[0].args.kwarg] if own[0].args.kwarg else [])]
     if len(taken) != 1:
         return False
-    text = ast.unparse(own[0])
+    text = unparse(own[0])
     given = taken[0].arg
     return any(
         way in text
@@ -172,7 +173,7 @@ def _names(nodes: Iterable[ast.expr]) -> Iterator[str]:
 
 def class_of_command(node: ast.Call) -> ast.expr | None:
     """Return the class that a call fills from the command line: `tyro.cli(Settings)`; None where it is another call."""
-    if ast.unparse(node.func) not in OF_CLASS:
+    if unparse(node.func) not in OF_CLASS:
         return None
     named: Mapping[str | None, ast.expr] = {each.arg: each.value for each in node.keywords}
     return node.args[0] if node.args else named.get("config_class")

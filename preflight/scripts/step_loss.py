@@ -14,7 +14,7 @@ from preflight.launch_facts import LogitsBytes, StepLoss
 from preflight.scripts.loss_calls import Step
 from preflight.scripts.loss_graph import Group
 from preflight.scripts.loss_values import Constant, Functions, GivenUp, Impossible, Returned
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_steps import goes_back
 from preflight.scripts.reach_files import may_run
 from preflight.scripts.reference_copies import PARTITIONS, is_second_copy
@@ -87,7 +87,7 @@ def step_loss(files: Sequence[File]) -> StepLoss | None:
         max(compares),
         "reference" in compares and is_second_copy(file.tree for file in files),
         "reference" in compares
-        and any(PARTITIONS.search(ast.unparse(file.tree)) is not None for file in files),
+        and any(PARTITIONS.search(unparse(file.tree)) is not None for file in files),
         is_exact and forwards == 1 and len(compares) == 1,
     )
 

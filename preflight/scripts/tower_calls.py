@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from preflight.scripts.files import last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.trees import tree_of
 
 ASKED = re.compile(r"\boutput_(?:hidden_states|attentions)\s*=\s*True")
@@ -74,7 +74,7 @@ def llava_classes(files: Iterable[tuple[str, str]]) -> frozenset[str]:
 
 def _hands_on(cls: ast.ClassDef) -> bool:
     forwards = [node for node in cls.body if getattr(node, "name", "") == "forward"]
-    return all("super().forward(" in ast.unparse(node) for node in forwards)
+    return all("super().forward(" in unparse(node) for node in forwards)
 
 
 def _adds_parts(name: str, classes: Mapping[str, ast.ClassDef]) -> bool:
@@ -87,7 +87,7 @@ def _adds_parts(name: str, classes: Mapping[str, ast.ClassDef]) -> bool:
             if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
                 continue
             targets = [each for each in node.targets if isinstance(each, ast.Attribute)]
-            own = {each.attr for each in targets if ast.unparse(each.value) == "self"}
+            own = {each.attr for each in targets if unparse(each.value) == "self"}
             if own - PARTS:
                 return False
             named += [last_name(node.value.func)] if own else []

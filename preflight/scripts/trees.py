@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.scope import absolute
 
 MOST_STEPS = 4
@@ -29,7 +29,7 @@ def under(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> set[int]:
     return {
         id(inner)
         for node in nodes
-        if isinstance(node, ast.If) and condition.search(ast.unparse(node.test))
+        if isinstance(node, ast.If) and condition.search(unparse(node.test))
         for statement in node.body
         for inner in walk(statement)
     }

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from preflight.launch_facts import Uncounted
 from preflight.plan_parts import LEFT_WHOLE
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings
@@ -151,6 +152,6 @@ def _is_unsloth(reader: ScriptReader, call: CallFound) -> bool:
     if receiver is None or last_name(receiver) not in CLASSES:
         return False
     imported = reader.libraries.get(call.scope.path, {})
-    name = ast.unparse(receiver)
+    name = unparse(receiver)
     whole = imported.get(name) or imported.get(name.partition(".")[0], "")
     return whole.partition(".")[0] == "unsloth"

@@ -14,6 +14,7 @@ from preflight.launch import LaunchCommand
 from preflight.scripts.attribute_changes import SetOnce, set_before
 from preflight.scripts.flow import Position
 from preflight.scripts.names import MAX_DEPTH, Names
+from preflight.scripts.nodes import unparse
 from preflight.scripts.operators import (
     OF_SEVERAL,
     TEXT_METHODS,
@@ -201,7 +202,7 @@ class Evaluator(Names):
         parsed = self.once((id(node), "()", None), depth, lambda: self.parsed_of(node, scope))
         if parsed is not None:
             return parsed
-        name = ast.unparse(node.func)
+        name = unparse(node.func)
         if name in ("os.getenv", "os.environ.get", "getenv", "environ.get") and node.args:
             held = self._variable(self.value(node.args[0], scope, depth), None)
             if held is not None:
@@ -230,7 +231,7 @@ class Evaluator(Names):
         if name in OF_SEVERAL and not node.keywords:
             return of_function(name, [self.value(item, scope, depth) for item in node.args])
         if name == "isinstance" and len(node.args) == 2:
-            kind = _KINDS.get(ast.unparse(node.args[1]))
+            kind = _KINDS.get(unparse(node.args[1]))
             value = self.value(node.args[0], scope, depth)
             is_dtype = isinstance(value, str) and value in DTYPE_NAMES  # a text stands for it here
             is_open = kind is None or value is UNKNOWN or is_dtype or isinstance(value, Parsed)
@@ -328,4 +329,4 @@ class Evaluator(Names):
 
 
 def _is_environ(node: ast.expr) -> bool:
-    return ast.unparse(node) in ("os.environ", "environ")
+    return unparse(node) in ("os.environ", "environ")

@@ -6,12 +6,12 @@ Told too late, or never, deepspeed.initialize moves the whole model to every GPU
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable
 
 from preflight.scripts.dataclass_fields import dataclass_types
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.meanings import PARSES_DATACLASSES
+from preflight.scripts.nodes import unparse
 from preflight.scripts.order import runs_before
 from preflight.scripts.reader import ScriptReader
 
@@ -41,7 +41,7 @@ def _is_partitioned(reader: ScriptReader, loading: CallFound) -> bool | None:
 
 
 def _is_own_context(call: CallFound) -> bool:
-    return call.name == OWN_CONTEXT and ast.unparse(call.node.func).endswith("zero.Init")
+    return call.name == OWN_CONTEXT and unparse(call.node.func).endswith("zero.Init")
 
 
 def zero3_is_on(reader: ScriptReader, loading: CallFound) -> bool | None:

@@ -12,7 +12,7 @@ from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.scripts.files import last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
@@ -223,7 +223,7 @@ def _is_made_twice(text: str) -> bool:
     written: dict[str, set[str]] = {}
     for node in walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            written.setdefault(node.targets[0].id, set()).add(ast.unparse(node.value))
+            written.setdefault(node.targets[0].id, set()).add(unparse(node.value))
     for node in walk(tree):
         if isinstance(node, ast.Call) and last_name(node.func) in TRL_METHODS:
             given = dict(zip(("model", "ref_model"), node.args, strict=False))
