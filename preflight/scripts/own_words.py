@@ -1,4 +1,4 @@
-"""`sys.argv[1] if len(sys.argv) > 1 else "bert-base-uncased"`: a word of the command line, or what stands for it."""
+"""`sys.argv[1] if len(sys.argv) > 1 else "bert-base-uncased"`: how many words a script is given, and each of them."""
 
 from __future__ import annotations
 
@@ -11,39 +11,45 @@ from preflight.scripts.nodes import unparse
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.setting import Place
 
-ADDS_WORDS = re.compile(r"(?:^|/)deepspeed(?:$|\s)|distributed[./]launch")
-"""Launchers that put a word of their own, --local_rank, before the script's."""
-_ASKED = re.compile(r"len\(sys\.argv\) (>=?|==) (\d+)")
-_TAKEN = re.compile(r"sys\.argv\[(\d+)\]")
+ADDS_WORD = re.compile(r"(?:^|/)deepspeed(?:$|\s)|distributed[./]launch")
+"""Launchers that put a word of their own, --local_rank=0, before the script's (deepspeed/launcher/launch.py 0.19.8,
+torch/distributed/run.py 2.13)."""
+ADDS_NONE = frozenset({"--no_local_rank", "--use_env", "--use-env"})
 _OPEN = re.compile(r"[$`<>{}]")
 """What a shell, or a reader of documentation, puts something else for."""
 
 
-def chosen(node: ast.IfExp, command: LaunchCommand, path: str) -> ast.expr | Known | None:
-    """Return what such an expression gives: a word, or the expression that stands for it; None where that is not known."""
-    asked = _ASKED.fullmatch(unparse(node.test))
-    start = None if asked is None else _start(command, path)
-    if asked is None or start is None:
-        return None
-    words, number = command.argv[start:], int(asked[2])
-    if not {">": len(words) > number, ">=": len(words) >= number, "==": len(words) == number}[
-        asked[1]
-    ]:
-        return node.orelse
-    taken = _TAKEN.fullmatch(unparse(node.body))
-    if taken is None or int(taken[1]) >= len(words) or _OPEN.search(words[int(taken[1])]):
-        return Known(UNKNOWN, Place("script", path, "", node.lineno))
-    index = start + int(taken[1])
+def is_argv(node: ast.AST) -> bool:
+    """Tell whether an expression is `sys.argv`."""
+    return isinstance(node, ast.Attribute) and unparse(node) == "sys.argv"
+
+
+def num_words(command: LaunchCommand, path: str) -> object:
+    """Return `len(sys.argv)` of a launch's script, its name counted; UNKNOWN of another file."""
+    own = _own(command, path)
+    return UNKNOWN if own is None else len(own)
+
+
+def word(command: LaunchCommand, path: str, key: object) -> object:
+    """Return `sys.argv[key]`; UNKNOWN where there is none, where a launcher puts it or a shell something else for it."""
+    own = _own(command, path)
+    if own is None or not isinstance(key, int) or not -len(own) <= key < len(own):
+        return UNKNOWN
+    index = own[key]
+    if index is None or _OPEN.search(command.argv[index]):
+        return UNKNOWN
     return Known(command.argv[index], Place("argv", "", command.argv[index], index=index))
 
 
-def _start(command: LaunchCommand, path: str) -> int | None:
-    """Return where a script's own words start, with its name; None where its launcher adds to them."""
-    for index, word in enumerate(command.argv):
-        if ADDS_WORDS.search(word):
-            return None
+def _own(command: LaunchCommand, path: str) -> list[int | None] | None:
+    """Return where a script's own words stand, with its name, None for one that its launcher adds."""
+    for index, each in enumerate(command.argv):
         module = index > 0 and command.argv[index - 1] == "-m"
-        named = command.script_file(word) if module else word
-        if os.path.normpath(named) == os.path.normpath(path):
-            return index
+        named = command.script_file(each) if module else each
+        if os.path.normpath(named) != os.path.normpath(path):
+            continue
+        launcher = command.argv[:index]
+        adds = any(map(ADDS_WORD.search, launcher)) and not ADDS_NONE.intersection(launcher)
+        rest = range(index + 1, len(command.argv))
+        return [index, *([None] if adds else []), *rest]
     return None

@@ -23,7 +23,7 @@ from preflight.scripts.operators import (
     of_function,
     of_text,
 )
-from preflight.scripts.own_words import chosen
+from preflight.scripts.own_words import is_argv, num_words, word
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.setting import Place
 
@@ -114,6 +114,8 @@ class Evaluator(Names):
         if isinstance(node, ast.Subscript):
             holder = self.value(node.value, scope, deeper)
             key = self.value(node.slice, scope, deeper)
+            if is_argv(node.value):
+                return word(self.command, scope.path, key)
             if _is_environ(node.value):
                 return self._variable(key, UNKNOWN)
             return item_of(holder, key)
@@ -129,12 +131,7 @@ class Evaluator(Names):
         if isinstance(node, ast.IfExp):
             test = self.value(node.test, scope, deeper)
             if test is UNKNOWN:
-                said = chosen(node, self.command, scope.path)
-                return (
-                    self.evaluate(said, scope, deeper)
-                    if isinstance(said, ast.expr)
-                    else said or UNKNOWN
-                )
+                return UNKNOWN
             return self.evaluate(node.body if test else node.orelse, scope, deeper)
         if isinstance(node, ast.BoolOp):
             return self._bool(node, scope, deeper)
@@ -228,6 +225,8 @@ class Evaluator(Names):
                 return UNKNOWN if is_changed else holder.names.get(attribute, UNKNOWN)
         if isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
             return self._of_text(node, node.func, scope, depth)
+        if name == "len" and len(node.args) == 1 and is_argv(node.args[0]):
+            return num_words(self.command, scope.path)
         if name in OF_SEVERAL and not node.keywords:
             return of_function(name, [self.value(item, scope, depth) for item in node.args])
         if name == "isinstance" and len(node.args) == 2:
