@@ -28,6 +28,7 @@ LIBRARIES = frozenset(
         "deepspeed",
         "liger_kernel",
         "peft",
+        "sentence_transformers",
         "torch",
         "transformers",
         "trl",

@@ -10,7 +10,7 @@ from preflight.scripts.reader import ScriptReader
 
 MODULES = ("Module", "PreTrainedModel")
 LOADING = ("from_pretrained", "from_config")
-_WRAPS_MODELS = frozenset({*LIBRARIES, "optimum", "sentence_transformers"})
+_WRAPS_MODELS = frozenset({*LIBRARIES, "optimum"})
 """Libraries whose classes of models are those of transformers, or are read elsewhere."""
 _MOST_BASES = 8
 

@@ -16,6 +16,7 @@ from preflight.scripts.beside_adapter import (
     trained_beside,
 )
 from preflight.scripts.files import last_name
+from preflight.scripts.made_again import MADE_AGAIN, made_again
 from preflight.scripts.model_calls import PASSES_ON
 from preflight.scripts.nodes import children, unparse, walk
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
@@ -30,6 +31,7 @@ TAKES_OF_CALLS = {
     TUNED_BESIDE: "more",
     GENERATES: "more",
     GENERATES_BESIDE: "more",
+    MADE_AGAIN: "more",
     NARROW_LOSS: "less",
 }
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
@@ -97,6 +99,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     known = KNOWN_STATES | _other_names(nodes)
     yield from _second_optimizer(nodes, known)
     yield from trained_beside(nodes)
+    yield from made_again(nodes)
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
             yield f"the states of {name}", node.lineno

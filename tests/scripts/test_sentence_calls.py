@@ -102,6 +102,21 @@ def test_what_is_more_than_a_known_loss_of_one_model_is_unknown(tmp_path, change
     assert report.final_verdict.unpriced
 
 
+def test_a_checkout_of_the_library_is_the_library(tmp_path):
+    """Its examples import the package that lies above them, which has heads, losses and images of every kind."""
+    package = tmp_path / "sentence_transformers"
+    package.mkdir()
+    (tmp_path / "setup.py").write_text(
+        "from setuptools import setup\nsetup(name='sentence-transformers')\n"
+    )
+    own = "class SentenceTransformer:\n    def forward(self, pixel_values):\n        self.model.layers.append(RewardModel())\n"
+    (package / "__init__.py").write_text(own)
+    report = report_of(tmp_path)
+
+    assert report.plan.model == "google-bert/bert-base-uncased"
+    assert report.final_verdict.unpriced == ()
+
+
 def test_a_word_of_the_command_line_names_the_model(tmp_path):
     assert (
         report_of(tmp_path, words="FacebookAI/roberta-base").plan.model == "FacebookAI/roberta-base"
