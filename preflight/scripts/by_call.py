@@ -47,7 +47,8 @@ def read_trainers_own(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 
 def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read checkpointing that is turned on by a call, beside what the trainer is told."""
+    """Read checkpointing that is turned on by a call, beside what the trainer is told; what is turned off again is open."""
+    is_told = "gradient_checkpointing" in settings.arguments
     calls = [(found, True) for found in reader.named(*CHECKPOINTS)]
     calls += [(found, False) for found in reader.maybe(*CHECKPOINTS)]
     for found, is_sure in calls:
@@ -68,6 +69,12 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("dtype", Known("float32", reader.place(found)))
         if packed is not False:
             _turned_on(settings, replace(stated, value=stated.value if is_known else UNKNOWN))
+    if "gradient_checkpointing" in settings.arguments and not is_told:
+        for found in (*reader.named(TURNS_OFF), *reader.maybe(TURNS_OFF)):
+            settings.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
+
+
+TURNS_OFF = "gradient_checkpointing_disable"
 
 
 def _turned_on(settings: ScriptSettings, known: Known) -> None:

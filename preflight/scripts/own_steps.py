@@ -16,9 +16,9 @@ from preflight.scripts.beside_adapter import (
     trained_beside,
 )
 from preflight.scripts.files import last_name
-from preflight.scripts.made_again import MADE_AGAIN, made_again
 from preflight.scripts.model_calls import PASSES_ON
 from preflight.scripts.nodes import children, unparse, walk
+from preflight.scripts.own_loops import GROWN, MADE_AGAIN, grown_rows, made_again
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
@@ -32,6 +32,7 @@ TAKES_OF_CALLS = {
     GENERATES: "more",
     GENERATES_BESIDE: "more",
     MADE_AGAIN: "more",
+    GROWN: "more",
     NARROW_LOSS: "less",
 }
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
@@ -111,6 +112,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield from _second_forward(steps[id(node)])
             yield from own_losses(steps[id(node)], nodes)
             yield from _generates(steps[id(node)])
+            yield from grown_rows(list(_own(steps[id(node)])))
 
 
 def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
@@ -250,12 +252,17 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
         elif isinstance(statement, (ast.For, ast.While)) and not goes_back(statement.body):
             found += 2 * _forwards(statement.body)  # the gradient of all of them is taken behind it
         elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While)):
+            again = [part for part in walk(statement) if isinstance(part, _COMPREHENSIONS)]
             found += [
                 node.lineno
-                for node in walk(statement)
+                for part in (statement, *again)  # all that a comprehension makes is held
+                for node in walk(part)
                 if isinstance(node, ast.Call) and MODEL.match(unparse(node.func))
             ]
     return found
+
+
+_COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
 
 
 def _own(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:

@@ -32,6 +32,7 @@ from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.model_calls import read_model
+from preflight.scripts.model_shape import note_vocabulary
 from preflight.scripts.nodes import unparse
 from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
@@ -117,6 +118,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_targets(reader, settings)
     _quantization(reader, settings)
     read_model(reader, settings)
+    note_vocabulary(reader, settings)
     read_checkpointing(reader, settings)
     read_casts(reader, settings)
     read_parameter_casts(reader, settings)

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from preflight.scripts.made_again import MADE_AGAIN
+from preflight.scripts.own_loops import MADE_AGAIN
 from preflight.scripts.own_steps import functions_of, uncounted_calls
 
 LOADED = 'model = AutoModelForCausalLM.from_pretrained("m")'
