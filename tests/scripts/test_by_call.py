@@ -75,6 +75,14 @@ def test_a_call_under_a_flag_counts_with_it(tmp_path):
     assert with_it.activation_checkpointing == "full"
 
 
+def test_checkpointing_that_is_turned_off_again_is_open(tmp_path):
+    again = "model.gradient_checkpointing_enable()\nmodel.gradient_checkpointing_disable()"
+
+    assert "activation_checkpointing" in opens(plan_of(tmp_path, LAUNCH, script(again)))
+    told = script(again, told=", gradient_checkpointing=True")  # Trainer turns it on when it trains
+    assert plan_of(tmp_path, LAUNCH, told).activation_checkpointing == "full"
+
+
 def test_a_call_that_may_run_leaves_checkpointing_open(tmp_path):
     maybe = "if torch.cuda.mem_get_info()[0] < 2**33:\n    model.gradient_checkpointing_enable()"
 

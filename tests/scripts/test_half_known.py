@@ -6,6 +6,7 @@ import pytest
 from launch_of_script import opens, plan_of
 
 from preflight.engines.own_deepspeed import STAGES
+from preflight.scripts.model_shape import OTHER_VOCABULARY
 
 SCRIPT = """\
 import torch
@@ -170,6 +171,10 @@ def test_the_arguments_of_every_trainer_of_trl_are_read(tmp_path, name):
     assert not opens(plan) & ARGUMENTS
 
 
+def words_of(tokenizer: str) -> str:
+    return f"words = AutoTokenizer.from_pretrained('{tokenizer}')\nmodel.resize_token_embeddings(len(words))"
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
@@ -184,6 +189,16 @@ def test_the_arguments_of_every_trainer_of_trl_are_read(tmp_path, name):
         ({"load": ", num_hidden_layers=4"}, "a model of another shape"),
         ({"load": ", config=config", "before": "config = make()\nconfig.num_hidden_layers = 4"}, "a model of another shape"),
         ({"load": ", config=config", "before": "config = make()\nconfig.use_cache = False"}, None),
+        ({"load": ", config=config", "before": "config = make()\nconfig.update({'num_hidden_layers': 4})"}, "a model of another shape"),
+        ({"load": ", config=config", "before": "config = AutoConfig.from_pretrained(name, hidden_size=64)"}, "a model of another shape"),
+        ({"load": ", config=config", "before": "config = AutoConfig.from_pretrained(name, attn_implementation='sdpa')"}, None),
+        ({"after": "model.resize_token_embeddings(200_000)"}, OTHER_VOCABULARY),
+        ({"after": "model.resize_token_embeddings(128_257)"}, None),
+        ({"after": words_of("meta-llama/Llama-3.1-8B")}, None),
+        ({"after": words_of("Qwen/Qwen2.5-7B")}, OTHER_VOCABULARY),
+        ({"after": words_of("meta-llama/Llama-2-7b-hf")}, None),
+        ({"after": words_of("own/tokenizer")}, OTHER_VOCABULARY),
+        ({"after": words_of("own/tokenizer").replace("model.resize", "print")}, None),
     ],
 )  # fmt: skip
 def test_what_a_config_adds_to_what_is_counted_is_named(tmp_path, changes, name):

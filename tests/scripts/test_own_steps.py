@@ -7,6 +7,7 @@ import re
 import pytest
 from launch_of_script import opens, plan_of
 
+from preflight.scripts.own_loops import GROWN
 from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted import UNCOUNTED
 
@@ -86,12 +87,29 @@ def test_a_known_one_and_a_plain_loop_are_left_alone(optimizer):
         ("if last: save_model(model, tokenizer)", False),
         ("other = self.ema_model(**batch)", True),
         ("for one in batch: total += model(**one).loss", True),
+        ("total = sum(model(**one).loss for one in batch)", True),
         ("for one in batch: accelerator.backward(model(**one).loss)", False),
         ("with torch.no_grad():\n            for one in batch: model(**one)", False),
     ],
 )
 def test_two_graphs_at_once_are_a_second_forward_pass(inside, is_second):
     assert found(inside=inside) == ({"a second forward pass"} if is_second else set())
+
+
+@pytest.mark.parametrize(
+    ("before", "is_grown"),
+    [
+        ("batch = {key: each.repeat(4, 1) for key, each in batch.items()}", True),
+        ('batch["input_ids"] = torch.cat([prompt, batch["input_ids"]], dim=1)', True),
+        ("batch = {key: each.to(device) for key, each in batch.items()}", False),
+        ("seen = torch.cat([seen, more])", False),
+    ],
+)
+def test_rows_that_a_step_grows_before_its_model_gets_them_are_named(before, is_grown):
+    text = LOOP.format(before="pass", optimizer=ADAMW, inside="pass")
+    text = text.replace("        out = model(", f"        {before}\n        out = model(")
+
+    assert names_of(text, text) == ([GROWN] if is_grown else [])
 
 
 def test_branches_of_which_one_is_taken_are_one_forward_pass():
