@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 from preflight.errors import Problem
 from preflight.plan_choices import HF_TRAINERS
+from preflight.scripts.uncounted import REPLICAS
 from preflight.trainers.arguments import TrainerArguments
 
 
 def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) -> Iterator[Problem]:
-    """Say what Trainer does in one process that sees several GPUs; TRL's trainers refuse it."""
+    """Name what Trainer does in one process that sees several GPUs, which no formula counts; TRL's trainers refuse it."""
     if num_devices < 2 or trainer.trainer not in HF_TRAINERS:
         return
     means = f"{num_devices} times the micro batch per step, and the first GPU holds the model states and gathers what all others return"
@@ -26,4 +27,6 @@ def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) ->
         f"torchrun --nproc-per-node {num_devices} in place of {launcher}, or CUDA_VISIBLE_DEVICES=0",
         "PF136",
         "warning",
+        REPLICAS,
+        "more",
     )

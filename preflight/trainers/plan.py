@@ -60,6 +60,8 @@ def _counts(given: Given) -> Reading[PlanFields]:
                 "give a micro batch that fits; the estimate is for the one that is tried first",
                 "PF431",
                 "warning",
+                "the smaller micro batch that auto_find_batch_size finds",
+                "less",
             )
         )
     return fields.reading()

@@ -13,6 +13,7 @@ from preflight.hooks.read_python import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
+from preflight.scripts.uncounted import REPLICAS
 from preflight.shell.program_names import called
 
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
@@ -143,7 +144,14 @@ def test_several_gpus_in_one_process_are_said(script, ids):
     plan = read(f"python {script}", {"CUDA_VISIBLE_DEVICES": "0,1"})
 
     assert [notice.id for notice in plan.notices] == ids
+    assert {(notice.unpriced, notice.takes) for notice in plan.notices} <= {(REPLICAS, "more")}
     assert (plan.engine, plan.world_size) == ("single", 1)
+
+
+def test_a_batch_that_the_trainer_makes_smaller_refuses_nothing():
+    plan = read("python train.py --auto_find_batch_size true", {"CUDA_VISIBLE_DEVICES": "0"})
+
+    assert [(notice.id, notice.takes) for notice in plan.notices] == [("PF431", "less")]
 
 
 def test_trainer_takes_data_parallel_for_what_one_process_sees(tmp_path, monkeypatch):
