@@ -7,6 +7,7 @@ from preflight.reading import Reading
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import has_own_loop
+from preflight.units import ceil_div
 from preflight.versions.trl_pairs import DPO_HAS_PADDING_FREE
 
 MAX_LENGTH_DEFAULT = 1024
@@ -40,11 +41,11 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     elif setting is not None:
         counted = fields.positive("seq_len", "seq_len")
         if counted is not None:
-            fields.put("seq_len", counted.value, counted)
+            fields.put("seq_len", _padded(fields, counted.value), counted)
     elif given.kind.trainer == "trl" and _has_max_length(given):
         length = _default_length(given)
         if length is not None:
-            fields.assume("seq_len", length, "no --max_length", "trl")
+            fields.assume("seq_len", _padded(fields, length), "no --max_length", "trl")
     if given.kind.trainer != "trl":
         packing = fields.get("packing", "sequence_kind")
         if packing is not None and packing.value is True:
@@ -74,6 +75,15 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     else:
         fields.assume("sequence_kind", "padded", "neither packing nor padding_free", "trl")
     return fields.reading()
+
+
+def _padded(fields: FieldReader, length: int) -> int:
+    """Return the length that TRL's collators pad the longest row to (trainer/utils.py pad, 0.17 to 1.16); Trainer's own
+    have no such argument."""
+    is_padded = fields.given.kind.trainer == "trl"
+    given = str(fields.value("pad_to_multiple_of", "")) if is_padded else ""
+    multiple = int(given) if given.isdecimal() else 0  # `auto` is none on a GPU
+    return ceil_div(length, multiple) * multiple if multiple else length
 
 
 def _has_max_length(given: Given) -> bool:

@@ -11,6 +11,7 @@ from preflight.formulas.kernels import liger_kernels
 from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import Adapter, BaseQuantization
 from preflight.reading import Problems, Reading
+from preflight.scripts.model_shape import OTHER_SHAPE, SHAPES
 from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
 from preflight.trainers.default_dtype import default_dtype
@@ -57,6 +58,12 @@ def _load_dtype(given: Given) -> Reading[PlanFields]:
         # TRL's script lets these override ModelConfig.
         named = kwargs.value.get("dtype", kwargs.value.get("torch_dtype"))
         setting = Setting(named, kwargs.place) if named is not None else setting
+        shapes = ", ".join(sorted({*SHAPES} & {*kwargs.value}))
+        if shapes:
+            message = f"the model has another {shapes} than its checkpoint's config says"
+            fields.problems.append(
+                Problem.left_out(message, kwargs.place.where, OTHER_SHAPE, "either")
+            )
     if setting is not None and setting.value is not None:
         is_stored = str(setting.value) == "auto"
         fields.put("load_dtype", "auto" if is_stored else fields.dtype(setting), setting)

@@ -131,6 +131,9 @@ def test_a_library_that_is_missing_is_said_to_be_missing(tmp_path):
     ("line", "field", "value"),
     [
         ("--packing", "sequence_kind", "packed"),
+        ("--max_length 1000 --pad_to_multiple_of 64", "seq_len", 1024),
+        ("--pad_to_multiple_of 4096", "seq_len", 4096),
+        ("--max_length 1000 --pad_to_multiple_of auto", "seq_len", 1000),
         ("--packing --packing_strategy wrapped", "sequence_kind", "fixed"),
         ("--gradient_checkpointing_kwargs '{\"selective\": true}'", "activation_checkpointing", "selective_op"),
         ("--activation_checkpointing_kwargs '{\"every_n_layers\": 2}'", "activation_checkpointing", "selective_every_2"),
@@ -154,6 +157,15 @@ def test_a_library_that_is_missing_is_said_to_be_missing(tmp_path):
 )  # fmt: skip
 def test_a_trl_flag_means_this_for_the_plan(line, field, value, tmp_path):
     assert values(read(line, tmp_path))[field] == value
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "is_named"), [('{"num_hidden_layers": 4}', True), ('{"use_cache": false}', False)]
+)
+def test_a_model_of_another_shape_than_its_checkpoint_is_named(kwargs, is_named, tmp_path):
+    notices = read(f"--model_init_kwargs '{kwargs}'", tmp_path).notices
+
+    assert [each.unpriced for each in notices] == ["a model of another shape"] * is_named
 
 
 def test_liger_fuses_the_loss_of_the_plain_trainer_and_of_older_trl(tmp_path):
