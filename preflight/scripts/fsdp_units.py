@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 
+from preflight.launch_facts import Uncounted
 from preflight.scripts.files import CallFound
 from preflight.scripts.nodes import unparse
 from preflight.scripts.own_losses import MODEL
@@ -18,6 +19,9 @@ from preflight.scripts.script_settings import OwnEngine, Said
 from preflight.setting import Place
 
 FSDP_WHOLE = "parameters that FSDP leaves whole"
+UNSYNCED = ("no_sync", "set_requires_gradient_sync")
+"""A context of FSDP1's, and a method of FSDP2's."""
+GRADIENTS_WHOLE = "gradients that FSDP leaves whole"
 WRAPPED = ("FullyShardedDataParallel", "FSDP", "fully_shard", "FullyShardedDataParallelPlugin")
 IGNORED = ("ignored_modules", "ignored_states", "ignored_parameters", "ignored_params")
 _ROOT, _PART, _OTHER = "root", "part", "other"
@@ -45,7 +49,13 @@ def with_units(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
     return replace(engine, fields=fields, unread=unread)
 
 
-def left_whole(reader: ScriptReader) -> Place | None:
+def left_whole(reader: ScriptReader) -> dict[str, Uncounted]:
+    """Return what FSDP leaves whole on every rank: parameters that no unit has, gradients that it is told not to divide."""
+    found = {FSDP_WHOLE: _whole_parameters(reader), GRADIENTS_WHOLE: _whole_gradients(reader)}
+    return {name: Uncounted(at, "more") for name, at in found.items() if at is not None}
+
+
+def _whole_parameters(reader: ScriptReader) -> Place | None:
     """Return the call that leaves parameters whole on every rank: they are ignored, or no call of fully_shard has them."""
     for call in (*reader.named(*WRAPPED), *reader.maybe(*WRAPPED)):
         for keyword in call.node.keywords:
@@ -57,6 +67,14 @@ def left_whole(reader: ScriptReader) -> Place | None:
     units = _units(reader)
     is_without_root = bool(units) and all(kind == _PART for _, kind in units)
     return reader.place(units[0][0]) if is_without_root else None
+
+
+def _whole_gradients(reader: ScriptReader) -> Place | None:
+    """Return the call under which FSDP divides no gradient until a step: as many bytes as the model has, on every rank."""
+    if not (*reader.named(*WRAPPED), *reader.maybe(*WRAPPED)):
+        return None
+    calls = (*reader.named(*UNSYNCED), *reader.maybe(*UNSYNCED))
+    return reader.place(calls[0]) if calls else None
 
 
 def _units(reader: ScriptReader) -> list[tuple[CallFound, str]]:

@@ -111,7 +111,9 @@ def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnE
     else:
         unread["reshard_after_forward"] = place
     policy = values.get("auto_wrap_policy")
-    if policy is not None and policy.value is not None:
+    if _wraps_by_size(reader, call):
+        unread["wrap_policy"] = place  # of no layer, of whole ones, or of parts
+    elif policy is not None and policy.value is not None:
         fields["wrap_policy"] = Said("transformer", policy.place)
     elif not is_open:
         fields["wrap_policy"] = Said("none", place)
@@ -122,6 +124,14 @@ def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnE
         unread["offload_params"] = place
     said = strategy or "FULL_SHARD"
     return OwnEngine(engine.engines, engine.is_sure, place, fields, said, unread=unread)
+
+
+def _wraps_by_size(reader: ScriptReader, call: CallFound) -> bool:
+    """Tell whether FSDP is given a policy that may be size_based_auto_wrap_policy."""
+    given = [each.value for each in call.node.keywords if each.arg == "auto_wrap_policy"]
+    names = [node.id for node in given if isinstance(node, ast.Name)]
+    held = [each for name in names for each in reader.evaluator.may_hold(name, call.scope)]
+    return any("size_based" in unparse(node) for node in (*given, *held))
 
 
 def _last_word(call: CallFound, keyword: str) -> str | None:

@@ -27,7 +27,7 @@ from preflight.scripts.by_call import (
 from preflight.scripts.collators import uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
 from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.fsdp_units import FSDP_WHOLE, left_whole
+from preflight.scripts.fsdp_units import left_whole
 from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
 from preflight.scripts.loop import read_plain_loop
@@ -144,9 +144,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         settings.uncounted[computes] = Uncounted(unread[1], "either")
     if read_unsloth(reader, settings) or read_sentences(reader, settings):
         settings.seen.pop("built_elsewhere", None)
-    whole = left_whole(reader)
-    if whole is not None:
-        settings.uncounted[FSDP_WHOLE] = Uncounted(whole, "more")
+    settings.uncounted.update(left_whole(reader))
     engine = own_engine(reader)
     if engine.engines or engine.spawns is not None:
         settings.engine = engine

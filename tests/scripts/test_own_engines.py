@@ -79,6 +79,8 @@ def test_a_wrapper_around_the_model_is_the_engine(
         ("for layer in model.layers:\n    fully_shard(layer, reshard_after_forward=read())\nfully_shard(model)", "reshard_after_forward"),
         ("for layer in model.layers:\n    fully_shard(layer, **read())\nfully_shard(model)", "reshard_after_forward"),
         ("fully_shard(build(model))", "wrap_policy"),
+        ("model = FSDP(model, auto_wrap_policy=partial(size_based_auto_wrap_policy, min_num_params=10**12))", "wrap_policy"),
+        ("policy = partial(size_based_auto_wrap_policy)\nmodel = FSDP(model, auto_wrap_policy=policy)", "wrap_policy"),
     ],
 )  # fmt: skip
 def test_units_that_only_running_tells_are_open(wrapping, is_open, tmp_path):
@@ -112,6 +114,24 @@ def test_what_no_unit_has_is_whole_on_every_rank(wrapping, is_whole, tmp_path):
 
     unpriced = {each.unpriced for each in plan.notices}
     assert ("parameters that FSDP leaves whole" in unpriced) is is_whole
+
+
+@pytest.mark.parametrize(
+    ("wrapping", "is_whole"),
+    [
+        ("model = FSDP(model)\n    with model.no_sync(): model(**batch).loss.backward()", True),
+        ("fully_shard(model)\n    model.set_requires_gradient_sync(False)", True),
+        ("model = DDP(model)\n    with model.no_sync(): model(**batch).loss.backward()", False),
+        ("model = FSDP(model)", False),
+    ],
+)
+def test_gradients_that_fsdp_is_told_not_to_divide_are_named(wrapping, is_whole, tmp_path):
+    """DDP has them whole anyway."""
+    plan = plan_of(tmp_path, TORCHRUN, loop(wrapping.replace("\n    ", "\n")))
+
+    assert (
+        "gradients that FSDP leaves whole" in {each.unpriced for each in plan.notices}
+    ) is is_whole
 
 
 def test_what_a_flag_decides_is_read_with_it_and_open_without(tmp_path):
