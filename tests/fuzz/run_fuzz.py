@@ -3,7 +3,7 @@
     python tests/fuzz/run_fuzz.py --commands --count 20000     # every command, drawn from its own parser
 
 Every input is a seed with a few changes, checked in this process. A traceback, an exit code that is not
-an answer, more work than sixty runs of a reference loop, or a file that changed is a failure; the input is kept below `--keep`.
+an answer, more work than ninety runs of a reference loop, or a file that changed is a failure; the input is kept below `--keep`.
 """
 
 from __future__ import annotations
