@@ -22,7 +22,6 @@ from preflight.scripts.by_call import (
     read_compile,
     read_evaluation,
     read_optimizer,
-    read_parameter_casts,
     read_trainers_own,
 )
 from preflight.scripts.collators import uncut_collator
@@ -38,6 +37,7 @@ from preflight.scripts.nodes import unparse
 from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
 from preflight.scripts.own_optimizer import read_own_optimizer
+from preflight.scripts.parameter_casts import read_parameter_casts
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.reward_calls import read_rewards
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known

@@ -20,6 +20,7 @@ arguments = TrainingArguments("out", per_device_train_batch_size=1, bf16=True)
 Trainer(model=model, args=arguments, train_dataset=rows).train()
 """
 EACH = "for name, p in model.named_parameters():\n    "
+MODULES = "for name, m in model.named_modules():\n    "
 LORA = "model = get_peft_model(model, LoraConfig(r=8, target_modules=['c_attn']))\n"
 PACKED = ", quantization_config=BitsAndBytesConfig(load_in_4bit=True)"
 TO_FP32 = f"{EACH}p.data = p.data.to(torch.float32)"
@@ -40,6 +41,8 @@ def read(tmp_path, loop, more=""):
         f"{EACH}if p.requires_grad and p.dtype == torch.bfloat16:\n        p.data = p.data.float()",
         "cast(model, torch.float32)",
         f"{TO_FP32}\n{LORA}",
+        f"{MODULES}m = m.to(torch.float32)",
+        f"{MODULES}m.float()",
     ],
 )
 def test_what_is_cast_is_wide(loop, tmp_path):
@@ -59,6 +62,11 @@ def test_what_is_cast_is_wide(loop, tmp_path):
         f"{EACH}norms.append(p.data.float())",
         f"{EACH}p.data = p.data.to('cuda')",
         "pixels.data = pixels.to(device)",
+        f"{MODULES}if 'norm' in name or 'bias' in name:\n        m = m.to(torch.float32)",
+        f"{MODULES}if isinstance(m, LoraLayer):\n        m = m.to(torch.float32)",
+        f"{MODULES}m.to(device)",
+        f"{MODULES}if 'lm_head' in name:\n        m.to(torch.bfloat16)",
+        "for m in heads:\n    m.float()",
     ],
 )
 def test_a_few_of_them_an_adapter_and_what_is_no_cast_leave_it_as_it_was(loop, tmp_path):
@@ -72,6 +80,8 @@ def test_a_few_of_them_an_adapter_and_what_is_no_cast_leave_it_as_it_was(loop, t
     [
         f"{EACH}if 'visual' in name:\n        p.data = p.data.float()",
         f"{EACH}p.data = p.data.to(read().dtype)",
+        f"{EACH}if 'norm' in name or 'mlp' in name:\n        p.data = p.data.float()",
+        f"{MODULES}if 'norm' in name or 'gate' in name:\n        m = m.to(torch.float32)",
         f"if wide():\n    {TO_FP32.replace(chr(10), chr(10) + '    ')}",
     ],
 )
