@@ -124,8 +124,9 @@ OF_CALL: Mapping[tuple[str, ...], tuple[str, ...]] = {
 def left_out(
     trainer: TrainerArguments, signs: Mapping[str, Place], said: Iterable[Problem]
 ) -> list[Problem]:
-    """Return what a script trains or holds that no formula counts, where its trainer has not said so already."""
-    if any(problem.unpriced for problem in said):
+    """Return what a script trains or holds that no formula counts; nothing where its trainer has said what leaves the answer
+    open whichever way, and what only takes more, or only less, is no such thing."""
+    if any(problem.unpriced and problem.takes not in ("more", "less") for problem in said):
         return []
     tower = own_tower(trainer.raw)
     is_counted = trainer.script.tower is not None

@@ -303,6 +303,18 @@ Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows).train()
 """
 
 
+def test_a_batch_that_may_be_smaller_hides_nothing_that_takes_more(tmp_path):
+    """A launch with what takes less may fit: what a script holds beside it is named all the same."""
+    text = ALONE.format(change="model = other.Wrapped(model)")
+    text = text.replace('("out")', '("out", auto_find_batch_size=True)')
+    plan = plan_of(tmp_path, "python t.py", {"t.py": text})
+
+    assert {each.unpriced for each in plan.notices} - {""} == {
+        "the smaller micro batch that auto_find_batch_size finds",
+        "what Wrapped makes of the model",
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
