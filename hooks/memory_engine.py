@@ -96,9 +96,8 @@ def _gathered(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return what a rank has whole while weights are synchronized, beside its shards."""
     precision = precision_of(plan, model)
     held = held_tensors(plan, model)
-    if places_groups(
-        plan
-    ):  # one parameter at a time, gathered, and copied where the engine is on the card
+    if places_groups(plan):
+        # one parameter at a time, gathered, and copied where the engine is on the card
         largest = precision.bytes_of("compute") * max(each.tensor.num_params for each in held)
         return largest * ((plan.engine == "zero3") + has_engine(plan))
     if plan.engine == "zero3":

@@ -44,7 +44,7 @@ def sub_groups(plan: LaunchPlan, model: ModelSpec) -> Counter[int]:
 
     A group takes whole parameters until it has sub_group_size, so it is never smaller than one of them
     (deepspeed/runtime/zero/stage3.py:1208 _create_fp16_sub_groups, 0.19.8). Parameters of one shape are taken together.
-    None where the model's parameters are not known one by one.
+    None at all where the model's parameters are not known one by one.
     """
     size, rest = settings_of(plan).sub_group_size, 0
     groups: Counter[int] = Counter()

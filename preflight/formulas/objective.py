@@ -187,16 +187,16 @@ def has_linear_head(plan: LaunchPlan) -> bool:
 
 def trains_groups(plan: LaunchPlan) -> bool:
     """Tell whether a row of GRPO's micro batch is a prompt, all of whose completions are in one forward."""
-    is_grpo = plan.objective == "grpo" and plan.trainer == "trl"
-    return is_grpo and not SCORES_AHEAD.holds_in(plan.versions)
+    return _is_grpo_of_trl(plan) and not SCORES_AHEAD.holds_in(plan.versions)
 
 
 def refers_in_loss(plan: LaunchPlan) -> bool:
     """Tell whether a reference model runs beside the graph of the policy's forward: of pairs, and of GRPO in two releases."""
     if plan.objective not in ONLINE:
         return True
-    is_grpo = plan.objective == "grpo" and plan.trainer == "trl"
-    return trains_groups(plan) or (is_grpo and REFERENCE_IN_LOSS.holds_in(plan.versions))
+    return trains_groups(plan) or (
+        _is_grpo_of_trl(plan) and REFERENCE_IN_LOSS.holds_in(plan.versions)
+    )
 
 
 def reference_of(plan: LaunchPlan) -> str:
@@ -233,8 +233,11 @@ def second_copy(plan: LaunchPlan) -> LaunchPlan:
     return replace(copy, load_dtype="fp32") if is_wide else copy
 
 
+def _is_grpo_of_trl(plan: LaunchPlan) -> bool:
+    return plan.objective == "grpo" and plan.trainer == "trl"
+
+
 def _copies_beside_adapter(plan: LaunchPlan) -> bool:
     """Tell whether GRPO loads a second copy although an adapter could be switched off."""
-    is_grpo = plan.objective == "grpo" and plan.trainer == "trl"
     shards = plan.engine == "zero3" or plan.is_fsdp
-    return is_grpo and shards and not SWITCHES_ADAPTER_OFF.holds_in(plan.versions)
+    return _is_grpo_of_trl(plan) and shards and not SWITCHES_ADAPTER_OFF.holds_in(plan.versions)

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import unparse, walk
 
 if TYPE_CHECKING:
     from preflight.scripts.scope import Scope
@@ -110,12 +110,12 @@ class ClassTable(dict[str, "Held"]):
             for node, by_constructor in found
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
             for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-            if ast.unparse(target) == (f"self.{attribute}" if by_constructor else attribute)
+            if unparse(target) == (f"self.{attribute}" if by_constructor else attribute)
         }
         stores = {
             id(node)
             for other in family
-            for node in ast.walk(other)
+            for node in walk(other)
             if isinstance(node, ast.Attribute)
             and node.attr == attribute
             and not isinstance(node.ctx, ast.Load)

@@ -22,6 +22,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, setti
 from preflight.launchers.own_copy import copy_of
 from preflight.launchers.verl.ppo import FSDP, MODEL
 from preflight.launchers.verl.words import flat
+from preflight.scripts.nodes import walk
 from preflight.setting import Place, Setting
 
 VERLS = {
@@ -159,10 +160,10 @@ def _uses_logits(copy: str) -> bool:
             tree = ast.parse(file.read())
     except (OSError, SyntaxError, ValueError):
         return True
-    for method in ast.walk(tree):
+    for method in walk(tree):
         if not isinstance(method, ast.FunctionDef):
             continue
-        nodes = list(ast.walk(method))
+        nodes = walk(method)
         if method.name == FORWARD:
             if any(isinstance(n, ast.Return) and isinstance(n.value, ast.Tuple) for n in nodes):
                 return True
