@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
 from preflight.formulas.adapters import adapter_targets
@@ -10,10 +11,13 @@ from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.left_out import UNLISTED
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import held_tensors, shards_parameters
+from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
-from preflight.memory import MemoryTerm
+from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.plan_parts import LEFT_WHOLE
+from preflight.plan_parts import GATHERED, LEFT_WHOLE, STATE_DICT_ON_CARD
 from preflight.values import dataclass
 
 _AROUND_LAYERS = re.compile(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
@@ -34,9 +38,10 @@ class Dearest:
 def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
     """Return the dearest that a plan may be in what is bounded; None where nothing of it is.
 
-    Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
-    they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
-    the actor's that checkpoints as it does, beside what both keep.
+        Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
+        they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
+        the actor's that checkpoints as it does, beside what both keep. A model that a script gathers is no more than all of it,
+    and is gathered between two steps.
     """
     named = {notice.unpriced for notice in plan.notices}
     dearest, terms, names = plan, [], set[str]()
@@ -56,6 +61,10 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
     if fewer is not None:
         terms.append(fewer)
         names |= of_fewer
+    gathered = named & {STATE_DICT_ON_CARD, GATHERED}
+    if gathered:
+        terms.append(_gathered_whole(plan, model, gathered))
+        names |= gathered
     critic = None
     if CRITIC in named:
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)
@@ -67,3 +76,14 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
         terms.append(critic)
         names.add(CRITIC)
     return Dearest(dearest, tuple(terms), frozenset(names)) if names else None
+
+
+def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) -> MemoryTerm:
+    """Return a term of all that an engine divides, whole, in the dtype that it is kept in; a state dict is whole of FSDP1
+    alone, and has the shards of the others."""
+    divides = shards_parameters(plan) and plan.shard_degree != 1
+    is_whole = divides and (GATHERED in names or plan.engine == "fsdp1")
+    precision = precision_of(plan, model)
+    held = held_tensors(plan, model) if is_whole else ()
+    whole = sum(each.count * whole_bytes(plan, precision, each) for each in held)
+    return MemoryTerm(GATHERED, whole, frozenset({Moment.SAVE}), f"{whole:,}: all parameters")

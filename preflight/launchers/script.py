@@ -50,6 +50,7 @@ from preflight.launchers.undecided import (
     synchronised,
     undecided,
     with_replaced_attention,
+    without_gathers,
 )
 from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES
@@ -188,6 +189,7 @@ class _Making:
         self.origins.update(with_replaced_attention(fields, self.origins, signs.attention))
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+        held = without_gathers(held, fields.get("engine"), self.origins.get("engine"))
         scorer = priced_scorer(trainer, signs.scorer)
         if scorer is not None:
             held = beside_scorer(held, scorer)

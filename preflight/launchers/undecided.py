@@ -11,7 +11,7 @@ from preflight.formulas.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
-from preflight.plan_parts import NOTHING_SAYS
+from preflight.plan_parts import GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD
 from preflight.scripts.beside_adapter import BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE
 from preflight.scripts.own_steps import TAKES_OF_CALLS
 from preflight.scripts.replaced_attention import ReplacedAttention
@@ -119,6 +119,21 @@ OF_CALL: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("fsdp2",): ("ddp", "fsdp2"),
 }
 """Engines that a script calls, where it is not known which of the calls run -> what its engine may be."""
+
+
+GATHERS: Mapping[str, frozenset[object]] = {
+    STATE_DICT_ON_CARD: frozenset({"fsdp1"}),
+    GATHERED: frozenset({"fsdp1", "fsdp2", "zero3"}),
+}
+"""What a script asks for whole -> the engines that divide it."""
+
+
+def without_gathers(
+    signs: Mapping[str, Place], engine: Setting | None, origin: Origin | None
+) -> dict[str, Place]:
+    """Return the signs but those of gathers that no engine makes which a launch may have."""
+    may_be = {None if engine is None else engine.value, *(() if origin is None else origin.may_be)}
+    return {name: place for name, place in signs.items() if may_be & GATHERS.get(name, may_be)}
 
 
 def left_out(

@@ -7,10 +7,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_losses import MODEL
 
 KEEPS_MODEL = frozenset(
@@ -21,48 +22,108 @@ KEEPS_MODEL = frozenset(
     }
 )  # fmt: skip
 """Functions whose effect on a model that they are given is read elsewhere, or is none."""
-ADDING = frozenset({"append", "insert", "extend", "add_module", "register_module"})
-_OF_MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:\.(?!\w*config)\w+(?:\[[^\]]*\])?)*$")
+ADDING = frozenset(
+    {
+        "append", "insert", "extend", "add_module", "register_module", "register_parameter", "register_buffer",
+        "set_input_embeddings", "set_output_embeddings", "set_submodule",
+    }
+)  # fmt: skip
+"""Methods of a module, or of its list of layers, that put another into it."""
+TAKEN_OFF = "layers that a script takes off its model"
+_OF_MODEL = re.compile(
+    r"^(?:\w+\.)*(?:\w*model|\w*_(?:layer|block|module)s?|(?:layer|block|module|submodule|parent)s?)"
+    r"(?:\.(?!\w*config)\w+|\[[^\]]*\])*$"
+)
 """A model, or a part of it that is none of its configs."""
+_OVER_PARTS = re.compile(
+    r"\b(?:named_)?(?:modules|children)\(\)|model\b.*\.(?:layers?|blocks?|h)\b"
+)
+"""What a loop over the parts of a model goes through."""
 _CLASS_OF_MODEL = re.compile(
     r"(?:^|\.)[A-Z]\w*(?:Model|ForCausalLM|ForConditionalGeneration|Layer|Block|MLP|MoE)$"
 )
 """A class of a model, or of a part of it that keeps what a formula counts; attention is read elsewhere."""
+_NEW_MODULE = re.compile(r"^new|_new$|linear|layer|module|quant|lora|adapter", re.IGNORECASE)
 
 
 def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     """Yield what becomes of a file's model, each with its line; `functions` are those of the repository, whose own text is
     looked into."""
+    parts = _looped(nodes)
     for node in nodes:
-        if isinstance(node, ast.Assign) and (name := _unknown_change(node, functions)):
-            yield f"what {name} makes of the model", node.lineno
+        if isinstance(node, ast.Assign):
+            if name := _unknown_change(node, functions, id(node) in parts):
+                yield f"what {name} makes of the model", node.lineno
+            elif _is_cut(node.targets[0], node.value):
+                yield TAKEN_OFF, node.lineno
         elif isinstance(node, ast.Call) and (name := _added_module(node)):
             yield f"what {name} adds to the model", node.lineno
+        elif isinstance(node, ast.Delete) and any(map(_is_layer, node.targets)):
+            yield TAKEN_OFF, node.lineno
 
 
-def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
-    """Return the function of another package that a model is put through, where its effect is not known."""
+def _looped(nodes: Sequence[ast.AST]) -> set[int]:
+    """Return the ids of the statements that give a part to what a loop over a model's parts has in hand: `layer.mlp = ...`."""
+    return {
+        id(node)
+        for loop in nodes
+        if isinstance(loop, ast.For) and _OVER_PARTS.search(unparse(loop.iter))
+        for names in [{each.id for each in walk(loop.target) if isinstance(each, ast.Name)}]
+        for node in walk(loop)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Attribute)
+        and unparse(node.targets[0]).partition(".")[0] in names
+    }
+
+
+def _unknown_change(assign: ast.Assign, functions: frozenset[str], is_looped: bool) -> str:
+    """Return the function or class of another package that a model or a part of it is put through, or that takes the place
+    of one, where its effect is not known."""
     call, target = assign.value, unparse(assign.targets[0])
     owner, _, attribute = target.rpartition(".")
-    if attribute == "forward" and (_OF_MODEL.match(owner) or _CLASS_OF_MODEL.search(owner)):
+    is_part = is_looped or _OF_MODEL.match(owner) is not None
+    if attribute == "forward" and (is_part or _CLASS_OF_MODEL.search(owner)):
         return "a forward of its own"
     if re.search(r"\bmodeling_\w+$", owner) and _CLASS_OF_MODEL.search(target):
         return f"a class of its own as {attribute}"
-    if isinstance(call, ast.Call) and _OF_MODEL.match(owner) and _is_module(last_name(call.func)):
-        return f"{last_name(call.func)} as {attribute}"
-    if not isinstance(call, ast.Call) or not call.args or MODEL.match(target) is None:
+    if not isinstance(call, ast.Call) or _is_cut(assign.targets[0], call):
         return ""
-    name, owner = last_name(call.func), unparse(call.func).rpartition(".")[0]
-    is_given = unparse(call.args[0]) == target and owner != target
-    return name if is_given and name not in KEEPS_MODEL and name not in functions else ""
+    name = last_name(call.func)
+    if is_part and _is_module(name):
+        return f"{name} as {attribute}"
+    is_model = MODEL.match(target) is not None
+    is_given = any(unparse(each) == target for each in call.args[:1])
+    is_method = unparse(call.func).rpartition(".")[0] == target
+    is_known = name in KEEPS_MODEL or name in functions or is_method
+    return name if (is_part or is_model) and is_given and not is_known else ""
+
+
+def _is_cut(target: ast.expr, value: ast.expr) -> bool:
+    """Tell whether layers of a model become some of themselves: `model.layers = nn.ModuleList(model.layers[:8])`."""
+    if isinstance(value, ast.Call) and last_name(value.func) == "ModuleList" and value.args:
+        value = value.args[0]
+    return _is_layer(value) and unparse(value.value) == unparse(target)
+
+
+def _is_layer(node: ast.expr) -> TypeGuard[ast.Subscript]:
+    """Tell whether an expression is one of a model's layers, or several: `model.layers[8:]`."""
+    if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Attribute):
+        return False
+    return _OF_MODEL.match(unparse(node.value)) is not None
 
 
 def _added_module(call: ast.Call) -> str:
-    """Return the method by which a part of a model gets another module: `model.model.layers.append(copied)`."""
+    """Return the function by which a part of a model gets another module: `model.model.layers.append(copied)`."""
+    if unparse(call.func) == "setattr" and len(call.args) == 3:
+        owner, _, value = call.args
+        name = last_name(value.func if isinstance(value, ast.Call) else value)
+        is_new = _is_module(name) if isinstance(value, ast.Call) else _NEW_MODULE.search(name)
+        return "setattr" if is_new and _OF_MODEL.match(unparse(owner)) else ""
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in ADDING:
         return ""
-    owner = unparse(call.func.value)
-    is_part = _OF_MODEL.match(owner) is not None and ("." in owner or "module" in call.func.attr)
+    owner_name = unparse(call.func.value)
+    is_list = call.func.attr in ("append", "insert", "extend")
+    is_part = _OF_MODEL.match(owner_name) is not None and ("." in owner_name or not is_list)
     return call.func.attr if is_part else ""
 
 

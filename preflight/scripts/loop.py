@@ -16,6 +16,9 @@ from preflight.setting import Place
 ROWS = ("per_device_train_batch_size", "loop_eval_rows")
 """Arguments that say how many rows a loader of a plain loop gives at once."""
 
+EVALUATES = ("eval", "no_grad", "inference_mode")
+"""Functions of torch under which a model makes no graph, or is told to evaluate."""
+
 
 def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the batch, the length and the switches of a script without a Trainer."""
@@ -27,7 +30,7 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         values, _ = reader.keywords(loaders[0])
         if "batch_size" in values and values["batch_size"].value is not None:
             settings.put("per_device_train_batch_size", values["batch_size"])
-    _read_evaluation(reader, settings, loaders)
+    _read_evaluation(reader, settings, loaders if len(loaders) == 1 else [])
     _read_divided_batches(reader, settings)
     held = held_outputs(reader.trees.values())
     if held is not None:
@@ -48,13 +51,19 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
 def _read_evaluation(
     reader: ScriptReader, settings: ScriptSettings, training: list[CallFound]
 ) -> None:
-    """Record the rows that a loop evaluates at once: the most that a loader gives it which is none of training."""
+    """Record the rows that a loop evaluates at once: the most that a loader gives it which is not the one of training.
+
+    It evaluates where its model is told to. Where it only keeps no graph, or nothing tells which loader is that of training,
+    it may.
+    """
     sure, unsure = (
         [each for each in found("DataLoader") if each not in training]
         for found in (reader.named, reader.maybe)
     )
-    evaluates = [found for found in reader.named("eval") if _is_switch(found)]
-    may_evaluate = evaluates or [found for found in reader.maybe("eval") if _is_switch(found)]
+    evaluates = bool(training) and any(map(_is_switch, reader.named("eval")))
+    may_evaluate = evaluates or any(
+        map(_is_switch, (*reader.named(*EVALUATES), *reader.maybe(*EVALUATES)))
+    )
     if not may_evaluate or not (sure or unsure):
         return
     place = reader.place((sure or unsure)[0])

@@ -9,19 +9,21 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
 from preflight.scripts.beside_adapter import (
     BESIDE_ADAPTER,
     PROJECTOR_BESIDE,
     TUNED_BESIDE,
     trained_beside,
 )
-from preflight.scripts.changed_parts import changed_parts
+from preflight.scripts.changed_parts import TAKEN_OFF, changed_parts
 from preflight.scripts.files import last_name
 from preflight.scripts.nodes import children, unparse, walk
 from preflight.scripts.own_loops import GROWN, MADE_AGAIN, grown_rows, made_again
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
+from preflight.scripts.whole_gathers import whole_gathers
 
 GENERATES = "generation within a step"
 GENERATES_BESIDE = "generation in an evaluation"
@@ -34,6 +36,9 @@ TAKES_OF_CALLS = {
     MADE_AGAIN: "more",
     GROWN: "more",
     NARROW_LOSS: "less",
+    TAKEN_OFF: "less",
+    STATE_DICT_ON_CARD: "more",
+    GATHERED: "more",
 }
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
 
@@ -49,8 +54,9 @@ _PARAMETERS = re.compile(
 _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = re.compile(
     _PARAMETERS.pattern
-    + r"|\.generate\(|def (?:compute_loss|train)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
-    r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\(|\.(?:add|register)_module\("
+    + r"|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+    r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
+    r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
 )
 
 
@@ -87,6 +93,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     yield from trained_beside(nodes)
     yield from made_again(nodes)
     yield from changed_parts(nodes, functions)
+    yield from whole_gathers(nodes)
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
             yield f"the states of {name}", node.lineno

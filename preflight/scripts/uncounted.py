@@ -9,7 +9,8 @@ OUTPUTS = "outputs of every layer"
 OTHER_ACCELERATOR = "kernels of an accelerator that runs no CUDA"
 UNCOUNTED = {
     "a second copy of the model": (
-        r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*(?:\.module)?(?:\.state_dict\(\))?\s*\)"
+        r"\bdeepcopy\(\s*(?:\w+\.)*(?:unwrap_model\(\s*(?:\w+\.)*)?"
+        r"(?:\w*model\w*|module|\w*engine|policy|actor|student|net(?:work)?)(?:\.state_dict\(\))?\s*\)"
         r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?<!cpu\(\))\.clone\(\)(?!\.cpu).*(?:state_dict|parameters)\(\)"
         r"|\bAveragedModel\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
         r"|ExponentialMovingAverage)\(|(?:zeros|ones|empty|rand|randn|full)_like\(.*parameters\(\)",

@@ -54,10 +54,20 @@ def test_the_rows_are_the_most_that_a_loader_beside_training_gives(tmp_path, loa
         ("eval_loader = DataLoader(eval_rows, batch_size=pick())", EVALUATES),
         ("if ready():\n    eval_loader = DataLoader(eval_rows, batch_size=32)", EVALUATES),
         ("eval_loader = DataLoader(eval_rows, batch_size=32)", "if ready():\n    model.eval()"),
+        ("other_loader = DataLoader(rows, batch_size=32)", "with torch.no_grad():\n    model(row)"),
     ],
 )
 def test_what_only_running_tells_is_open(tmp_path, loaders, after):
     assert "eval_micro_batch_size" in opens(read(tmp_path, loaders, after))
+
+
+def test_what_is_evaluated_is_open_where_nothing_tells_which_loader_is_that_of_training(tmp_path):
+    loaders = "more = DataLoader(others, batch_size=32)"
+    text = SCRIPT.format(loaders=loaders, after=EVALUATES).replace("train_", "")
+    text = text.replace(", shuffle=True", "")
+    plan = plan_of(tmp_path, "accelerate launch --num_processes 1 t.py", {"t.py": text})
+
+    assert "eval_micro_batch_size" in opens(plan)
 
 
 @pytest.mark.parametrize(

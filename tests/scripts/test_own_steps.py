@@ -7,6 +7,7 @@ import re
 import pytest
 from launch_of_script import opens, plan_of
 
+from preflight.scripts.changed_parts import TAKEN_OFF
 from preflight.scripts.own_loops import GROWN
 from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted import UNCOUNTED
@@ -67,7 +68,7 @@ def test_an_optimizer_whose_states_nobody_knows_is_named(optimizer, name):
         "bnb.optim.AdamW8bit(model.parameters())",
         "torch.optim.SGD(model.parameters(), lr=1e-3)",
         "make_optimizer(model.parameters())",
-        "zero.GatheredParameters(model.parameters())",
+        "zero.GatheredParameters([p for p in model.parameters() if p.dim() == 1])",
         "Adam(model.parameters())\n    Adam = FusedAdam if fast else DeepSpeedCPUAdam",
         'fail(ValueError(f"{params} of model.parameters()"))',
         "Embedding(params.vocab_size, params.dim)",
@@ -137,6 +138,12 @@ def test_a_function_of_another_package_may_make_anything_of_a_model():
         ("modeling_llama.LlamaMLP = Wide", "a class of its own as LlamaMLP"),
         ("LlamaRMSNorm.forward = fused", None),
         ("LlamaAttention.forward = fused", None),
+        ("for l in model.model.layers: l.self_attn = Fancy(l.self_attn)", "Fancy as self_attn"),
+        ("for _, m in model.named_modules(): m.forward = fused", "a forward of its own"),
+        ("for l in model.model.layers: l.mlp = other.wrapped(l.mlp)", "wrapped"),
+        ("for l in model.model.layers: l.mlp = torch.compile(l.mlp)", None),
+        ("for l in names: l.self_attn = Fancy(l.self_attn)", None),
+        ("decoder_layer.mlp = MoE(64, decoder_layer.mlp)", "MoE as mlp"),
         ("model.config = PretrainedConfig()", None),
         ("model.config.use_cache = False", None),
         ("model.generation_config = GenerationConfig()", None),
@@ -162,6 +169,18 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("model.lm_head.register_forward_hook(\n        fp32_forward_post_hook\n    )", "pass", None),
         ("model.transformer.h.append(copy.deepcopy(model.transformer.h[0]))", "pass", "what append adds to the model"),
         ("model.add_module('head', Linear(64, 64))", "pass", "what add_module adds to the model"),
+        ("model.set_input_embeddings(Embedding(9, 9))", "pass", "what set_input_embeddings adds to the model"),
+        ("model.register_parameter('soft', Parameter())", "pass", "what register_parameter adds to the model"),
+        ("setattr(parent, name, new_module)", "pass", "what setattr adds to the model"),
+        ("setattr(model, name, Lowrank(64))", "pass", "what setattr adds to the model"),
+        ("setattr(model, 'is_parallelizable', True)", "pass", None),
+        ("setattr(args, name, Lowrank(64))", "pass", None),
+        ("model.model.layers = model.model.layers[:8]", "pass", TAKEN_OFF),
+        ("model.model.layers = ModuleList(model.model.layers[:8])", "pass", TAKEN_OFF),
+        ("del model.model.layers[8:]", "pass", TAKEN_OFF),
+        ("policy = model\n    old = copy.deepcopy(policy)", "pass", "a second copy of the model"),
+        ("pass", "ema = copy.deepcopy(accelerator.unwrap_model(model))", "a second copy of the model"),
+        ("old = copy.deepcopy(model.config)", "pass", None),
         ("model_names.append(read())", "pass", None),
         ("pass", "accelerator.backward(out.loss, retain_graph=True)", "a graph that is kept"),
         ("pass", "optimizer.zero_grad(set_to_none=False)", "gradients that stay between steps"),
