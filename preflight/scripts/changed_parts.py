@@ -116,8 +116,8 @@ def _added_module(call: ast.Call) -> str:
     """Return the function by which a part of a model gets another module: `model.model.layers.append(copied)`."""
     if unparse(call.func) == "setattr" and len(call.args) == 3:
         owner, _, value = call.args
-        name = last_name(value.func if isinstance(value, ast.Call) else value)
-        is_new = _is_module(name) if isinstance(value, ast.Call) else _NEW_MODULE.search(name)
+        is_made = isinstance(value, ast.Call) and _is_module(last_name(value.func))
+        is_new = is_made or (isinstance(value, ast.Name) and _NEW_MODULE.search(value.id))
         return "setattr" if is_new and _OF_MODEL.match(unparse(owner)) else ""
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in ADDING:
         return ""

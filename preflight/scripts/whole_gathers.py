@@ -60,8 +60,8 @@ def _is_loaded(call: ast.Call, calls: Sequence[ast.Call]) -> bool:
 
 
 def _stays_on_card(call: ast.Call, made: Mapping[str, ast.expr]) -> bool:
-    """Tell whether a full state dict is asked for, and not on the host."""
-    if "FULL_STATE_DICT" not in unparse(call):
+    """Tell whether a full state dict is asked for, and not on the host, as accelerate's plugin asks by itself."""
+    if "FULL_STATE_DICT" not in unparse(call) or "plugin" in unparse(call.func):
         return False
     given = [*call.args[2:3], *(k.value for k in call.keywords if k.arg == "state_dict_config")]
     return not any(_says(each, made, "offload_to_cpu") for each in given)

@@ -175,6 +175,7 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("setattr(model, name, Lowrank(64))", "pass", "what setattr adds to the model"),
         ("setattr(model, 'is_parallelizable', True)", "pass", None),
         ("setattr(args, name, Lowrank(64))", "pass", None),
+        ("setattr(model, 'lm_head', model.transformer.output_layer)", "pass", None),
         ("model.model.layers = model.model.layers[:8]", "pass", TAKEN_OFF),
         ("model.model.layers = ModuleList(model.model.layers[:8])", "pass", TAKEN_OFF),
         ("del model.model.layers[8:]", "pass", TAKEN_OFF),

@@ -47,6 +47,7 @@ def named(folder: Path, saves: str, script: str = SCRIPT) -> set[str]:
         (FULL.format(ON_HOST), None),
         (f"asked{ON_HOST.replace(',', ' =', 1)}\n{FULL.format(', asked')}", None),
         (FULL.format("").replace("FULL", "SHARDED"), None),
+        ('accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")', None),
         ("torch.save(optimizer.state_dict(), 'x')", None),
         ("model.load_state_dict(other_model.state_dict())", None),
         ("with FSDP.summon_full_params(model):\n    show(model)", GATHERED),
