@@ -30,11 +30,13 @@ ADDING = frozenset(
 )  # fmt: skip
 """Methods of a module, or of its list of layers, that put another into it."""
 TAKEN_OFF = "layers that a script takes off its model"
-_OF_MODEL = re.compile(
-    r"^(?:\w+\.)*(?:\w*model|\w*_(?:layer|block|module)s?|(?:layer|block|module|submodule|parent)s?)"
-    r"(?:\.(?!\w*config)\w+|\[[^\]]*\])*$"
-)
+_ATTRIBUTES = r"(?:\.(?!\w*config)\w+|\[[^\]]*\])*$"
+_OF_MODEL = re.compile(rf"^(?:\w+\.)*\w*model{_ATTRIBUTES}")
 """A model, or a part of it that is none of its configs."""
+_PART = re.compile(
+    rf"^(?:\w*_)?(?:layer|block|module|submodule|parent){_ATTRIBUTES}|{_OF_MODEL.pattern}"
+)
+"""A model, or a part of one by its name."""
 _OVER_PARTS = re.compile(
     r"\b(?:named_)?(?:modules|children)\(\)|model\b.*\.(?:layers?|blocks?|h)\b"
 )
@@ -81,7 +83,7 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str], is_looped: bo
     of one, where its effect is not known."""
     call, target = assign.value, unparse(assign.targets[0])
     owner, _, attribute = target.rpartition(".")
-    is_part = is_looped or _OF_MODEL.match(owner) is not None
+    is_part = is_looped or _PART.match(owner) is not None
     if attribute == "forward" and (is_part or _CLASS_OF_MODEL.search(owner)):
         return "a forward of its own"
     if re.search(r"\bmodeling_\w+$", owner) and _CLASS_OF_MODEL.search(target):
@@ -118,7 +120,7 @@ def _added_module(call: ast.Call) -> str:
         owner, _, value = call.args
         is_made = isinstance(value, ast.Call) and _is_module(last_name(value.func))
         is_new = is_made or (isinstance(value, ast.Name) and _NEW_MODULE.search(value.id))
-        return "setattr" if is_new and _OF_MODEL.match(unparse(owner)) else ""
+        return "setattr" if is_new and _PART.match(unparse(owner)) else ""
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in ADDING:
         return ""
     owner_name = unparse(call.func.value)
