@@ -16,6 +16,7 @@ from preflight.derive import (
     loop_table,
     man_page,
     openrlhf_tables,
+    oumi_tables,
     plan_kinds,
     plan_reference,
     release_spans,
@@ -103,6 +104,14 @@ TARGETS = (
         openrlhf_tables.PATH,
         openrlhf_tables.openrlhf_files,
         ("openrlhf",),
+    ),
+    Target(
+        "oumi",
+        TABLES,
+        "keys of one oumi's training config",
+        oumi_tables.PATH,
+        oumi_tables.files,
+        ("oumi",),
     ),
     Target(
         "torchtitan",

@@ -222,7 +222,9 @@ def ranks_of(
     part: LauncherPart, trainer: TrainerArguments, problems: Iterable[Problem]
 ) -> Origin | None:
     """Return the origin of a number of ranks that is open; None where the launcher says it."""
-    may_be = OPEN_VALUES["world_size"]
+    may_be, told = OPEN_VALUES["world_size"], part.origins.get("world_size")
+    if told is not None and told.may_be:
+        return told  # its launcher knows what it counts
     if any(problem.id == "PF115" for problem in problems):
         return Origin("nobody", True, "nobody said how many ranks start", may_be)
     if part.name == "python" and part.mode == "single" and not trainer.is_here:

@@ -108,6 +108,11 @@ def read_trainer_arguments(
     return replace(_arguments(told, opened[1], script), reader=opened[0])
 
 
+def arguments_of(given: Given) -> TrainerArguments:
+    """Return what the trainer of a framework is told by its arguments, which the framework makes itself."""
+    return _arguments(Told(given, None, None, True, Problems()), None, None)
+
+
 def _arguments(told: Told, own: OwnParser | None, script: str | None) -> TrainerArguments:
     """Return the trainer's arguments with what the script says of them; raise BadInput with every problem."""
     as_given, said, file, is_exact, problems = told

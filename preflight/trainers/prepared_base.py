@@ -34,6 +34,7 @@ def prepared_base(given: Given, is_four_bit: bool) -> PreparedBase:
     own = problems.take(given.find(PREPARED_BY_SCRIPT)).setting
     upcast = "all" if own is not None and own.value is True else "none"
     is_handed = "peft_config" in kind.text or "get_peft_model" not in kind.text
+    is_handed = is_handed and not kind.module  # a library's module has put the adapter on
     if kind.trainer != "trl" or not is_handed:
         return PreparedBase(upcast, None)
     bf16 = problems.take(given.find("bf16")).setting

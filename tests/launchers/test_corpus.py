@@ -27,6 +27,7 @@ LEAST = {
     "litgpt": 5,
     "llamafactory": 25,
     "openrlhf": 0,
+    "oumi": 4,
     "scripts": 28,
     "swift": 2,
     "torchtitan": 8,

@@ -1,0 +1,67 @@
+"""The keys of oumi's TrainingConfig with their defaults, from the shipped table."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.near_names import nearest_fix
+from preflight.own_tables import beside, read_table
+from preflight.setting import Place, Setting
+
+ANY = ".*"
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = read_table(beside(__file__, "keys.json"))
+    return table
+
+
+def oumi_version() -> str:
+    """Return the release that the shipped table was made from."""
+    version: str = _table()["version"]
+    return version
+
+
+def or_default(keys: FrameworkKeys, name: str) -> Setting:
+    """Return what is said of a key, else oumi's default."""
+    place = Place("default", "", keys.library.label)
+    return keys.get(name) or Setting(_table()["keys"][name], place)
+
+
+def check_unknown_keys(keys: FrameworkKeys) -> None:
+    """Refuse the keys that TrainingConfig does not have, at which OmegaConf stops; another release may have them."""
+    known = _table()["keys"]
+    is_tabled = keys.library.is_known and keys.library.version == oumi_version()
+    for name, setting in keys.given.items():
+        parents = [name[:at] for at, letter in enumerate(name) if letter == "."]
+        is_known = name in known or any(
+            f"{one}{ANY}" in known or one in known for one in (*parents, name)
+        )
+        is_section = isinstance(setting.value, dict) and any(
+            key.startswith(f"{name}.") for key in known
+        )
+        if is_known or is_section or "[" in name:
+            continue
+        severity = "error" if is_tabled else "warning"
+        message = f"oumi {oumi_version()} has no key {name}, and stops at it"
+        fix = nearest_fix(name, tuple(known))
+        keys.refuse(message, setting, fix, severity, key=name.rpartition(".")[2])
+
+
+def section_of(keys: FrameworkKeys, name: str) -> Setting | None:
+    """Return a section that takes any key as one value, with the place of its first; None where nothing is in it."""
+    found: dict[str, Any] = {}
+    first: Setting | None = None
+    for key, setting in keys.given.items():
+        if not key.startswith(f"{name}."):
+            continue
+        first = first or setting
+        inside = found
+        *sections, last = key[len(name) + 1 :].split(".")
+        for one in sections:
+            inside = inside.setdefault(one, {})
+        inside[last] = setting.value
+    return None if first is None else Setting(found, first.place)
