@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
 from preflight.launch import plain
@@ -40,8 +39,8 @@ class MethodAdvice:
     least_peak_bytes: int | None
     usd_per_hour: float | None
     """Of those devices; None where nobody lists a price."""
-    edits: Mapping[str, Any] = field(default_factory=dict)
-    how: str = ""
+    edits: Mapping[str, Any]
+    how: str
     """The flags, or what to write into the script."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,8 +81,8 @@ class Advice:
     """Everything that was found for one launch."""
 
     methods: tuple[MethodAdvice, ...]
-    device: DeviceAdvice | None = None
-    prices: Mapping[str, str] = field(default_factory=dict)
+    device: DeviceAdvice | None
+    prices: Mapping[str, str]
     """GPU key -> whose price was taken."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,6 +24,8 @@ TIMEOUT_VARIABLE = "PREFLIGHT_PLUGIN_TIMEOUT"
 TIMEOUT_S = 30.0
 """What a plugin that is not built in may take for one launch; looking up a model takes seconds, a loop for ever."""
 LONGEST_S = 1e6
+LONGEST_TRACED = 100
+"""Characters of a value in a line of the trace."""
 HOOK_MARK = "preflight_impl"
 """The attribute that `hookimpl` leaves on a function."""
 
@@ -283,9 +285,9 @@ def _told(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _shortened(value: object, limit: int = 100) -> str:
+def _shortened(value: object) -> str:
     text = " ".join((str(value) if isinstance(value, Exception) else repr(value)).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return text if len(text) <= LONGEST_TRACED else text[: LONGEST_TRACED - 3] + "..."
 
 
 def _trace(text: str) -> None:

@@ -197,7 +197,7 @@ def degrees_of(engine: str, ranks: int) -> dict[str, Any]:
 
 
 def read_all_ways(
-    plan: LaunchPlan, judge: Judge, among: MayBe | None = None, settles: bool = True
+    plan: LaunchPlan, judge: Judge, among: MayBe | None, settles: bool
 ) -> Readings | None:
     """Return the readings of a plan, of the fields in `among` those values alone; None where it has no open value.
 

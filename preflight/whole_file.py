@@ -41,9 +41,7 @@ def write_whole(
 
 
 @contextmanager
-def draft_of(
-    path: str, mode: int | None = None, most: int = 0o666
-) -> Iterator[tuple[BinaryIO, str]]:
+def draft_of(path: str, mode: int | None, most: int) -> Iterator[tuple[BinaryIO, str]]:
     """Give a draft beside a path, open to be written, and its name; one that got no other name inside is removed.
 
     Its lock is held until the end, whatever its name is by then.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from every_plan import every_plan
 from unfit_launches import command_of, request_of
 
 from preflight.devices.step_time import estimate_step_time
@@ -24,7 +25,7 @@ from preflight.render.report import report_lines
 from preflight.report import Report
 from preflight.request import Request
 from preflight.search.best_plans import best_plans, key_of
-from preflight.search.lattice import Lattice, every_plan
+from preflight.search.lattice import Lattice
 from preflight.units import GIB
 from preflight.verdict import Answer, judge
 

@@ -87,7 +87,7 @@ def pages_by_kind() -> dict[str, dict[str, str]]:
 
 def remedy_pages() -> dict[str, str]:
     """Return the pages of the remedies."""
-    pages = {n.removeprefix("remedy_"): manual for n, manual in _manuals("remedy") if manual}
+    pages = {n.removeprefix("remedy_"): manual for n, manual in _remedy_manuals() if manual}
     return {id: _with_proof(id, manual) for id, manual in pages.items()}
 
 
@@ -104,13 +104,13 @@ def _finding_pages() -> dict[str, str]:
     return {id: kind.page(id) for id, kind in all_kinds().items()}
 
 
-def _manuals(word: str) -> list[tuple[str, str]]:
-    """Return the module docstring of every built-in of a first word: its manual page."""
+def _remedy_manuals() -> list[tuple[str, str]]:
+    """Return the module docstring of every built-in remedy: its manual page."""
     import importlib
 
     from preflight.builtin_hooks import BUILTIN_HOOKS
 
-    names = [name for name in BUILTIN_HOOKS if name.partition("_")[0] == word]
+    names = [name for name in BUILTIN_HOOKS if name.startswith("remedy_")]
     return [
         (name, (importlib.import_module(f"preflight.hooks.{name}").__doc__ or "").strip())
         for name in names

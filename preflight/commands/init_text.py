@@ -17,7 +17,7 @@ ASKED = ("model", "seq_len", "micro_batch_size")
 EXAMPLES = {"model": '"org/name"', "seq_len": "4096", "micro_batch_size": "1"}
 
 
-def settings_text(found: Survey, device: str | None = None) -> str:
+def settings_text(found: Survey, device: str | None) -> str:
     """Return the file's text; `device` is the key of the card that the person who asks has named."""
     parts = [HEAD, *_launches(found), "", *_device(found, device), "", *_guard(), "", *_plan(found)]
     return "\n".join([*parts, "", *_flags(found), "", *_policy()]) + "\n"

@@ -115,7 +115,7 @@ def kind_of_value(value: Any) -> str:
     return "other"
 
 
-def modalities_of(columns: Iterable[str], declared: Mapping[str, str] | None = None) -> list[str]:
+def modalities_of(columns: Iterable[str], declared: Mapping[str, str] | None) -> list[str]:
     """Return what a dataset holds beside text, with its column; `declared` says it of other names."""
     found = []
     for column in columns:

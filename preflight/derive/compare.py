@@ -72,7 +72,7 @@ class Compared:
     """Why it was not compared."""
 
 
-def registry_cases(every: bool = False) -> list[Case]:
+def registry_cases(every: bool) -> list[Case]:
     """Return registry models, one of a type unless every one is wanted; then families that have none."""
     found: dict[str, Case] = {}
     for entry in all_models():

@@ -16,7 +16,7 @@ NUM_SAMPLES = 600
 def highest_points(
     live: Sequence[tuple[Form, Form]],
     base: Form,
-    samples: Sequence[Mapping[str, int]] | None = None,
+    samples: Sequence[Mapping[str, int]] | None,
 ) -> list[tuple[Form, Form]]:
     """Keep the fewest points of a part whose highest is its peak, beside `base`, for layers of any size.
 

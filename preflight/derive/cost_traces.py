@@ -9,12 +9,12 @@ from preflight.derive import chunks, expert_loops, token_loops
 from preflight.derive.cost_forms import NotSolved, Sizes, solve, without_zeros
 from preflight.derive.loops import NotAlike, Turns, joined, joined_levels
 from preflight.derive.small_models import NUM_VARIANTS, objective_of, small_config, small_launch
-from preflight.formulas.adaptations import USUAL, Adaptation
+from preflight.formulas.adaptations import Adaptation
 from preflight.formulas.layer_coefficients import METHODS
 from preflight.formulas.layer_sizes import UNPACKED, Form, layer_sizes
 from preflight.formulas.linear_experts import in_release
 from preflight.launch import LaunchPlan
-from preflight.model import MASKED_LM, ModelSpec, ModelUnit
+from preflight.model import ModelSpec, ModelUnit
 from preflight.models import describe
 from preflight.trace.job import TraceJob, job_of
 from preflight.trace.log import (
@@ -79,8 +79,8 @@ def see_and_walk(
     model_type: str,
     method: str,
     checkpointing: bool,
-    adaptation: Adaptation = USUAL,
-    head: str = MASKED_LM,
+    adaptation: Adaptation,
+    head: str,
 ) -> tuple[Sequence[Seen], Walked]:
     """Trace a small model in all sizes; where layers loop over chunks, with few of them and with more.
 

@@ -125,7 +125,7 @@ def plain_name(name: str) -> str:
     return kept.removeprefix("nvidia")
 
 
-def similar_gpus(name: str, most: int = 4) -> tuple[str, ...]:
+def similar_gpus(name: str) -> tuple[str, ...]:
     """Return keys of cards with a similar name."""
     import difflib
 
@@ -133,7 +133,7 @@ def similar_gpus(name: str, most: int = 4) -> tuple[str, ...]:
     for entry in gpu_table():
         for spelling in (*entry.aliases, entry.key):
             spellings.setdefault(plain_name(spelling), entry.key)
-    near = difflib.get_close_matches(plain_name(name), spellings, n=most, cutoff=0.6)
+    near = difflib.get_close_matches(plain_name(name), spellings, n=4, cutoff=0.6)
     return tuple(dict.fromkeys(spellings[key] for key in near))
 
 

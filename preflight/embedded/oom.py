@@ -17,8 +17,8 @@ def oom_lines(
     record: RunRecord,
     report: Report | None,
     blocks: Sequence[Block],
-    model: Any = None,
-    said: str = "",
+    model: Any,
+    said: str,
 ) -> list[str]:
     """Return the report of a run that ran out of memory; `said` is the exception's first line, which no record keeps."""
     from preflight.render.page import Page

@@ -76,7 +76,7 @@ def read_deepspeed(
     config = problems.take(filled_precision(config, precision))
     if is_hf and trainer_file is None:
         config = problems.take(filled_from_trainer(config, trainer, world_size))
-    fields = problems.take(deepspeed_fields(config, True))
+    fields = problems.take(deepspeed_fields(config))
     is_silent = is_hf and as_written.get("bf16.enabled") == "auto"
     if is_silent and fields["mixed_precision"].value == "no":
         problems.append(_silent_fp32(as_written.place("bf16.enabled"), precision))

@@ -68,7 +68,7 @@ class DeepSpeedConfig:
 
 
 def load_deepspeed_file(
-    stated: Setting, command: LaunchCommand, needs_zero: bool = True
+    stated: Setting, command: LaunchCommand, needs_zero: bool
 ) -> Reading[DeepSpeedConfig | None]:
     """Read a DeepSpeed config given as a path, as JSON text or as a mapping; None where it cannot be used.
 

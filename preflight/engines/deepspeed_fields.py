@@ -19,13 +19,8 @@ ZERO = "zero_optimization"
 OFFLOAD_DEVICES = ("none", "cpu", "nvme")
 
 
-def deepspeed_fields(
-    config: DeepSpeedConfig, fills_hidden_size: bool
-) -> Reading[dict[str, Setting]]:
-    """Return plan field -> value and place; nested fields as `deepspeed.reduce_bucket_size`.
-
-    `fills_hidden_size` is true where a trainer or accelerate itself replaces the `auto` of bucket sizes.
-    """
+def deepspeed_fields(config: DeepSpeedConfig) -> Reading[dict[str, Setting]]:
+    """Return plan field -> value and place; nested fields as `deepspeed.reduce_bucket_size`."""
     problems = Problems()
     stage = problems.take(_stage(config))
     fields: dict[str, Setting] = {"engine": Setting(f"zero{stage}", config.place(f"{ZERO}.stage"))}
@@ -70,7 +65,7 @@ def deepspeed_fields(
                 "PF314",
             )
         )
-    fields.update(problems.take(_sizes(config, fills_hidden_size)))
+    fields.update(problems.take(_sizes(config)))
     dtype = config.get("data_types.grad_accum_dtype")
     if dtype not in (None, "auto"):
         fields["deepspeed.grad_accum_dtype"] = config.setting("data_types.grad_accum_dtype")
@@ -134,7 +129,7 @@ def _device(config: DeepSpeedConfig, name: str) -> Reading[Setting]:
     return Reading(setting)
 
 
-def _sizes(config: DeepSpeedConfig, fills_hidden_size: bool) -> Reading[dict[str, Setting]]:
+def _sizes(config: DeepSpeedConfig) -> Reading[dict[str, Setting]]:
     fields: dict[str, Setting] = {}
     problems = Problems()
     for name, spellings in (*keys.INT_SETTINGS.items(), *keys.BOOL_SETTINGS.items()):
@@ -144,10 +139,10 @@ def _sizes(config: DeepSpeedConfig, fills_hidden_size: bool) -> Reading[dict[str
                 continue
             value, place = config.get(key), config.place(key)
             if value == "auto":
-                by_hidden = spelling in keys.HIDDEN_SIZE_KEYS and fills_hidden_size
-                if by_hidden:  # of stage 3's sizes too: below it they have no effect
+                # A trainer or accelerate puts the model's own sizes; below stage 3 those of stage 3 have no effect.
+                if spelling in keys.HIDDEN_SIZE_KEYS:
                     fields[f"deepspeed.{name}"] = Setting(None, place)
-                elif not by_hidden and name != "stage3_gather_16bit_weights_on_model_save":
+                elif name != "stage3_gather_16bit_weights_on_model_save":
                     problems.append(_dropped_auto(spelling, place))
                 continue
             good, value = (

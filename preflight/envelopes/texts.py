@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
 
 from preflight.errors import BadInput
 from preflight.formats.document import Document
@@ -27,7 +26,7 @@ class Sheet:
     document: Document
     first_line: int
     """Lines of the file in front of it."""
-    said: Mapping[str, str] = field(default_factory=dict)
+    said: Mapping[str, str]
     """Key -> value that an option of the command says in its place: `sky launch --num-nodes 4`."""
 
     def line(self, *keys: str | int) -> int:

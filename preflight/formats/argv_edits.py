@@ -113,9 +113,9 @@ def with_bool(occurrence: Occurrence, value: bool) -> list[str]:
     return with_values(occurrence, [text])
 
 
-def prefers_dashes(argv: Sequence[str], start: int) -> bool:
+def prefers_dashes(argv: Sequence[str]) -> bool:
     """Tell whether the user writes `--two-words` rather than `--two_words`."""
-    flags = [word.partition("=")[0][2:] for word in argv[start:] if word.startswith("--")]
+    flags = [word.partition("=")[0][2:] for word in argv if word.startswith("--")]
     return any("-" in flag for flag in flags) and not any("_" in flag for flag in flags)
 
 

@@ -123,7 +123,7 @@ class ScoringBytes(NamedTuple):
     backward: int
     evaluation: int
     """At most without a graph."""
-    kept: int = 0
+    kept: int
     """Held by a loop until its next step."""
 
 

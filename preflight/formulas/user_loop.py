@@ -244,7 +244,7 @@ def has_own_model_code(plan: LaunchPlan) -> bool:
     return plan.trainer in OWN_MODEL_CODE
 
 
-def loss_rule(plan: LaunchPlan, model_type: str = "") -> LossRule:
+def loss_rule(plan: LaunchPlan, model_type: str) -> LossRule:
     """Return the rule of a plan's trainer and version, for one type of model."""
     if plan.trainer in HUGGING_FACE:
         package, version = "transformers", version_in(plan.versions, "transformers")

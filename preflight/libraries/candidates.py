@@ -77,9 +77,14 @@ def _taken(name: str, newest: str, pin: Pinned) -> str:
 
     A pin that allows nothing that is known here has the release nearest to it.
     """
-    named = (one.newest_of(()) for one in pin.specifiers)
+    named = (
+        clause.version
+        for one in pin.specifiers
+        for clause in one.clauses
+        if clause.operator in ("==", ">=", "=*") and one.allows(clause.version)
+    )
     known = [day[name] for day in (*OLDER_DAYS.values(), *DAYS.values())]
-    by_release = {release(v): v for v in (*named, *known) if v is not None and pin.allows(v)}
+    by_release = {release(v): v for v in (*named, *known) if pin.allows(v)}
     allowed = [by_release[numbers] for numbers in sorted(by_release)]
     there = [version for version in allowed if release(version) <= release(newest)]
     if there or allowed:

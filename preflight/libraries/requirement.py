@@ -6,7 +6,7 @@ A pin is `==0.12.0`, `>=4.46,<5`, `~=0.18.0`, or poetry's and conda's own way to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -40,16 +40,6 @@ class Specifier:
     def allows(self, version: str) -> bool:
         """Tell whether a release is allowed, by its first three numbers."""
         return all(_holds(clause, release(version)) for clause in self.clauses)
-
-    def newest_of(self, versions: Iterable[str]) -> str | None:
-        """Return the newest allowed of some releases; the lowest one that the pin itself names where none of them is."""
-        if self.exact is not None:
-            return self.exact
-        allowed = sorted(filter(self.allows, versions), key=release)
-        if allowed:
-            return allowed[-1]
-        named = (c.version for c in self.clauses if c.operator in (">=", "=*"))
-        return next((version for version in named if self.allows(version)), None)
 
     def __str__(self) -> str:
         return ",".join(

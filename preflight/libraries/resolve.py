@@ -75,11 +75,6 @@ class Libraries:
         return f"{name} is not installed here, and nothing says which one the launch will have"
 
 
-def named_libraries(versions: Mapping[str, str], where: str = HERE) -> Libraries:
-    """Return libraries whose versions one place says."""
-    return Libraries({n: LibraryVersion(v, Origin(where)) for n, v in versions.items()})
-
-
 def assumed_libraries(versions: Mapping[str, str]) -> Libraries:
     """Return libraries of which nobody says the versions."""
     nobody = Origin("nobody", True)

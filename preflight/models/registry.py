@@ -154,8 +154,8 @@ def named_by_folder(path: str) -> OtherName | None:
     return replace(called[0], name=path, evidence="folder")
 
 
-def models_like(name: str, most: int = 3) -> tuple[str, ...]:
-    """Return ids of the models that a name says it was made from, whoever owns it: as sure as the name is true."""
+def models_like(name: str) -> tuple[str, ...]:
+    """Return ids of the models that a name says it was made from, three at most, whoever owns them: as sure as the name is true."""
     stem = stem_of(name)
     for one in (stem, *shorter_stems(stem)):
         if not is_sized(one):
@@ -164,7 +164,7 @@ def models_like(name: str, most: int = 3) -> tuple[str, ...]:
         unpacked = (other.model for other in names if other.evidence not in GUESSES)
         found = dict.fromkeys((*(entry.id for entry in models), *unpacked))
         if found and _are_one_shape(tuple(found), models):
-            return tuple(found)[:most]
+            return tuple(found)[:3]
     return ()
 
 

@@ -99,7 +99,7 @@ def space_at(path: str) -> Space | None:
     return Space(folder, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
 
-def shared_memory(root: str = "/") -> Space | None:
+def shared_memory(root: str) -> Space | None:
     """Return the size of /dev/shm; None where there is none."""
     path = os.path.join(root, "dev/shm")
     return space_at(path) if os.path.isdir(path) else None
@@ -119,7 +119,7 @@ def num_cpus(root: str = "/") -> int:
     return count
 
 
-def infiniband_devices(root: str = "/") -> tuple[str, ...]:
+def infiniband_devices(root: str) -> tuple[str, ...]:
     """Return the RDMA devices that the kernel lists: mlx5_0, ..."""
     try:
         return tuple(sorted(os.listdir(os.path.join(root, "sys/class/infiniband"))))

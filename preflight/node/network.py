@@ -11,7 +11,7 @@ def host_name(env: dict[str, str] | None = None) -> str:
     return variables.get("SLURMD_NODENAME") or os.uname().nodename
 
 
-def addresses(root: str = "/") -> dict[str, list[str]]:
+def addresses(root: str) -> dict[str, list[str]]:
     """Return interface -> its IPv4 and IPv6 addresses, interfaces without one left out."""
     found: dict[str, list[str]] = {}
     for name in _interfaces(root):

@@ -25,7 +25,7 @@ class BuildTools:
     ninja: str | None
 
 
-def build_tools(env: Mapping[str, str], root: str = "/") -> BuildTools:
+def build_tools(env: Mapping[str, str], root: str) -> BuildTools:
     """Return the CUDA toolkit and ninja that an extension would be built with."""
     search_path = env.get("PATH", "")
     nvcc = find_program("nvcc", search_path)

@@ -64,7 +64,7 @@ def anonymous_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def is_public(model: str, folder: str = "") -> bool:
+def is_public(model: str, folder: str) -> bool:
     """Tell whether a model is named as on the hub, and no file or folder of the run is."""
     return bool(HUB_ID.fullmatch(model)) and not os.path.exists(os.path.join(folder, model))
 

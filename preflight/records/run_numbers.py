@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from preflight.records.run_record import DONE, RunRecord
+from preflight.records.run_record import RunRecord
 
 CONTEXT, NCCL = "CUDA context", "NCCL buffers"
 """The terms of hooks/memory_runtime.py."""
@@ -60,21 +60,3 @@ def numbers_of(record: RunRecord) -> RankNumbers:
         record.predicted_peak("allocated"),
         record.predicted_peak("reserved"),
     )
-
-
-def runs_of(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
-    """Return the records of each run together, oldest run first."""
-    runs: dict[str, list[RunRecord]] = {}
-    for record in records:
-        runs.setdefault(record.run_id, []).append(record)
-    return list(runs.values())
-
-
-def finished_runs(records: Iterable[RunRecord]) -> Iterator[FinishedRun]:
-    """Return the finished runs on GPUs of some records, one per rank of a run."""
-    for ranks in runs_of(records):
-        card = card_of(ranks[0])
-        if card.kind == "cuda" and all(record.outcome == DONE for record in ranks):
-            yield FinishedRun(
-                card, ranks[0].world_size == 1, [numbers_of(record) for record in ranks]
-            )

@@ -53,7 +53,7 @@ MORE_THAN_MOST_NODES = 1024 * GIB
 """Of host memory: a launch that needs as much on each node says how it is judged."""
 
 
-def host_lines(estimate: MemoryEstimate, page: Page, capacity_gib: int | None = None) -> list[str]:
+def host_lines(estimate: MemoryEstimate, page: Page, capacity_gib: int | None) -> list[str]:
     """Return what the fullest node needs of its own memory, when, and what most of that is."""
     phase, peak = estimate.host_peak_phase, estimate.host_peak_bytes_per_node
     if phase is None or not peak:

@@ -20,7 +20,7 @@ def trace_html(
     model: ModelSpec,
     result: TraceResult,
     estimate: MemoryEstimate | None,
-    capacity_bytes: int | None = None,
+    capacity_bytes: int | None,
 ) -> str:
     """Return the page of a trace."""
     head, *_ = trace_lines(model, result, estimate, Page(10**6), False, capacity_bytes)

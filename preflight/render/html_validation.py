@@ -12,7 +12,7 @@ from preflight.studies.validate import Validation
 from preflight.units import format_gib
 
 
-def validation_html(validation: Validation, num_explained: int = 0) -> str:
+def validation_html(validation: Validation, num_explained: int) -> str:
     """Return the page of a validation; its text is that of the command."""
     lines = validation_lines(validation, Page(100), False, num_explained)
     head = lines[0].removeprefix("preflight: ")

@@ -29,8 +29,8 @@ NOT_JUDGED = (
 def scan_lines(
     launches: Sequence[ScannedLaunch],
     page: Page,
-    is_verbose: bool = False,
-    left_out: Sequence[str] = (),
+    is_verbose: bool,
+    left_out: Sequence[str],
 ) -> list[str]:
     """Return a line per launch, what is wrong with it below, how many got which answer, and what that means."""
     lines: list[str] = []
@@ -108,7 +108,7 @@ def _launch_lines(launch: ScannedLaunch, page: Page, is_verbose: bool) -> list[s
     return lines
 
 
-def scan_to_dict(launches: Sequence[ScannedLaunch], left_out: Sequence[str] = ()) -> dict[str, Any]:
+def scan_to_dict(launches: Sequence[ScannedLaunch], left_out: Sequence[str]) -> dict[str, Any]:
     """Return a scan as JSON."""
     return {
         "schema_version": SCHEMA_VERSION,

@@ -21,7 +21,7 @@ _COLORS = {
 LONGEST_LAUNCH = 72
 
 
-def submission_lines(answer: Answer, page: Page, is_verbose: bool = False) -> list[str]:
+def submission_lines(answer: Answer, page: Page, is_verbose: bool) -> list[str]:
     """Return what is known of a submission's launches; nothing where it launches nothing."""
     if answer.problem:
         return [f"preflight: cannot tell: {answer.problem}"]

@@ -20,8 +20,8 @@ def trace_lines(
     result: TraceResult,
     estimate: MemoryEstimate | None,
     page: Page,
-    is_verbose: bool = False,
-    capacity_bytes: int | None = None,
+    is_verbose: bool,
+    capacity_bytes: int | None,
 ) -> list[str]:
     """Return the whole report, with what tensors alone say of a device where one is named; operations when verbose."""
     peak = result.peak

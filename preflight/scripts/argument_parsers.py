@@ -95,7 +95,7 @@ def _takes(added: Added, evaluator: Evaluator) -> tuple[str, object]:
 
 
 def argparse_names(
-    calls: Calls, evaluator: Evaluator, flag_of: FlagOf, set_defaults: Calls = ()
+    calls: Calls, evaluator: Evaluator, flag_of: FlagOf, set_defaults: Calls
 ) -> Parsed:
     """Return the namespace of every `add_argument` of the script together."""
     names: dict[str, Known] = {}

@@ -163,10 +163,6 @@ class ClassesUsed:
         above = self._above.get(id(node), [])
         return self.maker(above[0]) if above and above[0] is not node else None
 
-    def is_last(self, node: ast.ClassDef) -> bool:
-        """Tell whether no class that is used stands on a class."""
-        return not any(each is node for above in self._above.values() for each in above)
-
     def is_open(self, node: ast.ClassDef) -> bool:
         """Tell whether a library may call its methods."""
         return id(node) in self.values.of_library

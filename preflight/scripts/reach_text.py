@@ -21,9 +21,7 @@ SIZES = re.compile(r"size|degree|parallel|num_")
 """Of an argument that says how many there are: one is none beside."""
 
 
-def text_left(
-    reach: Reach, speaks: Callable[[str], bool] = lambda name: False
-) -> Iterator[tuple[str, str]]:
+def text_left(reach: Reach, speaks: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """Yield the files, the script first, with the lines of theirs emptied that nothing leads to.
 
     Arguments whose name `speaks` of something are left out where they are declared and read, if they are off.

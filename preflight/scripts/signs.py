@@ -131,25 +131,25 @@ class Signs:
     """Plan fields that it may decide; all of them where the script cannot be read."""
     unpriced: Mapping[str, Place]
     """Keys of UNPRICED, and what calls hold (preflight/scripts/own_steps.py)."""
-    is_text_only: bool = False
+    is_text_only: bool
     """Whether all of it was read, and nothing in it speaks of images or audio."""
-    cuts_rows: bool = True
+    cuts_rows: bool
     """False where all of it was read, it makes its rows, and nothing in it cuts them at a length."""
-    may_train: bool = True
+    may_train: bool
     """False where it was read, and neither it nor what it imports has a call that trains."""
-    trains_if_asked: bool = False
+    trains_if_asked: bool
     """Whether its trainer trains only where `do_train` is on."""
-    infers: bool = False
+    infers: bool
     """Whether it has a call that evaluates or generates."""
-    step_loss: StepLoss | None = None
+    step_loss: StepLoss | None
     """What its own step makes of the model's logits, where that is not the model's loss and was read."""
-    scorer: Scorer | None = None
+    scorer: Scorer | None
     """The module of its own around its model that scores pairs, and takes no other loss of it."""
-    towers_keep_outputs: bool = False
+    towers_keep_outputs: bool
     """Whether towers, and nothing else, are asked for the outputs of every layer."""
-    llava_classes: frozenset[str] = frozenset()
+    llava_classes: frozenset[str]
     """Classes of its own by which it loads a language model and builds LLaVA's parts onto it."""
-    attention: ReplacedAttention | None = None
+    attention: ReplacedAttention | None
     """What it puts in place of a model's attention."""
 
 

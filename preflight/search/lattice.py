@@ -221,14 +221,3 @@ class Lattice:
 
 def _name(item: tuple[str, Any]) -> str:
     return item[0]
-
-
-def every_plan(lattice: Lattice) -> Iterator[tuple[Doses, Reached]]:
-    """Yield every plan of a lattice: what the search is compared with in tests."""
-    places: list[Doses] = [()]
-    for lever in lattice.levers:
-        places = [(*doses, dose) for doses in places for dose in range(lever.num_doses + 1)]
-    for doses in places:
-        reached = lattice.reach(doses)
-        if reached is not None:
-            yield doses, reached

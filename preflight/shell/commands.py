@@ -66,7 +66,7 @@ class ShellWord:
     end: int
     texts: tuple[str, ...]
     """One text, or several (or none) where an unquoted variable holds spaces (or nothing)."""
-    unknown: tuple[str, ...] = ()
+    unknown: tuple[str, ...]
     """Variables, commands and patterns in it that only the running shell can fill in."""
 
 
@@ -83,7 +83,7 @@ class ShellCommand:
     """Where `cd` led so far, relative to where the shell starts; empty for there."""
     end: int
     """Where an added word goes."""
-    line: int = 1
+    line: int
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from typing import Any
 
 from preflight.bool_words import STRTOBOOL
@@ -21,7 +20,7 @@ class LauncherOption:
     key: str
     """The name that the launcher keeps the value under."""
     flags: tuple[str, ...]
-    kind: str = "str"
+    kind: str
     """What it takes: str, int, float, bool (a word for yes or no), bools (several with commas), truthy (argparse's
     `type=bool`: any text but an empty one is true), append (a str that may come again); or nothing: flag is true where
     it stands, unset false."""
@@ -33,9 +32,9 @@ class LauncherOption:
 class ParsedOptions:
     """What stands in front of the script's name."""
 
-    given: Mapping[str, Setting] = field(default_factory=dict)
-    first_index: int = 0
-    script_index: int = 0
+    given: Mapping[str, Setting]
+    first_index: int
+    script_index: int
     """argv index of the script, or of the module after -m; len(argv) where there is none."""
     problems: tuple[Problem, ...] = ()
 

@@ -37,9 +37,9 @@ class State:
     """What one shell has set."""
 
     world: World
-    values: dict[str, Value] = field(default_factory=dict)
-    exported: set[str] = field(default_factory=set)
-    arguments: list[Text] = field(default_factory=list)
+    values: dict[str, Value]
+    exported: set[str]
+    arguments: list[Text]
     functions: dict[str, Function] = field(default_factory=dict)
     name: Text = field(default_factory=lambda: not_known("$0"))
     cwd: Text = EMPTY

@@ -17,11 +17,11 @@ class WrapperOptions:
     """Options that take the next word unless `=` gives the value."""
     flags: frozenset[str]
     """Options without a value."""
-    num_positionals: int = 0
+    num_positionals: int
     """Words between the options and the inner command: an image, a CPU mask, a duration."""
-    flags_by_default: bool = False
+    flags_by_default: bool
     """An unknown long option is a flag (True) or nobody knows (False)."""
-    values_by_default: bool = False
+    values_by_default: bool
     """An unknown long option takes a value: Docker has a hundred of them and ten flags."""
 
 

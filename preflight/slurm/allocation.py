@@ -72,7 +72,7 @@ def num_nodes(env: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() else 1
 
 
-def ask_nodes(env: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> Allocation:
+def ask_nodes(env: Mapping[str, str]) -> Allocation:
     """Ask every node of the job for its smallest GPU, in a step beside whatever else the job runs."""
     names = host_names(env.get("SLURM_JOB_NODELIST", ""))
     words = ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=0", "--overlap", "--quiet"]
@@ -80,7 +80,7 @@ def ask_nodes(env: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> Allocatio
         words += [f"--nodes={len(names)}", f"--ntasks={len(names)}"]
     words += [sys.executable, "-I", "-m", "preflight.slurm.node_device"]
     own = {name: text for name, text in env.items() if name not in OF_A_STEP}
-    text = Running(words, own).answer(time.monotonic() + timeout_s)
+    text = Running(words, own).answer(time.monotonic() + TIMEOUT_S)
     gpus, spoke = [], set()
     for line in text.splitlines():
         start = line.find('{"preflight_node"')

@@ -242,7 +242,7 @@ def _said(words: tuple[str, ...], env: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def audited(found: Found, inventory: Inventory | None, device: DeviceSpec | None = None) -> Audited:
+def audited(found: Found, inventory: Inventory | None, device: DeviceSpec | None) -> Audited:
     """Judge one job as the guard would; whatever goes wrong is its problem, and no exception.
 
     With a device, its nodes are taken to have GPUs of that kind, and no cluster is asked.

@@ -126,7 +126,7 @@ def _is_same(plan: LaunchPlan, wanted: LaunchPlan, before: LaunchPlan, asked: As
 
 
 def submitted_words(
-    submission: Submission, fix: JobFix | None, options: tuple[str, ...] = ()
+    submission: Submission, fix: JobFix | None, options: tuple[str, ...]
 ) -> tuple[tuple[str, ...], str | None]:
     """Return the arguments to submit with, and the text for standard input where it changed."""
     words = list(submission.words)

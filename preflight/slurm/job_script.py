@@ -35,7 +35,7 @@ class Submission:
     options: SubmitOptions
     kind: str
     """`file`, `wrap`, `standard input`, `command`, or `nothing` where there is no text to read."""
-    text: str = ""
+    text: str
     name: str = ""
     """What its lines are called: `job.sh`, `--wrap`."""
     arguments: tuple[str, ...] = ()

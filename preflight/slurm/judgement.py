@@ -61,7 +61,7 @@ def judge_launch(
     inventory: Inventory,
     plugins: PluginManager,
     policy: Policy,
-    through: tuple[str, ...] = (),
+    through: tuple[str, ...],
 ) -> LaunchJudgement:
     """Judge a launch on every group of candidates, and compare it with its job."""
     model = None

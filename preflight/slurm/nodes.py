@@ -141,7 +141,7 @@ def candidates_with(device: DeviceSpec, options: SubmitOptions) -> Candidates:
     return Candidates((GpuGroup(device.key or device.name, memory, nodes, asked or 1),), nodes)
 
 
-def gpus_on(options: SubmitOptions, node: Node, is_whole: bool = False) -> dict[str, int] | None:
+def gpus_on(options: SubmitOptions, node: Node, is_whole: bool) -> dict[str, int] | None:
     """Return the GPUs by type that a job would have on a node; None where the node cannot give them.
 
     Where any type will do, one that could serve alone is as good as another.

@@ -29,11 +29,11 @@ class ScriptLaunch:
 
     argv: tuple[str, ...]
     """The launcher and its arguments: `accelerate launch ...`, `python train.py ...`."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str = "."
-    through: tuple[str, ...] = ()
+    env: Mapping[str, str]
+    cwd: str
+    through: tuple[str, ...]
     """Words of the wrappers in front: `srun --nodes=2`, `apptainer exec image.sif`."""
-    origin: str = ""
+    origin: str
     """`job.sh:42`."""
     unknown: tuple[str, ...] = ()
     """What of it only the running job can fill in, as written."""

@@ -36,7 +36,7 @@ TASK_PROLOG = """\
 """
 
 
-def write_hook(folder: str, prolog: str = "", task_prolog: str = "") -> dict[str, str]:
+def write_hook(folder: str, prolog: str, task_prolog: str) -> dict[str, str]:
     """Write both scripts into a folder; return the variables that switch them on.
 
     `prolog` and `task_prolog` are programs that srun would have run without us; ours run them too.

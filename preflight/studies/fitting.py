@@ -32,7 +32,7 @@ class Choice:
     """What the files of a launch say, beside what was asked for."""
 
     engine: str
-    checkpoints: bool = False
+    checkpoints: bool
     micro_batch_size: int = 1
     gradient_accumulation_steps: int = 1
     syncs_each_batch: bool = False

@@ -52,15 +52,15 @@ class WhatIf:
     evaluates: bool
     missing: bool
     """Whether something that decides the verdict is not known."""
-    is_open: bool = False
+    is_open: bool
     """Whether a value that nobody said makes another peak of the launch: the places are those of what is taken."""
-    may_take: frozenset[str] = frozenset()
+    may_take: frozenset[str]
     """`more`, `less` or `either` beside the estimate, as what is not priced does: no fit, or no refusal, is sure then."""
-    allocator_factor: float | None = None
+    allocator_factor: float | None
     """What this site's runs say of the allocator's bytes."""
-    capacity_bytes: int | None = None
-    margin_bytes: int = 0
-    host_bytes: int | None = None
+    capacity_bytes: int | None
+    margin_bytes: int
+    host_bytes: int | None
 
 
 def by_method(report: Report, plugins: PluginManager, policy: Policy) -> dict[str, WhatIf]:

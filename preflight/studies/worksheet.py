@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
 from preflight.formulas.buckets import at_peak
@@ -109,11 +108,11 @@ class Worksheet:
     rows: tuple[WorksheetRow, ...]
     assumptions: Mapping[str, str]
     """What was assumed -> why, or what says otherwise."""
-    prices: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, str]
     """Card -> whose price was taken."""
-    quality: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    quality: Mapping[str, tuple[str, str]]
     """Method -> what is known of its quality, and from where."""
-    longest: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
+    longest: Mapping[str, Mapping[str, int | None]]
     """Card -> method -> the longest rows, a power of two, that fit on one with checkpointing; None for none."""
 
     def to_dict(self) -> dict[str, Any]:

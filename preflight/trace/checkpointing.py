@@ -27,7 +27,7 @@ def mark_every_second(model: Any) -> None:
 
 
 def apply_checkpointing(
-    built: BuiltModel, job: TraceJob, for_recompute: Callable[[], Contexts] | None = None
+    built: BuiltModel, job: TraceJob, for_recompute: Callable[[], Contexts] | None
 ) -> None:
     """Recompute layers in backward, without reentering autograd; `for_recompute` gives contexts to do so in."""
     marks = [getattr(layer, "gradient_checkpointing", True) for layer in built.layers]

@@ -27,9 +27,7 @@ class TraceFailed(PreflightError):
     """The tracing process died of something that is not the user's."""
 
 
-def run_trace(
-    job: TraceJob, use_cache: bool = True, progress: Callable[[str], None] = lambda text: None
-) -> TraceResult:
+def run_trace(job: TraceJob, use_cache: bool, progress: Callable[[str], None]) -> TraceResult:
     """Return the result of a job; raise BadInput where libraries are missing or the model cannot be traced."""
     import time
 

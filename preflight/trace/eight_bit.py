@@ -16,7 +16,7 @@ SMALLEST_PAGED = 100_000
 """Elements; the states of smaller tensors are never paged (bitsandbytes/optim/optimizer.py:383, 0.50.2)."""
 
 
-def bitsandbytes_optimizer(name: str, groups: Any, embeddings: Iterable[Any] = ()) -> Any:
+def bitsandbytes_optimizer(name: str, groups: Any, embeddings: Iterable[Any]) -> Any:
     """Return the optimizer that Trainer makes of a name; 8 bits leave `embeddings` in 32."""
     from importlib import import_module
 

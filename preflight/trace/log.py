@@ -88,7 +88,7 @@ class AllocationLog:
         self.marks: list[tuple[int, Part]] = [(0, START)]
         self.part = START
 
-    def allocate(self, num_bytes: int, operation: str, category: str = "") -> int:
+    def allocate(self, num_bytes: int, operation: str, category: str) -> int:
         """Note an allocation; return its number."""
         number = len(self.sizes)
         self.sizes.append(num_bytes)

@@ -10,7 +10,7 @@ from preflight.units import ceil_div
 
 
 @contextmanager
-def balanced_routing(num_experts: int | None = None) -> Iterator[None]:
+def balanced_routing(num_experts: int | None) -> Iterator[None]:
     """Send every expert as many tokens as any other: a tensor without data cannot say how many it gets.
 
     `num_experts` is that of the model, where it is known: GPT-OSS has one class more, of tokens that are masked

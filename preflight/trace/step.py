@@ -182,7 +182,7 @@ def run_steps(
 
 
 def forget_gradients(
-    model: Any, log: AllocationLog, trained: set[str], keeps_gradients: bool = False
+    model: Any, log: AllocationLog, trained: set[str], keeps_gradients: bool
 ) -> Stepping:
     """Return a stepping that only drops gradients: the shallow model's, whose optimizer is traced elsewhere.
 
@@ -204,7 +204,7 @@ def step_optimizer(
     job: TraceJob,
     named: list[tuple[str, Any]],
     recorder: Recorder,
-    embeddings: frozenset[str] = frozenset(),
+    embeddings: frozenset[str],
 ) -> Stepping:
     """Return a stepping that clips, runs the plan's optimizer over some parameters, and drops gradients."""
     optimizer = optimizer_alone(job, named, recorder, embeddings)
@@ -230,7 +230,7 @@ def optimizer_alone(
     job: TraceJob,
     named: list[tuple[str, Any]],
     recorder: Recorder,
-    embeddings: frozenset[str] = frozenset(),
+    embeddings: frozenset[str],
 ) -> Stepping:
     """Return a stepping that does not clip."""
     import torch

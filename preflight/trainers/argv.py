@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from typing import Any, NamedTuple
 
 from preflight.errors import Problem
@@ -36,13 +35,13 @@ class ParserRules(NamedTuple):
 class ParsedArgv:
     """What the words behind the script say."""
 
-    known: Mapping[str, Setting] = field(default_factory=dict)
-    unknown: Mapping[str, Setting] = field(default_factory=dict)
+    known: Mapping[str, Setting]
+    unknown: Mapping[str, Setting]
     """The script's own flags, underscore spelling; a flag without a value is True."""
-    earlier: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    earlier: Mapping[str, tuple[Place, ...]]
     """Places of the same argument that a later one overrides."""
-    positionals: tuple[tuple[int, str], ...] = ()
-    problems: tuple[Problem, ...] = ()
+    positionals: tuple[tuple[int, str], ...]
+    problems: tuple[Problem, ...]
 
 
 def parse_argv(

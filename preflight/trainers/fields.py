@@ -19,12 +19,12 @@ from preflight.values import dataclass
 class PlanFields:
     """Plan fields as what was given and the library's defaults say them."""
 
-    settings: Mapping[str, Setting] = field(default_factory=dict)
-    defaults: Mapping[str, tuple[Any, Origin]] = field(default_factory=dict)
-    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
-    inferred: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Setting]
+    defaults: Mapping[str, tuple[Any, Origin]]
+    places: Mapping[str, tuple[Place, ...]]
+    inferred: Mapping[str, str]
     """Plan field -> why a name that only looks like the argument was taken for it."""
-    unsure: Mapping[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
+    unsure: Mapping[str, tuple[tuple[Any, ...], str]]
     """Plan field that a setting leaves open -> what else it may be, and why."""
     script: ScriptFacts = field(default_factory=ScriptFacts)
     environment: Mapping[str, Setting] = field(default_factory=dict)

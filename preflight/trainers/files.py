@@ -27,7 +27,7 @@ class ArgumentFile:
 
     path: str
     """As the user spelled it."""
-    given_by: str = BY_WORD
+    given_by: str
     known: Mapping[str, Setting] = field(default_factory=dict)
     unknown: Mapping[str, Setting] = field(default_factory=dict)
     """Keys of the script's own dataclasses."""

@@ -27,7 +27,7 @@ class FrozenParts:
     vision: Vision
     flag: Setting
     """The first that says so."""
-    may_be: tuple[Vision, ...] = ()
+    may_be: tuple[Vision, ...]
     """What else they may mean."""
 
 

@@ -84,7 +84,7 @@ OF_THE_MODEL = ("adapter", "base_quantization", "load_dtype", "activation_checkp
 
 
 def script_told(
-    given: Given, reader: ScriptReader, unread_file: Place | None = None
+    given: Given, reader: ScriptReader, unread_file: Place | None
 ) -> ScriptSettings | None:
     """Return what the script says; None where that is nothing.
 

@@ -154,7 +154,7 @@ class LaunchDraft:
 
     def _added_spelling(self, name: str, start: int) -> str:
         flags = self.argv[start : self.script_index] if start == 0 else self.argv[start:]
-        return argv_edits.spellings(name)[argv_edits.prefers_dashes(flags, 0)]
+        return argv_edits.spellings(name)[argv_edits.prefers_dashes(flags)]
 
     @property
     def tells_arguments(self) -> bool:

@@ -154,14 +154,13 @@ def optimizer_key(name: str) -> FieldWriter:
     return write
 
 
-def count_key(name: str, plan_field: str) -> FieldWriter:
-    """Return the writer of a number that has one key."""
+def eval_rows_key(name: str) -> FieldWriter:
+    """Return the writer of the rows of an evaluation, which have one key."""
 
     def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
-        value = getattr(after, plan_field)
-        if value is None:
-            raise CannotEdit(f"{plan_field} cannot be unknown")
-        return {name: value}
+        if after.eval_micro_batch_size is None:
+            raise CannotEdit("eval_micro_batch_size cannot be unknown")
+        return {name: after.eval_micro_batch_size}
 
     return write
 

@@ -40,7 +40,7 @@ class ScriptEdit:
     """Of the call that gets a keyword, or of the keyword that gets another value."""
     text: str
     """`gradient_checkpointing=True`, or a statement."""
-    role: str = "keyword"
+    role: str
     """`keyword` of the call at the place; `value` of the keyword there; `trainer`: a keyword of the trainer; `after`:
     a statement after the one with the call."""
 

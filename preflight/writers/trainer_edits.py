@@ -96,7 +96,7 @@ def places_of(draft: LaunchDraft, plan_field: str) -> tuple[Place, ...]:
 
 
 def flags_of(
-    draft: LaunchDraft, names: tuple[str, ...], plan_field: str = "", takes_many: bool = False
+    draft: LaunchDraft, names: tuple[str, ...], plan_field: str, takes_many: bool = False
 ) -> list[Occurrence]:
     """Return where the script is given an argument, under any of its names or the user's abbreviation."""
     found = draft.script_flags(*names, takes_many=takes_many)
@@ -110,7 +110,7 @@ def flags_of(
     return found
 
 
-def file_keys_of(draft: LaunchDraft, names: tuple[str, ...], plan_field: str = "") -> list[str]:
+def file_keys_of(draft: LaunchDraft, names: tuple[str, ...], plan_field: str) -> list[str]:
     """Return the keys of the argument file that give an argument."""
     path = draft.role("trainer")
     if path is None:

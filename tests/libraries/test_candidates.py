@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from said_versions import named_libraries
 
 from preflight.libraries.candidates import unlike, version_sets
 from preflight.libraries.pins import Pinned
 from preflight.libraries.requirement import specifier
-from preflight.libraries.resolve import Libraries, assumed_libraries, named_libraries
+from preflight.libraries.resolve import Libraries, assumed_libraries
 from preflight.versions.boundary import release
 from preflight.versions.days import DAYS, NEEDS, OLDER_DAYS
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from preflight.libraries.requirement import specifier
-from preflight.versions.boundary import release
 
 numbers = st.lists(st.integers(0, 6), min_size=1, max_size=3).map(lambda n: ".".join(map(str, n)))
 whole = st.lists(st.integers(0, 6), min_size=3, max_size=3).map(lambda n: ".".join(map(str, n)))
@@ -25,17 +24,6 @@ def test_a_pin_allows_what_pip_installs(parts, version):
 
     assert read is not None
     assert read.allows(version) == SpecifierSet(",".join(parts)).contains(version)
-
-
-@given(st.lists(clauses, min_size=1, max_size=3), st.lists(whole, max_size=6))
-def test_what_is_taken_of_some_releases_is_allowed_and_no_allowed_one_is_newer(parts, versions):
-    read = specifier(",".join(parts))
-    assert read is not None
-    taken = read.newest_of(versions)
-
-    if taken is not None and read.exact is None:
-        assert read.allows(taken)
-        assert all(release(v) <= release(taken) for v in versions if read.allows(v))
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,13 @@ from dataclasses import replace
 
 import pytest
 from json_schemas import problems
-from kept_records import read_records
+from kept_records import finished_runs, read_records
 
 import preflight
 from preflight.formulas.outside_torch import NCCL_FIRST_BYTES
 from preflight.memory import Level
 from preflight.records.found_corrections import MIN_RUNS, corrections_of
 from preflight.records.run_index import renew_corrections
-from preflight.records.run_numbers import finished_runs
 from preflight.records.run_record import DONE, RunRecord
 from preflight.records.run_store import save
 from preflight.units import GIB, MIB

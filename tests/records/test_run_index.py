@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from kept_records import read_lines
+from kept_records import finished_runs, read_lines, runs_of
 from test_correction import run
 from test_store import RECORD
 
@@ -18,7 +18,6 @@ from preflight.records import run_index
 from preflight.records.found_corrections import corrections_of
 from preflight.records.run_files import RecordFiles
 from preflight.records.run_index import RunIndex, renew_corrections
-from preflight.records.run_numbers import finished_runs, runs_of
 from preflight.records.run_record import RUNNING
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from every_plan import every_plan
 from unfit_launches import CASES, plan_of
 
 from preflight.devices.step_time import estimate_step_time
@@ -15,7 +16,7 @@ from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.rewriting import write_checked
 from preflight.search.best_plans import best_plans, key_of, num_not_same
-from preflight.search.lattice import Lattice, every_plan
+from preflight.search.lattice import Lattice
 from preflight.search.trying import Search
 from preflight.verdict import Answer
 

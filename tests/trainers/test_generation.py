@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from said_versions import named_libraries
 from trl import GRPOConfig, RLOOConfig
 
 from preflight.launch import LaunchCommand
-from preflight.libraries.resolve import named_libraries
 from preflight.trainers.arguments import read_trainer_arguments
 
 NEWEST = {"trl": "1.16.0", "transformers": "5.24.0", "torch": "2.13.0"}

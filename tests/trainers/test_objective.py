@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from said_versions import named_libraries
 
 from preflight.formulas.objective import takes_cross_entropy
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launch_facts import TrainerFacts
-from preflight.libraries.resolve import named_libraries
 from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"trl": "1.16.0", "transformers": "5.24.0", "torch": "2.13.0"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from said_versions import named_libraries
 
 from preflight.launch import LaunchCommand
-from preflight.libraries.resolve import named_libraries
 from preflight.trainers.arguments import read_trainer_arguments
 from preflight.trainers.own_loss import objective_of_loss
 

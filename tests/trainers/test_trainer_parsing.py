@@ -8,10 +8,10 @@ import shlex
 from enum import Enum
 
 import pytest
+from said_versions import named_libraries
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
-from preflight.libraries.resolve import named_libraries
 from preflight.scripts.trainer_tables import argument_table
 from preflight.trainers.arguments import read_trainer_arguments
 

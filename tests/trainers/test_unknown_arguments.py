@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from said_versions import named_libraries
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand
-from preflight.libraries.resolve import named_libraries
 from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}

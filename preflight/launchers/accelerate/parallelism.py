@@ -13,9 +13,7 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Setting
 
 
-def count_ranks(
-    settings: LauncherSettings, is_submitted: bool = False
-) -> Reading[dict[str, Setting]]:
+def count_ranks(settings: LauncherSettings, is_submitted: bool) -> Reading[dict[str, Setting]]:
     """Return world_size and num_nodes as the launcher will start them; who submits it says where the nodes meet."""
     processes, machines = settings.values["num_processes"], settings.values["num_machines"]
     one = Setting(1, settings.mode_place)

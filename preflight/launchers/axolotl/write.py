@@ -13,7 +13,7 @@ from preflight.writers.draft import LaunchDraft
 from preflight.writers.framework import (
     BATCH,
     batch_keys,
-    count_key,
+    eval_rows_key,
     new_adapter,
     optimizer_key,
     seq_len_key,
@@ -172,6 +172,6 @@ WRITERS = {
     ("attention",): _attention,
     ("loss",): _loss,
     ("offload_activations",): _activations,
-    ("eval_micro_batch_size",): count_key("eval_batch_size", "eval_micro_batch_size"),
+    ("eval_micro_batch_size",): eval_rows_key("eval_batch_size"),
     ("adapter", "base_quantization", "load_dtype"): _model,
 }

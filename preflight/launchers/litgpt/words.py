@@ -36,7 +36,7 @@ class LitgptWords:
     """finetune_lora, finetune_full, pretrain; `finetune` is the first of them."""
     given: Mapping[str, Setting]
     """Option -> its value that counts; `train.micro_batch_size` for one of a section."""
-    config: str | None = None
+    config: str | None
     """The last config file, as spelled."""
 
     def default(self, option: str) -> Any:

@@ -35,9 +35,9 @@ class SwiftWords:
     overrides: Mapping[str, int]
     """Argument -> argv index of the word that beats the file."""
     overridden: Mapping[str, tuple[Place, ...]]
-    document: Document | None = None
-    file_index: int | None = None
-    env: Mapping[str, str] | None = None
+    document: Document | None
+    file_index: int | None
+    env: Mapping[str, str] | None
     """Variables of the file's section for them."""
 
 

@@ -14,7 +14,7 @@ from preflight.writers.framework import (
     batch_keys,
     bnb_keys,
     checkpointing_key,
-    count_key,
+    eval_rows_key,
     liger_key,
     new_adapter,
     optimizer_key,
@@ -64,6 +64,6 @@ WRITERS = {
     ),
     ("attention",): _attention,
     ("loss", "kernels"): liger_key("use_liger_kernel"),
-    ("eval_micro_batch_size",): count_key("per_device_eval_batch_size", "eval_micro_batch_size"),
+    ("eval_micro_batch_size",): eval_rows_key("per_device_eval_batch_size"),
     ("adapter", "base_quantization", "load_dtype"): _model,
 }

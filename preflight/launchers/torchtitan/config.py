@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
@@ -50,8 +50,8 @@ KEY = re.compile(r"\s*(?:\[([^\[\]]+)\]|([A-Za-z0-9_.\"-]+)\s*=)")
 class Flags:
     """The words of the script, taken apart."""
 
-    values: Mapping[str, Setting] = field(default_factory=dict)
-    subcommand: tuple[int | None, str] | None = None
+    values: Mapping[str, Setting]
+    subcommand: tuple[int | None, str] | None
 
 
 def read_config(

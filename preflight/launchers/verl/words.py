@@ -34,9 +34,9 @@ class VerlWords:
 
     given: Mapping[str, Setting]
     """Dotted key -> value."""
-    config_name: str = ""
+    config_name: str
     """The configuration that is named in place of the trainer's own; empty without one."""
-    document: Document | None = None
+    document: Document | None
 
 
 def read_words(command: LaunchCommand, first: int, own_name: str) -> Reading[VerlWords]:

@@ -52,7 +52,7 @@ def _interfaces(nccl: str | None, gloo: str | None, present: tuple[str, ...]) ->
             )
 
 
-def interfaces(root: str = "/") -> tuple[str, ...]:
+def interfaces(root: str) -> tuple[str, ...]:
     """Return the network interfaces that the kernel lists."""
     try:
         return tuple(sorted(os.listdir(os.path.join(root, "sys/class/net"))))
