@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from preflight.cli import main
 
 LAUNCH = ["accelerate", "launch", "--num_processes", "2", "--config_file", "a.yaml", "train.py"]
 WRAPPED = {
@@ -37,25 +36,21 @@ DOORS = {
 
 @pytest.mark.parametrize("wrapper", WRAPPED)
 @pytest.mark.parametrize("door", DOORS)
-def test_a_token_of_the_environment_is_in_no_output(tmp_path: Path, door, wrapper):
+def test_a_token_of_the_environment_is_in_no_output(
+    tmp_path: Path, monkeypatch, capfd, door, wrapper
+):
     (tmp_path / "a.yaml").write_text(CONFIG)
     (tmp_path / "train.py").write_text(SCRIPT)
     values = ["--set", "model=gpt2", "--set", "seq_len=1024", "--set", "micro_batch_size=64"]
-    done = subprocess.run(
-        [sys.executable, "-m", "preflight.cli", *DOORS[door], *values, "--", *WRAPPED[wrapper]],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "HF_TOKEN": "hf_secret",
-            "TOKEN_OF_MINE": "hf_secret",
-            "PREFLIGHT_TRACE": "1",
-        },
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("HF_TOKEN", "TOKEN_OF_MINE"):
+        monkeypatch.setenv(name, "hf_secret")
+    monkeypatch.setenv("PREFLIGHT_TRACE", "1")
+    code = main([*DOORS[door], *values, "--", *WRAPPED[wrapper]])
+    printed = capfd.readouterr()
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    said = done.stdout + done.stderr + "".join(path.read_text() for path in written)
+    said = printed.out + printed.err + "".join(path.read_text() for path in written)
 
-    assert done.returncode in (0, 1, 2) and said
+    assert code in (0, 1, 2) and said
+    assert "preflight: trace: " in printed.err
     assert "hf_secret" not in said
