@@ -48,81 +48,25 @@ def check_plan(
 ) -> Report:
     """Price and judge a plan that was already read."""
     plugins.next_answer()
-    plan = _with_host_memory(with_request(plan, request))
-    notes: tuple[str, ...] = ()
-    extra: dict[str, Any] = {}
-    if request.is_online and plan.model_config is None:
-        from preflight.models.download import download_config
-
-        failure = download_config(plan.model, plan.cwd)
-        notes = (failure,) if failure else ()
-    if request.lengths is not None:
-        plan, of_data, extra["dataset"] = request.lengths.applied_to(plan)
-        notes = (*notes, *of_data)
+    plan, notes, extra = _completed(with_request(plan, request), request)
     judged = judge_plan(plan, plugins, request.policy)
-    plan, model, device = judged.plan, judged.model, judged.device
-    correction = known_correction(device)
-    if correction is not None:
-        from preflight.records.site_correction import to_dict
-
-        notes = (*notes, correction.words)
-        extra["site_correction"] = to_dict(correction)
-    notices = plan.notices
-    if judged.model_problem is not None:
-        notices = (*notices, judged.model_problem)
-    damage = damaged_corrections()
-    if damage:
-        notes = (*notes, damage)
-    findings = [noticed(problem) for problem in notices]
-    asked = {"plan": plan, "model": model, "device": device, "estimate": judged.estimate}
-    hook = "preflight_findings"
-    items = plugins.collect(hook, **asked)
-    checked = [(owner, checked_item(item, Finding, owner, hook)) for owner, item in items]
-    if any(finding.severity == "error" for _, finding in checked):
-        from preflight.certainty import as_sure_as_the_plan
-
-        findings += as_sure_as_the_plan(checked, plugins, asked)
-    else:
-        findings += [finding for _, finding in checked]
-    kept: tuple[Finding, ...] = ()
-    if findings:
-        from preflight.findings.ignored import without_ignored
-
-        kept, ignored = without_ignored(findings, request.policy.ignore, command)
-        if ignored:
-            extra["ignored_findings"] = list(ignored)
-    refused_by = [f.id for f in kept if request.policy.refuses_finding(f.id, f.severity)]
-    if refused_by:
-        extra["refused_by"] = refused_by
+    plan, model = judged.plan, judged.model
     report = Report(
         plan=plan,
         verdict=judged.verdict,
         command=command,
         model=model,
-        device=device,
+        device=judged.device,
         estimate=judged.estimate,
         readings=judged.readings,
         num_trainable_params=None if model is None else num_trainable_params(plan, model),
-        findings=kept,
-        may_launch=not refused_by and not request.policy.refuses(judged.verdict.answer),
         notes=notes,
         left_alone=(*request.repository.left_alone, *plugins.left_alone),
         extra=extra,
     )
-    if model is not None and request.policy.wants_remedy(judged.verdict.answer):
-        report = treat(
-            report,
-            judged,
-            plugins,
-            request.policy,
-            request.num_alternatives,
-            write_with_copy if request.copies_script else write_checked,
-        )
-        report = suggest(report, judged, plugins, request.policy)
-        if report.final_verdict.answer is Answer.DOES_NOT_FIT:
-            from preflight.search.advise import advise
-
-            report = advise(report, judged, plugins, request.policy, request.prices)
+    report = _with_site_records(report)
+    report = _with_findings(report, judged, plugins, request)
+    report = _with_remedies(report, judged, plugins, request)
     if report.verdict.answer in (Answer.DOES_NOT_FIT, Answer.UNKNOWN) and request.lengths is None:
         from preflight.search.cut_rows import with_longest_rows
 
@@ -134,6 +78,89 @@ def check_plan(
     if request.finds_room and request.lengths is None:
         report = _with_room(report, judged, plugins, request)
     plugins.tell("preflight_reported", report=report)
+    return report
+
+
+def _completed(
+    plan: LaunchPlan, request: Request
+) -> tuple[LaunchPlan, tuple[str, ...], dict[str, Any]]:
+    """Return the plan with what this node, the hub and the user's data say of it; notes, and what a report has of that."""
+    plan = _with_host_memory(plan)
+    notes: tuple[str, ...] = ()
+    extra: dict[str, Any] = {}
+    if request.is_online and plan.model_config is None:
+        from preflight.models.download import download_config
+
+        failure = download_config(plan.model, plan.cwd)
+        notes = (failure,) if failure else ()
+    if request.lengths is not None:
+        plan, of_data, extra["dataset"] = request.lengths.applied_to(plan)
+        notes = (*notes, *of_data)
+    return plan, notes, extra
+
+
+def _with_site_records(report: Report) -> Report:
+    """Return the report with what this site's own runs correct in it, and which of their records are damaged."""
+    correction = known_correction(report.device)
+    if correction is not None:
+        from preflight.records.site_correction import to_dict
+
+        extra = {**report.extra, "site_correction": to_dict(correction)}
+        report = replace(report, notes=(*report.notes, correction.words), extra=extra)
+    damage = damaged_corrections()
+    return replace(report, notes=(*report.notes, damage)) if damage else report
+
+
+def _with_findings(
+    report: Report, judged: Judged, plugins: PluginManager, request: Request
+) -> Report:
+    """Return the report with what readers and checks found, and whether the policy lets it launch."""
+    problems = (*report.plan.notices, judged.model_problem)
+    findings = [noticed(problem) for problem in problems if problem is not None]
+    asked = {
+        "plan": report.plan,
+        "model": report.model,
+        "device": report.device,
+        "estimate": report.estimate,
+    }
+    hook = "preflight_findings"
+    items = plugins.collect(hook, **asked)
+    checked = [(owner, checked_item(item, Finding, owner, hook)) for owner, item in items]
+    if any(finding.severity == "error" for _, finding in checked):
+        from preflight.certainty import as_sure_as_the_plan
+
+        findings += as_sure_as_the_plan(checked, plugins, asked)
+    else:
+        findings += [finding for _, finding in checked]
+    kept: tuple[Finding, ...] = ()
+    extra = dict(report.extra)
+    if findings:
+        from preflight.findings.ignored import without_ignored
+
+        kept, ignored = without_ignored(findings, request.policy.ignore, report.command)
+        if ignored:
+            extra["ignored_findings"] = list(ignored)
+    refused_by = [f.id for f in kept if request.policy.refuses_finding(f.id, f.severity)]
+    if refused_by:
+        extra["refused_by"] = refused_by
+    may_launch = not refused_by and not request.policy.refuses(report.verdict.answer)
+    return replace(report, findings=kept, may_launch=may_launch, extra=extra)
+
+
+def _with_remedies(
+    report: Report, judged: Judged, plugins: PluginManager, request: Request
+) -> Report:
+    """Return the report with what makes the launch fit, or would: remedies, suggestions, other methods and devices."""
+    policy = request.policy
+    if report.model is None or not policy.wants_remedy(report.verdict.answer):
+        return report
+    write = write_with_copy if request.copies_script else write_checked
+    report = treat(report, judged, plugins, policy, request.num_alternatives, write)
+    report = suggest(report, judged, plugins, policy)
+    if report.final_verdict.answer is Answer.DOES_NOT_FIT:
+        from preflight.search.advise import advise
+
+        report = advise(report, judged, plugins, policy, request.prices)
     return report
 
 
