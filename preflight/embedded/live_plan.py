@@ -8,30 +8,15 @@ from typing import Any
 
 from preflight.embedded.live_engine import ACCELERATOR, engine_fields
 from preflight.embedded.live_model import MODEL, model_fields, num_elements, unwrapped
+from preflight.errors import Problem
 from preflight.formulas.kernels import liger_kernels
+from preflight.formulas.optimizer_classes import optimizer_of, with_more_states
 from preflight.launch import LaunchPlan, Origin, TrainerFacts
 from preflight.values import dataclass
 from preflight.versions.installed import installed_versions, versions_used
 
 LIBRARIES = ("accelerate", "deepspeed", "peft", "torch", "transformers", "trl")
 ARGUMENTS = "the training arguments"
-
-OPTIMIZERS = {
-    "AdamW": "adamw_torch",
-    "Adam": "adamw_torch",
-    "SGD": "sgd",
-    "RMSprop": "rmsprop",
-    "Adagrad": "adagrad",
-    "Adafactor": "adafactor",
-    "AdamW8bit": "adamw_bnb_8bit",
-    "Adam8bit": "adamw_bnb_8bit",
-    "PagedAdamW8bit": "paged_adamw_8bit",
-    "PagedAdamW": "paged_adamw_32bit",
-    "Lion": "lion_32bit",
-    "DeepSpeedCPUAdam": "deepspeed_cpu_adam",
-    "FusedAdam": "deepspeed_fused_adam",
-}
-"""Class of a live optimizer -> Trainer's name of it."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +46,8 @@ def live_plan(
     put(engine_fields(accelerator, args, num_processes), ACCELERATOR if accelerator else _ENGINE)
     for name, value in _argument_fields(args, kind).items():
         put({name: value[0]}, Origin(f"{ARGUMENTS}: {value[1]}"))
-    if optimizer is not None:
-        put(_optimizer_fields(optimizer), Origin("the live optimizer"))
+    optimizer = _unwrapped_optimizer(optimizer)
+    put(_optimizer_fields(optimizer), Origin("the live optimizer"))
     given = {"micro_batch_size": micro_batch_size, "seq_len": seq_len}
     put({n: v for n, v in given.items() if v is not None}, Origin("the caller"))
     versions = versions_used(installed_versions())
@@ -71,6 +56,7 @@ def live_plan(
     for name in ("optimizer", "gradient_accumulation_steps"):
         if name not in values:
             origins[name] = Origin("default of preflight", True, "no live object says it")
+    more = with_more_states(type(optimizer).__name__, _first_group(optimizer))
     settings = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
     return LaunchPlan(
         **values,
@@ -82,10 +68,16 @@ def live_plan(
         origins=origins,
         trainer_facts=TrainerFacts(_trl_script(args, trainer)),
         source=LiveSource(),
+        notices=(_left_out(more),) if more else (),
     )
 
 
 _ENGINE = Origin("this process")
+
+
+def _left_out(states: str) -> Problem:
+    message = f"{states} keeps a state that is not counted"
+    return Problem.left_out(message, "the live optimizer", f"the states of {states}", "more")
 
 
 def num_live_params(model: Any) -> tuple[int, int]:
@@ -164,15 +156,23 @@ def _argument_fields(args: Any, kind: str) -> dict[str, tuple[Any, str]]:
     return found
 
 
-def _optimizer_fields(optimizer: Any) -> dict[str, Any]:
-    while hasattr(optimizer, "optimizer") and not isinstance(optimizer.optimizer, type(None)):
+def _unwrapped_optimizer(optimizer: Any) -> Any:
+    while getattr(optimizer, "optimizer", None) is not None:
         optimizer = optimizer.optimizer  # accelerate's and DeepSpeed's wrappers
-    name = OPTIMIZERS.get(type(optimizer).__name__)
+    return optimizer
+
+
+def _first_group(optimizer: Any) -> Mapping[str, Any]:
+    groups = getattr(optimizer, "param_groups", None)
+    return groups[0] if groups else {}
+
+
+def _optimizer_fields(optimizer: Any) -> dict[str, Any]:
+    name = optimizer_of(f"{type(optimizer).__module__}.{type(optimizer).__name__}")
     if name is None:
         return {}
     found: dict[str, Any] = {"optimizer": name}
-    groups = getattr(optimizer, "param_groups", [{}])
-    first = groups[0] if groups else {}
+    first = _first_group(optimizer)
     if name == "adamw_torch" and first.get("fused"):
         found["optimizer"] = "adamw_torch_fused"
     elif name in ("adamw_torch", "sgd", "rmsprop", "adagrad") and first.get("foreach") is False:

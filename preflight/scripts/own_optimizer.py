@@ -6,31 +6,13 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from preflight.formulas.optimizer_classes import CONSTRUCTORS, optimizer_of
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.library_classes import dotted
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
 
-OPTIMIZERS = {
-    "torch": {"AdamW": "adamw_torch", "Adam": "adamw_torch", "SGD": "sgd", "Adagrad": "adagrad"},
-    "transformers": {"AdamW": "adamw_hf", "Adafactor": "adafactor"},
-    "bitsandbytes": {
-        "AdamW8bit": "adamw_bnb_8bit",
-        "Adam8bit": "adamw_bnb_8bit",
-        "PagedAdamW8bit": "paged_adamw_8bit",
-        "PagedAdamW": "paged_adamw_32bit",
-        "PagedAdamW32bit": "paged_adamw_32bit",
-        "Lion": "lion_32bit",
-        "Lion8bit": "lion_8bit",
-        "PagedLion8bit": "paged_lion_8bit",
-    },
-    "deepspeed": {"FusedAdam": "deepspeed_fused_adam", "DeepSpeedCPUAdam": "deepspeed_cpu_adam"},
-    "apex": {"FusedAdam": "adamw_apex_fused"},
-    "torchao": {"AdamW8bit": "adamw_torch_8bit", "AdamW4bit": "adamw_torch_4bit"},
-}
-"""Library -> constructor -> the Trainer's name of that optimizer (get_optimizer_cls_and_kwargs of transformers 5.24)."""
-CONSTRUCTORS = frozenset(name for names in OPTIMIZERS.values() for name in names)
 _MOST_NAMES = 4
 """Through which a class is passed on; also what ends a circle."""
 
@@ -65,7 +47,7 @@ def read_own_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def trainers_name(reader: ScriptReader, node: ast.expr, scope: Scope) -> str | None:
     """Return the Trainer's name of an optimizer's class; None where it is not known or may be several."""
-    names = {_named(each) for each in _classes(reader, node, scope, 0)}
+    names = {optimizer_of(each) for each in _classes(reader, node, scope, 0)}
     return next(iter(names)) if len(names) == 1 else None
 
 
@@ -78,15 +60,10 @@ def _made(reader: ScriptReader, found: CallFound) -> list[Made]:
     is_alias = is_name or isinstance(func, ast.IfExp)
     if not is_alias and last_name(func) not in CONSTRUCTORS:
         return []
-    names = [_named(each) for each in _classes(reader, func, found.scope, 0)]
+    names = [optimizer_of(each) for each in _classes(reader, func, found.scope, 0)]
     if is_alias and not any(names):
         return []
     return [_as_called(reader, found, name) for name in names]
-
-
-def _named(cls: str) -> str | None:
-    library, _, _ = cls.partition(".")
-    return OPTIMIZERS.get(library, {}).get(cls.rpartition(".")[2])
 
 
 def _as_called(reader: ScriptReader, found: CallFound, name: str | None) -> Made:

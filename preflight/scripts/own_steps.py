@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from preflight.formulas.optimizer_classes import CONSTRUCTORS, with_more_states
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
 from preflight.scripts.beside_adapter import (
     BESIDE_ADAPTER,
@@ -21,7 +22,6 @@ from preflight.scripts.files import last_name
 from preflight.scripts.nodes import children, unparse, walk
 from preflight.scripts.own_loops import GROWN, MADE_AGAIN, grown_rows, made_again
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
-from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
 from preflight.scripts.whole_gathers import whole_gathers
 
@@ -42,7 +42,7 @@ TAKES_OF_CALLS = {
 }
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
 
-KNOWN_STATES = frozenset((*CONSTRUCTORS, "RMSprop", "DummyOptim"))
+KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
 HOLD_PARAMETERS = frozenset({"GatheredParameters", "Parameter", "ParameterList", "ParameterDict"})
 """Classes that are given parameters and are no optimizers."""
@@ -127,12 +127,9 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
         return ""
     if given is None or not _PARAMETERS.search(unparse(given)):
         return ""
-    switches = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
-    if name == "SGD" and switches.get("momentum", 0) != 0:
-        return "SGD with momentum"
-    if switches.get("amsgrad"):
-        return f"{name} with amsgrad"
-    return "" if name in known else name
+    # A value that only the run has may be any.
+    options = {str(each.arg): getattr(each.value, "value", True) for each in call.keywords}
+    return with_more_states(name, options) or ("" if name in known else name)
 
 
 def _second_optimizer(nodes: Iterable[ast.AST], known: frozenset[str]) -> Iterator[tuple[str, int]]:

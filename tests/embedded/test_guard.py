@@ -154,6 +154,20 @@ def test_an_optimizer_says_which_it_is(model):
     assert live_plan(model, optimizer=torch.optim.SGD(model.parameters())).optimizer == "sgd"
 
 
+def test_a_state_that_an_option_adds_to_a_live_optimizer_is_said(model):
+    import torch
+
+    said = {
+        each.unpriced
+        for momentum in (0.0, 0.9)
+        for each in live_plan(
+            model, optimizer=torch.optim.SGD(model.parameters(), momentum=momentum)
+        ).notices
+    }
+
+    assert said == {"the states of SGD with momentum"}
+
+
 def test_sharding_is_read_from_the_plugins_of_an_accelerator(model):
     """Stand-ins with the attributes of accelerate 1.15's plugins: a real one needs an accelerator to shard on."""
     from types import SimpleNamespace as Object

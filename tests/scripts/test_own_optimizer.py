@@ -6,8 +6,8 @@ import pytest
 import torch
 from launch_of_script import opens, plan_of
 
+from preflight.formulas.optimizer_classes import CLASSES
 from preflight.formulas.optimizers import is_known
-from preflight.scripts.own_optimizer import OPTIMIZERS
 
 SCRIPT = """\
 import bitsandbytes as bnb
@@ -108,5 +108,5 @@ def test_a_loop_without_accelerate_is_read_alike(tmp_path):
 
 
 def test_every_name_in_the_table_is_one_that_is_priced():
-    assert all(is_known(name) for names in OPTIMIZERS.values() for name in names.values())
-    assert all(hasattr(torch.optim, name) for name in OPTIMIZERS["torch"])
+    assert all(is_known(name) for names in CLASSES.values() for name in names.values())
+    assert all(hasattr(torch.optim, name) for name in CLASSES["torch"])

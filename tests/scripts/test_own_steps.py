@@ -53,6 +53,7 @@ def found(before="pass", optimizer=ADAMW, inside="pass"):
         ("torch.optim.LBFGS(params=model.parameters())", "LBFGS"),
         ("torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)", "SGD with momentum"),
         ("torch.optim.AdamW(model.parameters(), amsgrad=True)", "AdamW with amsgrad"),
+        ("torch.optim.RMSprop(model.parameters(), centered=True)", "RMSprop with centered"),
         ("optim.ADOPT(optimizer_grouped_parameters)", "ADOPT"),
         ("Lamb(params.values())", "Lamb"),
     ],

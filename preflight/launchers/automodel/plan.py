@@ -11,6 +11,7 @@ from typing import Any
 from preflight.launch import Origin
 from preflight.launchers.automodel.adapter import read_adapter
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.named_optimizer import named_optimizer
 from preflight.plan_parts import AUTOMODEL
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
@@ -73,7 +74,6 @@ SWITCHES = {
         "what is kept on the host is estimated on the device", "offloaded states", "less"
     ),
 }
-OPTIMIZERS = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.adamw.AdamW")
 LOSSES = {
     "masked_ce.MaskedCrossEntropy": "full_logits",
     "chunked_ce.ChunkedCrossEntropy": "chunked_ce",
@@ -242,11 +242,9 @@ def _optimizer(keys: FrameworkKeys) -> None:
     target = keys.get("optimizer._target_")
     if target is None:
         return
-    is_fused = keys.is_on("optimizer.fused")
-    if str(target.value) not in OPTIMIZERS:
-        message = f"{target.value} is estimated as torch's AdamW"
-        keys.leave_out(NotModelled(message, f"the states of {target.value}", "either"), target)
-    keys.put("optimizer", "adamw_torch_fused" if is_fused else "adamw_torch", target)
+    name = named_optimizer(keys, str(target.value), target)
+    is_fused = name == "adamw_torch" and keys.is_on("optimizer.fused")
+    keys.put("optimizer", "adamw_torch_fused" if is_fused else name, target)
     norm = keys.number("clip_grad_norm.max_norm")
     keys.assume("max_grad_norm", 1.0 if norm is None else norm.value)
 

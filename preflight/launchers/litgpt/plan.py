@@ -11,7 +11,6 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.framework_keys import (
     FrameworkKeys,
     FrameworkLibrary,
-    NotModelled,
 )
 from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
 from preflight.launchers.litgpt import LAUNCHER
@@ -26,19 +25,11 @@ from preflight.launchers.litgpt.engine import (
 from preflight.launchers.litgpt.model import block_size, read_model
 from preflight.launchers.litgpt.table import litgpt_table
 from preflight.launchers.litgpt.words import LitgptWords, model_option, read_words
+from preflight.launchers.named_optimizer import named_optimizer
 from preflight.plan_parts import open_up_to
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 
-OPTIMIZERS = {
-    "torch.optim.Adam": "adamw_torch",
-    "torch.optim.AdamW": "adamw_torch",
-    "torch.optim.Adagrad": "adagrad",
-    "torch.optim.RMSprop": "rmsprop",
-    "torch.optim.SGD": "sgd",
-    "bitsandbytes.optim.AdamW8bit": "adamw_bnb_8bit",
-    "bitsandbytes.optim.PagedAdamW": "paged_adamw_32bit",
-}
 DECIDES = {
     "checkpoint_dir": "model",
     "model_name": "model",
@@ -167,11 +158,7 @@ def _optimizer(keys: FrameworkKeys, words: LitgptWords) -> None:
             keys.refuse("a packed base is trained by AdamW only", by, "--optimizer AdamW")
         keys.assume("optimizer", "paged_adamw_32bit", "bitsandbytes' PagedAdamW beside quantize")
         return
-    optimizer = OPTIMIZERS.get(name)
-    if optimizer is None:
-        message = f"{name} is estimated as adamw_torch"
-        keys.leave_out(NotModelled(message, f"the states of {name}", "either"), by)
-        optimizer = "adamw_torch"
+    optimizer = named_optimizer(keys, name, by)
     if words.command == "pretrain" and optimizer == "adamw_torch":
         optimizer = "adamw_torch_fused"
     put(keys, "optimizer", optimizer, by)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.named_optimizer import named_optimizer
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import Builder, read_model
 from preflight.near_names import nearest_fix
@@ -24,22 +25,6 @@ DTYPES = {
     "float16": "fp16",
 }
 """PRECISION_STR_TO_DTYPE (torchtune/training/precision.py:15, 0.6.1) and torch's own names."""
-OPTIMIZERS = {
-    "torch.optim.Adam": "adamw_torch",
-    "torch.optim.AdamW": "adamw_torch",
-    "torch.optim.Adagrad": "adagrad",
-    "torch.optim.RMSprop": "rmsprop",
-    "torch.optim.SGD": "sgd",
-    "bitsandbytes.optim.AdamW8bit": "adamw_bnb_8bit",
-    "bitsandbytes.optim.Adam8bit": "adamw_bnb_8bit",
-    "bitsandbytes.optim.PagedAdamW": "paged_adamw_32bit",
-    "bitsandbytes.optim.PagedAdamW32bit": "paged_adamw_32bit",
-    "bitsandbytes.optim.PagedAdamW8bit": "paged_adamw_8bit",
-    "bitsandbytes.optim.Lion8bit": "lion_8bit",
-    "torchao.optim.AdamW8bit": "adamw_bnb_8bit",
-    "torchao.prototype.low_bit_optim.AdamW8bit": "adamw_bnb_8bit",
-}
-"""Class -> the plan's name. torchao's AdamW8bit keeps a byte per state and a scale per 256, as bitsandbytes' does."""
 LOSSES = {
     "CEWithChunkedOutputLoss": "chunked_ce",
     "LinearCrossEntropyLoss": "chunked_linear",
@@ -260,11 +245,7 @@ def _optimizer(keys: FrameworkKeys) -> None:
     if component is None:
         return
     name = str(component.value)
-    optimizer = OPTIMIZERS.get(name)
-    if optimizer is None:
-        message = f"{name} is estimated as adamw_torch"
-        keys.leave_out(NotModelled(message, f"the states of {name}", "either"), component)
-        optimizer = "adamw_torch"
+    optimizer = named_optimizer(keys, name, component)
     fused, foreach = keys.flag("optimizer.fused"), keys.flag("optimizer.foreach")
     if name == "torch.optim.AdamW" and fused is not None and fused.value:
         keys.put("optimizer", "adamw_torch_fused", component, fused)
