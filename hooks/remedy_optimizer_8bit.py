@@ -12,17 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.lever_rules import PLAIN_ADAMW
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
-
-FROM = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused", "deepspeed_fused_adam")
 
 
 @hookimpl
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     """Replace AdamW by its 8-bit form where that can run."""
-    if plan.adapter is not None or plan.engine == "fsdp2" or plan.optimizer not in FROM:
+    if plan.adapter is not None or plan.engine == "fsdp2" or plan.optimizer not in PLAIN_ADAMW:
         return
     if plan.offload_optimizer != "none" or plan.offload_params != "none":
         return

@@ -13,8 +13,8 @@ from preflight.near_names import nearest_fix
 from preflight.notebooks import is_notebook
 from preflight.plugin_manager import PluginManager
 from preflight.shell.program_names import program_name
+from preflight.shell.wrapper_options import SHELLS
 
-SHELLS = ("bash", "sh", "zsh", "ksh", "dash", "source", ".")
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
 READERS = "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes what you know of it as a plan"
 
@@ -50,7 +50,7 @@ def _meant(command: LaunchCommand) -> str:
     if name.endswith(".py"):
         return f"put what starts it in front: -- python {shlex.join(command.argv)}"
     script = first if name.endswith(SHELL_ENDINGS) else ""
-    if name in SHELLS:
+    if name in (*SHELLS, "source", "."):
         script = next((word for word in rest if not word.startswith("-")), "")
     if script and os.path.isfile(command.resolve(script)):
         path = shlex.quote(script)

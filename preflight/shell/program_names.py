@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+TRAINS_NOTHING = frozenset(
+    {
+        "build", "compileall", "ensurepip", "http.server", "ipykernel", "json.tool", "jupyter", "jupyterlab",
+        "nltk.downloader", "notebook", "pip", "pytest", "ray", "sglang.launch_server", "site", "spacy", "tarfile",
+        "timeit", "torch.utils.collect_env", "unittest", "uv", "venv", "virtualenv",
+        "vllm.entrypoints.openai.api_server", "zipfile",
+    }
+)  # fmt: skip
+"""Modules that `python -m` is told to run and that train nothing."""
+
 
 class Called(NamedTuple):
     """What a command line starts in the end: a program, or a module or script through Python."""

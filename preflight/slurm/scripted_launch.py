@@ -8,19 +8,13 @@ from dataclasses import field
 
 from preflight.launchers.all import programs
 from preflight.launchers.launcher_behind import starts_another
-from preflight.shell.program_names import called, program_name
+from preflight.shell.program_names import TRAINS_NOTHING, called, program_name
 from preflight.values import dataclass
 
 UNREAD = ("llamafactory", "composer", "colossalai", "fabric")
 """Programs that start a training which no reader here knows."""
 LAUNCHERS = (*programs(), *UNREAD)
 """Programs that start a training; `python` and what it is told to run stand beside them."""
-_MODULES_THAT_TRAIN_NOTHING = (
-    "pip", "venv", "ensurepip", "http.server", "json.tool", "zipfile", "tarfile", "compileall", "site",
-    "timeit", "torch.utils.collect_env", "nltk.downloader", "spacy", "ipykernel",
-    "jupyter", "jupyterlab", "notebook", "vllm.entrypoints.openai.api_server",
-    "sglang.launch_server", "ray",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,8 +58,8 @@ def is_launch(argv: Sequence[str]) -> bool:
             return is_launch([name, *argv[what.first_argument :]])
         return what.name.endswith(".py")
     if what.kind == "module":
-        return what.name.partition(".")[0] not in _MODULES_THAT_TRAIN_NOTHING and (
-            what.name not in _MODULES_THAT_TRAIN_NOTHING
+        return what.name.partition(".")[0] not in TRAINS_NOTHING and (
+            what.name not in TRAINS_NOTHING
         )
     launcher = programs().get(what.name)
     if launcher is None:

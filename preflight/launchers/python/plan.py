@@ -24,15 +24,9 @@ from preflight.launchers.script import (
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
-from preflight.shell.program_names import called
+from preflight.shell.program_names import TRAINS_NOTHING, called
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
-
-NOT_A_LAUNCH = (
-    "build", "compileall", "ensurepip", "http.server", "ipykernel", "json.tool", "jupyter", "notebook", "pip",
-    "pytest", "site", "torch.utils.collect_env", "unittest", "uv", "venv", "virtualenv", "zipfile",
-)  # fmt: skip
-"""Modules that train nothing."""
 
 _STARTS_RANKS = re.compile(
     r"WORLD_SIZE[\"']\s*\]\s*=[^=]|setdefault\(\s*[\"']WORLD_SIZE|\bspawn\(|\bnotebook_launcher\(|\bray\."
@@ -43,7 +37,7 @@ _STARTS_RANKS = re.compile(
 def read_python(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a script or module that Python starts directly; None where it is another command."""
     what = called(command.argv)
-    if what is None or what.kind == "program" or what.name in NOT_A_LAUNCH:
+    if what is None or what.kind == "program" or what.name in TRAINS_NOTHING:
         return None
     problems = Problems()
     place = Place("argv", "", "python", index=0)

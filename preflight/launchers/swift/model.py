@@ -10,17 +10,10 @@ from typing import Any
 
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
 from preflight.versions.ms_swift import KEEPS_LORA_DTYPE
 
-DTYPES = {
-    "bfloat16": "bf16",
-    "float16": "fp16",
-    "float32": "fp32",
-    "bf16": "bf16",
-    "fp16": "fp16",
-    "fp32": "fp32",
-}
 ALL_LINEAR = "all-linear"
 ALIKE = ("lora", "longlora")
 """Tuners that are LoRA to memory."""

@@ -9,12 +9,9 @@ from typing import Any
 
 from preflight.launch import Adapter
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Place, Setting
 from preflight.versions.boundary import release
-
-DTYPES = {
-    "fp32": "fp32", "float32": "fp32", "bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16",
-}  # fmt: skip
 
 
 def read_sharding(
