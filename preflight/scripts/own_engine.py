@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.fsdp_units import with_units
-from preflight.scripts.lightning_ranks import lightning_trainer, with_trainer
+from preflight.scripts.lightning_calls import lightning_trainer, with_trainer
 from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN
