@@ -1,4 +1,5 @@
-"""The ranks that Lightning's Trainer starts of its own accord: as many as it is told, and all GPUs of the node where not.
+"""What Lightning's Trainer says: its precision, its gradients, and the ranks that it starts of its own accord, as many as it
+is told, and all GPUs of the node where not.
 
 Source: Trainer.__init__ and _AcceleratorConnector of lightning 2.0 to 2.6 (pytorch/trainer/connectors/
 accelerator_connector.py): `devices="auto"`, `num_nodes=1`, and `gpus` before 2.0; more than one makes DDP of
@@ -11,13 +12,54 @@ import ast
 from collections.abc import Mapping
 from dataclasses import replace
 
+from preflight.scripts.by_call import is_quantized
 from preflight.scripts.files import CallFound
 from preflight.scripts.reader import ScriptReader
-from preflight.scripts.scope import Known
-from preflight.scripts.script_settings import OwnEngine, Said, said_of
+from preflight.scripts.scope import UNKNOWN, Known
+from preflight.scripts.script_settings import OwnEngine, Said, ScriptSettings, said_of
 
 STARTERS = ("Trainer", "Fabric")
 MODULES = ("lightning", "pytorch_lightning")
+
+
+PRECISIONS: Mapping[str, tuple[str, str | None]] = {
+    "16": ("fp16", None),
+    "16-mixed": ("fp16", None),
+    "bf16": ("bf16", None),
+    "bf16-mixed": ("bf16", None),
+    "16-true": ("no", "float16"),
+    "bf16-true": ("no", "bfloat16"),
+    "32": ("no", None),
+    "32-true": ("no", None),
+}
+"""`precision` -> mixed precision, and the dtype that the whole module is cast to (HalfPrecision.convert_module,
+lightning/fabric/plugins/precision/half.py; the short spellings in precision.py, 2.6)."""
+OF_TRAINER = {
+    "accumulate_grad_batches": "gradient_accumulation_steps",
+    "gradient_clip_val": "max_grad_norm",
+}
+
+
+def read_lightning(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read the precision and the gradients of Lightning's trainer; those of plugins, which may be any, are left open."""
+    call = lightning_trainer(reader)
+    if call is None:
+        return
+    values, is_open = reader.keywords(call)
+    place = reader.place(call)
+    for keyword, name in OF_TRAINER.items():
+        if keyword in values and values[keyword].value is not None:
+            settings.put(name, values[keyword])
+    said = values.get("precision", Known("32-true", place))
+    read = PRECISIONS.get("32-true" if said.value is None else str(said.value))
+    if is_open or "plugins" in values or read is None or call not in reader.calls:
+        settings.put("mixed_precision", Known(UNKNOWN, said.place))
+        settings.put("dtype", Known(UNKNOWN, said.place))
+        return
+    mixed, dtype = read
+    settings.put("mixed_precision", Known(mixed, said.place))
+    if dtype is not None and is_quantized(settings) is False:
+        settings.put("dtype", Known(dtype, said.place))
 
 
 def lightning_trainer(reader: ScriptReader) -> CallFound | None:

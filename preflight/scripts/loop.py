@@ -7,6 +7,7 @@ from typing import cast
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.held_outputs import held_outputs
+from preflight.scripts.lightning_calls import lightning_trainer
 from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
@@ -60,9 +61,12 @@ def _read_evaluation(
         [each for each in found("DataLoader") if each not in training]
         for found in (reader.named, reader.maybe)
     )
-    evaluates = bool(training) and any(map(_is_switch, reader.named("eval")))
-    may_evaluate = evaluates or any(
-        map(_is_switch, (*reader.named(*EVALUATES), *reader.maybe(*EVALUATES)))
+    validates = "validation_step" in reader.functions and lightning_trainer(reader) is not None
+    evaluates = bool(training) and (validates or any(map(_is_switch, reader.named("eval"))))
+    may_evaluate = (
+        evaluates
+        or validates
+        or any(map(_is_switch, (*reader.named(*EVALUATES), *reader.maybe(*EVALUATES))))
     )
     if not may_evaluate or not (sure or unsure):
         return

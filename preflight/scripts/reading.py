@@ -30,6 +30,7 @@ from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.fsdp_units import left_whole
 from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
+from preflight.scripts.lightning_calls import read_lightning
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.model_calls import read_model
 from preflight.scripts.model_shape import note_vocabulary
@@ -122,6 +123,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_checkpointing(reader, settings)
     read_casts(reader, settings)
     read_parameter_casts(reader, settings)
+    read_lightning(reader, settings)
     read_compile(reader, settings)
     read_optimizer(reader, settings)
     read_batches(reader, settings)

@@ -12,7 +12,7 @@ UNCOUNTED = {
         r"\bdeepcopy\(\s*(?:\w+\.)*(?:unwrap_model\(\s*(?:\w+\.)*)?"
         r"(?:\w*model\w*|module|\w*engine|policy|actor|student|net(?:work)?)(?:\.state_dict\(\))?\s*\)"
         r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?<!cpu\(\))\.clone\(\)(?!\.cpu).*(?:state_dict|parameters)\(\)"
-        r"|\bAveragedModel\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
+        r"|\bAveragedModel\(|\b(?:EMA)?WeightAveraging\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
         r"|ExponentialMovingAverage)\(|(?:zeros|ones|empty|rand|randn|full)_like\(.*parameters\(\)",
         "more",
     ),

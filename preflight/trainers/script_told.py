@@ -131,7 +131,8 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
             if problems.take(given.find(name)).setting is not None:
                 known[name] = Setting(None, script.seen["no_attention"])
     dtype = problems.take(given.find("dtype")).setting
-    if "no_dtype" in script.seen and (dtype is None or dtype.value is None):
+    is_cast = "dtype" in known or "dtype" in unread
+    if "no_dtype" in script.seen and not is_cast and (dtype is None or dtype.value is None):
         loaded = default_dtype(replace(given, known=known), is_by_trl=False)
         known["dtype"] = Setting(loaded.word, script.seen["no_dtype"])
     return Reading((replace(given, known=known).without(later), unread), tuple(problems))

@@ -82,3 +82,50 @@ def test_a_trainer_of_another_library_starts_none(tmp_path):
     plan = read_launch(LaunchCommand(("python", "train.py"), {}, str(tmp_path)), load_plugins())
 
     assert plan.world_size == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "mixed", "dtype"),
+    [
+        ("'bf16-mixed'", "bf16", "fp32"),
+        ("'bf16'", "bf16", "fp32"),
+        ("16", "fp16", "fp32"),
+        ("'16-mixed'", "fp16", "fp32"),
+        ("'bf16-true'", "no", "bf16"),
+        ("'16-true'", "no", "fp16"),
+        ("32", "no", "fp32"),
+        ("None", "no", "fp32"),
+    ],
+)
+def test_its_precision_is_read(precision, mixed, dtype, tmp_path):
+    """What is no `-mixed` casts the whole module, whatever it was loaded in."""
+    (tmp_path / "requirements.txt").write_text("transformers==4.48.1\n")
+    plan = read(tmp_path, f"devices=2, precision={precision}")
+
+    assert (plan.mixed_precision, plan.load_dtype) == (mixed, dtype)
+    assert not plan.origins["mixed_precision"].may_be
+
+
+@pytest.mark.parametrize("said", ["precision=pick()", "plugins=[BitsandbytesPrecision('nf4')]"])
+def test_a_precision_that_only_running_tells_is_open(said, tmp_path):
+    plan = read(tmp_path, f"devices=2, {said}")
+
+    assert plan.origins["mixed_precision"].may_be
+    assert plan.origins["load_dtype"].may_be
+
+
+def test_its_gradients_are_read(tmp_path):
+    plan = read(tmp_path, "devices=2, accumulate_grad_batches=8, gradient_clip_val=1.0")
+
+    assert (plan.gradient_accumulation_steps, plan.max_grad_norm) == (8, 1.0)
+
+
+def test_rows_that_it_validates_are_those_of_the_other_loader(tmp_path):
+    rows = "DataLoader(train_rows, batch_size=2), DataLoader(rows, batch_size=64)"
+    text = SCRIPT.format(imports=WAYS["pl"][0], made="pl.Trainer", arguments="devices=2")
+    text = text.replace(".fit(model)", f".fit(Own(model), {rows})")
+    text += "class Own(pl.LightningModule):\n    def validation_step(self, batch): ...\n"
+    (tmp_path / "train.py").write_text(text)
+    plan = read_launch(LaunchCommand(("python", "train.py"), {}, str(tmp_path)), load_plugins())
+
+    assert (plan.micro_batch_size, plan.eval_micro_batch_size) == (2, 64)
