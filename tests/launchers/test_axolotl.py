@@ -301,6 +301,14 @@ BASE = {
         ({"selective_checkpointing": {"offload": True}}, {"operations that checkpointing saves"}),
         ({"trainer_cls": "mine.Trainer"}, {"a trainer of its own"}),
         ({"use_onebitllms": True}, {"BitNet's layers"}),
+        ({"val_set_size": 0.1}, set()),
+        ({"val_set_size": 0.1, "eval_batch_size": 2}, set()),
+        ({"eval_batch_size": 8}, set()),
+        ({"val_set_size": 0.1, "eval_batch_size": 8, "evals_per_epoch": 1}, set()),
+        (
+            {"val_set_size": 0.1, "eval_batch_size": 8},
+            {"an evaluation of more rows than a step has"},
+        ),
         ({"use_eaft": True}, {"a loss of its own"}),
         ({"plugins": ["axolotl.integrations.liger.LigerPlugin"]}, set()),
         (

@@ -98,14 +98,26 @@ def _batch(keys: FrameworkKeys) -> None:
     read_accumulation(keys)
 
 
+BY_EPOCH = NotModelled(
+    "axolotl before 0.10 evaluates after every epoch, in these rows, where data is held out and nothing says when",
+    "an evaluation of more rows than a step has",
+    "more",
+)
+
+
 def _evaluation(keys: FrameworkKeys, rows: int | None, micro: Setting | None) -> None:
-    """Record the rows of an evaluation step; axolotl evaluates where it holds data out and is told when."""
+    """Record the rows of an evaluation step; axolotl evaluates where it holds data out and is told when.
+
+    Before 0.10 it did after every epoch where it was not told (core/trainer_builder.py, 0.9.2).
+    """
     held_out = keys.value("val_set_size", 0) not in (0, 0.0, "0") or keys.value("test_datasets")
     when = [keys.value("eval_steps"), keys.value("evals_per_epoch")]
     strategy = keys.value("eval_strategy", "no")
     evaluates = bool(held_out) and (any(when) or strategy not in ("no", False))
     given = keys.count("eval_batch_size")
     if not evaluates:
+        if held_out and given is not None and given.value > (rows or 0):
+            keys.leave_out(BY_EPOCH, given)
         return
     if given is not None:
         keys.put("eval_micro_batch_size", given.value, given)
