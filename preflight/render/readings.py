@@ -27,8 +27,13 @@ def cannot_tell(report: Report) -> str:
             " and no single one of them decides"
         )
     name, ways = best_question(readings)
-    low, high = ways[0], ways[-1]
     subject = subject_of(name, ways)
+    in_doubt = _in_some_unknown(name, ways, subject)
+    if in_doubt is not None:
+        sure, values, ways = in_doubt
+        asked = option(name, ways, readings)
+        return f"preflight: cannot tell. {of_capacity(sure, capacity)} per rank {values}: {asked} says which"
+    low, high = ways[0], ways[-1]
     up_to, from_on = low.most.peak_bytes, high.least.peak_bytes
     if up_to > from_on:  # other open values matter as much
         of_low = _span(low.least.peak_bytes, of_capacity(up_to, capacity), capacity)
@@ -44,6 +49,24 @@ def cannot_tell(report: Report) -> str:
         f"preflight: cannot tell. {of_low} per rank {values}{longest_words(report)}:"
         f" {option(name, ways, readings)} says which"
     )
+
+
+def _in_some_unknown(
+    name: str, ways: list[Settled], subject: str
+) -> tuple[int, str, list[Settled]] | None:
+    """Return what some values of a field come to whose answers agree, in words beside one that has none, and the two ways;
+    None where answers differ otherwise."""
+    unknown = [way for way in ways if way.answer is Answer.UNKNOWN]
+    settled = [way for way in ways if way.answer not in (None, Answer.UNKNOWN)]
+    if not unknown or len({way.answer for way in settled}) != 1:
+        return None
+    if len(unknown) + len(settled) < len(ways):
+        return None
+    sure, other = settled[-1], unknown[-1]
+    verdict = other.most.verdict
+    lacks = f"not priced: {', '.join(verdict.unpriced)}" if verdict.unpriced else verdict.reason
+    values = f"if {subject} is {shown(name, sure.value, subject)}, unknown if {shown(name, other.value, subject)}"
+    return sure.most.peak_bytes, f"{values} ({lacks})", [sure, other]
 
 
 def _span(least_bytes: int, most: str, capacity_bytes: int) -> str:

@@ -103,3 +103,18 @@ def test_a_launch_that_is_tight_with_a_value_that_nobody_said_names_it():
     first = head_lines(report, Page())[0]
     assert " if attention is sdpa, " in first and " if eager (" in first
     assert "unfragmented" in first.partition(" if eager (")[2]
+
+
+def test_a_value_that_nobody_can_price_is_named_beside_one_that_fits():
+    """Both read alike before: `82.1 GiB if trl is 1.16.0, 82.1 GiB if 0.10.1`."""
+    plan = LaunchPlan(
+        model="Qwen/Qwen2.5-7B", objective="kto", trainer="trl", engine="ddp", world_size=4, micro_batch_size=2,
+        seq_len=1024, mixed_precision="bf16", load_dtype="bf16", device="big:400", activation_checkpointing="full",
+        versions={"trl": "1.13.0"},
+    )  # fmt: skip
+    may_be = ({"trl": "1.13.0"}, {"trl": "1.6.0"})
+    plan = plan.with_origin("versions", Origin("nobody", True, "", may_be))
+    (line, *_) = head_lines(check_plan(plan, load_plugins(), Request()), Page(width=400))
+
+    assert "per rank if trl is 1.13.0, unknown if 1.6.0 (" in line
+    assert line.endswith(": --set versions.trl=1.13.0|1.6.0 says which")
