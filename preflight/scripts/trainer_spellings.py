@@ -263,3 +263,9 @@ ATTENTIONS: dict[str, str] = {
     "kernels-community/vllm-flash-attn3": "flash_attention_3",
 }
 """Value of attn_implementation -> the plan's word for it."""
+
+
+def attention_of(value: object) -> str | None:
+    """Return the plan's word for an attn_implementation, whichever revision or function of a kernel it names
+    (`OWNER/NAME@REVISION:FUNCTION`); None for one that is not priced."""
+    return ATTENTIONS.get(str(value).split("@")[0].split(":")[0])

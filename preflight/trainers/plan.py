@@ -6,7 +6,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_spellings import ATTENTIONS
+from preflight.scripts.trainer_spellings import attention_of
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
@@ -202,7 +202,7 @@ def _attention(given: Given) -> Reading[PlanFields]:
         setting = Setting(named, kwargs.place) if named else setting
     flash = fields.get("use_flash_attn")
     if setting is not None and setting.value is not None:
-        word = ATTENTIONS.get(str(setting.value).split("@")[0].split(":")[0])
+        word = attention_of(setting.value)
         if word is None:
             fields.problems.append(
                 Problem(

@@ -221,3 +221,22 @@ def test_a_checkouts_own_script_is_read_as_the_module() -> None:
     script = argv.replace("--module openrlhf.cli.train_sft", "../openrlhf/cli/train_sft.py")
 
     assert read(script).to_dict() == read(argv).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attention", "left_out"),
+    [
+        ("kernels-community/flash-attn3@main", "flash_attention_3", False),
+        ("flash_attention_3", "flash_attention_3", False),
+        ("flex_attention", "flash_attention_2", True),
+    ],
+)
+def test_a_kernel_by_any_name_is_read_and_refuses_no_launch(kernel, attention, left_out) -> None:
+    plan = read(
+        "deepspeed --num_gpus 8 --module openrlhf.cli.train_sft --pretrain Qwen/Qwen2.5-7B"
+        f" --param_dtype bf16 --attn_implementation {kernel}"
+    )
+
+    assert plan.attention == attention
+    assert (f"attention by {kernel}" in unpriced(plan)) == left_out
+    assert not [notice for notice in plan.notices if notice.severity == "error"]

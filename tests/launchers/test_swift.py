@@ -314,3 +314,18 @@ def test_simpo_has_a_cross_entropy_unless_it_is_told_not_to() -> None:
 
     assert takes_cross_entropy(read(argv))
     assert not takes_cross_entropy(read(f"{argv} --cpo_alpha 0.0"))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attention"),
+    [
+        ("flash_attn", "flash_attention_2"),
+        ("kernels-community/flash-attn3", "flash_attention_3"),
+        ("flash_attention_4", "flash_attention_2"),
+        ("eager", "eager"),
+    ],
+)
+def test_a_kernel_by_any_name_is_the_one_that_is_priced(kernel: str, attention: str) -> None:
+    plan = read(f"swift sft --model Qwen/Qwen2.5-7B --dataset d --attn_impl {kernel}")
+
+    assert plan.attention == attention

@@ -175,6 +175,15 @@ def test_easy_r1_is_read_by_its_own_keys() -> None:
     assert plan.reference_model == "adapter_off"
 
 
+@pytest.mark.parametrize(("word", "dtype"), [("32", "fp32"), ("16", "fp16"), ("bfloat16", "bf16")])
+def test_a_dtype_is_a_number_or_a_name(word: str, dtype: str) -> None:
+    """As verl/utils/torch_dtypes.py has them: PrecisionType.to_dtype("32") is float32."""
+    key = "actor_rollout_ref.actor.fsdp_config.model_dtype"
+    plan = read(f"python3 -m verl.trainer.main_ppo +{key}={word} trainer.n_gpus_per_node=8")
+
+    assert plan.load_dtype == dtype
+
+
 def test_easy_r1_has_defaults_of_its_own() -> None:
     plan = read("python3 -m verl.trainer.main worker.actor.model.model_path=Qwen/Qwen2.5-3B")
     generation = plan.generation

@@ -13,6 +13,7 @@ from preflight.launchers.automodel.adapter import read_adapter
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.named_optimizer import named_optimizer
 from preflight.plan_parts import AUTOMODEL
+from preflight.scripts.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 
@@ -252,8 +253,8 @@ def _optimizer(keys: FrameworkKeys) -> None:
 def _loss(keys: FrameworkKeys) -> None:
     keys.assume("attention", "flash_attention_2", "flash-attn where it is installed, else sdpa")
     said = keys.get("model.attn_implementation", "model.backend.attn")
-    if said is not None and said.value in ("eager", "sdpa", "flash_attention_2"):
-        keys.put("attention", said.value, said)
+    if said is not None and (word := attention_of(said.value)) is not None:
+        keys.put("attention", word, said)
     keys.assume("torch_compile", keys.is_on("compile.enabled"))
     target = keys.get("loss_fn._target_")
     if target is None:

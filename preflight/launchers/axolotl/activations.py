@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from preflight.formulas.kernels import LIGER_KERNELS
 from preflight.launchers.axolotl.keys import listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.scripts.trainer_spellings import ATTENTIONS
+from preflight.scripts.trainer_spellings import attention_of
 from preflight.setting import Setting
 
 ATTENTION_FLAGS = {
@@ -123,7 +123,7 @@ def read_attention(keys: FrameworkKeys) -> str | None:
         wanted = ", ".join(IMPLEMENTATIONS)
         keys.refuse(f"attn_implementation must be one of {wanted}, not {name!r}", setting)
         return name
-    word = ATTENTIONS.get(base)
+    word = attention_of(name)
     if word is None:
         word = "sdpa" if base == "fp8" else "flash_attention_2"
         keys.note("PF143", f"{name} is estimated as {word}", setting)

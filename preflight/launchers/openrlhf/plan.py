@@ -15,6 +15,7 @@ from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.openrlhf.losses import has_kernel, step_of
 from preflight.models.registry import are_alike
+from preflight.scripts.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.versions.openrlhf import SCORES_BY_KERNEL
@@ -144,7 +145,13 @@ def _steps(said: Defaults, part: LauncherPart) -> None:
 def _attention(said: Defaults) -> None:
     """Record the attention: a switch before 0.8.11, and eager without it."""
     if "attn_implementation" in {*said.defaults, *said.keys.given}:
-        said.put("attention", str(said.value("attn_implementation")), "attn_implementation")
+        value = said.value("attn_implementation")
+        word = attention_of(value)
+        if word is None:
+            message = f"attention by {value} is estimated as flash_attention_2"
+            left_out = NotModelled(message, f"attention by {value}", "either")
+            said.keys.leave_out(left_out, said.at("attn_implementation"))
+        said.put("attention", word or "flash_attention_2", "attn_implementation")
         return
     is_flash = said.value("flash_attn") is True
     said.put("attention", "flash_attention_2" if is_flash else "eager", "flash_attn")

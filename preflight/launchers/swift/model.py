@@ -10,7 +10,7 @@ from typing import Any
 
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.scripts.trainer_spellings import DTYPES
+from preflight.scripts.trainer_spellings import DTYPES, attention_of
 from preflight.setting import Setting
 from preflight.versions.ms_swift import KEEPS_LORA_DTYPE
 
@@ -29,13 +29,6 @@ FROZEN_PARTS = (
     "freeze_parameters_ratio",
     "lisa_activated_layers",
 )
-ATTENTIONS = {
-    "flash_attn": "flash_attention_2",
-    "flash_attention_2": "flash_attention_2",
-    "flash_attention_3": "flash_attention_3",
-    "sdpa": "sdpa",
-    "eager": "eager",
-}
 
 
 def tuner_of(keys: FrameworkKeys) -> Setting | None:
@@ -225,13 +218,12 @@ def read_attention(keys: FrameworkKeys) -> str | None:
     setting = keys.get("attn_impl")
     if setting is None:
         return None
-    name = ATTENTIONS.get(str(setting.value))
+    name = attention_of(setting.value)
+    if name is None and "flash" in str(setting.value):
+        name = "flash_attention_2"
     if name is not None:
         keys.put("attention", name, setting)
         return name
-    if "flash" in str(setting.value):
-        keys.put("attention", "flash_attention_2", setting)
-        return "flash_attention_2"
     message = f"attention by {setting.value} is estimated as transformers' default"
     keys.leave_out(NotModelled(message, f"attention by {setting.value}", "either"), setting)
     return None

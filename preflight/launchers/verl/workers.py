@@ -9,9 +9,15 @@ from typing import Any
 
 from preflight.launch import Adapter
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Place, Setting
 from preflight.versions.boundary import release
+
+DTYPES = {
+    **dict.fromkeys(("32", "fp32", "float32"), "fp32"),
+    **dict.fromkeys(("16", "fp16", "float16"), "fp16"),
+    **dict.fromkeys(("bf16", "bfloat16"), "bf16"),
+}
+"""verl/utils/torch_dtypes.py, 0.2.0 to 0.7.1: a number as well as a name."""
 
 
 def read_sharding(
