@@ -33,7 +33,6 @@ from preflight.scripts.lengths import read_length
 from preflight.scripts.lightning_calls import read_lightning
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.model_calls import read_model
-from preflight.scripts.model_shape import note_vocabulary
 from preflight.scripts.nodes import unparse
 from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
@@ -48,6 +47,7 @@ from preflight.scripts.sentence_calls import read_sentences
 from preflight.scripts.set_attributes import read_attributes, read_targets
 from preflight.scripts.unread_trainers import unread_trainer
 from preflight.scripts.unsloth_calls import imports_unsloth, read_unsloth
+from preflight.scripts.vocabulary import note_vocabulary
 from preflight.setting import Place
 from preflight.versions.spans import classes_of
 
