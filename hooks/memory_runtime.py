@@ -13,6 +13,7 @@ from preflight.formulas.outside_torch import (
     LEAST_NCCL_BYTES,
     NCCL_FIRST_BYTES,
     NCCL_GROUP_BYTES,
+    PROCESS_BYTES,
 )
 from preflight.formulas.rollouts import processes_beside
 from preflight.hookspecs import hookimpl
@@ -45,7 +46,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if others:
         yield MemoryTerm(
             "other processes on the card: contexts and NCCL buffers",
-            others * (CUDA_CONTEXT_BYTES + NCCL_FIRST_BYTES),
+            others * PROCESS_BYTES,
             EVERYWHERE,
             f"{others} x ({CUDA_CONTEXT_BYTES // MIB} + {NCCL_FIRST_BYTES // MIB}) MiB",
             "openrlhf/trainer/ray/launcher.py: a Ray actor for every model (0.3.8 to 0.11.2)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from preflight.formulas.deepspeed_rules import bucket_elements
-from preflight.formulas.outside_torch import CUDA_CONTEXT_BYTES, NCCL_FIRST_BYTES
+from preflight.formulas.outside_torch import PROCESS_BYTES
 from preflight.formulas.rollouts import places_groups
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
@@ -41,12 +41,9 @@ def critic_of_group(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
     held = SIZE * (shard if is_third else elements)
     states = (STATES + SIZE * is_third) * shard if stays else 0
     buckets = SIZE * bucket_elements(plan, model) if stays and is_third else 0
-    process = CUDA_CONTEXT_BYTES + NCCL_FIRST_BYTES
-    formula = (
-        f"{held:,} + {states:,} of states + {buckets:,} of a bucket + {process:,} of its process"
-    )
+    formula = f"{held:,} + {states:,} of states + {buckets:,} of a bucket + {PROCESS_BYTES:,} of its process"
     name = "parameters and states of the critic"
-    return MemoryTerm(name, held + states + buckets + process, ALWAYS, formula, SOURCE)
+    return MemoryTerm(name, held + states + buckets + PROCESS_BYTES, ALWAYS, formula, SOURCE)
 
 
 def on_fewer_cards(

@@ -39,5 +39,7 @@ NCCL_SOURCES_GIB = {"nccl#964": 0.53, "fms_granite": 1.30, "fms_a100": 1.40, "nc
 NCCL_FIRST_BYTES = 1382 * MIB
 """The median of these: fitted, as the context is."""
 NCCL_GROUP_BYTES = 688 * MIB
+PROCESS_BYTES = CUDA_CONTEXT_BYTES + NCCL_FIRST_BYTES
+"""What another process of a job has on a card beside its tensors."""
 LEAST_NCCL_BYTES = 64 * MIB
 """Of the two channels between cards without NVLink: their buffers are 8.7 MiB each way, ring and tree."""
