@@ -27,12 +27,14 @@ from preflight.scripts.whole_gathers import whole_gathers
 
 GENERATES = "generation within a step"
 GENERATES_BESIDE = "generation in an evaluation"
+FORWARD_BESIDE = "a forward pass in a callback"
 TAKES_OF_CALLS = {
     BESIDE_ADAPTER: "more",
     PROJECTOR_BESIDE: "more",
     TUNED_BESIDE: "more",
     GENERATES: "more",
     GENERATES_BESIDE: "more",
+    FORWARD_BESIDE: "more",
     MADE_AGAIN: "more",
     GROWN: "more",
     NARROW_LOSS: "less",
@@ -54,7 +56,7 @@ _PARAMETERS = re.compile(
 _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = re.compile(
     _PARAMETERS.pattern
-    + r"|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+    + r"|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
     r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
     r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
 )
@@ -178,6 +180,14 @@ def _generates_beside(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
     for node in nodes:
         if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
             yield from ((GENERATES_BESIDE, line) for _, line in _generates(node.body))
+            yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node))
+
+
+def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:
+    """Yield the lines where a callback asks the model of its own accord, with rows that nobody said."""
+    for node in walk(method) if method.name.startswith("on_") else ():
+        if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
+            yield node.lineno
 
 
 def _generates(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:

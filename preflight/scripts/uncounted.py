@@ -6,6 +6,7 @@ from preflight.plan_parts import GPTQ_OR_AWQ
 
 REPLICAS = "replicas of nn.DataParallel"
 OUTPUTS = "outputs of every layer"
+WIDE_WEIGHTS = "weights in 64 bits"
 OTHER_ACCELERATOR = "kernels of an accelerator that runs no CUDA"
 UNCOUNTED = {
     "a second copy of the model": (
@@ -23,6 +24,10 @@ UNCOUNTED = {
     "fp8 matrices": (
         r"convert_to_float8_training|fp8_autocast|fp8_model_init|\bte\.(?:Linear|LayerNorm\w*|Transformer\w*)\(",
         "either",
+    ),
+    WIDE_WEIGHTS: (
+        r"\bmodel\w*(?:\.module)?\.double\(\)",
+        "more",
     ),
     "CUDA graphs": (
         r"mode\s*=\s*[\"'](?:reduce-overhead|max-autotune)[\"']|\bcuda\.graph\(|make_graphed_callables",

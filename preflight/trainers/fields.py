@@ -10,6 +10,7 @@ from preflight.errors import Problem
 from preflight.launch import Origin, ScriptFacts
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import DTYPES
+from preflight.scripts.uncounted import WIDE_WEIGHTS
 from preflight.setting import Place, Setting
 from preflight.trainers.lookup import Given
 from preflight.values import dataclass
@@ -133,6 +134,9 @@ class FieldReader:
         word = str(setting.value).removeprefix("torch.")
         if setting.value is None or word in ("auto", "None"):
             return None
+        if word in ("float64", "double"):
+            self.leave_out("weights in 64 bits are estimated in 32", WIDE_WEIGHTS, "more", setting)
+            return "fp32"
         if word not in DTYPES:
             self.problems.append(
                 Problem(

@@ -195,6 +195,9 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("pass", "answers = model.generate(**batch)", "generation within a step"),
         ("shown = model.generate(**batch)", "pass", None),
         ("torch.cuda.set_per_process_memory_fraction(0.5)", "pass", "a limit on the device's memory"),
+        ("model = model.double()", "pass", "weights in 64 bits"),
+        ("model.to(torch.float64)", "pass", "weights in 64 bits"),
+        ("total = out.to(torch.float64)", "pass", None),
     ],
 )  # fmt: skip
 def test_copies_and_answers_are_named(tmp_path, before, inside, name):
@@ -313,6 +316,29 @@ def test_a_head_beside_the_part_that_has_an_adapter_trains(tmp_path, lines, trai
     named = "what is trained beside the adapter" in {notice.unpriced for notice in plan.notices}
 
     assert named is trains_more
+
+
+CALLBACK = """
+from transformers import TrainerCallback
+class Watch(TrainerCallback):
+    def {method}(self, args, state, control, model=None, **kwargs):
+        {line}
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "line", "name"),
+    [
+        ("on_log", "with torch.no_grad(): model(self.rows)", "a forward pass in a callback"),
+        ("on_step_end", "model.generate(self.rows)", "generation in an evaluation"),
+        ("on_save", "model.save_pretrained('out')", None),
+        ("shown", "model(self.rows)", None),
+    ],
+)
+def test_what_a_callback_asks_of_the_model_is_named(method, line, name):
+    text = CALLBACK.format(method=method, line=line)
+
+    assert names_of(text, text) == ([name] if name else [])
 
 
 ALONE = """
