@@ -32,6 +32,12 @@ class Problem:
         """Return the warning that an argument turns on what no formula counts."""
         return cls(message, where, "", "PF143", "warning", unpriced, takes)
 
+    @classmethod
+    def not_understood(cls, value: object, spelling: str, where: str) -> Problem:
+        """Return the warning that a value of a script's own flag is none that is known for it, and may be right there."""
+        message = f"{spelling} {value!r} is not understood, and is read as not given"
+        return cls(message, where, "say it with --set", severity="warning")
+
     def __str__(self) -> str:
         lines = [self.message]
         if self.where:

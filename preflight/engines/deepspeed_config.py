@@ -12,7 +12,7 @@ from typing import Any
 
 from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document
-from preflight.formats.load import launch_text, load_json
+from preflight.formats.load import launch_text, load_json, load_yaml
 from preflight.formats.missing import no_config
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
@@ -72,7 +72,8 @@ def load_deepspeed_file(
 ) -> Reading[DeepSpeedConfig | None]:
     """Read a DeepSpeed config given as a path, as JSON text or as a mapping; None where it cannot be used.
 
-    `needs_zero` says that accelerate takes it, which refuses one without zero_optimization; DeepSpeed itself does not.
+    `needs_zero` says that accelerate takes it, which refuses one without zero_optimization; DeepSpeed itself does not, and
+    a script of somebody's own may load YAML and hand it a dict.
     """
     value, problems = stated.value, Problems()
     if isinstance(value, Mapping):
@@ -92,7 +93,12 @@ def load_deepspeed_file(
         content = path if is_inline else launch_text(command, path, id="PF112")
         # transformers and accelerate load the file with json.load: the last of two equal keys counts.
         try:
-            document = load_json(content, shown, duplicates="warning")
+            is_yaml = not needs_zero and path.endswith((".yaml", ".yml"))
+            document = (
+                load_yaml(content, shown)
+                if is_yaml
+                else load_json(content, shown, duplicates="warning")
+            )
         except BadInput as error:
             raise with_id(error, "PF112") from error
         problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)

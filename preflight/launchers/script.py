@@ -57,6 +57,7 @@ from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
+from preflight.scripts.model_shape import adds_to_model
 from preflight.scripts.second_model import SECOND_MODEL
 from preflight.scripts.signs import OF_STEP, signs_of
 from preflight.scripts.uncounted import REPLICAS
@@ -193,6 +194,7 @@ class _Making:
         scorer = priced_scorer(trainer, signs.scorer)
         if scorer is not None:
             held = beside_scorer(held, scorer)
+            trainer = trainer.without_uncounted([adds_to_model(scorer.name)])
             objective = Setting("scored_pairs", scorer.place)
             trainer = replace(trainer, settings={**trainer.settings, "objective": objective})
             self.put("objective", objective)
@@ -202,8 +204,7 @@ class _Making:
             settings = settings_of_step(step)
             trainer = replace(trainer, settings={**trainer.settings, **settings})
             if step.compares == "reference":
-                others = {k: v for k, v in trainer.script.uncounted.items() if k != SECOND_MODEL}
-                trainer = replace(trainer, script=replace(trainer.script, uncounted=others))
+                trainer = trainer.without_uncounted([SECOND_MODEL])
             for name, setting in settings.items():
                 self.put(name, setting)
         self.problems += left_out(trainer, held, self.problems)

@@ -63,6 +63,7 @@ PASSES_ON = (
     "prepare",
 )
 """Calls that give back the model that they are given, or that they are called on."""
+OF_PARAMETERS = ("parameters", "named_parameters")
 MOST_STEPS = 40
 """Assignments and returns that are followed to where a model is made."""
 
@@ -78,6 +79,9 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.seen["built_elsewhere"] = reader.place(elsewhere[0])
     elif not any(map(reader.makes_trainer, reader.everywhere)):
         settings.seen["no_trainer"] = Place("script", reader.path, "")
+        for call in _made_for_loop(reader):
+            if not loads(call):
+                note_own(reader, settings, call)
     calls = [f for f in reader.named("from_pretrained", "from_config") if loads(f)]
     unsure = [f for f in reader.maybe("from_pretrained", "from_config") if loads(f)]
     if calls or unsure:
@@ -180,6 +184,14 @@ def _made(reader: ScriptReader) -> Iterator[CallFound]:
                 yield each or call
 
 
+def _made_for_loop(reader: ScriptReader) -> Iterator[CallFound]:
+    """Yield the calls that make what a plain loop trains: whose parameters it hands to an optimizer, or asks for."""
+    for call in (*reader.calls, *reader.unsure):
+        func = call.node.func
+        if call.name in OF_PARAMETERS and isinstance(func, ast.Attribute):
+            yield from filter(None, followed(reader, func.value, call.scope))
+
+
 def _unpacked(reader: ScriptReader, call: CallFound) -> ast.expr | None:
     """Return what a Trainer is given as its model in a dict of the script's: `Trainer(**{"model": model})`."""
     for keyword in call.node.keywords:
@@ -225,8 +237,9 @@ def followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[Cal
                 inner = node.args[0] if node.args else receiver
                 waiting += [(inner, scope)] if inner is not None else []
                 continue
-            if name not in reader.functions:
-                yield CallFound(name, node, scope)
+            made = CallFound(name, node, scope)
+            if name not in reader.functions or loads(made):
+                yield made
                 continue
         before = _before(reader, node, scope)
         if not before:

@@ -9,7 +9,6 @@ from preflight.scripts.library_classes import dotted
 from preflight.scripts.reader import ScriptReader
 
 MODULES = ("Module", "PreTrainedModel")
-LOADING = ("from_pretrained", "from_config")
 _WRAPS_MODELS = frozenset({*LIBRARIES, "optimum"})
 """Libraries whose classes of models are those of transformers, or are read elsewhere."""
 _MOST_BASES = 8
@@ -33,15 +32,12 @@ def own_class(reader: ScriptReader, found: CallFound) -> str:
 
 
 def class_of_made(reader: ScriptReader, made: CallFound) -> str:
-    """Return the module of the script's own that a call makes by itself, or by one of its methods; empty for another.
-
-    What is asked to load itself is spoken of where it is loaded.
-    """
+    """Return the module of the script's own that a call makes by itself, or by one of its methods; empty for another."""
     func = made.node.func
     name = last_name(func.value) if isinstance(func, ast.Attribute) else made.name
     if name == "cls":
         name = reader.class_around(made.scope)
-    is_module = made.name not in LOADING and _is_module(reader, name, made.scope.path, 0)
+    is_module = _is_module(reader, name, made.scope.path, 0)
     return name if is_module and _adds(reader, name, made.scope.path, 0) else ""
 
 

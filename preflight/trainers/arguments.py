@@ -80,6 +80,11 @@ class TrainerArguments:
     under: Callable[[Libraries], TrainerArguments] | None = field(default=None, compare=False)
     """Gives the same under other versions of the libraries; None where no default of theirs was asked."""
 
+    def without_uncounted(self, names: Collection[str]) -> TrainerArguments:
+        """Return the same without what the script holds of these names, which the plan counts."""
+        others = {name: each for name, each in self.script.uncounted.items() if name not in names}
+        return replace(self, script=replace(self.script, uncounted=others))
+
 
 def read_trainer_arguments(
     argv: Sequence[str],

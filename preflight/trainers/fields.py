@@ -96,10 +96,16 @@ class FieldReader:
             return None
         value = setting.value
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            wrong = f"{setting.place.key} must be a whole number from 1, not {value!r}"
-            self.problems.append(Problem(wrong, setting.place.where))
+            self.problems.append(self._no_count(setting, plan_field))
             return None
         return setting
+
+    def _no_count(self, setting: Setting, plan_field: str) -> Problem:
+        """Return what there is to say of a value that is no count: a script's own flag may mean something else by it."""
+        wrong = f"{setting.place.key} must be a whole number from 1, not {setting.value!r}"
+        if self.inferred.pop(plan_field, None) is None:
+            return Problem(wrong, setting.place.where)
+        return Problem.not_understood(setting.value, setting.place.key, setting.place.where)
 
     def put(self, plan_field: str, value: Any, *stated: Setting) -> None:
         """Record a plan field with the settings that say it, the deciding one first."""

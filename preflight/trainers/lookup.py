@@ -133,12 +133,7 @@ class Given:
                 reading = from_file(argument, value, written, converts_text=True)
         except NotConverted as error:
             # The script is somebody's own: the value may be right there.
-            not_understood = Problem(
-                f"{written.spelling} {value!r} is not understood, and is read as not given",
-                error.problem.where,
-                "say it with --set",
-                severity="warning",
-            )
+            not_understood = Problem.not_understood(value, written.spelling, error.problem.where)
             return Reading(None, (not_understood,))
         return Reading(Setting(reading.value, setting.place))
 

@@ -41,9 +41,8 @@ def with_tower(trainer: TrainerArguments, classes: Collection[str]) -> TrainerAr
     tower = built_tower(trainer) if classes else None
     if tower is None:
         return trainer
-    counted = {adds_to_model(name) for name in classes}
-    others = {key: each for key, each in trainer.script.uncounted.items() if key not in counted}
-    facts, settings = replace(trainer.script, tower=tower, uncounted=others), trainer.settings
+    trainer = trainer.without_uncounted([adds_to_model(name) for name in classes])
+    facts, settings = replace(trainer.script, tower=tower), trainer.settings
     adapter = settings.get("adapter")
     if adapter is not None and adapter.value is not None:
         settings = {**settings, "adapter": replace(adapter, value=with_projector(adapter.value))}

@@ -33,6 +33,12 @@ args = deepspeed.add_config_arguments(argparse.ArgumentParser()).parse_args()
 """
 HOSTS = "# two nodes\nn0 slots=4\nn1  slots=2\n\n"
 Z3 = '{"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 4}'
+Z2_YAML = """\
+train_micro_batch_size_per_gpu: 3
+zero_optimization:
+  stage: 2
+bf16: {enabled: true}
+"""
 FOUR = "--num_gpus 4"
 
 
@@ -240,6 +246,22 @@ def test_the_script_names_the_config(line, tmp_path):
     assert ("PF133" in [notice.id for notice in plan.notices]) == (plan.engine == "ddp")
     if plan.engine == "zero3":
         assert (plan.micro_batch_size, plan.gradient_accumulation_steps) == (2, 4)
+
+
+def test_a_script_of_ones_own_may_load_yaml_and_hand_it_to_deepspeed(tmp_path):
+    plan = read(f"deepspeed {FOUR} own.py --ds_config z2.yaml", tmp_path, **{"z2.yaml": Z2_YAML})
+
+    assert (plan.engine, plan.micro_batch_size) == ("zero2", 3)
+    with pytest.raises(BadInput, match="not a JSON value"):  # transformers reads JSON alone
+        read(f"deepspeed {FOUR} train.py --deepspeed z2.yaml", tmp_path)
+
+
+def test_a_length_below_one_is_the_own_affair_of_a_script(tmp_path):
+    said = "own.py --deepspeed_config z3.json --seq-length -1"
+    plan = read(f"deepspeed {FOUR} {said}", tmp_path)
+
+    assert plan.seq_len is None
+    assert any("--seq-length -1 is not understood" in each.message for each in plan.notices)
 
 
 DEEPSPEEDS = """\

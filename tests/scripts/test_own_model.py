@@ -50,3 +50,47 @@ def test_what_a_class_adds_is_named(tmp_path, before, made, name):
     held = {each for each in plan.script_facts.uncounted if each.endswith("to the model")}
 
     assert held == (set() if name is None else {f"what {name} adds to the model"})
+
+
+LOOP = """\
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+{imports}
+def optimizer_of(module):
+    return torch.optim.AdamW([p for _, p in module.named_parameters()])
+def main():
+    model = {made}
+    optimizer = optimizer_of(model)
+    for batch in rows:
+        model(**batch).loss.backward()
+        optimizer.step()
+main()
+"""
+OWN_GPT = """\
+from torch import nn
+class Gpt(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.head = nn.Linear(config.hidden_size, config.vocab_size)
+    @classmethod
+    def from_pretrained(cls, name):
+        return cls(load(name))
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        ('Gpt.from_pretrained("gpt2")', "Gpt"),
+        ('Gpt(AutoConfig.from_pretrained("gpt2"))', "Gpt"),
+        ('torch.compile(Gpt(AutoConfig.from_pretrained("gpt2")))', "Gpt"),
+        ('AutoModelForCausalLM.from_pretrained("gpt2")', None),
+    ],
+)
+def test_what_a_plain_loop_trains_is_followed_from_its_optimizer(tmp_path, made, name):
+    files = {"train.py": LOOP.format(imports="from gpt import Gpt", made=made), "gpt.py": OWN_GPT}
+    plan = plan_of(tmp_path, "python train.py", files)
+    held = {each for each in plan.script_facts.uncounted if each.endswith("to the model")}
+
+    assert held == (set() if name is None else {f"what {name} adds to the model"})
