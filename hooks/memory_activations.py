@@ -108,6 +108,9 @@ def _worst_moments(
         kept = tokens * (cost.residual if checkpointed else cost.saved)
         return kept + cost.copied_bytes + cost.copied_in_forward_bytes
 
+    def kept_at_backward(cost: LayerCosts) -> int:
+        return kept_by(cost) - cost.copied_in_forward_bytes
+
     def gradients_of(unit: ModelUnit) -> int:
         if finds_gradients(plan):
             return 0
@@ -123,7 +126,8 @@ def _worst_moments(
         assert cost.traced_forward_bytes is not None
         assert cost.traced_backward_bytes is not None
         kept, made = kept_by(cost), gradients_of(unit)
-        # in a layer's forward and in its backward, later layers of other kinds keep nothing
+        # in a layer's forward and in its backward, later layers of other kinds keep nothing; at the backward of the
+        # lowest layer of its kind, those below it keep all and have made no gradients
         later = [
             (sum(place > max(unit.places) for place in other.places), other, other_cost)
             for other, other_cost in costs
@@ -137,10 +141,13 @@ def _worst_moments(
         if model.facts.get("hears") and unit.layer is not None and unit.layer.kind == "encoder":
             behind += words  # a decoder's own are done before an encoder of sound begins
         last = max(last, cost.traced_backward_bytes + behind - (kept_later - gone) + made_later)
-        if shared is None:
-            first = max(first, cost.traced_backward_bytes + kept - made)
-        elif unit is costs[0][0]:
-            first = shared["first"] - made
+        lowest = cost.traced_backward_bytes + kept_at_backward(cost) - made
+        for other, other_cost in costs:
+            num_below = sum(place < min(unit.places, default=0) for place in other.places)
+            lowest += num_below * (kept_at_backward(other_cost) - gradients_of(other))
+        if shared is not None:
+            lowest = shared["first"] - made if unit is costs[0][0] else lowest + shared["backward"]
+        first = max(first, lowest)
     for name, num_bytes, moment in (
         ("activations, passing through a layer", forward, Moment.FORWARD),
         ("gradients in the last layer", last, Moment.LAST_LAYER_BACKWARD),

@@ -83,8 +83,7 @@ def compare(
         changes = {"objective": objective_of(head), **changes}
     spec = describe(whole, model_type, "small_models.py")
     plan = replace(small_launch(model_type, method, checkpointing), **changes)
-    last_of_kinds = {max(unit.places) for unit in spec.layers if unit.places}
-    traced = moments_of(trace(job_of(plan, spec)).levels, last_of_kinds)
+    traced = moments_of(trace(job_of(plan, spec)).levels, ends_of_kinds(spec))
     formulas = formulas_of(plan, spec, plugins)
     return [
         Compared(model_type, method, checkpointing, moment, formulas[moment], num_bytes)
@@ -109,11 +108,22 @@ def formulas_of(plan: LaunchPlan, spec: ModelSpec, plugins: PluginManager) -> di
     return found
 
 
-def moments_of(levels: Iterable[Any], last_of_kinds: Collection[int] = ()) -> dict[Moment, int]:
+def ends_of_kinds(spec: ModelSpec) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the places of the last layer of every kind, and of the first."""
+    places = [unit.places for unit in spec.layers if unit.places]
+    return frozenset(map(max, places)), frozenset(map(min, places))
+
+
+def moments_of(
+    levels: Iterable[Any],
+    ends: tuple[Collection[int], Collection[int]] = ((), ()),
+) -> dict[Moment, int]:
     """Return the highest level of every moment of the first step; the loss's backward has one with its head's.
 
-    The last layer's backward is that of the last layer of every kind: a smaller kind may come after it.
+    The last layer's backward is that of the last layer of every kind, and the first's that of the first: a smaller
+    kind may come after the one, and before the other.
     """
+    last_of_kinds, first_of_kinds = ends
     levels = [level for level in levels if level.part.step == 0]
     last = max(level.part.layer for level in levels)
     found: dict[Moment, int] = {}
@@ -127,15 +137,14 @@ def moments_of(levels: Iterable[Any], last_of_kinds: Collection[int] = ()) -> di
             EMBEDDING_BACKWARD: Moment.EMBEDDING_BACKWARD,
             OPTIMIZER: Moment.OPTIMIZER_STEP,
         }.get(name)
-        if name == LAYER_BACKWARD and layer == 0:
-            moment = Moment.FIRST_LAYER_BACKWARD
-        elif name == LAYER_BACKWARD and layer in (last, *last_of_kinds):
-            moment = Moment.LAST_LAYER_BACKWARD
-        if name == LAYER_BACKWARD and layer == 0 and 0 in last_of_kinds:  # the only one of its kind
-            last_bytes = found.get(Moment.LAST_LAYER_BACKWARD, 0)
-            found[Moment.LAST_LAYER_BACKWARD] = max(last_bytes, level.peak_bytes)
-        if moment is not None:
-            found[moment] = max(found.get(moment, 0), level.peak_bytes)
+        of_layer = name == LAYER_BACKWARD
+        at = [moment] if moment is not None else []
+        if of_layer and layer in (0, *first_of_kinds):
+            at.append(Moment.FIRST_LAYER_BACKWARD)
+        if of_layer and layer in (last, *last_of_kinds) and (layer > 0 or 0 in last_of_kinds):
+            at.append(Moment.LAST_LAYER_BACKWARD)
+        for one in at:
+            found[one] = max(found.get(one, 0), level.peak_bytes)
     return found
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from preflight.derive.formula_table import formulas_of, moments_of
+from preflight.derive.formula_table import ends_of_kinds, formulas_of, moments_of
 from preflight.derive.release_costs import LIBRARIES, installed
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
 from preflight.derive.target import ROOT, Files, Say, put_between, read, write
@@ -68,8 +68,7 @@ def traced(
     from preflight.trace.run import trace
 
     plan, spec = launch_of(family, method, checkpointing, versions)
-    last_of_kinds = {max(unit.places) for unit in spec.layers if unit.places}
-    found = moments_of(trace(job_of(plan, spec)).levels, last_of_kinds)
+    found = moments_of(trace(job_of(plan, spec)).levels, ends_of_kinds(spec))
     return {moment.value: num_bytes for moment, num_bytes in found.items()}
 
 
