@@ -24,7 +24,13 @@ from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered_by
 from preflight.values import dataclass
 
-ALL_LINEAR, ATTENTION, QUERY_VALUE, MLP = "all-linear", "attention", "query_value", "mlp"
+ALL_LINEAR, ATTENTION, QUERY_VALUE, MLP, BARE = (
+    "all-linear",
+    "attention",
+    "query_value",
+    "mlp",
+    "bare",
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Adaptation:
     folder: str
     """Where its files are, beside those of full training; empty where they are in the same ones."""
     targets: str = ALL_LINEAR
-    """all-linear; attention, every projection of it; query_value, or what PEFT adapts by default; mlp."""
+    """all-linear; attention, every projection of it; query_value, or what PEFT adapts by default; mlp; bare, none of a
+    layer's, which gradients pass through."""
     dropout: bool = False
     kind: str = "lora"
 
@@ -45,6 +52,7 @@ ADAPTATIONS = (
     Adaptation("attention", ATTENTION),
     Adaptation("query_value", QUERY_VALUE),
     Adaptation("mlp", MLP),
+    Adaptation("bare", BARE),
     Adaptation("dropout", dropout=True),
     Adaptation("attention_dropout", ATTENTION, dropout=True),
     Adaptation("query_value_dropout", QUERY_VALUE, dropout=True),
@@ -84,6 +92,8 @@ def targets_of(adaptation: Adaptation, model: ModelSpec) -> tuple[str, ...] | st
         return tuple(n for n in (*of_attention, *others) if not n.endswith("out_proj"))
     if adaptation.targets == ALL_LINEAR:
         return of_attention if is_usual else ALL_LINEAR
+    if adaptation.targets == BARE:
+        return _words_alone(model)
     if adaptation.targets == MLP:
         return others or None
     if adaptation.targets == ATTENTION:
@@ -91,6 +101,13 @@ def targets_of(adaptation: Adaptation, model: ModelSpec) -> tuple[str, ...] | st
     default = PEFT_DEFAULT_TARGETS.get(peft_model_type(model), ("q_proj", "v_proj"))
     reached = [n for n in of_attention if n.rpartition(".")[2] in default]
     return default if 0 < len(reached) < len(of_attention) else None
+
+
+def _words_alone(model: ModelSpec) -> tuple[str, ...] | None:
+    """Return the embedding of a model whose layers have linear layers of different names; None of any other."""
+    names = {frozenset(t.name for t in u.tensors if t.kind == LINEAR) for u in model.layers}
+    words = [unit.name.rpartition(".")[2] for unit in model.units if unit.role == "embedding"]
+    return tuple(words[:1]) or None if len(names) > 1 else None
 
 
 def _projections(model: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -108,28 +125,41 @@ def _projections(model: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(of_attention), tuple(others)
 
 
+ANYWHERE = ""
+
+
+def place_of(model: ModelSpec, unit: ModelUnit) -> str:
+    """Return where the first layer of a unit is, in a model with several kinds of layers: an adapter may reach some
+    of these alone (q_proj of a layer with attention, beside those that have a recurrent state)."""
+    return str(unit.places[0]) if unit.places and len(model.layers) > 1 else ANYWHERE
+
+
 @remembered_by(*REACH)
-def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation, ...]:
-    """Return the ways of adapting that a plan's adapter may be counted as, nearest first.
+def nearest_adaptations(
+    plan: LaunchPlan, model: ModelSpec, place: str = ANYWHERE
+) -> tuple[Adaptation, ...]:
+    """Return the ways of adapting that a plan's adapter may be counted as, nearest first, for all layers or those of
+    a kind.
 
     What a set lacks counts double: too many adapters are priced too high, too few too low.
     """
     adapter = plan.adapter
     if adapter is None:
         return (USUAL,)
-    own = _params_by_module(adapter_tensors(plan, model))
+    own = _params_by_module(adapter_tensors(plan, model), place)
     found: list[tuple[bool, int, bool, int]] = []
-    for place, adaptation in enumerate(ADAPTATIONS):
+    for order, adaptation in enumerate(ADAPTATIONS):
         usual = adapter_of(adaptation, adapter, model)
-        if usual is None:
+        if usual is None or (own and adaptation.targets == BARE):
             continue
-        theirs = _params_by_module(each_adapter_tensor(as_traced(plan, usual, model), model))
+        of_traced = each_adapter_tensor(as_traced(plan, usual, model), model)
+        theirs = _params_by_module(of_traced, place)
         missing = sum(num for name, num in own.items() if name not in theirs)
         idle = sum(num for name, num in theirs.items() if name not in own)
         is_other = (adaptation.kind == "dora") != (adapter.kind == "dora")
         drops_other = adaptation.dropout != (adapter.dropout > 0)
-        found.append((is_other, 2 * missing + idle, drops_other, place))
-    return tuple(ADAPTATIONS[place] for *_, place in sorted(found))
+        found.append((is_other, 2 * missing + idle, drops_other, order))
+    return tuple(ADAPTATIONS[order] for *_, order in sorted(found))
 
 
 def as_traced(plan: LaunchPlan, adapter: Adapter, model: ModelSpec) -> LaunchPlan:
@@ -147,11 +177,14 @@ def as_traced(plan: LaunchPlan, adapter: Adapter, model: ModelSpec) -> LaunchPla
     return LaunchPlan(adapter=adapter, **told)
 
 
-def _params_by_module(tensors: Iterable[tuple[ModelUnit, ParameterTensor]]) -> Mapping[str, int]:
-    """Return the parameters of adapters in the layers, by the name of what they are on."""
+def _params_by_module(
+    tensors: Iterable[tuple[ModelUnit, ParameterTensor]], place: str
+) -> Mapping[str, int]:
+    """Return the parameters of adapters in the layers, or those of a kind, by the name of what they are on."""
     found: dict[str, int] = {}
     for unit, tensor in tensors:
         name, is_adapter, _ = tensor.name.partition(".lora_")
-        if unit.role == "layer" and is_adapter:
+        is_there = place in (ANYWHERE, *(str(number) for number in unit.places[:1]))
+        if unit.role == "layer" and is_adapter and is_there:
             found[name] = found.get(name, 0) + unit.count * tensor.num_params
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from preflight.formulas.adapters import adapter_targets, adapter_tensors, is_target
-from preflight.formulas.attention_tensors import CONCATENATES_ROTARY
 from preflight.formulas.linear_experts import FACT
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
@@ -28,24 +27,26 @@ def adapter_inputs(
     copies = _casts_inputs(plan, precision)
     is_wide = precision.trainable == "fp32" and plan.engine != "fsdp2"
     own = 4 if is_wide and not uses_autocast(plan) else c
-    # a packed expert hands fp32 on where norms are fp32, which autocast narrows for each of its adapters
+    # a norm in fp32, or a packed expert behind one, hands fp32 on, which autocast narrows for each adapter that reads it
     is_cast = uses_autocast(plan) and has_fp32_residual(plan, model, precision)
     total, of_experts, shared = 0, 0, set()
+    last = _last_projection(unit)
     for tensor in unit.tensors:
         if not is_target(tensor, targets):
             continue
         _, in_features = tensor.shape
         more = own * adapter.rank
+        path = tensor.name.rpartition(f".{tensor.module}.")[0]
+        group = (path, _input_group(tensor.module))
         if adapter.dropout > 0:
             more += own * in_features + in_features  # dropped copy and its bool mask
-        elif copies or (is_cast and ".experts." in tensor.name):
+        elif copies or (is_cast and (".experts." in tensor.name or group[1] in OF_NORMS)):
             more += own * in_features
-        else:
-            path = tensor.name.rpartition(f".{tensor.module}.")[0]
-            group = (path, _input_group(tensor.module))
-            if group not in shared:
-                shared.add(group)
-                more += 0 if group[1] == "attention_output" else c * in_features
+        elif (
+            group not in shared and tensor is not last
+        ):  # what attention keeps of its output is that one's input
+            shared.add(group)
+            more += c * in_features
         if ".experts." in tensor.name:
             of_experts += more
         else:
@@ -62,13 +63,16 @@ def keeps_attention_output(
     adapter = plan.adapter
     if adapter is None:
         return True
-    projections = [
-        t for t in unit.tensors if t.kind == LINEAR and "att" in t.name.partition(".")[0]
-    ]
-    if not projections or not is_target(projections[-1], adapter_targets(adapter, model)):
-        # of these the kernel's own output stays as long (measured: test_adapter_sets.py)
-        return plan.attention != "eager" and model.model_type in CONCATENATES_ROTARY
+    last = _last_projection(unit)
+    if last is None or not is_target(last, adapter_targets(adapter, model)):
+        return False
     return adapter.dropout == 0 and not _casts_inputs(plan, precision)
+
+
+def _last_projection(unit: ModelUnit) -> ParameterTensor | None:
+    """Return the linear layer that reads what comes out of attention."""
+    linears = [t for t in unit.tensors if t.kind == LINEAR and "att" in t.name.partition(".")[0]]
+    return linears[-1] if linears else None
 
 
 def _casts_inputs(plan: LaunchPlan, precision: Precision) -> bool:
@@ -139,11 +143,12 @@ def trains_fp32_embedding(plan: LaunchPlan, model: ModelSpec, precision: Precisi
     )
 
 
+OF_NORMS = ("attention_input", "mlp_input")
+
+
 def _input_group(module: str) -> str:
     if module in ("q_proj", "k_proj", "v_proj"):
         return "attention_input"
     if module in ("gate_proj", "up_proj"):
         return "mlp_input"
-    if module == "o_proj":
-        return "attention_output"
     return module

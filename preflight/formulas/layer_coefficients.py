@@ -15,11 +15,13 @@ from typing import Any
 
 from preflight.formulas.adaptations import (
     ALL_LINEAR,
+    ANYWHERE,
     USUAL,
     Adaptation,
     adapter_of,
     as_traced,
     nearest_adaptations,
+    place_of,
 )
 from preflight.formulas.adapted_experts import adapted_stacks
 from preflight.formulas.adapters import REACH, adapter_targets
@@ -125,14 +127,17 @@ def has_kernels(plan: LaunchPlan, model: ModelSpec) -> bool:
 
 
 @remembered_by(*REACH, *OF_FILE)
-def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation:
-    """Return the way of adapting that is nearest to a plan's among those that its family was traced with."""
+def adaptation_of(
+    plan: LaunchPlan, model: ModelSpec, method: str, place: str = ANYWHERE
+) -> Adaptation:
+    """Return the way of adapting that is nearest to a plan's among those that its family was traced with: for all
+    layers, or those of the kind at a place."""
     if plan.adapter is None:
         return USUAL
     file = file_of(plan, model)
     near = [
         (_in_release(plan, file, adaptation.folder, method) != adaptation.folder, adaptation)
-        for adaptation in nearest_adaptations(plan, model)
+        for adaptation in nearest_adaptations(plan, model, place)
         if _of_method(file, adaptation.folder, None, method, False) is not None
     ]
     if model.facts.get(FACT):  # a loop is made of the newest's, but those have adapters on stacks
@@ -142,10 +147,10 @@ def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation
 
 
 @remembered_by(*REACH, *OF_FILE)
-def table_of(plan: LaunchPlan, model: ModelSpec, method: str) -> str:
+def table_of(plan: LaunchPlan, model: ModelSpec, method: str, place: str = ANYWHERE) -> str:
     """Return the folder of the table that a plan's layers are in: of its way of adapting, and of its release if that
     has one with the plan's method."""
-    adapted = adaptation_of(plan, model, method).folder
+    adapted = adaptation_of(plan, model, method, place).folder
     return _in_release(plan, file_of(plan, model), adapted, method)
 
 
@@ -212,8 +217,8 @@ def layer_forms(
 
     A window that no sequence leaves needs no mask: such a layer is like a full one.
     """
-    file = file_of(plan, model)
-    adapted = table_of(plan, model, method)
+    file, place = file_of(plan, model), place_of(model, unit)
+    adapted = table_of(plan, model, method, place)
     costs = family_costs(file, adapted)
     if costs is None or unit.layer is None:
         return None
@@ -229,7 +234,7 @@ def layer_forms(
         return None
     forms = _of_method(file, adapted, found, method, checkpointed)
     is_looped = model.facts.get(FACT) and unit.layer.num_experts
-    if forms is None or not is_looped or has_own_release(plan, model, method):
+    if forms is None or not is_looped or has_own_release(plan, model, method, place):
         return forms
     whole = _of_method(file, adapted, found, method, False)
     assert whole is not None
@@ -323,14 +328,14 @@ def shared_forms(
 
 @remembered
 def reference_of(
-    plan: LaunchPlan, model: ModelSpec, method: str, has_scores: bool
+    plan: LaunchPlan, model: ModelSpec, method: str, has_scores: bool, place: str = ANYWHERE
 ) -> tuple[LaunchPlan, ModelSpec]:
     """Return the plan and model that a method's forms were derived for, in this plan's sizes."""
     usual = METHODS[method]
     adapter = usual.get("adapter")
     if adapter is not None and plan.adapter is not None:
         plain = replace(adapter, rank=plan.adapter.rank)
-        adapter = adapter_of(adaptation_of(plan, model, method), plain, model) or plain
+        adapter = adapter_of(adaptation_of(plan, model, method, place), plain, model) or plain
     is_of_flash = file_of(plan, model).endswith(FLASH)
     traced_attention = "flash_attention_2" if is_of_flash else "sdpa"
     reference = replace(
@@ -344,7 +349,7 @@ def reference_of(
         engine="single",
         # an encoder with a decoder was traced with rows that are padded
         sequence_kind=plan.sequence_kind if model.has_both_stacks else "fixed",
-        versions=versions_of_forms(plan, model, method),
+        versions=versions_of_forms(plan, model, method, place),
     )
     costs = family_costs(file_of(plan, model)) or {}
     facts = {**model.facts, **costs.get("facts", {})}
@@ -354,19 +359,23 @@ def reference_of(
     return reference, replace(model, facts=facts, dropouts=dropouts)
 
 
-def has_own_release(plan: LaunchPlan, model: ModelSpec, method: str) -> bool:
+def has_own_release(plan: LaunchPlan, model: ModelSpec, method: str, place: str = ANYWHERE) -> bool:
     """Tell whether a plan's layers are in a table of an older transformers, its own or one that is like it."""
-    return _release_of_table(plan, model, method) is not None
+    return _release_of_table(plan, model, method, place) is not None
 
 
-def versions_of_forms(plan: LaunchPlan, model: ModelSpec, method: str) -> dict[str, str]:
+def versions_of_forms(
+    plan: LaunchPlan, model: ModelSpec, method: str, place: str = ANYWHERE
+) -> dict[str, str]:
     """Return the release that a plan's forms were traced in; nothing where that is the newest."""
-    release = _release_of_table(plan, model, method)
+    release = _release_of_table(plan, model, method, place)
     return {"transformers": release.traced} if release else {}
 
 
-def _release_of_table(plan: LaunchPlan, model: ModelSpec, method: str) -> Release | None:
-    folder = table_of(plan, model, method).split(os.sep)[0]
+def _release_of_table(
+    plan: LaunchPlan, model: ModelSpec, method: str, place: str
+) -> Release | None:
+    folder = table_of(plan, model, method, place).split(os.sep)[0]
     return next((one for one in releases_of(plan.versions) if one.folder == folder), None)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.formulas.adaptations import ALL_LINEAR, MLP
+from preflight.formulas.adaptations import ALL_LINEAR, MLP, place_of
 from preflight.formulas.adapter_inputs import copied_of_experts
 from preflight.formulas.attention_scores import at_scores, made_before_scores
 from preflight.formulas.compiled_layers import compiled_bytes
@@ -87,7 +87,8 @@ def _traced(
     sizes = layer_sizes(plan, model, unit)
     tokens = sizes["T*1"]
     has_scores = has_own_scores(forms)
-    reference, known = reference_of(plan, model, method, has_scores)
+    place = place_of(model, unit)
+    reference, known = reference_of(plan, model, method, has_scores, place)
     traced_unit = _as_traced(forms, unit)
     base = layer_pieces(reference, known, traced_unit, precision_of(reference, known))
     more = tokens * (pieces.saved - base.saved)
@@ -129,8 +130,8 @@ def _traced(
     if is_checkpointed:
         copies = split(recomputed["saved"])[0]
     of_experts, of_adapters = copied_of_experts(plan, model, unit, precision)
-    if has_own_release(plan, model, method):  # its table was traced with such experts
-        is_on_experts = adaptation_of(plan, model, method).targets in (ALL_LINEAR, MLP)
+    if has_own_release(plan, model, method, place):  # its table was traced with such experts
+        is_on_experts = adaptation_of(plan, model, method, place).targets in (ALL_LINEAR, MLP)
         of_experts, of_adapters = 0, 0 if is_on_experts else of_adapters
     if is_checkpointed:
         again, backward_bytes = again + of_adapters, backward_bytes + of_adapters
@@ -163,7 +164,8 @@ def more_saved(
 ) -> int:
     """Return the bytes per token that a layer keeps under a plan beyond those of the traced one."""
     forms = layer_forms(plan, model, unit, method, False)
-    reference, known = reference_of(plan, model, method, has_own_scores(forms))
+    place = place_of(model, unit)
+    reference, known = reference_of(plan, model, method, has_own_scores(forms), place)
     traced_unit = _as_traced(forms, unit) if forms else unit
     base = layer_pieces(reference, known, traced_unit, precision_of(reference, known))
     return layer_pieces(plan, model, unit, precision).saved - base.saved

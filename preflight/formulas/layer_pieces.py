@@ -31,6 +31,7 @@ from preflight.formulas.attention_tensors import (
 )
 from preflight.formulas.dora import dora_bytes
 from preflight.formulas.layer_bytes import LayerCosts
+from preflight.formulas.layer_coefficients import GROUPED_KEYS
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
@@ -61,7 +62,10 @@ def layer_pieces(
 
     if shape.attention_kind != "none":
         saved += c * (q + kv + v)
-        saved += 0 if has_state(unit) else attention_extra(plan, model, unit, shape, c)
+        if has_state(unit):
+            saved += _kept_with_keys(plan, model, residual_bytes, c)
+        else:
+            saved += attention_extra(plan, model, unit, shape, c)
         saved += _attention_output(plan, model, unit, shape, precision)
         # the kernel that takes a mask, and a product of several keys, read values that are repeated
         repeats = takes_mask(plan, model, unit) or repeats_keys(plan)
@@ -108,6 +112,19 @@ def layer_pieces(
         selective=selective,
         attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
     )
+
+
+def _kept_with_keys(plan: LaunchPlan, model: ModelSpec, residual_bytes: int, c: int) -> int:
+    """Return what a gated delta rule keeps because its queries and keys are views of what was convolved: the values.
+
+    Those of fewer heads than the values' are repeated, as they were in traces; 16-bit ones are cast before they are kept
+    (modeling_qwen3_5.py torch_chunk_gated_delta_rule, 5.24.0).
+    """
+    delta = model.facts.get("delta")
+    if not delta or model.facts.get(GROUPED_KEYS) or delta["key_heads"] != delta["value_heads"]:
+        return 0
+    is_wide = c == 4 or (plan.base_quantization is not None and residual_bytes == 4)
+    return 4 * int(delta["value_heads"] * delta["value_dim"]) if is_wide else 0
 
 
 def _attention_output(

@@ -275,7 +275,11 @@ def _adapter_sizes(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit
 ) -> Iterator[tuple[str, int]]:
     assert plan.adapter is not None
-    own = [tensor for owner, tensor in adapter_tensors(plan, model) if owner is unit]
+    own = [
+        tensor
+        for owner, tensor in adapter_tensors(plan, model)
+        if owner is unit or (owner.role == "embedding" and ".lora_" in tensor.name)
+    ]
     yield from ((f"w:{tensor.name}", tensor.num_params) for tensor in own)
     if model.facts.get(FACT):
         yield from stacked_sizes(own).items()
