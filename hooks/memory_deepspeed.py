@@ -12,6 +12,7 @@ real processes by tests/formulas/test_deepspeed_states.py (DeepSpeed 0.19):
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from preflight.formulas.deepspeed_rules import (
     bucket_elements,
@@ -22,7 +23,7 @@ from preflight.formulas.deepspeed_rules import (
     reduces_in_backward,
 )
 from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
-from preflight.formulas.precision import precision_of
+from preflight.formulas.precision import Precision, precision_of
 from preflight.formulas.rollouts import between_micro_steps, states_there
 from preflight.formulas.sharding import held_tensors, local_elements, quantized_bytes
 from preflight.hookspecs import hookimpl
@@ -41,6 +42,20 @@ STAGE_1_2 = "deepspeed/runtime/zero/stage_1_and_2.py (0.19.8)"
 STAGE_3 = "deepspeed/runtime/zero/stage3.py, partition_parameters.py (0.19.8)"
 
 
+class _Elements(NamedTuple):
+    """What a rank holds of the model, in elements unless a name says bytes."""
+
+    frozen: int
+    """Its shard under stage 3, else whole; as `trainable`."""
+    trainable: int
+    whole_trainable: int
+    """Of all ranks together."""
+    packed_bytes: int
+    """Of quantized weights, on all ranks together."""
+    states_bytes: int
+    """Of its share of the optimizer's states, but for what is paged out of the device."""
+
+
 @hookimpl
 def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
     """Price what ZeRO keeps, and what it needs in passing."""
@@ -48,66 +63,14 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if stage is None:
         return
     precision = precision_of(plan, model)
-    size = precision.bytes_of("compute")
-    frozen = trainable = whole_trainable = packed = local_states = 0
-    for held in held_tensors(plan, model):
-        elements = local_elements(plan, held)
-        if held.quantized:
-            packed += held.count * quantized_bytes(plan, held.tensor.num_params)
-            continue
-        if held.trains:
-            trainable += held.count * elements
-            whole_trainable += held.count * held.tensor.num_params
-            share = plan.shard_degree if stage in (1, 2, 3) else 1
-            num_params = held.tensor.num_params
-            states = state_bytes(plan, precision, held.tensor, num_params)
-            states -= paged_bytes(plan, held.tensor, num_params)
-            local_states += held.count * ceil_div(states, share)
-        else:
-            frozen += held.count * elements
-    source = STAGE_3 if stage == 3 else STAGE_1_2
-    share = plan.shard_degree if stage else 1
-    partition = ceil_div(whole_trainable, share)
-    params_on_gpu = plan.offload_params == "none" or stage < 3
-    if params_on_gpu:
-        held_text = f" in 1/{plan.shard_degree} shards" if stage == 3 else ""
-        yield MemoryTerm(
-            "parameters",
-            size * (frozen + trainable),
-            ALWAYS,
-            f"{frozen + trainable:,} x {size} ({precision.compute}){held_text}",
-            source,
-        )
-    if packed:
-        share_packed = plan.shard_degree if stage == 3 else 1
-        yield MemoryTerm(
-            "parameters, quantized",
-            ceil_div(packed, share_packed),
-            ALWAYS,
-            f"{packed:,} bytes packed"
-            + (f" / {share_packed}" if share_packed > 1 else ", a full copy per rank"),
-            "bitsandbytes/functional.py, 0.50.2",
-        )
-    if not whole_trainable:
+    size, held = precision.bytes_of("compute"), _held(plan, model, precision)
+    yield from _parameters(plan, precision, held)
+    if not held.whole_trainable:
         return
+    whole = held.whole_trainable
+    partition = ceil_div(whole, plan.shard_degree if stage else 1)
+    yield from _states(plan, precision, held, partition)
     on_gpu = plan.offload_optimizer == "none"
-    if on_gpu:
-        master = dtype_bytes(precision.master or "fp32")
-        yield MemoryTerm(
-            "master parameters",
-            master * partition,
-            states_there(plan),
-            f"{whole_trainable:,} / {share} x {master} ({precision.master})",
-            source,
-        )
-        yield MemoryTerm(
-            "optimizer states",
-            local_states,
-            states_there(plan),
-            f"{plan.optimizer}: {local_states / max(1, partition):.4g} bytes x {partition:,}",
-            source,
-            from_second_step=True,
-        )
     if not on_gpu and stage < 3:
         largest = max(h.tensor.num_params for h in held_tensors(plan, model) if h.trains)
         yield MemoryTerm(
@@ -117,14 +80,82 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{largest:,} x {size}: a buffer for the largest parameter",
             STAGE_1_2 + ":659",
         )
-    yield from _gradients(
-        plan, model, precision.bytes_of("gradient"), stage, whole_trainable, partition
-    )
-    yield from _buckets(plan, model, size, stage, whole_trainable)
+    yield from _gradients(plan, model, precision.bytes_of("gradient"), stage, whole, partition)
+    yield from _buckets(plan, model, size, stage, whole)
     if stage == 3:
         yield from _gathered(plan, model, size)
     master = dtype_bytes(precision.master or "fp32")
     yield from _step(plan, model, size, master, stage, partition, on_gpu)
+
+
+def _held(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> _Elements:
+    """Add up the model's tensors as the ranks hold them."""
+    frozen = trainable = whole_trainable = packed_bytes = states_bytes = 0
+    for held in held_tensors(plan, model):
+        num_params = held.tensor.num_params
+        if held.quantized:
+            packed_bytes += held.count * quantized_bytes(plan, num_params)
+        elif held.trains:
+            trainable += held.count * local_elements(plan, held)
+            whole_trainable += held.count * num_params
+            states = state_bytes(plan, precision, held.tensor, num_params)
+            states -= paged_bytes(plan, held.tensor, num_params)
+            share = plan.shard_degree if plan.zero_stage else 1
+            states_bytes += held.count * ceil_div(states, share)
+        else:
+            frozen += held.count * local_elements(plan, held)
+    return _Elements(frozen, trainable, whole_trainable, packed_bytes, states_bytes)
+
+
+def _parameters(plan: LaunchPlan, precision: Precision, held: _Elements) -> Iterable[MemoryTerm]:
+    """Price the weights: plain ones unless stage 3 keeps them on the host, and packed ones."""
+    size, is_third = precision.bytes_of("compute"), plan.zero_stage == 3
+    share = plan.shard_degree if is_third else 1
+    if plan.offload_params == "none" or not is_third:
+        elements = held.frozen + held.trainable
+        shards = f" in 1/{share} shards" if is_third else ""
+        yield MemoryTerm(
+            "parameters",
+            size * elements,
+            ALWAYS,
+            f"{elements:,} x {size} ({precision.compute}){shards}",
+            STAGE_3 if is_third else STAGE_1_2,
+        )
+    if held.packed_bytes:
+        shares = f" / {share}" if share > 1 else ", a full copy per rank"
+        yield MemoryTerm(
+            "parameters, quantized",
+            ceil_div(held.packed_bytes, share),
+            ALWAYS,
+            f"{held.packed_bytes:,} bytes packed{shares}",
+            "bitsandbytes/functional.py, 0.50.2",
+        )
+
+
+def _states(
+    plan: LaunchPlan, precision: Precision, held: _Elements, partition: int
+) -> Iterable[MemoryTerm]:
+    """Price the rank's master copy and optimizer states, `partition` elements of them, unless they are on the host."""
+    if plan.offload_optimizer != "none":
+        return
+    master = dtype_bytes(precision.master or "fp32")
+    source = STAGE_3 if plan.zero_stage == 3 else STAGE_1_2
+    share = plan.shard_degree if plan.zero_stage else 1
+    yield MemoryTerm(
+        "master parameters",
+        master * partition,
+        states_there(plan),
+        f"{held.whole_trainable:,} / {share} x {master} ({precision.master})",
+        source,
+    )
+    yield MemoryTerm(
+        "optimizer states",
+        held.states_bytes,
+        states_there(plan),
+        f"{plan.optimizer}: {held.states_bytes / max(1, partition):.4g} bytes x {partition:,}",
+        source,
+        from_second_step=True,
+    )
 
 
 def _gradients(
