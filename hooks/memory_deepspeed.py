@@ -17,15 +17,12 @@ from typing import NamedTuple
 from preflight.formulas.deepspeed_rules import (
     bucket_elements,
     largest_sub_group,
-    live_parameters,
-    overlaps,
-    prefetch_elements,
-    reduces_in_backward,
 )
 from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
 from preflight.formulas.precision import Precision, precision_of
 from preflight.formulas.rollouts import between_micro_steps, states_there
 from preflight.formulas.sharding import held_tensors, local_elements, quantized_bytes
+from preflight.formulas.zero_passing import STAGE_1_2, STAGE_3, buckets, gathered, reduces_late
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
@@ -34,12 +31,7 @@ from preflight.units import ceil_div, dtype_bytes
 from preflight.versions.deepspeed import MOVES_GRADIENTS
 
 STEP = frozenset({Moment.OPTIMIZER_STEP})
-BACKWARD = frozenset(
-    {Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD}
-)
 GROWN = frozenset({Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
-STAGE_1_2 = "deepspeed/runtime/zero/stage_1_and_2.py (0.19.8)"
-STAGE_3 = "deepspeed/runtime/zero/stage3.py, partition_parameters.py (0.19.8)"
 
 
 class _Elements(NamedTuple):
@@ -81,9 +73,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             STAGE_1_2 + ":659",
         )
     yield from _gradients(plan, model, precision.bytes_of("gradient"), stage, whole, partition)
-    yield from _buckets(plan, model, size, stage, whole)
+    yield from buckets(plan, model, size, stage, whole)
     if stage == 3:
-        yield from _gathered(plan, model, size)
+        yield from gathered(plan, model, size)
     master = dtype_bytes(precision.master or "fp32")
     yield from _step(plan, model, size, master, stage, partition, on_gpu)
 
@@ -161,6 +153,7 @@ def _states(
 def _gradients(
     plan: LaunchPlan, model: ModelSpec, size: int, stage: int, whole: int, partition: int
 ) -> Iterable[MemoryTerm]:
+    """Price the gradients, `size` bytes an element: `whole` of them on all ranks, `partition` in a rank's share."""
     source = STAGE_3 if stage == 3 else STAGE_1_2
     several = plan.gradient_accumulation_steps > 1
     if plan.adapter is None:
@@ -172,7 +165,7 @@ def _gradients(
             f"{head:,} x {size}, before it is reduced",
             source,
         )
-        if stage == 2 or (stage == 1 and not _reduces_late(plan)):
+        if stage == 2 or (stage == 1 and not reduces_late(plan)):
             yield MemoryTerm(
                 "dense gradient of the embedding",
                 size * model.embedding_params,
@@ -182,7 +175,7 @@ def _gradients(
             )
     if plan.offload_optimizer != "none" and stage >= 2:
         return  # gradients go to pinned host buffers as they are reduced
-    if stage == 0 or _reduces_late(plan):
+    if stage == 0 or reduces_late(plan):
         moments = frozenset(STEP_MOMENTS) | between_micro_steps(plan) if several else GROWN - STEP
         yield MemoryTerm(
             "gradients",
@@ -229,108 +222,6 @@ def _gradients(
         )
 
 
-def _reduces_late(plan: LaunchPlan) -> bool:
-    """Tell whether stage 1 keeps whole gradients to the end of the backward pass and reduces them then."""
-    return plan.zero_stage == 1 and (
-        plan.gradient_accumulation_steps > 1 or not reduces_in_backward(plan)
-    )
-
-
-def _buckets(
-    plan: LaunchPlan, model: ModelSpec, size: int, stage: int, whole: int
-) -> Iterable[MemoryTerm]:
-    bucket = bucket_elements(plan, model)
-    if stage == 0:
-        return
-    if stage == 3:
-        yield MemoryTerm(
-            "reduce bucket",
-            size * bucket,
-            states_there(plan),
-            f"{bucket:,} x {size}, allocated at init",
-            STAGE_3,
-        )
-        yield MemoryTerm(
-            "reduce-scatter input",
-            size * min(bucket, whole),
-            BACKWARD,
-            f"{min(bucket, whole):,} x {size}",
-            STAGE_3,
-        )
-        return
-    buffers = 2 if overlaps(plan) else 1
-    late = _reduces_late(plan)
-    moments = BACKWARD | {Moment.HEAD_BACKWARD}
-    if late:
-        moments -= {Moment.EMBEDDING_BACKWARD}  # what is copied into it is freed
-    if stage == 1 and plan.gradient_accumulation_steps > 1:
-        moments = frozenset(STEP_MOMENTS) - {Moment.EMBEDDING_BACKWARD} | between_micro_steps(plan)
-    yield MemoryTerm(
-        "gradient buckets (ipg)",
-        size * bucket * buffers,
-        moments,
-        f"{bucket:,} x {size} x {buffers}" + (" (overlap_comm)" if buffers == 2 else ""),
-        STAGE_1_2 + ":3256",
-    )
-    if late and bucket <= ceil_div(whole, plan.shard_degree):
-        return  # gradients of one rank's partition are contiguous and reduced in place
-    yield MemoryTerm(
-        "flattened bucket under reduction",
-        size * min(bucket, whole),
-        frozenset({Moment.EMBEDDING_BACKWARD}) if late else BACKWARD,
-        f"{min(bucket, whole):,} x {size}",
-        STAGE_1_2 + ":2359",
-    )
-
-
-def _gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:
-    live = live_parameters(plan, model)
-    layer = model.largest_layer
-    largest = max((t.num_params for t in layer.tensors), default=0) if layer else 0
-    yield MemoryTerm(
-        "gathered parameters",
-        size * live,
-        frozenset(STEP_MOMENTS) - {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD},
-        f"{live:,} x {size}: kept for reuse, current layer, prefetch",
-        STAGE_3 + ", partitioned_param_coordinator.py",
-    )
-    fetched = min(prefetch_elements(plan, model), live)
-    yield MemoryTerm(
-        "prefetch, gathered before it is cut into parameters",
-        size * fetched,
-        frozenset({Moment.FORWARD, Moment.LOSS_FORWARD}),
-        f"{fetched:,} x {size}",
-        "deepspeed/runtime/zero/partition_parameters.py AllGatherCoalescedHandle.wait (0.19.8)",
-    )
-    # by then everything behind it was used for the last time; a frozen embedding is not prefetched
-    prefetch = prefetch_elements(plan, model) if plan.adapter is None else 0
-    last = min(live, (layer.num_params if layer else 0) + prefetch)
-    yield MemoryTerm(
-        "gathered first layer and prefetch",
-        size * last,
-        frozenset({Moment.FIRST_LAYER_BACKWARD}),
-        f"{last:,} x {size}",
-        STAGE_3 + ", partitioned_param_coordinator.py",
-    )
-    if plan.adapter is None:
-        yield MemoryTerm(
-            "unsharded gradient of a parameter",
-            size * largest,
-            frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
-            f"{largest:,} x {size}: copied into the bucket as soon as it is there",
-            STAGE_3,
-        )
-        embedding = model.embedding_params
-        if embedding:
-            yield MemoryTerm(
-                "embedding gathered and its dense gradient",
-                2 * size * embedding,
-                frozenset({Moment.EMBEDDING_BACKWARD}),
-                f"2 x {embedding:,} x {size}",
-                STAGE_3,
-            )
-
-
 def _step(
     plan: LaunchPlan,
     model: ModelSpec,
@@ -340,6 +231,7 @@ def _step(
     partition: int,
     on_gpu: bool,
 ) -> Iterable[MemoryTerm]:
+    """Price what the step of an optimizer on the device copies and casts; `size` and `master` are bytes an element."""
     if not on_gpu:
         return
     # gradients are flattened in their own dtype, then cast to the masters': nothing is, where both are the same
