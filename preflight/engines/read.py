@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from preflight.engines.parallelism import read_parallelism, shard_fields
 from preflight.engines.settings import EngineSettings
@@ -23,76 +23,27 @@ if TYPE_CHECKING:
     from preflight.scripts.script_settings import OwnEngine
 
 
+class _Chosen(NamedTuple):
+    """The engine of a launch, and what its degrees are worked out from."""
+
+    settings: EngineSettings
+    strategy: str = "FULL_SHARD"
+    """How FSDP1 shards."""
+    mesh: Mapping[str, Setting] = {}
+    """Degrees that a script's own call gives."""
+
+
 def read_engine(
     part: LauncherPart, trainer: TrainerArguments, command: LaunchCommand, libraries: Libraries
 ) -> Reading[EngineSettings]:
     """Return engine, degrees, precision, sharding and offload of the launch."""
     problems = Problems()
-    ranks, arguments = part.ranks, trainer.arguments
+    ranks = part.ranks
     # TrlParser's variables are exported inside the script, over what the launcher wrote.
     env = {**part.env, **trainer.environment}
-    given = arguments.get("deepspeed")
-    trainer_file = given if given is not None and given.value else None
-    explicit = problems.take(_trainer_fsdp(arguments, command, libraries))
-    precision = _precision(env, trainer)
-    strategy, mesh = "FULL_SHARD", dict[str, Setting]()
     sets_up = trainer.trainer not in HF_TRAINERS and part.is_distributed
     own = trainer.engine if sets_up else None
-    # Most launches use one engine: the other's rules are not even imported.
-    if trainer_file is not None or is_on(env, "ACCELERATE_USE_DEEPSPEED"):
-        if explicit:
-            problems.append(
-                Problem(
-                    "--fsdp and DeepSpeed cannot be combined",
-                    arguments["fsdp"].place.where,
-                    "drop one of them",
-                    "PF112",
-                )
-            )
-        from preflight.engines.deepspeed import read_deepspeed
-
-        engine = problems.take(
-            read_deepspeed(ranks, env, trainer, trainer_file, precision, command, libraries)
-        )
-    elif part.is_distributed and (explicit or is_on(env, "ACCELERATE_USE_FSDP")):
-        from preflight.engines.fsdp_settings import read_fsdp
-
-        fsdp = problems.take(read_fsdp(env, explicit))
-        strategy = fsdp.strategy
-        checkpointing = problems.take(
-            _checkpointing(trainer, fsdp.checkpoints, fsdp.checkpoints_place)
-        )
-        engine = EngineSettings(
-            {**fsdp.fields, "mixed_precision": precision, **checkpointing},
-            facts=EngineFacts(
-                fsdp_checkpoints=fsdp.checkpoints, fsdp_uses_orig_params=fsdp.uses_orig_params
-            ),
-            fsdp_arguments=explicit,
-        )
-    elif own is not None and own.deepspeed is not None:
-        from preflight.engines.deepspeed import read_deepspeed
-
-        made = Setting({"zero_optimization": {}, **own.deepspeed.value}, own.deepspeed.place)
-        engine = problems.take(
-            read_deepspeed(ranks, env, trainer, made, precision, command, libraries)
-        )
-    elif own is not None and own.is_sure and own.engines[0] in ("fsdp1", "fsdp2"):
-        strategy, mesh = own.strategy, _of_mesh(own, ranks)
-        engine = EngineSettings({**_of_own_call(own), "mixed_precision": precision})
-    else:
-        if explicit:
-            problems.append(
-                Problem(
-                    "--fsdp needs a distributed launch, and this one starts a single process",
-                    arguments["fsdp"].place.where,
-                    "distributed_type: FSDP with num_processes, or drop --fsdp",
-                    "PF112",
-                )
-            )
-        name = "ddp" if part.is_distributed else "single"
-        engine = EngineSettings(
-            {"engine": Setting(name, part.mode_place), "mixed_precision": precision}
-        )
+    engine, strategy, mesh = problems.take(_choose(part, trainer, env, own, command, libraries))
     kind = str(engine.fields["engine"].value)
     place = engine.fields["engine"].place
     if kind == "fsdp1":
@@ -103,12 +54,82 @@ def read_engine(
         **shard_fields(kind, strategy, ranks, place, engine.fields.get("tensor_parallel_degree")),
         **mesh,
         **problems.take(read_parallelism(env, kind, ranks["world_size"])),
-        **_compile(env, arguments),
+        **_compile(env, trainer.arguments),
     }
     engine = replace(engine, fields=fields, library_names=_libraries(trainer, kind))
     if own is not None and own.is_sure and own.engines[0] == kind:
         engine = _with_open_group(engine, own, ranks)
     return Reading(_with_launcher_precision(engine, part.mixed_precision), tuple(problems))
+
+
+def _choose(
+    part: LauncherPart,
+    trainer: TrainerArguments,
+    env: Mapping[str, Setting],
+    own: OwnEngine | None,
+    command: LaunchCommand,
+    libraries: Libraries,
+) -> Reading[_Chosen]:
+    """Return the engine that trains: DeepSpeed where anybody asks for it, then FSDP, then what the script sets up itself.
+
+    Most launches use one engine: the other's rules are not even imported.
+    """
+    problems = Problems()
+    given = trainer.arguments.get("deepspeed")
+    deepspeed = given if given is not None and given.value else None
+    explicit = problems.take(_trainer_fsdp(trainer.arguments, command, libraries))
+    precision = _precision(env, trainer)
+    asks_deepspeed = deepspeed is not None or is_on(env, "ACCELERATE_USE_DEEPSPEED")
+    asks_fsdp = bool(explicit) or is_on(env, "ACCELERATE_USE_FSDP")
+    if explicit and (asks_deepspeed or not part.is_distributed):
+        problems.append(_fsdp_in_vain(trainer.arguments["fsdp"].place, asks_deepspeed))
+    if not asks_deepspeed and not (asks_fsdp and part.is_distributed) and own is not None:
+        if own.deepspeed is not None:
+            asks_deepspeed = True
+            made = {"zero_optimization": {}, **own.deepspeed.value}
+            deepspeed = Setting(made, own.deepspeed.place)
+        elif own.is_sure and own.engines[0] in ("fsdp1", "fsdp2"):
+            fields = {**_of_own_call(own), "mixed_precision": precision}
+            mesh = _of_mesh(own, part.ranks)
+            return Reading(_Chosen(EngineSettings(fields), own.strategy, mesh), tuple(problems))
+    if asks_deepspeed:
+        from preflight.engines.deepspeed import read_deepspeed
+
+        engine = problems.take(
+            read_deepspeed(part.ranks, env, trainer, deepspeed, precision, command, libraries)
+        )
+        return Reading(_Chosen(engine), tuple(problems))
+    if asks_fsdp and part.is_distributed:
+        from preflight.engines.fsdp_settings import read_fsdp
+
+        fsdp = problems.take(read_fsdp(env, explicit))
+        checkpointing = problems.take(
+            _checkpointing(trainer, fsdp.checkpoints, fsdp.checkpoints_place)
+        )
+        engine = EngineSettings(
+            {**fsdp.fields, "mixed_precision": precision, **checkpointing},
+            facts=EngineFacts(
+                fsdp_checkpoints=fsdp.checkpoints, fsdp_uses_orig_params=fsdp.uses_orig_params
+            ),
+            fsdp_arguments=explicit,
+        )
+        return Reading(_Chosen(engine, fsdp.strategy), tuple(problems))
+    name = Setting("ddp" if part.is_distributed else "single", part.mode_place)
+    plain = EngineSettings({"engine": name, "mixed_precision": precision})
+    return Reading(_Chosen(plain), tuple(problems))
+
+
+def _fsdp_in_vain(place: Place, asks_deepspeed: bool) -> Problem:
+    """Return what is wrong with the trainer's --fsdp beside DeepSpeed, or in a single process."""
+    if asks_deepspeed:
+        message = "--fsdp and DeepSpeed cannot be combined"
+        return Problem(message, place.where, "drop one of them", "PF112")
+    return Problem(
+        "--fsdp needs a distributed launch, and this one starts a single process",
+        place.where,
+        "distributed_type: FSDP with num_processes, or drop --fsdp",
+        "PF112",
+    )
 
 
 DEGREES = ("shard_degree", "replicate_degree")
