@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from typing import Any
 
 from preflight.errors import Problem
 from preflight.near_names import nearest_fix
@@ -136,93 +137,102 @@ POSITIVE_FIELDS = (
 )  # fmt: skip
 
 
+At = Callable[[str], str]
+"""Plan field -> the place that says it; empty where nobody does."""
+
+
 def impossible_values(plan: object, origins: Mapping[str, Origin]) -> tuple[Problem, ...]:
     """Return what cannot be true of any launch: values outside their choices, degrees that do not multiply."""
-    found: list[Problem] = []
     values = vars(plan)
-    generation = values["generation"]
 
     def at(name: str) -> str:
         origin = origins.get(name)
         return origin.where if origin else ""
 
-    for name, choices in CHOICES.items():
-        value = values[name]
-        if value is not None and value not in choices:
-            wanted = ", ".join(str(choice) for choice in choices)
-            found.append(
-                Problem(
-                    f"{name} must be one of {wanted}, not {value!r}",
-                    at(name),
-                    "put quotes around 'no': YAML reads it as false"
-                    if value is False and "no" in choices
-                    else nearest_fix(str(value), tuple(map(str, choices))),
-                )
-            )
-    for name, nested in NESTED.items():
-        value = values[name]
-        if value is not None and not isinstance(value, nested):
-            inner = ", ".join(f.name for f in fields(nested))
-            found.append(Problem(f"{name} must be a mapping of {inner}", at(name)))
-    quantization = values["base_quantization"]
-    if isinstance(quantization, BaseQuantization) and quantization.scheme not in SCHEMES:
-        found.append(
-            Problem(
-                f"base_quantization.scheme must be one of {', '.join(SCHEMES)},"
-                f" not {quantization.scheme!r}",
-                at("base_quantization"),
-            )
-        )
-    if isinstance(generation, Generation):
-        for name, choices in GENERATION_CHOICES.items():
-            value = getattr(generation, name)
-            if value not in choices:
-                message = f"generation.{name} must be one of {', '.join(choices)}, not {value!r}"
-                found.append(Problem(message, at("generation")))
-        for name in POSITIVE_OF_GENERATION:
-            value = getattr(generation, name)
-            if isinstance(value, int) and not 1 <= value <= MOST:
-                message = f"generation.{name} must be from 1 to {MOST:,}, not {value!r}"
-                found.append(Problem(message, at("generation")))
-        share = generation.memory_share
-        if isinstance(share, (int, float)) and not 0 < share <= 1:
-            message = f"generation.memory_share must be more than 0 and at most 1, not {share!r}"
-            found.append(Problem(message, at("generation")))
-    vision = values["vision"]
-    if isinstance(vision, Vision):
-        found.extend(_wrong_vision(vision, at("vision")))
-    for name in POSITIVE_FIELDS:
-        value = values[name]
-        if value is not None and (
-            not isinstance(value, int) or isinstance(value, bool) or value < 1
-        ):
-            found.append(Problem(f"{name} must be a whole number from 1, not {value!r}", at(name)))
-        elif value is not None and value > MOST:
-            found.append(Problem(f"{name} cannot be more than {MOST:,}", at(name)))
+    found = [
+        *_wrong_choices(values, at),
+        *_wrong_parts(values, at),
+        *(problem for name in POSITIVE_FIELDS for problem in _wrong_count(name, values, at)),
+    ]
     told = {problem.message.partition(" ")[0] for problem in found}
     for name, complaint in wrong_types(plan):
         if name.partition(".")[0] not in told and name not in told:
             found.append(Problem(complaint, at(name.partition(".")[0])))
-    if found:
-        return tuple(found)
+    return tuple(found or _wrong_ranks(values, at))
+
+
+def _wrong_choices(values: Mapping[str, Any], at: At) -> Iterator[Problem]:
+    """Yield the fields that have a word which is none of theirs."""
+    for name, choices in CHOICES.items():
+        value = values[name]
+        if value is not None and value not in choices:
+            wanted = ", ".join(str(choice) for choice in choices)
+            yield Problem(
+                f"{name} must be one of {wanted}, not {value!r}",
+                at(name),
+                "put quotes around 'no': YAML reads it as false"
+                if value is False and "no" in choices
+                else nearest_fix(str(value), tuple(map(str, choices))),
+            )
+
+
+def _wrong_parts(values: Mapping[str, Any], at: At) -> Iterator[Problem]:
+    """Yield what is wrong with the fields that are mappings, and inside them."""
+    for name, nested in NESTED.items():
+        value = values[name]
+        if value is not None and not isinstance(value, nested):
+            inner = ", ".join(f.name for f in fields(nested))
+            yield Problem(f"{name} must be a mapping of {inner}", at(name))
+    quantization = values["base_quantization"]
+    if isinstance(quantization, BaseQuantization) and quantization.scheme not in SCHEMES:
+        wanted = f"one of {', '.join(SCHEMES)}, not {quantization.scheme!r}"
+        yield Problem(f"base_quantization.scheme must be {wanted}", at("base_quantization"))
+    if isinstance(values["generation"], Generation):
+        for complaint in _wrong_generation(values["generation"]):
+            yield Problem(f"generation.{complaint}", at("generation"))
+    if isinstance(values["vision"], Vision):
+        yield from _wrong_vision(values["vision"], at("vision"))
+
+
+def _wrong_generation(generation: Generation) -> Iterator[str]:
+    for name, choices in GENERATION_CHOICES.items():
+        value = getattr(generation, name)
+        if value not in choices:
+            yield f"{name} must be one of {', '.join(choices)}, not {value!r}"
+    for name in POSITIVE_OF_GENERATION:
+        value = getattr(generation, name)
+        if isinstance(value, int) and not 1 <= value <= MOST:
+            yield f"{name} must be from 1 to {MOST:,}, not {value!r}"
+    share = generation.memory_share
+    if isinstance(share, (int, float)) and not 0 < share <= 1:
+        yield f"memory_share must be more than 0 and at most 1, not {share!r}"
+
+
+def _wrong_count(name: str, values: Mapping[str, Any], at: At) -> Iterator[Problem]:
+    value = values[name]
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        yield Problem(f"{name} must be a whole number from 1, not {value!r}", at(name))
+    elif value > MOST:
+        yield Problem(f"{name} cannot be more than {MOST:,}", at(name))
+
+
+def _wrong_ranks(values: Mapping[str, Any], at: At) -> Iterator[Problem]:
+    """Yield degrees that do not multiply; asked where every value alone is a possible one."""
     ranks, nodes, shard_degree = values["world_size"], values["num_nodes"], values["shard_degree"]
     if ranks % shard_degree:
-        found.append(
-            Problem(
-                f"{ranks} ranks cannot be cut into groups of {shard_degree}",
-                at("shard_degree") or at("world_size"),
-                "shard_degree must divide world_size",
-            )
+        yield Problem(
+            f"{ranks} ranks cannot be cut into groups of {shard_degree}",
+            at("shard_degree") or at("world_size"),
+            "shard_degree must divide world_size",
         )
     elif nodes > ranks:
-        found.append(
-            Problem(
-                f"{nodes} nodes but only {ranks} ranks",
-                at("world_size"),
-                "the number of processes is the total over all nodes",
-            )
+        yield Problem(
+            f"{nodes} nodes but only {ranks} ranks",
+            at("world_size"),
+            "the number of processes is the total over all nodes",
         )
-    return tuple(found)
 
 
 def _wrong_vision(vision: Vision, where: str) -> Iterator[Problem]:
