@@ -94,12 +94,22 @@ def _own_version(folder: str, path: str, library: str) -> Pin | None:
     files = ("__init__.py", "version.py", "VERSION", os.path.join("version", "version"))
     sources = [path, *(os.path.join(package, file) for package in packages for file in files)]
     for source in (*sources, os.path.join(folder, "VERSION"), os.path.join(folder, "version.txt")):
-        for number, line in enumerate(_text(source).splitlines(), 1):
+        for number, line in _of_itself(source, _text(source)):
             version = _VERSION_LINE.match(line)
             pin = specifier(f"=={version[1]}") if version is not None else None
             if pin is not None and pin.exact is not None and any(release(pin.exact)):
                 return Pin(library, pin, source, number)
     return None
+
+
+def _of_itself(path: str, text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file with their numbers; of a pyproject.toml those of the tables that are of its own package."""
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        header = _HEADER.match(line)
+        table = header[1] if header is not None else table
+        if not path.endswith(".toml") or table in ("project", "tool.poetry"):
+            yield number, line
 
 
 def _text(path: str) -> str:
@@ -157,6 +167,7 @@ def _said(path: str, number: int, text: str) -> Iterator[Pin]:
 
 
 _STRING = re.compile(r'"([^"\n]*)"|\'([^\'\n]*)\'')
+_HEADER = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]+\s*(?:#.*)?$")
 _TABLES = re.compile(
     r"project(\.|$)|dependency-groups|tool\.(uv|pdm|hatch|rye|setuptools)\b|tool\.(poetry|pixi)\b"
 )
@@ -166,7 +177,7 @@ def _pyproject(path: str, text: str) -> Iterator[Pin]:
     """Read requirement strings of [project] and of tools' tables, and poetry's and pixi's `name = version`."""
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+\s*(?:#.*)?$", line)
+        header = _HEADER.match(line)
         if header is not None:
             table = header[1].replace('"', "")
             continue

@@ -189,6 +189,13 @@ FILES = {
         },
         {"trl": ("==1.10.0.dev0", "VERSION:1"), "transformers": (">=4.56.2", "pyproject.toml:4")},
     ),
+    "a library's own repository, with versions of other packages in it": (
+        {
+            "pyproject.toml": '[project]\nname = "verl"\ndynamic = ["version"]\n[[tool.uv.dependency-metadata]]\nname = "megatron-core"\nversion = "0.18.0"\n',
+            "verl/version/version": "0.10.0.dev\n",
+        },
+        {"verl": ("==0.10.0.dev", "verl/version/version:1")},
+    ),
     "a library's own repository, with a file of its version alone": (
         {"setup.py": "setup(name='verl', version=open(path).read())\n", "verl/version/version": "0.3.1.dev\n"},
         {"verl": ("==0.3.1.dev", "verl/version/version:1")},
