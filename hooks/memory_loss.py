@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.actor_losses import SOURCE as ACTOR_SOURCE
-from preflight.formulas.actor_losses import trains_actor
+from preflight.formulas.actor_losses import runs_on_engine, trains_actor
 from preflight.formulas.actor_losses import update_bytes as actor_bytes
 from preflight.formulas.beside_layers import more_logits, shared_bytes
 from preflight.formulas.chunked_heads import TUNE_NUM_CHUNKS, head_bytes
@@ -71,7 +71,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             )
     elif scores(plan, model):
         return
-    elif trains_actor(plan):
+    elif trains_actor(plan) or runs_on_engine(plan):
         size = precision_of(plan, model).bytes_of("logits")
         entries = tokens * local_vocab(plan, model.vocab_size)
         for name, num_bytes, moments in actor_bytes(plan, size, entries):

@@ -54,6 +54,11 @@ def trains_actor(plan: LaunchPlan) -> bool:
     return plan.launcher == "verl" and plan.objective in ONLINE
 
 
+def runs_on_engine(plan: LaunchPlan) -> bool:
+    """Tell whether verl's FSDP engine takes the loss of answers that are given (workers/utils/losses.py sft_loss)."""
+    return plan.launcher == "verl" and plan.trainer_facts.value("verl_engine") is True
+
+
 def pads_to_the_cap(plan: LaunchPlan) -> bool:
     """Tell whether every row surely goes through verl's actor as long as rows may be: padding that is not taken off.
 
@@ -91,6 +96,7 @@ def _in_release(plan: LaunchPlan, release: str) -> ActorUnits:
     entropy = not TAKES_ENTROPY_IF_ASKED.holds_in(versions)
     weight = said.value(f"{ACTOR}.entropy_coeff", 0)
     entropy = entropy or weight not in (0, 0.0, "0", "0.0") or asks(plan, "calculate_entropy")
+    entropy = entropy and trains_actor(plan)
     divides = DIVIDES_APART.holds_in(versions)
     if LEAVES_UNIT_TEMPERATURE.holds_in(versions):
         divides = str(said.value(f"{ROLLOUT}.temperature", 1.0)) not in ("1", "1.0")
@@ -103,7 +109,7 @@ def _in_release(plan: LaunchPlan, release: str) -> ActorUnits:
             summed = apart or not TAKES_ENTROPY_IF_ASKED.holds_in(versions)
             backward = (13 if summed else 14) if eager else (3 if apart else 4)
         return ActorUnits(1 + more + 4 * eager, 1 + more + 6 * eager * entropy, backward)
-    if SCORES_IN_ENGINES.holds_in(versions):
+    if SCORES_IN_ENGINES.holds_in(versions) or not trains_actor(plan):
         return ActorUnits(5 + more, (7 if entropy else 3) + more, 13 if entropy else 5)
     answers = 1.0
     if generation is not None and plan.seq_len:

@@ -17,6 +17,7 @@ import yaml
 CASES = Path(__file__).parents[2] / "tests" / "configs" / "verl"
 CONFIGS = {
     "verl.trainer.fsdp_sft_trainer": ("0.7.0", "sft_trainer"),
+    "verl.trainer.sft_trainer": ("0.9.1", "sft_trainer_engine"),
     "verl.trainer.main_ppo": ("0.9.1", "ppo_trainer"),
 }
 """Module -> the release whose configs are taken, and the name of its own one."""
@@ -26,6 +27,11 @@ SFT = (
     *("model.enable_gradient_checkpointing", "model.lora_rank", "model.lora_alpha"),
     *("model.target_modules", "model.fsdp_config.cpu_offload", "optim.clip_grad"),
 )
+ENGINE = (
+    *("data.micro_batch_size_per_gpu", "data.train_batch_size", "data.max_length", "data.use_dynamic_bsz"),
+    *("data.max_token_len_per_gpu", "model.path", "model.enable_gradient_checkpointing", "model.lora_rank"),
+    *("model.lora_alpha", "model.use_remove_padding", "engine.strategy", "engine.model_dtype", "optim.clip_grad"),
+)  # fmt: skip
 A, R = "actor_rollout_ref", "actor_rollout_ref.rollout"
 PPO = (
     *("algorithm.adv_estimator", "data.max_prompt_length", "data.max_response_length"),
@@ -52,7 +58,7 @@ def ask(wheels: Path, argv: str) -> dict[str, Any]:
         overrides = [word for word in words if not word.startswith("--")]
         config = hydra.compose(own or name, [*search, *overrides])
     select = omegaconf.OmegaConf.select
-    keys = SFT if module.endswith("sft_trainer") else PPO
+    keys = {"ppo_trainer": PPO, "sft_trainer": SFT, "sft_trainer_engine": ENGINE}[name]
     found = {key: select(config, key, throw_on_missing=False) for key in keys}
     return {
         key: value if not hasattr(value, "_metadata") else list(value)

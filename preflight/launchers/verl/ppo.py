@@ -9,19 +9,22 @@ from dataclasses import replace
 
 from preflight.formulas.actor_losses import ACTOR, ROLLOUT
 from preflight.formulas.critics import CRITIC
-from preflight.launch import Generation, Origin
+from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.own_lengths import read_own_lengths
 from preflight.launchers.verl.workers import (
+    put_rows,
     read_adapter,
     read_checkpointing,
     read_dtype,
+    read_padding,
     read_sharding,
+    rows_of,
 )
 from preflight.scripts.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
-from preflight.versions.verl import RECOMPUTES_BY_DEFAULT, REFERENCE_IF_ASKED, UNPADS_BY_DEFAULT
+from preflight.versions.verl import RECOMPUTES_BY_DEFAULT, REFERENCE_IF_ASKED
 
 MODEL = "actor_rollout_ref.model"
 ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
@@ -112,34 +115,6 @@ def _length(keys: FrameworkKeys) -> int:
     return int(longest)
 
 
-def _rows(
-    keys: FrameworkKeys, above: str, names: tuple[str, str, str, str], longest: int, ranks: int
-) -> tuple[int, int, Setting] | None:
-    """Return how many rows a forward has, at least and at most, and who says it; None where nobody does.
-
-    `names` are of one GPU, of all, of the switch for as many rows as a number of tokens holds, and of that number. A
-    global number is divided over ranks (fsdp_workers.py:160-180, 0.4.1); tokens fill a micro batch without padding,
-    and the last row may be in part.
-    """
-    per_gpu, of_all, is_dynamic, most = (f"{above}.{name}" for name in names)
-    dynamic = keys.flag(is_dynamic)
-    if dynamic is None and above != ACTOR:
-        dynamic = keys.flag(f"{ACTOR}.use_dynamic_bsz")
-    if dynamic is not None and dynamic.value:
-        tokens = keys.count(most) or keys.count(f"{ACTOR}.ppo_max_token_len_per_gpu")
-        number = 16384 if tokens is None else int(tokens.value)
-        least = max(1, number // longest)
-        return least, max(1, ceil_div(number, longest)), tokens or dynamic
-    rows = keys.count(per_gpu)
-    if rows is not None:
-        return int(rows.value), int(rows.value), rows
-    whole = keys.count(of_all)
-    if whole is None:
-        return None
-    number = max(1, int(whole.value) // ranks)
-    return number, number, whole
-
-
 UPDATE = (
     "ppo_micro_batch_size_per_gpu", "ppo_micro_batch_size", "use_dynamic_bsz", "ppo_max_token_len_per_gpu",
 )  # fmt: skip
@@ -151,29 +126,16 @@ SCORING = (
 
 def _batch(keys: FrameworkKeys, longest: int, ranks: int) -> None:
     """Put the micro batch of an update, and whether its rows are padded."""
-    rows = _rows(keys, ACTOR, UPDATE, longest, ranks)
+    rows = rows_of(keys, ACTOR, UPDATE, longest, ranks)
     if rows is not None:
         least, most, at = rows
-        keys.put("micro_batch_size", most, at)
-        if least != most:
-            reason = "tokens fill it, of rows of any length"
-            keys.origins["micro_batch_size"] = Origin(at.place.where, True, reason, (least,))
+        put_rows(keys, least, most, at)
         mini = keys.count(f"{ACTOR}.ppo_mini_batch_size")
         if mini is not None:
             number = keys.count(f"{ROLLOUT}.n")
             rows_of_rank = mini.value * (1 if number is None else number.value) // ranks
             keys.put("gradient_accumulation_steps", max(1, rows_of_rank // most), mini)
-    removes = keys.flag(f"{MODEL}.use_remove_padding")
-    versions = {"verl": keys.library.version}
-    if removes is not None:
-        keys.put("sequence_kind", "packed" if removes.value else "padded", removes)
-    elif keys.library.is_known:
-        kind = "packed" if UNPADS_BY_DEFAULT.holds_in(versions) else "padded"
-        keys.assume("sequence_kind", kind, "no use_remove_padding")
-    else:
-        keys.assume("sequence_kind", "padded", "no use_remove_padding")
-        origin = keys.origins["sequence_kind"]
-        keys.origins["sequence_kind"] = replace(origin, may_be=("packed",))
+    read_padding(keys, MODEL)
 
 
 def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
@@ -186,7 +148,7 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
     scored = [
         rows[1]
         for above in (ROLLOUT, "actor_rollout_ref.ref")
-        if (rows := _rows(keys, above, SCORING, longest, ranks)) is not None
+        if (rows := rows_of(keys, above, SCORING, longest, ranks)) is not None
     ]
     generation = Generation(
         engine="vllm",
@@ -230,7 +192,7 @@ def _critic_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:
         and keys.get("critic.ppo_max_token_len_per_gpu") is None
     ):
         return ceil_div(32768, longest)
-    rows = _rows(keys, "critic", UPDATE, longest, ranks)
+    rows = rows_of(keys, "critic", UPDATE, longest, ranks)
     return None if rows is None else rows[1]
 
 

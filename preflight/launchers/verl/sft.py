@@ -1,7 +1,7 @@
-"""The SFT trainers of verl: the loop of fsdp_sft_trainer, which is priced, and the one on its engines, which is named.
+"""The SFT trainers of verl: the loop of fsdp_sft_trainer, and the one on the engine that its actor trains on too.
 
-Source: trainer/fsdp_sft_trainer.py and trainer/config/sft_trainer.yaml of verl 0.2 to 0.7, sft_trainer_engine.yaml of 0.6
-to 0.9.1.
+Source: trainer/fsdp_sft_trainer.py and trainer/config/sft_trainer.yaml of verl 0.2 to 0.7; trainer/sft_trainer.py,
+sft_trainer_engine.yaml and workers/engine/fsdp/transformer_impl.py of 0.6 to 0.9.1.
 """
 
 from __future__ import annotations
@@ -9,13 +9,32 @@ from __future__ import annotations
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.workers import (
     is_before,
+    put_rows,
     read_adapter,
     read_checkpointing,
     read_dtype,
+    read_padding,
     read_sharding,
+    rows_of_tokens,
 )
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
+
+NOT_PRICED = {
+    "model.use_liger": NotModelled(
+        "Liger's modules are estimated as the model's own: its loss is not used", "Liger's kernels", "less"
+    ),
+    "model.use_fused_kernels": NotModelled("logits are estimated as whole", "fused log-probabilities", "less"),
+    "model.enable_activation_offload": NotModelled(
+        "activations are estimated on the card", "activations on the host", "less"
+    ),
+    "model.tiled_mlp.enabled": NotModelled("the MLP is estimated whole", "a tiled feed-forward", "less"),
+    "model.mtp.enable_train": NotModelled("the model is estimated without it", "multi-token prediction", "more"),
+    "engine.param_offload": NotModelled("parameters are estimated on the card", "parameters on the host", "less"),
+    "engine.optimizer_offload": NotModelled("states are estimated on the card", "states on the host", "less"),
+    "engine.qat.enable": NotModelled("weights are estimated as they are", "fake-quantized copies", "either"),
+    "engine.pad_to_length": NotModelled("a micro batch is estimated without padding", "rows padded to a bucket", "more"),
+}  # fmt: skip
 
 
 def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
@@ -24,10 +43,6 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     model = keys.get("model.path") if is_engine else keys.get("model.partial_pretrain")
     if model is not None:
         keys.put("model", str(model.value), model)
-    if is_engine:
-        at = model or Setting(None, Place("argv", "", "verl.trainer.sft_trainer"))
-        message = "the loss and the batches of verl's engines are not read: they are estimated as its older trainer's"
-        keys.leave_out(NotModelled(message, "the SFT engine of verl", "either"), at)
     old = is_before(keys, "0.4")
     section = "engine" if is_engine else "model.fsdp_config"
     strategy = keys.get("engine.strategy") if is_engine else keys.get("model.strategy")
@@ -37,7 +52,10 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     read_sharding(keys, strategy, default, size, int(part.ranks["world_size"].value))
     read_adapter(keys, "model")
     read_checkpointing(keys, "model.enable_gradient_checkpointing", not old)
-    _batch(keys, part)
+    if is_engine:
+        _engine_batch(keys, int(part.ranks["world_size"].value))
+    else:
+        _batch(keys, part)
     keys.assume("attention", "flash_attention_2", "attn_implementation of its own")
     keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
     keys.assume(
@@ -49,14 +67,41 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     if keys.is_on(f"{section}.cpu_offload") or keys.is_on(f"{section}.offload_policy"):
         at = keys.get(f"{section}.cpu_offload") or keys.given[f"{section}.offload_policy"]
         keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", at.place)
-    if keys.is_on("model.use_liger"):
-        at = keys.given["model.use_liger"]
-        message = "Liger's modules are estimated as the model's own: its loss is not used"
-        keys.leave_out(NotModelled(message, "Liger's kernels", "less"), at)
-    parallel = keys.count("ulysses_sequence_parallel_size")
+    keys.leave_out_given(NOT_PRICED)
+    for name in ("optim.optimizer", "optim.optimizer_impl"):
+        said = keys.get(name)
+        if said is not None and said.value not in ("AdamW", "torch.optim"):
+            message = f"the states of {said.value} are estimated as AdamW's"
+            keys.leave_out(NotModelled(message, f"the states of {said.value}", "either"), said)
+    name = "ulysses_sequence_parallel_size"
+    parallel = keys.count(f"engine.{name}" if is_engine else name)
     if parallel is not None and parallel.value > 1:
         message = "every rank is estimated with its whole sequence"
         keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)
+
+
+def _engine_batch(keys: FrameworkKeys, ranks: int) -> None:
+    """Record the micro batch of the engine: as many tokens as are said, unless rows are counted; without padding."""
+    length = keys.count("data.max_length")
+    longest = 1024 if length is None else int(length.value)
+    if length is not None:
+        keys.put("seq_len", longest, length)
+    else:
+        keys.assume("seq_len", longest, "no data.max_length")
+    dynamic = keys.flag("data.use_dynamic_bsz")
+    rows = keys.count("data.micro_batch_size_per_gpu")
+    default = Setting(None, Place("default", "", keys.library.label))
+    if dynamic is None or dynamic.value:
+        tokens = keys.count("data.max_token_len_per_gpu")
+        number = 8192 if tokens is None else int(tokens.value)
+        put_rows(keys, *rows_of_tokens(number, longest), tokens or dynamic or default)
+    else:
+        put_rows(keys, *(2 * (4 if rows is None else int(rows.value),)), rows or dynamic)
+    batch, most = keys.count("data.train_batch_size"), keys.settings["micro_batch_size"].value
+    whole = 256 if batch is None else int(batch.value)
+    keys.put("gradient_accumulation_steps", max(1, whole // (most * ranks)), batch or default)
+    read_padding(keys, "model")
+    keys.argument("verl_engine", True, None)
 
 
 def _batch(keys: FrameworkKeys, part: LauncherPart) -> None:

@@ -5,12 +5,16 @@ Source: workers/fsdp_workers.py _build_model_optimizer and trainer/fsdp_sft_trai
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from preflight.launch import Adapter
+from preflight.formulas.actor_losses import ACTOR
+from preflight.launch import Adapter, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.setting import Place, Setting
+from preflight.units import ceil_div
 from preflight.versions.boundary import release
+from preflight.versions.verl import UNPADS_BY_DEFAULT
 
 DTYPES = {
     **dict.fromkeys(("32", "fp32", "float32"), "fp32"),
@@ -101,3 +105,58 @@ def read_checkpointing(keys: FrameworkKeys, name: str, by_default: bool) -> None
 def is_before(keys: FrameworkKeys, version: str) -> bool:
     """Tell whether the launch is of a release before one."""
     return release(keys.library.version) < release(version)
+
+
+def rows_of(
+    keys: FrameworkKeys, above: str, names: tuple[str, str, str, str], longest: int, ranks: int
+) -> tuple[int, int, Setting] | None:
+    """Return how many rows a forward has, at least and at most, and who says it; None where nobody does.
+
+    `names` are of one GPU, of all, of the switch for as many rows as a number of tokens holds, and of that number. A
+    global number is divided over ranks (fsdp_workers.py:160-180, 0.4.1); tokens fill a micro batch without padding,
+    and the last row may be in part.
+    """
+    per_gpu, of_all, is_dynamic, most = (f"{above}.{name}" for name in names)
+    dynamic = keys.flag(is_dynamic)
+    if dynamic is None and above != ACTOR:
+        dynamic = keys.flag(f"{ACTOR}.use_dynamic_bsz")
+    if dynamic is not None and dynamic.value:
+        tokens = keys.count(most) or keys.count(f"{ACTOR}.ppo_max_token_len_per_gpu")
+        number = 16384 if tokens is None else int(tokens.value)
+        return *rows_of_tokens(number, longest), tokens or dynamic
+    rows = keys.count(per_gpu)
+    if rows is not None:
+        return int(rows.value), int(rows.value), rows
+    whole = keys.count(of_all)
+    if whole is None:
+        return None
+    number = max(1, int(whole.value) // ranks)
+    return number, number, whole
+
+
+def rows_of_tokens(number: int, longest: int) -> tuple[int, int]:
+    """Return how many rows of the greatest length a number of tokens holds, whole ones and with the last in part."""
+    return max(1, number // longest), max(1, ceil_div(number, longest))
+
+
+def put_rows(keys: FrameworkKeys, least: int, most: int, at: Setting) -> None:
+    """Record the rows of a micro batch that tokens may fill."""
+    keys.put("micro_batch_size", most, at)
+    if least != most:
+        reason = "tokens fill it, of rows of any length"
+        keys.origins["micro_batch_size"] = Origin(at.place.where, True, reason, (least,))
+
+
+def read_padding(keys: FrameworkKeys, above: str) -> None:
+    """Record whether rows go through the model without their padding."""
+    removes = keys.flag(f"{above}.use_remove_padding")
+    versions = {"verl": keys.library.version}
+    if removes is not None:
+        keys.put("sequence_kind", "packed" if removes.value else "padded", removes)
+    elif keys.library.is_known:
+        kind = "packed" if UNPADS_BY_DEFAULT.holds_in(versions) else "padded"
+        keys.assume("sequence_kind", kind, "no use_remove_padding")
+    else:
+        keys.assume("sequence_kind", "padded", "no use_remove_padding")
+        origin = keys.origins["sequence_kind"]
+        keys.origins["sequence_kind"] = replace(origin, may_be=("packed",))
