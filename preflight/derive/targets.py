@@ -16,6 +16,7 @@ from preflight.derive import (
     loop_table,
     man_page,
     openrlhf_tables,
+    optimizer_states,
     oumi_tables,
     plan_kinds,
     plan_reference,
@@ -55,6 +56,14 @@ TARGETS = (
         trainer_tables.PATH,
         trainer_tables.files,
         HF_TRAINERS,
+    ),
+    Target(
+        "optimizer_states",
+        TABLES,
+        "what an element costs the optimizers of torch and of packages",
+        optimizer_states.PATH,
+        optimizer_states.files,
+        ("torch",),
     ),
     Target(
         "trl_profiles",

@@ -57,6 +57,7 @@ def live_plan(
         if name not in values:
             origins[name] = Origin("default of preflight", True, "no live object says it")
     more = with_more_states(type(optimizer).__name__, _first_group(optimizer))
+    more = "" if "(" in str(values.get("optimizer")) else more  # priced with its option
     settings = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
     return LaunchPlan(
         **values,
@@ -168,7 +169,8 @@ def _first_group(optimizer: Any) -> Mapping[str, Any]:
 
 
 def _optimizer_fields(optimizer: Any) -> dict[str, Any]:
-    name = optimizer_of(f"{type(optimizer).__module__}.{type(optimizer).__name__}")
+    path = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
+    name = optimizer_of(path, _first_group(optimizer)) or optimizer_of(path)
     if name is None:
         return {}
     found: dict[str, Any] = {"optimizer": name}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
+from preflight.formulas.optimizer_classes import element_cost
 from preflight.formulas.precision import Precision
 from preflight.formulas.user_loop import optimizer_kernel
 from preflight.launch import LaunchPlan
@@ -90,6 +92,9 @@ def state_bytes(
     name = plan.optimizer
     if name == "adafactor":
         return _adafactor_bytes(tensor, elements)
+    size, cost = precision.bytes_of("optimizer_state"), element_cost(name)
+    if cost is not None:
+        return ceil(elements * (cost.states_fp32 if size == 4 else cost.states_16_bits))
     count = NUM_STATES.get(name, 2)
     if name in TORCHAO_BITS:
         return count * _torchao_bytes(TORCHAO_BITS[name], precision, elements)
@@ -99,7 +104,7 @@ def state_bytes(
         return count * (elements + 4 * ceil_div(elements, EIGHT_BIT_BLOCK))
     if name in PAGED or name.startswith(("lion_32", "ademamix", "rmsprop_bnb_32")):
         return 4 * count * elements  # bitsandbytes 32-bit states are fp32
-    return precision.bytes_of("optimizer_state") * count * elements
+    return size * count * elements
 
 
 def paged_bytes(plan: LaunchPlan, tensor: ParameterTensor, elements: int) -> int:
@@ -136,7 +141,9 @@ def _torchao_bytes(bits: int, precision: Precision, elements: int) -> int:
 
 def is_known(optimizer: str) -> bool:
     """Tell whether the bytes that an optimizer keeps are known."""
-    return optimizer in NUM_STATES or optimizer == "adafactor"
+    return (
+        optimizer in NUM_STATES or optimizer == "adafactor" or element_cost(optimizer) is not None
+    )
 
 
 def _adafactor_bytes(tensor: ParameterTensor, elements: int) -> int:
@@ -173,13 +180,17 @@ Fused kernels and bitsandbytes make none. tests/trace/test_user_loop.py holds th
 
 def step_bytes_per_element(plan: LaunchPlan) -> int:
     """Return how many extra copies of all parameters the step makes."""
-    copies = STEP_COPIES.get(plan.optimizer)
+    copies, cost = STEP_COPIES.get(plan.optimizer), element_cost(plan.optimizer)
+    if cost is not None:
+        return cost.copies_of_all
     return copies.foreach if copies and optimizer_kernel(plan) == "foreach" else 0
 
 
 def step_copies_of_one(plan: LaunchPlan) -> int:
     """Return how many extra copies of one parameter at a time the step makes."""
-    copies = STEP_COPIES.get(plan.optimizer)
+    copies, cost = STEP_COPIES.get(plan.optimizer), element_cost(plan.optimizer)
+    if cost is not None:
+        return cost.copies_of_one
     return copies.for_loop if copies and optimizer_kernel(plan) == "for_loop" else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from preflight.formulas.optimizer_classes import optimizer_of, with_more_states
+from preflight.formulas.optimizer_classes import optimizer_of
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.setting import Setting
 
@@ -14,13 +14,10 @@ SECTION = "optimizer"
 
 def named_optimizer(keys: FrameworkKeys, path: str, by: Setting) -> str:
     """Return the plan's name of a class, and name what is not priced of its states."""
-    name, more = optimizer_of(path), with_more_states(path.rpartition(".")[2], _options(keys))
+    name = optimizer_of(path, _options(keys))
     if name is None:
-        message = f"{path} is estimated as adamw_torch"
+        message = f"{path} is estimated as adamw_torch, as far as its options are known"
         keys.leave_out(NotModelled(message, f"the states of {path}", "either"), by)
-    elif more:
-        message = f"{more} keeps a state that is not counted"
-        keys.leave_out(NotModelled(message, f"the states of {more}", "more"), by)
     return name or "adamw_torch"
 
 

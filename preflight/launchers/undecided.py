@@ -9,6 +9,7 @@ from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
 from preflight.formulas.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
+from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD
@@ -238,7 +239,16 @@ ASKED_FOR = {"the states of OSS": "sharded_ddp"}
 
 def _is_moot(name: str, trainer: TrainerArguments) -> bool:
     """Tell whether nothing of what a script says it holds is there: metrics without an evaluation, states that nobody asks for."""
-    evaluates = "eval_micro_batch_size" in trainer.settings
+    evaluates, optimizer = (
+        "eval_micro_batch_size" in trainer.settings,
+        trainer.settings.get("optimizer"),
+    )
+    if (
+        optimizer is not None
+        and optimizer.place.kind == "script"
+        and name == states_of(str(optimizer.value))
+    ):
+        return True  # that of the loop, and priced
     if name in ASKED_FOR:
         return ASKED_FOR[name] not in {*trainer.raw, *trainer.arguments}
     return name == "logits gathered for compute_metrics" and not evaluates

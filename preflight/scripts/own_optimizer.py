@@ -6,13 +6,19 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from preflight.formulas.optimizer_classes import CONSTRUCTORS, optimizer_of
+from preflight.formulas.optimizer_classes import (
+    changing_options,
+    constructors,
+    optimizer_of,
+)
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.library_classes import dotted
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
 
+MOST_BY_PLACE = 2
+"""Parameters and learning rate: what stands behind them by its place may be momentum."""
 _MOST_NAMES = 4
 """Through which a class is passed on; also what ends a circle."""
 
@@ -56,19 +62,24 @@ def _made(reader: ScriptReader, found: CallFound) -> list[Made]:
     func, given = found.node.func, found.node
     if not (given.args or any(each.arg == "params" for each in given.keywords)):
         return []
-    is_name = isinstance(func, ast.Name) and func.id not in CONSTRUCTORS
+    is_name = isinstance(func, ast.Name) and func.id not in constructors()
     is_alias = is_name or isinstance(func, ast.IfExp)
-    if not is_alias and last_name(func) not in CONSTRUCTORS:
+    if not is_alias and last_name(func) not in constructors():
         return []
-    names = [optimizer_of(each) for each in _classes(reader, func, found.scope, 0)]
-    if is_alias and not any(names):
+    classes = list(_classes(reader, func, found.scope, 0))
+    if is_alias and not any(optimizer_of(each) for each in classes):
         return []
-    return [_as_called(reader, found, name) for name in names]
+    return [_as_called(reader, found, each) for each in classes]
 
 
-def _as_called(reader: ScriptReader, found: CallFound, name: str | None) -> Made:
+def _as_called(reader: ScriptReader, found: CallFound, cls: str) -> Made:
     """Return an optimizer with what the keywords of its call say of it."""
     values, is_open = reader.keywords(found)
+    options = {name: getattr(each, "value", UNKNOWN) for name, each in values.items()}
+    known = changing_options(cls)
+    is_open = is_open or len(found.node.args) > MOST_BY_PLACE
+    is_told = UNKNOWN not in (options.get(each) for each in known) and not (is_open and known)
+    name = optimizer_of(cls, options) if is_told else None
     if name is None:
         return Made(UNKNOWN)
     if name != "adamw_torch":

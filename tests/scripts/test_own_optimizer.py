@@ -42,6 +42,10 @@ def read(folder, made, before="", launch="accelerate launch --num_processes 1 tr
         ("torch.optim.AdamW(groups, fused=True)", "adamw_torch_fused", None),
         ("torch.optim.AdamW(groups, foreach=False)", "adamw_torch", "for_loop"),
         ("optim.SGD(groups, lr=1.0)", "sgd", None),
+        ("optim.SGD(groups, lr=1.0, momentum=0.9)", "torch.SGD(momentum)", None),
+        ("optim.Adadelta(groups)", "torch.Adadelta", None),
+        ("optim.AdamW(groups, amsgrad=True)", "torch.AdamW(amsgrad)", None),
+        ("optim.NAdam(params=model.parameters())", "torch.NAdam", None),
         ("bnb.optim.AdamW8bit(groups)", "adamw_bnb_8bit", None),
         ("(bnb.optim.AdamW8bit if True else AdamW)(groups)", "adamw_bnb_8bit", None),
     ],
@@ -57,6 +61,7 @@ def test_the_optimizer_is_the_one_that_is_made(tmp_path, made, optimizer, kernel
     ("before", "made", "optimizer"),
     [
         ("cls = bnb.optim.PagedAdamW8bit", "cls(groups)", "paged_adamw_8bit"),
+        ("from lion_pytorch import Lion", "Lion(groups)", "lion_pytorch.Lion"),
         ("cls = AdamW if False else bnb.optim.Lion8bit", "cls(groups)", "lion_8bit"),
         (
             "def build(model):\n    return AdamW(model.parameters())",
@@ -84,7 +89,7 @@ def test_a_class_is_followed_by_its_name(tmp_path, before, made, optimizer):
         ("", "bnb.optim.AdamW(groups)"),
         ("cls = AdamW if ready() else bnb.optim.AdamW8bit", "cls(groups)"),
         ("class AdamW:\n    pass", "AdamW(groups)"),
-        ("from lion_pytorch import Lion", "Lion(groups)"),
+        ("from lions import Lion", "Lion(groups)"),
         ("optimizer = bnb.optim.AdamW8bit(groups)", "AdamW(groups)"),
     ],
 )
@@ -110,3 +115,24 @@ def test_a_loop_without_accelerate_is_read_alike(tmp_path):
 def test_every_name_in_the_table_is_one_that_is_priced():
     assert all(is_known(name) for names in CLASSES.values() for name in names.values())
     assert all(hasattr(torch.optim, name) for name in CLASSES["torch"])
+
+
+@pytest.mark.parametrize(
+    "made",
+    ["optim.Adadelta(model.parameters())", "optim.SGD(model.parameters(), lr=1.0, momentum=0.9)"],
+)
+def test_the_states_of_the_one_that_is_made_are_priced_and_not_named(tmp_path, made):
+    plan = read(tmp_path, made)
+
+    assert not {one.unpriced for one in plan.notices if "states" in one.unpriced}
+
+
+def test_a_class_of_the_scripts_own_is_named_whatever_library_has_its_name(tmp_path):
+    own = "class Prodigy(torch.optim.Optimizer):\n    pass\n"
+    plan = read(tmp_path, "Prodigy(model.parameters())", own)
+
+    assert "the states of Prodigy" in {one.unpriced for one in plan.notices}
+
+
+def test_momentum_by_its_place_is_open(tmp_path):
+    assert "optimizer" in opens(read(tmp_path, "optim.SGD(groups, 1.0, 0.9)"))
