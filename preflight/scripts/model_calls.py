@@ -49,6 +49,7 @@ BESIDE = re.compile(r"ref|teacher|reward|critic|value|judge|draft|old|base_model
 SELF = "self"
 PASSES_ON = (
     "get_peft_model",
+    "set_peft_model_state_dict",
     *PREPARING,
     "PeftModel",
     "setup_chat_format",

@@ -125,6 +125,7 @@ def test_branches_of_which_one_is_taken_are_one_forward_pass():
 
 def test_a_function_of_another_package_may_make_anything_of_a_model():
     assert found(before="model = upcycle(model, experts=8)") == {"what upcycle makes of the model"}
+    assert found(before="model = set_peft_model_state_dict(model, torch.load(path))") == set()
     assert found(before="model = torch.compile(model)") == set()
 
 
