@@ -13,7 +13,7 @@ from preflight.engines.deepspeed_config import (
     synthesized,
 )
 from preflight.engines.deepspeed_fields import check_keys, deepspeed_fields, nested_settings
-from preflight.engines.deepspeed_left_out import left_out
+from preflight.engines.deepspeed_left_out import block_optimizer, left_out
 from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, filled_from_trainer
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
@@ -185,12 +185,10 @@ def _optimizer(
     if trainer.trainer is None and made is not None and made.place.kind == "script":
         return {}  # DeepSpeed steps with what it is handed (runtime/engine.py _configure_optimizer, 0.15 to 0.19)
     if kind is not None:
-        if str(kind).lower() in ("adam", "adamw"):
-            name = "deepspeed_cpu_adam" if is_on_cpu else "deepspeed_fused_adam"
-            if config.is_true("optimizer.params.torch_adam"):
-                name = "adamw_torch"  # runtime/engine.py _configure_basic_optimizer, 0.8 to 0.19
-            return {"optimizer": Setting(name, config.place("optimizer.type"))}
-        return {}
+        name = block_optimizer(config)
+        if name == "deepspeed_fused_adam" and is_on_cpu:
+            name = "deepspeed_cpu_adam"
+        return {} if name is None else {"optimizer": Setting(name, config.place("optimizer.type"))}
     chosen = trainer.settings.get("optimizer")
     if is_on_cpu and (chosen is None or "adamw" in str(chosen.value)):
         return {"optimizer": Setting("deepspeed_cpu_adam", offload.place)}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
+from preflight.formulas.optimizer_classes import optimizer_of
 
 _ZERO = "zero_optimization"
 
@@ -45,8 +46,6 @@ LEFT_OUT = {
 OF_STAGE_3 = ("mics_shard_size", "zero_quantized_weights", "zero_quantized_nontrainable_weights",
               "zero_quantized_gradients", "leaf_module")  # fmt: skip
 """Keys below zero_optimization that ZeRO-3 alone reads."""
-COUNTED_OPTIMIZERS = ("adam", "adamw")
-"""Types of the block `optimizer` that the plan has a name for (runtime/engine.py _configure_basic_optimizer)."""
 OFF = (None, False, 0, 1, -1, "auto")
 
 
@@ -59,7 +58,7 @@ def left_out(config: DeepSpeedConfig) -> Iterator[Problem]:
         if value is True or (value not in OFF and value != {}):
             yield _problem(config, key, name, takes)
     kind = config.get("optimizer.type")
-    if kind is not None and str(kind).lower() not in COUNTED_OPTIMIZERS:
+    if kind is not None and block_optimizer(config) is None:
         yield _problem(config, "optimizer.type", f"the states of {kind}", "either")
     in_16_bits = config.is_true("bf16.enabled") or config.is_true("fp16.enabled")
     key = "communication_data_type"
@@ -68,6 +67,19 @@ def left_out(config: DeepSpeedConfig) -> Iterator[Problem]:
     if isinstance(degree := config.get("sequence_parallel_size"), int) and degree > 1:
         name = "a sequence that is divided over ranks"
         yield _problem(config, "sequence_parallel_size", name, "less")
+
+
+def block_optimizer(config: DeepSpeedConfig) -> str | None:
+    """Return the plan's name of what the block `optimizer` makes on a device; None where nothing prices it.
+
+    A type that is none of DeepSpeed's own is a class of torch (runtime/engine.py _configure_basic_optimizer, 0.8 to 0.19).
+    """
+    kind, params = str(config.get("optimizer.type")), config.get("optimizer.params")
+    if kind.lower() in ("adam", "adamw"):
+        is_torchs = config.is_true("optimizer.params.torch_adam")
+        return "adamw_torch" if is_torchs else "deepspeed_fused_adam"
+    cls = "Adagrad" if kind.lower() == "adagrad" else kind
+    return optimizer_of(f"torch.optim.{cls}", params if isinstance(params, dict) else {})
 
 
 def _problem(config: DeepSpeedConfig, key: str, name: str, takes: str) -> Problem:

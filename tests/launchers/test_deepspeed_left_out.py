@@ -45,6 +45,8 @@ def named(folder, more, stage=3):
         ({"sequence_parallel_size": 4}, 3, "a sequence that is divided over ranks"),
         ({"optimizer": {"type": "AdamW", "params": {}}}, 2, None),
         ({"optimizer": {"type": "OneBitAdam", "params": {}}}, 2, "the states of OneBitAdam"),
+        ({"optimizer": {"type": "Lion", "params": {}}}, 2, "the states of Lion"),
+        ({"optimizer": {"type": "Adadelta", "params": {}}}, 2, None),
         ({"activation_checkpointing": {"partition_activations": True}}, 3, None),
     ],
 )
@@ -76,3 +78,23 @@ def test_torchs_own_adam_is_read_where_a_file_asks_for_it(tmp_path, params, opti
     command = LaunchCommand(tuple(LAUNCH.split()), {}, str(tmp_path))
 
     assert load_plugins().first("preflight_read_launch", command=command).optimizer == optimizer
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        ({"type": "AdamW"}, "deepspeed_fused_adam"),
+        ({"type": "Adam", "params": {"torch_adam": True}}, "adamw_torch"),
+        ({"type": "Adagrad"}, "adagrad"),
+        ({"type": "SGD", "params": {"momentum": 0}}, "sgd"),
+        ({"type": "SGD", "params": {"momentum": 0.9}}, "torch.SGD(momentum)"),
+        ({"type": "NAdam"}, "torch.NAdam"),
+    ],
+)
+def test_a_type_that_is_none_of_deepspeeds_own_is_a_class_of_torch(tmp_path, block, name):
+    config = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}, "optimizer": block}
+    (tmp_path / "ds.json").write_text(json.dumps(config))
+    command = LaunchCommand(tuple(LAUNCH.split()), {}, str(tmp_path))
+    plan = load_plugins().first("preflight_read_launch", command=command)
+
+    assert plan.optimizer == name
