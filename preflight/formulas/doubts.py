@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from preflight.formulas.installed_kernels import KERNELS, is_of_layers
+from preflight.formulas.untraced import UNTRACED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.plan_parts import AUTOMODEL, UNSLOTH
@@ -53,6 +54,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     ACTORS_RELEASE: _is_of_actors_release,
     ENGINES_ROOM: _is_of_engines_room,
     COMPILED_CHUNKS: _is_of_chunks,
+    UNTRACED: _is_no_state,
 }
 """What notices leave unpriced that takes less -> the terms in which it does."""
 
@@ -60,7 +62,11 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
 def doubts_of(plan: LaunchPlan) -> frozenset[str]:
     """Return which of the known doubts the notices of a plan name."""
     found = {notice.unpriced for notice in plan.notices if notice.unpriced in DOUBTFUL}
-    return frozenset(found if _is_on_one_device(plan) else found - {UNSLOTH})
+    if not _is_on_one_device(plan):
+        found.discard(UNSLOTH)
+    if plan.base_quantization is not None:
+        found.discard(UNTRACED)  # which of such a model's weights are packed is not known either
+    return frozenset(found)
 
 
 def _is_on_one_device(plan: LaunchPlan) -> bool:
