@@ -39,7 +39,7 @@ def launcher_in_front(
 
         place = Place("argv", "", "python", index=0)
         return Reading((python_part(command, place, 1, what.position), ()))
-    return _torchrun(command, is_ours)
+    return _torchrun(command, is_ours) or _deepspeed(command, is_ours)
 
 
 def accelerate_in_front(command: LaunchCommand, arguments: ParsedOptions) -> Reading[Front]:
@@ -66,3 +66,10 @@ def _torchrun(command: LaunchCommand, is_ours: Callable[[int], bool]) -> Reading
     raise_if_any(options.problems)
     part = torchrun_part(command, options)
     return Reading((part.value, ()), part.problems)
+
+
+def _deepspeed(command: LaunchCommand, is_ours: Callable[[int], bool]) -> Reading[Front] | None:
+    from preflight.launchers.deepspeed.plan import deepspeed_in_front
+
+    part = deepspeed_in_front(command, is_ours)
+    return None if part is None else Reading((part.value, ()), part.problems)

@@ -41,13 +41,9 @@ def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPla
     if not given and not sets_trainer_arguments(draft, before):
         write_fsdp_checkpointing(draft, before)
         return
-    renamed = before.surely(transformers.SAYS_ACTIVATION_CHECKPOINTING)
-    # TRL declares the old name itself, with its own default.
-    new, old = CHECKPOINTING
-    name = new if renamed and before.trainer == "transformers" else old
-    other = old if name == new else new
+    name, other = _switches(before)
     set_argument(draft, before, name, True, (other,), "activation_checkpointing")
-    kwargs = (f"{new}_kwargs", f"{old}_kwargs")
+    kwargs = tuple(f"{each}_kwargs" for each in CHECKPOINTING)
     is_wrapped = before.engine == "ddp" or before.is_fsdp
     if (
         before.trainer in HF_TRAINERS
@@ -64,11 +60,15 @@ def _stop_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:
     if is_fsdp_checkpointing(draft):
         set_launcher_option(draft, "fsdp_config", FSDP_CHECKPOINTING, False)
         return
-    renamed = before.surely(transformers.SAYS_ACTIVATION_CHECKPOINTING)
-    new, old = CHECKPOINTING
-    name = new if renamed and before.trainer == "transformers" else old
-    other = old if name == new else new
+    name, other = _switches(before)
     set_argument(draft, before, name, False, (other,), "activation_checkpointing")
+
+
+def _switches(before: LaunchPlan) -> tuple[str, str]:
+    """Return the trainer's name of its switch, and the one that it does not take; TRL declares the old one itself."""
+    new, old = CHECKPOINTING
+    renamed = before.surely(transformers.SAYS_ACTIVATION_CHECKPOINTING)
+    return (new, old) if renamed and before.trainer == "transformers" else (old, new)
 
 
 def write_batch(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:

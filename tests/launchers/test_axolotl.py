@@ -326,3 +326,17 @@ def test_what_a_key_changes_and_the_plan_cannot_hold_is_named(more, named, tmp_p
     assert plan is not None
 
     assert {notice.unpriced for notice in plan.notices} - {""} == named
+
+
+def test_any_launcher_may_stand_in_front_of_axolotls_module() -> None:
+    """deepspeed starts ranks as torchrun does, and the config says the rest."""
+    fronts = ("torchrun --nproc_per_node 8 -m", "deepspeed --num_gpus 8 --module")
+    plans = [
+        read(LaunchCommand((*front.split(), "axolotl.cli.train", "full.yaml"), EIGHT, str(FOLDER)))
+        for front in fronts
+    ]
+
+    assert [plan and (plan.launcher, plan.world_size, plan.engine) for plan in plans] == [
+        ("axolotl", 8, "ddp"),
+        ("axolotl", 8, "ddp"),
+    ]

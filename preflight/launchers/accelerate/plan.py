@@ -6,10 +6,11 @@ flags -> engine -> FSDP or DeepSpeed. Problems are collected all the way and rai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from preflight.engines.data_parallel import data_parallel
+from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
@@ -63,12 +64,23 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: ParsedOptions) 
         trainer = replace(trainer, script=facts)
     engine = problems.take(read_script_engine(command, part, trainer))
     problems.extend(check_beside_file(settings, engine.deepspeed_file))
-    refused = problems.refused
-    env = {**part.env, **trainer.environment}
-    problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
-    problems.extend(single_process_notes(command, settings, trainer))
-    problems.extend(_cpu_notes(settings))
+    problems.extend(launcher_notes(command, settings, part, trainer, engine, problems.refused))
     return make_plan(command, part, trainer, engine, problems)
+
+
+def launcher_notes(
+    command: LaunchCommand,
+    settings: LauncherSettings,
+    part: LauncherPart,
+    trainer: TrainerArguments,
+    engine: EngineSettings,
+    refused: Collection[str],
+) -> Iterator[Problem]:
+    """Yield what is to be said of accelerate's half once the script's is read, but for places that are refused already."""
+    env = {**part.env, **trainer.environment}
+    yield from (n for n in launch_notes(settings, env, engine) if n.where not in refused)
+    yield from _single_process_notes(command, settings, trainer)
+    yield from _cpu_notes(settings)
 
 
 def _leaves_zero3_off(
@@ -81,7 +93,7 @@ def _leaves_zero3_off(
     return flag == "false" and not is_told
 
 
-def single_process_notes(
+def _single_process_notes(
     command: LaunchCommand, settings: LauncherSettings, trainer: TrainerArguments
 ) -> Iterator[Problem]:
     """Say what one process does with several GPUs; `--cpu` and `gpu_ids` keep them from it."""

@@ -138,17 +138,7 @@ def _variables(command: LaunchCommand) -> dict[str, str] | None:
 
 def front(command: LaunchCommand) -> Reading[Front] | None:
     """Return what accelerate, torchrun, deepspeed or python decides in front of LLaMA-Factory's script."""
-
-    def is_ours(index: int) -> bool:
-        return is_script(command, index)
-
-    found = launcher_in_front(command, is_ours)
-    if found is not None:
-        return found
-    from preflight.launchers.deepspeed.plan import deepspeed_in_front
-
-    part = deepspeed_in_front(command, is_ours)
-    return None if part is None else Reading((part.value, ()), part.problems)
+    return launcher_in_front(command, lambda index: is_script(command, index))
 
 
 def is_script(command: LaunchCommand, index: int) -> bool:

@@ -9,14 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.deepspeed.plan import deepspeed_in_front
 from preflight.launchers.framework_keys import (
     FrameworkKeys,
     FrameworkLibrary,
     NotModelled,
 )
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
-from preflight.launchers.launcher_in_front import Front, launcher_in_front
+from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.openrlhf import READ, trainer_of
 from preflight.launchers.openrlhf.plan import (
     DECIDES,
@@ -28,14 +27,14 @@ from preflight.launchers.openrlhf.plan import (
 from preflight.launchers.openrlhf.ray import is_packed, ray_ranks, read_ray, step_of_actor
 from preflight.launchers.openrlhf.table import rows_of, short
 from preflight.launchers.unread import unread
-from preflight.reading import Problems, Reading
+from preflight.reading import Problems
 from preflight.scripts.trainer_tables import ArgumentTable
 from preflight.trainers.argv import ParserRules, parse_argv
 
 
 def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a trainer of OpenRLHF's; None where it is another command."""
-    found = _front(command)
+    found = launcher_in_front(command, lambda index: trainer_of(command.argv[index]) is not None)
     if found is None:
         return None
     problems = Problems()
@@ -76,17 +75,6 @@ def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
     part = replace(part, name="openrlhf", has_engine_options=False)
     problems.extend(notes)
     return framework_plan(command, part, told, keys, False, problems)
-
-
-def _front(command: LaunchCommand) -> Reading[Front] | None:
-    def is_ours(index: int) -> bool:
-        return trainer_of(command.argv[index]) is not None
-
-    found = launcher_in_front(command, is_ours)
-    if found is not None:
-        return found
-    part = deepspeed_in_front(command, is_ours)
-    return None if part is None else Reading((part.value, ()), part.problems)
 
 
 def _default_of(keys: FrameworkKeys, trainer: str) -> dict[str, Any]:

@@ -45,17 +45,7 @@ def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
 
 def front(command: LaunchCommand) -> Reading[Front] | None:
     """Return what accelerate, torchrun, deepspeed or python decides in front of ms-swift's own script."""
-
-    def is_ours(index: int) -> bool:
-        return script_command(command.argv[index]) is not None
-
-    found = launcher_in_front(command, is_ours)
-    if found is not None:
-        return found
-    from preflight.launchers.deepspeed.plan import deepspeed_in_front
-
-    part = deepspeed_in_front(command, is_ours)
-    return None if part is None else Reading((part.value, ()), part.problems)
+    return launcher_in_front(command, lambda at: script_command(command.argv[at]) is not None)
 
 
 def script_command(word: str) -> str | None:

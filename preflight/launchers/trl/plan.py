@@ -16,9 +16,8 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.accelerate.argv import parse_launcher_arguments
 from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
-from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.options import OPTIONS
-from preflight.launchers.accelerate.plan import accelerate_part, single_process_notes
+from preflight.launchers.accelerate.plan import accelerate_part, launcher_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.trl import LAUNCHER
 from preflight.launchers.trl.profiles import profile_names, with_profile
@@ -80,9 +79,7 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     engine = problems.take(read_script_engine(command, part, trainer))
     problems.extend(check_beside_file(settings, engine.deepspeed_file))
     refused = problems.refused
-    env = {**part.env, **trainer.environment}
-    problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
-    problems.extend(single_process_notes(launcher_side, settings, trainer))
+    problems.extend(launcher_notes(launcher_side, settings, part, trainer, engine, refused))
     # Keys that the script ignores are not lost: they went to accelerate.
     taken = {place.where for place in split.file_keys.values()}
     left = (
