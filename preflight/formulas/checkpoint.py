@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import BaseQuantization, LaunchPlan, Origin
 from preflight.memory import ALWAYS, MemoryTerm
@@ -103,7 +102,7 @@ def _noticed(plan: LaunchPlan, problem: Problem) -> LaunchPlan:
 def _not_priced(plan: LaunchPlan, model: ModelSpec, method: str) -> Problem:
     return Problem(
         f"the weights of {model.name} are stored in {method}, and counted as if they were not",
-        where_of(plan, "model"),
+        _where(plan),
         "the model that it is a copy of, or a bitsandbytes copy of it",
         "PF124",
         "warning",
@@ -157,10 +156,15 @@ def packed_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
 def _layers_left(plan: LaunchPlan, model: ModelSpec) -> Problem:
     return Problem(
         f"{model.name} leaves some of its layers in 16 bits, and they are counted as packed",
-        where_of(plan, "model"),
+        _where(plan),
         "",
         "PF124",
         "warning",
         unpriced=LEFT_WHOLE,
         takes="more",
     )
+
+
+def _where(plan: LaunchPlan) -> str:
+    origin = plan.origins.get("model")
+    return origin.where if origin is not None else ""
