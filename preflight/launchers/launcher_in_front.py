@@ -10,7 +10,7 @@ from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
-from preflight.launchers.accelerate.plan import accelerate_part
+from preflight.launchers.accelerate.plan import accelerate_part, cpu_notes
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions
@@ -49,8 +49,8 @@ def accelerate_in_front(command: LaunchCommand, arguments: ParsedOptions) -> Rea
     part = problems.take(accelerate_part(command, arguments, settings))
     ranks = EngineSettings(fields={**part.ranks, "engine": Setting(part.mode, part.mode_place)})
     refused = problems.refused
-    notes = tuple(n for n in launch_notes(settings, part.env, ranks) if n.where not in refused)
-    return Reading((part, notes), tuple(problems))
+    notes = (n for n in launch_notes(settings, part.env, ranks) if n.where not in refused)
+    return Reading((part, (*notes, *cpu_notes(settings))), tuple(problems))
 
 
 def _torchrun(command: LaunchCommand, is_ours: Callable[[int], bool]) -> Reading[Front] | None:

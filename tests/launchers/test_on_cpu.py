@@ -17,6 +17,7 @@ Trainer(model=model, args=arguments).train()
 """
 CONFIG = "distributed_type: 'NO'\nnum_processes: 1\nmixed_precision: bf16\nuse_cpu: {}\n"
 WORDS = "train.py --output_dir out --bf16 true --per_device_train_batch_size 1"
+OPENRLHF = "-m openrlhf.cli.train_sft --pretrain meta-llama/Llama-3.1-70B --param_dtype bf16"
 TRL = "trl sft --model_name_or_path meta-llama/Llama-3.1-70B --dataset_name d --output_dir out"
 
 
@@ -28,6 +29,8 @@ TRL = "trl sft --model_name_or_path meta-llama/Llama-3.1-70B --dataset_name d --
         (f"accelerate launch --cpu --num_processes 1 {WORDS}", "--cpu"),
         (f"{TRL} --accelerate_config cpu.yaml", "cpu.yaml:4"),
         (f"{TRL} --accelerate_config gpu.yaml", ""),
+        (f"accelerate launch --config_file cpu.yaml {OPENRLHF}", "cpu.yaml:4"),
+        (f"accelerate launch --config_file gpu.yaml {OPENRLHF}", ""),
         (f"accelerate launch --config_file gpu.yaml {WORDS}", ""),
         (f"python {WORDS} --use_cpu true", ""),
     ],

@@ -80,7 +80,7 @@ def launcher_notes(
     env = {**part.env, **trainer.environment}
     yield from (n for n in launch_notes(settings, env, engine) if n.where not in refused)
     yield from _single_process_notes(command, settings, trainer)
-    yield from _cpu_notes(settings)
+    yield from cpu_notes(settings)
 
 
 def _leaves_zero3_off(
@@ -105,7 +105,7 @@ def _single_process_notes(
     yield from data_parallel(trainer, num_visible_devices(env), "a launch of one process")
 
 
-def _cpu_notes(settings: LauncherSettings) -> Iterator[Problem]:
+def cpu_notes(settings: LauncherSettings) -> Iterator[Problem]:
     """Say that one process is sent to the CPU, by a flag or a config file (accelerate/utils/launch.py:133, 1.15.0).
 
     No estimate of a GPU refuses it. The Trainer's own `--use_cpu` rehearses a launch that a GPU will run.
