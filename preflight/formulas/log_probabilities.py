@@ -62,17 +62,12 @@ from preflight.versions.trl_pairs import (
 )
 
 LLAMAFACTORY = "llamafactory/train/dpo/trainer.py concatenated_forward; trainer_utils.py get_batch_logps (0.9.4)"
-
-
 LLAMAFACTORY_KTO = "llamafactory/train/kto/trainer.py concatenated_forward (0.8.3 to 0.9.5)"
-
-
 SWIFT = (
     "swift/rlhf_trainers/{dpo,kto}_trainer.py, rlhf_mixin.py get_per_token_logps (3.5.0 to 4.6.0)"
 )
-
-
 OF_STEP = "a step of the script's own"
+TORCHTUNE = "recipes/lora_dpo_distributed.py concatenated_forward, train (0.3.1 to 0.7.0); rlhf/sequence_processing.py"
 
 
 class Scoring(NamedTuple):
@@ -104,9 +99,6 @@ class Scoring(NamedTuple):
     lets_go_before: bool = False
     """And are gone when the reference runs again."""
     source: str = "trl/trainer/dpo_trainer.py"
-
-
-TORCHTUNE = "recipes/lora_dpo_distributed.py concatenated_forward, train (0.3.1 to 0.7.0); rlhf/sequence_processing.py"
 
 
 class ScoringBytes(NamedTuple):
@@ -161,15 +153,16 @@ def scoring_of(plan: LaunchPlan) -> Scoring | None:
         shift = "rolled"
     elif DPO_COPIES_LOGITS.holds_in(has):
         shift = "copied"
+    drops, takes_entropy = DPO_DROPS_LOGITS.holds_in(has), DPO_TAKES_ENTROPY.holds_in(has)
     return Scoring(
-        "kernel" if FUSES_LOGPROBS.holds_in(has) else reads,
-        shift,
-        DPO_DROPS_LOGITS.holds_in(has),
-        DPO_TAKES_NLL.holds_in(has),
-        DPO_DROPS_LOGITS.holds_in(has) or DPO_TAKES_ENTROPY.holds_in(has),
-        DPO_TAKES_ENTROPY.holds_in(has),
-        DPO_KEEPS_HIDDEN_STATES.holds_in(has),
-        DPO_CACHES_KEYS.holds_in(has),
+        reads="kernel" if FUSES_LOGPROBS.holds_in(has) else reads,
+        shift=shift,
+        drops_logits=drops,
+        takes_nll=DPO_TAKES_NLL.holds_in(has),
+        takes_means=drops or takes_entropy,
+        takes_entropy=takes_entropy,
+        keeps_hidden_states=DPO_KEEPS_HIDDEN_STATES.holds_in(has),
+        caches_keys=DPO_CACHES_KEYS.holds_in(has),
     )
 
 
