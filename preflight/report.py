@@ -107,6 +107,11 @@ class Report:
         return self.applied[-1].verdict if self.applied and self.rewrite else self.verdict
 
     @property
+    def is_refused_by_findings(self) -> bool:
+        """True where the policy refuses one of the findings, whatever the verdict is."""
+        return "refused_by" in self.extra
+
+    @property
     def is_dear(self) -> bool:
         """True where the rewritten launch takes more than half as much time again for a step."""
         is_rewritten = bool(self.applied) and self.rewrite is not None

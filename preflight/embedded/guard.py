@@ -161,7 +161,7 @@ def live_notes(report: Report, model: Any) -> tuple[str, ...]:
 def refuses(report: Report, policy: Policy | Mapping[str, Any] | None) -> bool:
     """Tell whether the policy refuses a training as it is: in its own process nothing can be rewritten."""
     held = policy_of(policy, find_repository(os.getcwd()))
-    return "refused_by" in report.extra or held.refuses(report.verdict.answer)
+    return report.is_refused_by_findings or held.refuses(report.verdict.answer)
 
 
 def is_first_rank() -> bool:

@@ -51,7 +51,7 @@ def _is_refused_as_written(report: Report) -> bool:
 
     keys = find_repository(os.getcwd()).policy
     policy = policy_from_dict(keys) if keys else Policy()
-    return "refused_by" in report.extra or policy.refuses(report.verdict.answer)
+    return report.is_refused_by_findings or policy.refuses(report.verdict.answer)
 
 
 def _lines(report: Report, mode: str, is_refused: bool) -> list[str]:

@@ -24,7 +24,7 @@ def _next(report: Report, door: str) -> str:
     if door == "estimate":
         return "nothing; a plan file is estimated, not started"
     errors = sum(finding.severity == "error" for finding in report.findings)
-    if not report.may_launch and "refused_by" in report.extra:
+    if not report.may_launch and report.is_refused_by_findings:
         named = ", ".join(report.extra["refused_by"])
         told = f"the policy refuses a launch with {named}"
         if door == "check":

@@ -68,6 +68,6 @@ def _with_rows_to_be_made(report: Report, length: int | None, cap: int, request:
 
 
 def _unknown_for_its_length(report: Report, reason: str, request: Request) -> dict[str, Any]:
-    may_launch = "refused_by" not in report.extra and not request.policy.refuses(Answer.UNKNOWN)
+    may_launch = not report.is_refused_by_findings and not request.policy.refuses(Answer.UNKNOWN)
     verdict = Verdict(Answer.UNKNOWN, reason, missing=("seq_len",))
     return {"verdict": verdict, "may_launch": may_launch}

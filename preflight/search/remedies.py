@@ -168,10 +168,8 @@ def _is_lower(judged: Judged, start: Judged) -> bool:
 
 
 def _treated(report: Report, found: Treatment, policy: Policy) -> Report:
-    may_launch = not policy.refuses(found.tried[-1].verdict.answer) and not any(
-        policy.refuses_finding(finding.id, finding.severity) for finding in report.findings
-    )
     last = found.tried[-1]
+    is_refused = report.is_refused_by_findings or policy.refuses(last.verdict.answer)
     if report.plan.host_memory_gib is None and any(t.remedy.needs_host for t in found.tried):
         needed = format_gib(last.estimate.host_peak_bytes_per_node)
         note = (
@@ -184,5 +182,5 @@ def _treated(report: Report, found: Treatment, policy: Policy) -> Report:
         applied=found.tried,
         alternatives=found.alternatives,
         rewrite=found.rewrite,
-        may_launch=may_launch,
+        may_launch=not is_refused,
     )

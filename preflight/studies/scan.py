@@ -65,7 +65,7 @@ class ScannedLaunch:
         report = self.report
         return report is not None and (
             report.verdict.answer is Answer.DOES_NOT_FIT
-            or "refused_by" in report.extra
+            or report.is_refused_by_findings
             or not report.may_launch
         )
 
