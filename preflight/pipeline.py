@@ -68,7 +68,7 @@ def check_plan(
     report = _with_findings(report, judged, plugins, request)
     report = _with_remedies(report, judged, plugins, request)
     if report.verdict.answer in (Answer.DOES_NOT_FIT, Answer.UNKNOWN) and request.lengths is None:
-        from preflight.search.cut_rows import with_longest_rows
+        from preflight.search.longest import with_longest_rows
 
         report = with_longest_rows(report, judged, plugins, request)
     if request.use_headroom:
