@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_reader import read
 
@@ -60,6 +60,7 @@ def heights(page: str) -> list[float]:
     return [float(y) for area in areas for y in re.findall(r"(?:V|M[\d.]+ )(-?[\d.]+)", area)]
 
 
+@settings(max_examples=40)
 @given(timelines())
 def test_the_highest_edge_is_the_peak_and_no_edge_leaves_the_frame(timeline):
     page = "".join(timeline_section(timeline, None))
@@ -70,6 +71,7 @@ def test_the_highest_edge_is_the_peak_and_no_edge_leaves_the_frame(timeline):
     assert dot >= TOP
 
 
+@settings(max_examples=40)
 @given(timelines())
 def test_parts_stand_side_by_side_over_the_whole_width(timeline):
     page = "".join(timeline_section(timeline, None))
@@ -82,6 +84,7 @@ def test_parts_stand_side_by_side_over_the_whole_width(timeline):
         assert x + width == pytest.approx(after, abs=0.05)
 
 
+@settings(max_examples=40)
 @given(timelines())
 def test_a_screen_reader_hears_the_peak_of_every_phase_and_the_table_has_every_part(timeline):
     page = "".join(timeline_section(timeline, 80 * GIB))
