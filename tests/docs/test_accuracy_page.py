@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from pathlib import Path
 
@@ -23,16 +25,18 @@ UPDATE_TABLES = "python -m preflight.derive accuracy"
 UPDATE = "pytest tests/docs/test_accuracy_page.py --update-expected"
 
 
-@pytest.fixture
-def told(tmp_path, monkeypatch, capsys) -> tuple[str, str]:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> tuple[str, str]:
     """The text and the picture that the command makes now."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("NO_COLOR", "1")
-    code = main([*COMMAND, str(tmp_path / "validate.svg")])
+    picture, text = tmp_path_factory.mktemp("told") / "validate.svg", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
+        patch.chdir(ROOT)
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("NO_COLOR", "1")
+        code = main([*COMMAND, str(picture)])
 
     assert code == 0
-    return capsys.readouterr().out, (tmp_path / "validate.svg").read_text()
+    return text.getvalue(), picture.read_text()
 
 
 def test_the_page_shows_what_the_command_prints_today(told, request):
