@@ -101,6 +101,10 @@ def _options(cls: Any, plain: Cost) -> Iterator[tuple[str, Any]]:
             tried: Any = True
         elif name in NUMBERS and default == 0:
             tried = 0.9
+        elif isinstance(default, int) and default is not True:
+            if cost_of(cls, {name: default + 2}) != plain:
+                yield name, None  # how much it changes depends on the number
+            continue
         elif default is None or default is True or isinstance(default, str):
             yield name, None  # of a word or an object nobody knows what it does
             continue

@@ -108,6 +108,17 @@ def changing_options(path: str) -> frozenset[str]:
     return frozenset(("amsgrad",)) if row is None else frozenset(row[-1])
 
 
+def is_within_adamw(cls: str, options: Mapping[str, Any]) -> bool:
+    """Tell whether a class of torch costs no more than AdamW in anything: an optimizer that is open holds it."""
+    cost, most = (
+        element_cost(optimizer_of(f"torch.optim.{cls}", options) or ""),
+        element_cost("torch.AdamW"),
+    )
+    if cost is None or most is None:
+        return False
+    return all(mine <= theirs for mine, theirs in zip(cost, most, strict=True))
+
+
 def states_of(name: str) -> str:
     """Return how a report speaks of what a name keeps: `the states of SGD with momentum`."""
     said = _NAME.fullmatch(name)

@@ -11,6 +11,7 @@ from preflight.formulas.optimizer_classes import (
     constructors,
     optimizer_of,
 )
+from preflight.plan_choices import OPEN_VALUES
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.library_classes import dotted
 from preflight.scripts.reader import ScriptReader
@@ -44,6 +45,9 @@ def read_own_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
         return
     place = reader.place((sure or unsure)[0][0])
     if not sure or len(told) > 1:
+        usual = OPEN_VALUES["optimizer"]
+        more = {str(each.name) for each in told if each.name is not UNKNOWN}.difference(usual)
+        settings.may_be["optimizer"] = (*usual, *sorted(more))
         told = {Made(UNKNOWN)}
     (only,) = told
     settings.put("loop_optimizer", Known(only.name, place))

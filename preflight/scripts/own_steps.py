@@ -9,7 +9,11 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from preflight.formulas.optimizer_classes import CONSTRUCTORS, with_more_states
+from preflight.formulas.optimizer_classes import (
+    CONSTRUCTORS,
+    is_within_adamw,
+    with_more_states,
+)
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
 from preflight.scripts.beside_adapter import (
     BESIDE_ADAPTER,
@@ -131,6 +135,8 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
         return ""
     # A value that only the run has may be any.
     options = {str(each.arg): getattr(each.value, "value", True) for each in call.keywords}
+    if is_within_adamw(name, options):
+        return ""
     return with_more_states(name, options) or ("" if name in known else name)
 
 

@@ -136,3 +136,21 @@ def test_a_class_of_the_scripts_own_is_named_whatever_library_has_its_name(tmp_p
 
 def test_momentum_by_its_place_is_open(tmp_path):
     assert "optimizer" in opens(read(tmp_path, "optim.SGD(groups, 1.0, 0.9)"))
+
+
+@pytest.mark.parametrize(
+    ("other", "name", "is_named"),
+    [
+        ("optim.NAdam(model.parameters())", "torch.NAdam", False),
+        ("optim.SGD(model.parameters(), lr=1.0, momentum=0.9)", "torch.SGD(momentum)", False),
+        ("optim.Adadelta(model.parameters())", "torch.Adadelta", True),
+        ("optim.AdamW(model.parameters(), amsgrad=True)", "torch.AdamW(amsgrad)", True),
+    ],
+)
+def test_one_of_several_is_among_what_the_optimizer_may_be(tmp_path, other, name, is_named):
+    """What costs more than AdamW is named, too: another one that nobody follows may stand beside it."""
+    before = f"if ready():\n    optimizer = {other}"
+    plan = read(tmp_path, "AdamW(groups)", before)
+
+    assert name in plan.origins["optimizer"].may_be
+    assert any("states" in one.unpriced for one in plan.notices) == is_named
