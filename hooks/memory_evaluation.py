@@ -15,6 +15,7 @@ from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
 from preflight.formulas.objective import sequences_per_sample
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors
+from preflight.formulas.whole_logits import logits_of_evaluation
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
@@ -34,8 +35,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     scored = rows * (plan.target_len or 1) if model.has_both_stacks else tokens
     logits = 0
     scoring = scoring_of(plan)
-    if (plan.loss in (None, "full_logits") or scoring is not None) and not scores(plan, model):
-        size = precision.bytes_of("logits") + 8
+    size, source = logits_of_evaluation(plan, precision)
+    if (size or scoring is not None) and not scores(plan, model):
         logits = size * scored * model.vocab_size
         if scoring is not None:
             logits = max(logits, logits_of_pairs(plan, model, tokens, scoring).evaluation)
@@ -44,7 +45,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             logits,
             EVALUATION,
             f"{scored:,} x {model.vocab_size:,} x {size}",
-            "transformers/loss/loss_utils.py ForCausalLMLoss, nothing saved for backward",
+            source,
         )
     kept, passing = gathered_in_forward(plan, model)
     if kept:

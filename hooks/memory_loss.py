@@ -13,7 +13,7 @@ from preflight.formulas.actor_losses import SOURCE as ACTOR_SOURCE
 from preflight.formulas.actor_losses import runs_on_engine, trains_actor
 from preflight.formulas.actor_losses import update_bytes as actor_bytes
 from preflight.formulas.beside_layers import more_logits, shared_bytes
-from preflight.formulas.chunked_heads import TUNE_NUM_CHUNKS, head_bytes
+from preflight.formulas.chunked_heads import head_bytes, tune_chunks
 from preflight.formulas.forward_alone import held_with_logits
 from preflight.formulas.heads import scores, trains_value_model
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
@@ -205,14 +205,15 @@ def _idle(plan: LaunchPlan, size: int, entries: int, is_kept: bool) -> Iterable[
 
 
 def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
-    """The logits exist whole in their own dtype with their gradient; only the fp32 work is in chunks of 1/8.
+    """The logits exist whole in their own dtype with their gradient; only the fp32 work is in chunks.
 
     Uncompiled, torchtune's keeps the fp32 log-probabilities of every chunk for backward beside the logits that the
     recipe holds until the loss is there.
     """
     size = precision_of(plan, model).bytes_of("logits")
     entries = tokens * local_vocab(plan, model.vocab_size)
-    chunk = ceil_div(entries, TUNE_NUM_CHUNKS)
+    chunks = tune_chunks(plan)
+    chunk = ceil_div(entries, chunks)
     parts = [(2 * size, 12, FORWARD | BACKWARD)]
     if plan.trainer == "torchtune" and not plan.torch_compile:
         parts = [(size + 4, 4, FORWARD), (4, 8, BACKWARD)]
@@ -224,7 +225,7 @@ def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[Mem
             whole * entries + of_chunk * chunk,
             moments,
             f"{entries:,} x {whole} + {of_chunk} x {chunk:,}",
-            "torchtune/modules/loss/ce_chunked_output_loss.py (8 chunks)",
+            f"torchtune/modules/loss/ce_chunked_output_loss.py ({chunks} chunks)",
         )
 
 

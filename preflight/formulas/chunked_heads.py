@@ -31,6 +31,12 @@ TITAN_NUM_CHUNKS = 8
 """ChunkedLossWrapper.Config.num_chunks (torchtitan/components/loss.py, 0.3.0)."""
 
 
+def tune_chunks(plan: LaunchPlan) -> int:
+    """Return in how many parts torchtune takes its loss, where the recipe's config says, or by default."""
+    said = plan.trainer_facts.value("num_output_chunks", TUNE_NUM_CHUNKS)
+    return said if plan.trainer == "torchtune" else TUNE_NUM_CHUNKS
+
+
 class HeadBytes(NamedTuple):
     """Bytes of a head and its loss, beside the hidden states that it reads."""
 
@@ -174,7 +180,7 @@ def _tune_chunks(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
     """
     size = _sizes(plan, model)
     h, vocab = model.hidden_size, local_vocab(plan, model.vocab_size)
-    entries, chunk = tokens * vocab, ceil_div(tokens, TUNE_NUM_CHUNKS) * vocab
+    entries, chunk = tokens * vocab, ceil_div(tokens, tune_chunks(plan)) * vocab
     states = size.hidden * tokens * h
     if plan.torch_compile:
         kept, forward, backward = size.compute, 0, size.compute

@@ -14,10 +14,11 @@ from preflight.formulas.objective import (
     reads_completion_logits,
 )
 from preflight.formulas.pair_losses import completion_loss_bytes, pair_loss_bytes
-from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.precision import Precision, precision_of, uses_autocast
 from preflight.formulas.user_loop import HUGGING_FACE, LossBytes, loss_bytes, loss_rule
 from preflight.launch import LaunchPlan
 from preflight.model import CAUSAL_LM, ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 
 
 class WholeLogits(NamedTuple):
@@ -66,3 +67,23 @@ def _by_objective(plan: LaunchPlan, model: ModelSpec, size: int, autocast: bool)
     is_of_trace = is_of_words or model.has_both_stacks
     as_traced = replace(plan, versions={}) if is_of_trace else plan
     return loss_bytes(as_traced, size, casts, model.model_type, autocast)
+
+
+def logits_of_evaluation(plan: LaunchPlan, precision: Precision) -> tuple[int, str]:
+    """Return the bytes of an entry of the logits that an evaluation makes whole, without a graph, and the source; 0 where
+    its loss makes none.
+
+    Liger fuses head and loss while a model trains: it makes its logits whole in an evaluation, for transformers' loss
+    (lce_forward: `skip_logits = self.training and ...`). Losses in chunks read whole logits in their own dtype.
+    """
+    size = precision.bytes_of("logits")
+    is_cut = plan.trainer_facts.value("cut_cross_entropy") is True
+    is_ligers = plan.loss == "fused_linear" and plan.trainer in HF_TRAINERS and not is_cut
+    if plan.loss in (None, "full_logits") or is_ligers:
+        source = "transformers/loss/loss_utils.py ForCausalLMLoss, nothing saved for backward"
+        if is_ligers:
+            source += "; liger_kernel/transformers/model/llama.py lce_forward (0.8.5)"
+        return size + 8, source
+    if plan.loss in ("chunked_ce", "fused_ce", "compiled_ce"):
+        return size, "the model's logits, which this loss reads"
+    return 0, ""

@@ -82,6 +82,7 @@ def own_loop_plan(
     arguments = TrainerArguments(
         trainer=trainer,
         raw=keys.given,
+        arguments=keys.arguments,
         settings=keys.settings,
         origins=keys.origins,
         places=keys.places,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import preflight
 from preflight.errors import BadInput
 from preflight.hooks.read_torchtune import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan
@@ -222,3 +223,33 @@ def test_a_config_of_another_release_is_unknown_and_a_slip_of_the_pen_is_refused
         read(f"{line} llama3_1/8B_ful")
     with pytest.raises(BadInput, match="neither a file here nor a config"):
         in_checkout(tmp_path, f"{line} llama9/3B_full")
+
+
+@pytest.mark.parametrize(("chunks", "parts"), [("", 8), (" loss.num_output_chunks=1", 1)])
+def test_a_loss_is_taken_in_as_many_parts_as_the_config_says(chunks, parts):
+    line = "tune run --nproc_per_node 4 full_finetune_distributed --config llama3_1/8B_full"
+    report = preflight.check(f"{line} tokenizer.max_seq_len=2048{chunks}".split(), device="h100")
+    assert report.estimate is not None
+    formulas = [t.formula for t in report.estimate.terms if t.name == "logits and chunked loss"]
+    entries = 2 * 2048 * 128_256
+
+    assert formulas == [f"{entries:,} x 6 + 4 x {entries // parts:,}"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "rows"),
+    [
+        ("cfg.get('run_val_every_n_steps')", "run_val_every_n_steps=10 batch_size_val=32", 32),
+        ("cfg.get('run_val_every_n_steps')", "run_val_every_n_steps=10", 7),
+        ("cfg.get('run_val_every_n_steps')", "batch_size_val=32", None),
+        ("cfg.batch_size", "run_val_every_n_steps=10 batch_size_val=32", None),
+    ],
+)
+def test_rows_of_a_validation_are_read_where_the_recipe_has_one(tmp_path, recipe, words, rows):
+    line = "tune run --nproc_per_node 4 full_finetune_distributed --config llama3_1/8B_full"
+    name = "recipes/full_finetune_distributed.py"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CHECKOUT, name, f"{recipe}\ncfg.get('batch_size_val')\n")
+        plan = in_checkout(tmp_path, f"{line} {words}")
+
+    assert plan.eval_micro_batch_size == rows

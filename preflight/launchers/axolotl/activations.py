@@ -184,10 +184,12 @@ def read_loss(keys: FrameworkKeys) -> None:
         integration, word = LOSSES[key]
         if not integration or integration in integrations:
             keys.put("loss", word, setting)
+            keys.argument(key, True, setting)
             return
     cut, listed = keys.flag("cut_cross_entropy"), keys.get("plugins")
     if "cut_cross_entropy" in integrations and listed is not None and cut is None:
         # The plugin's own default is on (integrations/cut_cross_entropy/args.py).
         keys.put("loss", "fused_linear", listed)
+        keys.argument("cut_cross_entropy", True, listed)
     else:
         keys.assume("loss", "full_logits", "neither liger nor cut_cross_entropy")

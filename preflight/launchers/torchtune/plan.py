@@ -58,6 +58,7 @@ def read_plan(
     section = "policy_model" if recipe.startswith("ppo_") else "model"
     read_model(keys, dtype, builder, section)
     _batch(keys, recipe)
+    _validation(keys, reads)
     _sequence(keys, builder, section)
     _checkpointing(keys, reads)
     _loss(keys)
@@ -228,6 +229,16 @@ def _selective(keys: FrameworkKeys, mode: Setting) -> str:
     return "selective_every_2"
 
 
+def _validation(keys: FrameworkKeys, reads: tuple[str, ...]) -> None:
+    """Record the rows of a validation, of recipes that have one (full_finetune_distributed.py validate, 0.7.0)."""
+    asked = keys.get("run_val_every_n_steps")
+    if asked is None or asked.value is None or (reads and "run_val_every_n_steps" not in reads):
+        return
+    rows = keys.count("batch_size_val") or keys.count("batch_size")
+    if rows is not None:
+        keys.put("eval_micro_batch_size", rows.value, rows)
+
+
 def _loss(keys: FrameworkKeys) -> None:
     component = keys.get(f"loss.{COMPONENT}")
     if component is None:
@@ -238,6 +249,9 @@ def _loss(keys: FrameworkKeys) -> None:
         message = f"{name} is estimated as a loss over whole logits"
         keys.leave_out(NotModelled(message, f"the loss {name}", "either"), component)
     keys.put("loss", loss, component)
+    chunks = keys.count("loss.num_output_chunks")
+    if chunks is not None:
+        keys.argument("num_output_chunks", chunks.value, chunks)
 
 
 def _optimizer(keys: FrameworkKeys) -> None:
