@@ -81,12 +81,21 @@ def launch_of(
 
 
 def worst_of(row: Row, plugins: PluginManager) -> float:
-    """Return how far formulas are from a traced row at the moment at which they are off most."""
+    """Return how far formulas are from a traced row at the moment at which they are off most.
+
+    Rows were traced with the backward of layer 0 as that of the first layer: of a model with several kinds of layers it
+    is what formulas may not be below, since the lowest layer of another kind may need more.
+    """
     versions = {name: row[name] for name in LIBRARIES}
     plan, spec = launch_of(row["family"], row["method"], row["checkpointing"], versions)
     formulas = formulas_of(plan, spec, plugins)
-    off: list[float] = [formulas[Moment(moment)] / num - 1 for moment, num in row["traced"].items()]
-    return max(off, key=abs)
+    off: dict[str, float] = {
+        moment: formulas[Moment(moment)] / num - 1 for moment, num in row["traced"].items()
+    }
+    first = Moment.FIRST_LAYER_BACKWARD.value
+    if first in off and len(spec.layers) > 1:
+        off[first] = min(0.0, off[first])
+    return max(off.values(), key=abs)
 
 
 def rows_of(python: str, families: Sequence[str]) -> list[Row]:

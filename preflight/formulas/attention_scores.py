@@ -12,6 +12,7 @@ from typing import NamedTuple
 from preflight.formulas.precision import Precision, gradient_element_bytes, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
+from preflight.versions.transformers import GPT_BIGCODE_SCORES_ARE_PLAIN, OPT_SCORES_HAVE_NO_FLOOR
 
 IN_OWN_DTYPE = {"gpt2": 4, "falcon": 6}
 """Types whose softmax stays in the scores' dtype unless autocast makes it fp32 (modeling_gpt2.py, modeling_falcon.py,
@@ -37,11 +38,23 @@ class Scores(NamedTuple):
 
 def scores_of(plan: LaunchPlan, model: ModelSpec, compute_bytes: int) -> Scores:
     """Return the bytes per score of a model's eager attention."""
+    if model.model_type == "opt" and not OPT_SCORES_HAVE_NO_FLOOR.holds_in(plan.versions):
+        if compute_bytes == 2 and not uses_autocast(plan):
+            return Scores(4, 6, 6, 10)
+        return Scores(8, 12, 10, 16) if compute_bytes == 4 else Scores(8, 12, 8, 14)
+    if is_scripted(plan, model) and compute_bytes == 2:
+        return Scores(10, 14, 10, 20)
     if compute_bytes == 4:
         return Scores(4, 12 if model.model_type == "falcon" else 8, 8, 12)
     if model.model_type in IN_OWN_DTYPE and not uses_autocast(plan):
         return Scores(2, IN_OWN_DTYPE[model.model_type], 4, 6)
     return Scores(6, 10, 6, 12)
+
+
+def is_scripted(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether a softmax that TorchScript runs keeps its input too, as it does where it works out a backward."""
+    is_plain = GPT_BIGCODE_SCORES_ARE_PLAIN.holds_in(plan.versions)
+    return model.model_type == "gpt_bigcode" and not is_plain
 
 
 ATTENTION_DROPOUTS = (

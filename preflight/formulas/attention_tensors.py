@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.formulas.attention_scores import dropped_scores, scores_of
+from preflight.formulas.attention_scores import dropped_scores, is_scripted, scores_of
 from preflight.formulas.layer_coefficients import (
     GROUPED_KEYS,
     has_own_scores,
@@ -30,16 +30,27 @@ def attention_extra(
 ) -> int:
     """Scores for eager; a float mask and repeated keys and values for sdpa where padding or a window brings a mask."""
     length = plan.seq_len or 0
-    repeated = 2 * c * (shape.query_size - shape.kv_size) if copies_keys(plan, model, shape) else 0
+    is_laid_out = lays_out_keys(model, shape)
+    is_copied = is_laid_out or copies_keys(plan, model, shape)
+    repeated = 2 * c * (shape.query_size - shape.kv_size) if is_copied else 0
     if plan.attention == "eager":
-        return (scores_of(plan, model, c).saved + dropped_scores(plan, model, c)) * (
-            shape.num_heads * length
-        ) + repeated
+        per_score = scores_of(plan, model, c).saved + dropped_scores(plan, model, c)
+        laid_out = (
+            c * shape.query_size if is_scripted(plan, model) else 0
+        )  # queries, of all heads in one product
+        return per_score * shape.num_heads * length + repeated + laid_out
     if takes_mask(plan, model, unit):
         is_of_window = shape.attention_kind == "sliding" and always_masks(plan, model)
         is_own = has_bool_mask(plan) or is_of_window
         return repeated + (c * length if is_own else 0)
-    return repeated if repeats_keys(plan) else 0
+    return repeated if is_laid_out or repeats_keys(plan, model.model_type) else 0
+
+
+def lays_out_keys(model: ModelSpec, shape: LayerShape) -> bool:
+    """Tell whether a class gives every query head keys of its own before any attention: Falcon, where there are several
+    (modeling_falcon.py FalconAttention._split_heads, 4.48 to 5.24). It was traced with one, whatever a plan's model has."""
+    is_traced = GROUPED_KEYS in model.facts
+    return model.model_type == "falcon" and shape.num_kv_heads > 1 and not is_traced
 
 
 def copies_keys(plan: LaunchPlan, model: ModelSpec, shape: LayerShape) -> bool:
@@ -56,10 +67,19 @@ def copies_keys(plan: LaunchPlan, model: ModelSpec, shape: LayerShape) -> bool:
     return not ATTENDS_IN_PLACE.holds_in(plan.versions)
 
 
-def repeats_keys(plan: LaunchPlan) -> bool:
-    """Tell whether keys and values are repeated for every query before torch's kernel reads them."""
+CALLS_THE_KERNEL = frozenset({"falcon"})
+"""Types whose class hands torch's kernel what it has, in every release (modeling_falcon.py, 4.48.1 to 5.24.0); others
+take transformers' sdpa_attention_forward, and did what it does before there was one."""
+
+
+def _takes_common_sdpa(plan: LaunchPlan, model_type: str) -> bool:
     is_sdpa = plan.attention in ("sdpa", None) and not has_own_model_code(plan)
-    return is_sdpa and not READS_GROUPED_KEYS.holds_in(plan.versions)
+    return is_sdpa and model_type not in CALLS_THE_KERNEL
+
+
+def repeats_keys(plan: LaunchPlan, model_type: str = "") -> bool:
+    """Tell whether keys and values are repeated for every query before torch's kernel reads them."""
+    return _takes_common_sdpa(plan, model_type) and not READS_GROUPED_KEYS.holds_in(plan.versions)
 
 
 def copies_output(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
@@ -67,8 +87,9 @@ def copies_output(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
 
     The kernel lays it out like its queries, which were made contiguous; an encoder's are a linear layer's output.
     """
-    is_sdpa = plan.attention in ("sdpa", None) and not has_own_model_code(plan)
-    is_old = is_sdpa and not ATTENDS_IN_PLACE.holds_in(plan.versions)
+    is_old = _takes_common_sdpa(plan, model.model_type) and not ATTENDS_IN_PLACE.holds_in(
+        plan.versions
+    )
     is_scored = unit.layer is not None and unit.layer.attention_kind != "linear"
     return is_old and is_scored and not model.is_encoder
 

@@ -68,7 +68,7 @@ def layer_pieces(
             saved += attention_extra(plan, model, unit, shape, c)
         saved += _attention_output(plan, model, unit, shape, precision)
         # the kernel that takes a mask, and a product of several keys, read values that are repeated
-        repeats = takes_mask(plan, model, unit) or repeats_keys(plan)
+        repeats = takes_mask(plan, model, unit) or repeats_keys(plan, model.model_type)
         # a packed layer's fp32 output is cast for the kernel, so nothing of it stays
         is_cast = plan.base_quantization is not None and residual_bytes > c and uses_autocast(plan)
         is_view = not is_cast and not is_eager(plan, unit) and not (repeats and kv < q)
@@ -162,8 +162,12 @@ def stream_bytes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision:
     residual_bytes = 4 if has_fp32_residual(plan, model, precision) else c
     trains, h = plan.adapter is None, shape.hidden_size
     one_norm = bool(facts.get("parallel_block")) and not facts.get("two_norms")
-    num_norms = 1 if one_norm else 4 if facts.get("post_norms") else 2
+    in_parallel = bool(facts.get("parallel_block"))
+    num_norms = 1 if in_parallel else 4 if facts.get("post_norms") else 2
     saved = num_norms * norm_bytes(norm_kind(model), h, 1, c, residual_bytes, trains)
+    if in_parallel and not one_norm:  # both read the layer's input, which autocast casts for each
+        is_cast = uses_autocast(plan) and residual_bytes == 2
+        saved += norm_bytes(norm_kind(model), h, 1, c, 4 if is_cast else 0, trains)
     if trains:
         gated = facts.get("mlp", "gated") == "gated"
         copies_in, copies_mlp = (3, 2 if gated else 1) if residual_bytes == 4 and c == 2 else (1, 1)

@@ -121,6 +121,13 @@ LOSS_PADS_LABELS = Boundary(
     "loss/loss_utils.py:61-69 (5.24.0)",
     "5.24.0",
 )
+OPT_SCORES_HAVE_NO_FLOOR = Boundary(
+    _NAME,
+    "4.49",
+    "eager attention of OPT keeps probabilities alone; before, the scores under a torch.max as well",
+    "models/opt/modeling_opt.py OPTAttention: torch.max in 4.48.1, none in 4.49.0, 4.50.3, 4.51.3",
+    "5.24.0",
+)
 GPT_NEOX_HAS_NO_MASK = Boundary(
     _NAME,
     "4.49",
@@ -169,6 +176,14 @@ READS_GROUPED_KEYS = Boundary(
     "4.54",
     "sdpa takes keys and values of fewer heads as they are; before, each layer repeated them for every query",
     "integrations/sdpa_attention.py use_gqa_in_sdpa; traced on 4.48.1, 4.51.3, 4.53.3 and 4.54.1 (Llama)",
+    "5.24.0",
+)
+GPT_BIGCODE_SCORES_ARE_PLAIN = Boundary(
+    _NAME,
+    "4.54",
+    "eager attention of GPTBigCode keeps probabilities alone; before, a scripted softmax keeps its masked input as well",
+    "models/gpt_bigcode/modeling_gpt_bigcode.py _attn calls upcast_masked_softmax in 4.48.1, 4.50.3 and 4.53.3;"
+    " eager_attention_forward in 4.54.0",
     "5.24.0",
 )
 GPT_BIGCODE_IGNORES_CHECKPOINTING = Boundary(

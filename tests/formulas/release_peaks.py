@@ -19,6 +19,7 @@ from preflight.models import describe
 ONE_KEY_HEAD = {"num_key_value_heads": 1}
 GROUPED = {"num_key_value_heads": 3, "num_attention_heads": 12}
 WINDOW = GROUPED | {"sliding_window": 400}
+FALCON_GROUPS = {"new_decoder_architecture": True, "num_kv_heads": 3, "num_attention_heads": 12}
 SDPA, EAGER, FLASH = ({"attention": name} for name in ("sdpa", "eager", "flash_attention_2"))
 SHORT, LONG = {"micro_batch_size": 3, "seq_len": 320}, {"micro_batch_size": 2, "seq_len": 640}
 ALONE = {"micro_batch_size": 1, "seq_len": 640}
@@ -36,6 +37,15 @@ CASES: dict[str, Case] = {
     "fused projection, eager": ("gpt_neox", {}, "LoRA", False, EAGER | SHORT),
     "fused projection, padded": ("gpt_neox", {}, "full", False, SDPA | SHORT | PADDED),
     "softmax in fp32": ("gpt_bigcode", {}, "LoRA", False, EAGER | LONG),
+    "scripted softmax": ("gpt_bigcode", {}, "LoRA, autocast", False, EAGER | LONG),
+    "scores under a floor": ("opt", {}, "full, fp32", False, EAGER | LONG),
+    "keys laid out for every query": (
+        "falcon",
+        FALCON_GROUPS,
+        "LoRA, autocast",
+        False,
+        SDPA | LONG,
+    ),
     "norms of queries, eager": ("olmo2", {}, "LoRA, autocast", False, EAGER | LONG),
     "groups, eager": ("qwen2", GROUPED, "LoRA", False, EAGER | LONG),
     "falcon, eager": ("falcon", {}, "LoRA", False, EAGER | SHORT),

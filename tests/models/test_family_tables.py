@@ -9,6 +9,7 @@ import pytest
 
 from preflight.derive.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
+from preflight.formulas import layer_coefficients
 from preflight.formulas.adapters import adapter_tensors
 from preflight.formulas.heads import head_of_encoder, with_head
 from preflight.formulas.layer_coefficients import file_of, not_derived
@@ -23,6 +24,28 @@ from preflight.plugins import load_plugins
 TYPES = sorted(path.stem for path in Path(family_tables.FOLDER).glob("*.json"))
 LARGER, DEEPER = 2, 7
 """Twice one of the sizes that tables were checked at, and another depth."""
+
+
+def names_in_costs():
+    """Yield every file of costs of a type with a table: the table, and the widths that its forms are counted in."""
+    for path in sorted(Path(layer_coefficients.FOLDER).glob("**/*.json")):
+        own = [name for name in TYPES if path.stem == name or path.stem.startswith(f"{name}_")]
+        names = json.loads(path.read_text()).get("names", ())
+        if own:
+            sizes = [name.split("*", 1)[1] for name in names if "*" in name and ":" not in name]
+            yield path, max(own, key=len), {size for size in sizes if "_" in size}
+
+
+def test_costs_are_counted_in_widths_that_their_table_has():
+    """A size that a layer does not have counts as none: one of another spelling would be lost without a word."""
+    files = list(names_in_costs())
+    unknown = {
+        str(path): sorted(widths - set(family_table(table)["widths"]))
+        for path, table, widths in files
+    }
+
+    assert len(files) > 100
+    assert {path: names for path, names in unknown.items() if names} == {}
 
 
 def larger_config(model_type):
