@@ -82,10 +82,11 @@ def _of_older_layers(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             takes="more",
         )
     loops = model.model_type in LOOPED_STACKS and not FUSES_EXPERTS.holds_in(plan.versions)
-    if loops and plan.adapter is None and not has_own_release(plan, model, method):
+    is_costly = plan.adapter is None or method.startswith("QLoRA, prepared")
+    if loops and is_costly and not has_own_release(plan, model, method):
         yield _untraced(
             f"experts of {model.model_type} are indexed one by one in transformers before {FUSES_EXPERTS.since}: the gradient"
-            " of each is as large as that of all",
+            " of each is as large as that of all, and the copies that autocast makes of fp32 ones stay",
             "the release of transformers",
             "`preflight trace` runs the model itself",
             takes="more",
