@@ -282,8 +282,10 @@ def _deepspeed(
             source,
         )
         return
-    second = size * trainable
-    if plan.zero_stage == 0 and making:
+    # Stages 1 and 2 flatten a group on the host where the device has no room for a second copy of it, and always did
+    # before 0.19.0 (runtime/zero/stage_1_and_2.py flatten_on_accelerator).
+    second = size * trainable if plan.zero_stage == 0 else 0
+    if second and making:
         # the optimizer steps once on zeros to make its states (fused_optimizer.py initialize_optimizer_states)
         making += sum(
             h.count * state_bytes(plan, precision, h.tensor, h.tensor.num_params)

@@ -29,6 +29,7 @@ TOWERS = frozenset({"vl", "vision", "omni", "audio", "speech", "llava", "reranke
 """Words of models that have more, or another head, than the one whose name they have."""
 
 _SIZE = re.compile(r"\d+(\.\d+)?[bm]$|\d+x\d+")
+_NUMBERS = re.compile(r"(?:^| )(?=\d)")
 
 
 def stem_of(name: str) -> str:
@@ -57,6 +58,23 @@ def is_sized(stem: str) -> bool:
 def has_size(name: str) -> bool:
     """Tell whether a name says how many parameters its model has."""
     return any(_SIZE.match(word) for word in stem_of(name).split())
+
+
+def family_of(stem: str) -> str:
+    """Return the words of a stem before its first number."""
+    return _NUMBERS.split(stem)[0]
+
+
+def is_unversioned(stem: str) -> bool:
+    """Tell whether a stem names a family and a size alone: `qwen 7b`, which people call every version of it."""
+    return _SIZE.fullmatch(stem.removeprefix(f"{family_of(stem)} ")) is not None
+
+
+def versioned(stem: str, version: str) -> bool:
+    """Tell whether a stem is an unversioned one of a version: `qwen 2.5 7b` of `qwen 7b`."""
+    family = family_of(stem)
+    size = re.escape(stem.removeprefix(family))
+    return re.fullmatch(rf"{re.escape(family)}(?: \d[\d.]*)+{size}", version) is not None
 
 
 def shorter_stems(stem: str) -> tuple[str, ...]:

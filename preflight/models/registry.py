@@ -16,12 +16,15 @@ from typing import Any
 
 from preflight.model import BY_FOLDER
 from preflight.models.name_rules import (
+    family_of,
     has_size,
     is_sized,
+    is_unversioned,
     owner_of,
     packing_of,
     shorter_stems,
     stem_of,
+    versioned,
 )
 from preflight.models.sorted_lines import lines_of
 from preflight.values import dataclass
@@ -146,10 +149,12 @@ def named_by_folder(path: str) -> OtherName | None:
     of_owners = [name for name in names if name.has_its_dtype and has_size(last)]
     beside = (*of_models, *of_owners)
     called = [each for each in beside if _last_of(each.name) == last]
+    others: tuple[str, ...] = ()
     if not called and has_size(last) and not packing_of(last):
         called = [each for each in beside if not each.packing]
+        others = _other_versions(stem_of(last))
     ids = tuple(dict.fromkeys(each.model for each in called))
-    if not ids or not _are_one_shape(ids, models):
+    if not ids or not _are_one_shape((*ids, *others), models):
         return None
     return replace(called[0], name=path, evidence="folder")
 
@@ -226,10 +231,21 @@ def _by_rule(
     looked_at += [(n.name, n.model) for n in names if n.evidence not in GUESSES]
     of_owner = [model for known, model in looked_at if owner_of(known) == owner]
     found = tuple(dict.fromkeys(of_owner or (model for _, model in looked_at)))
-    if not found or not _are_one_shape(found, models):
+    called = of_owner or any(_last_of(known) == _last_of(name) for known, _ in looked_at)
+    others = () if called else _other_versions(stem_of(name))
+    if not found or not _are_one_shape((*found, *others), models):
         return None
     evidence = "sibling" if of_owner else "name"
     return OtherName(name, found[0], evidence, packing=packing_of(name))
+
+
+def _other_versions(stem: str) -> tuple[str, ...]:
+    """Return the models of the versions of a family that a name without one may mean too: Qwen2.5-7B by `qwen7b-sft`."""
+    if not is_unversioned(stem):
+        return ()
+    family = family_of(stem)
+    beside = lines_of(MODELS, lambda line: family_of(_stem(line)), family)
+    return tuple(line.partition("\t")[0] for line in beside if versioned(stem, _stem(line)))
 
 
 def _are_one_shape(ids: tuple[str, ...], models: tuple[RegistryEntry, ...]) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
+from preflight.formats.missing import no_config
 from preflight.launch import LaunchCommand
 from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
@@ -87,8 +89,15 @@ def read_command_line(
         file, unread_file = problems.take(_script_file(as_given, opened[0], rules))
         if file is not None:
             as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
+        elif rules.is_sure and words and _NAMES_FILE.search(words[0]):
+            unread_file = Place("yaml", words[0], "")
+            missing = no_config(command, words[0], "argument file", words[0], "")
+            problems.append(replace(missing, severity="warning"))
     told = script_told(as_given, opened[0], unread_file) if opened is not None else None
     return Told(as_given, told, file, is_exact, problems)
+
+
+_NAMES_FILE = re.compile(r"\.(json|ya?ml)$")
 
 
 def _table(kind: TrainerKind) -> ArgumentTable:
@@ -128,7 +137,7 @@ def _flag_names(words: Sequence[str]) -> list[str]:
 def _config_keys(words: Sequence[str], command: LaunchCommand) -> list[str]:
     """Return the keys of the argument file: they tell the trainer as flags do."""
     path = words[words.index("--config") + 1] if "--config" in words[:-1] else "".join(words[:1])
-    if not re.search(r"\.(json|ya?ml)$", path) or not command.exists(path):
+    if not _NAMES_FILE.search(path) or not command.exists(path):
         return []
     try:
         return [str(key) for key in read_document(command, path).value]
@@ -167,7 +176,7 @@ def _argument_file(
         position = words.index("--config")
         left = rest[:position] + rest[position + 2 :]
         return read(words[position + 1], "--config", BY_CONFIG, left)
-    if words and re.search(r"\.(json|ya?ml)$", words[0]) and command.exists(words[0]):
+    if words and _NAMES_FILE.search(words[0]) and command.exists(words[0]):
         return read(words[0], words[0], BY_WORD, rest[1:])
     return Reading((None, rest))
 

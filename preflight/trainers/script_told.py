@@ -95,7 +95,14 @@ def script_told(
     script = read_script(reader, given.told, given.kind.trainer in (None, "plain_loop"))
     if unread_file is not None:
         script.seen["open_arguments"] = unread_file
+        for name in [name for name, said in script.arguments.items() if is_of_library(said.place)]:
+            del script.arguments[name]  # the file may say another
     return script if script.arguments or script.seen or script.engine is not None else None
+
+
+def is_of_library(place: Place) -> bool:
+    """Tell whether a value is a library's default of a field that a script's class has from it."""
+    return place.kind == "script" and not place.document
 
 
 def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Mapping[str, Place]]]:
@@ -131,7 +138,7 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
             if problems.take(given.find(name)).setting is not None:
                 known[name] = Setting(None, script.seen["no_attention"])
     dtype = problems.take(given.find("dtype")).setting
-    is_cast = "dtype" in known or "dtype" in unread
+    is_cast = "dtype" in unread or ("dtype" in known and known["dtype"].value is not None)
     if "no_dtype" in script.seen and not is_cast and (dtype is None or dtype.value is None):
         loaded = default_dtype(replace(given, known=known), is_by_trl=False)
         known["dtype"] = Setting(loaded.word, script.seen["no_dtype"])

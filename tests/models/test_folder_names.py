@@ -36,6 +36,7 @@ NO_NAMES = [
     "/models/vicuna-7b-v1.5-mine",
     "/models/llama2-7b-lora-merged",
     "/models/llama27b",
+    "/data/qwen7b",  # Qwen, Qwen1.5, Qwen2 or Qwen2.5
     "output/llama2-7b",
     "/data/checkpoint-500",
     "/hub/models--somebody--unheard-of",
@@ -60,6 +61,23 @@ def test_a_public_name_is_one_model_wherever_its_folder_lies(path, model):
 @pytest.mark.parametrize("path", NO_NAMES)
 def test_a_size_a_run_and_a_name_of_ones_own_are_none(path):
     assert named_by_folder(path) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("somebody/Qwen7B-SFT", None),
+        ("somebody/Qwen2.5-7B-SFT", "Qwen/Qwen2.5-7B"),
+        ("somebody/olmo-7b-sft", None),
+        ("somebody/llama-7b-sft", "huggyllama/llama-7b"),  # Llama 2 has the same shape
+        ("somebody/falcon-7b", "tiiuae/falcon-7b"),  # as its owner spells it
+        ("somebody/gemma-7b-sft", "google/gemma-7b"),  # of 7 B there is one version
+    ],
+)
+def test_a_family_and_a_size_are_no_model_where_versions_of_it_differ(name, model):
+    entry, _ = find(name)
+
+    assert (None if entry is None else entry.id) == model
 
 
 def test_no_name_stands_for_two_shapes():

@@ -182,3 +182,23 @@ def test_a_part_of_an_adapter_that_only_running_tells_is_open(tmp_path, parts, m
         )
     said = [problem for problem in plan.notices if problem.id == "PF121"]
     assert [f"adapter.{part}" in said[0].message for part in may_be] == [True] * len(may_be)
+
+
+def test_a_file_of_arguments_that_is_not_here_may_say_anything(tmp_path):
+    """The trainer's defaults are none of it: a launcher that turns bf16 on is not refused for bf16: false."""
+    script = (
+        "import os, sys\nfrom transformers import HfArgumentParser, Trainer, TrainingArguments\n"
+        "class Mine(TrainingArguments):\n    pass\n"
+        "args = HfArgumentParser(Mine).parse_yaml_file(os.path.abspath(sys.argv[1]))[0]\n"
+        "Trainer(model=load(), args=args).train()\n"
+    )
+    config = (
+        "distributed_type: DEEPSPEED\nmixed_precision: bf16\n"
+        "num_processes: 2\ndeepspeed_config: {zero_stage: 3}\n"
+    )
+    words = "accelerate launch --config_file acc.yaml train.py missing.yaml"
+    plan = plan_of(tmp_path, words, {"train.py": script, "acc.yaml": config})
+
+    assert plan.micro_batch_size is None
+    told = [each for each in plan.notices if "'missing.yaml' does not exist" in each.message]
+    assert [each.severity for each in told] == ["warning"]
