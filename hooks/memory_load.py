@@ -6,12 +6,13 @@ P parameters, W ranks of the shard group, counted on real ranks by tests/formula
     FSDP2                  4P/W, and whole embedding and tail: accelerate holds on to both weights
     FSDP1                  P/W and twice the unit at hand; then 4P/W beside the shards of the loaded dtype
     ZeRO-0                 a first optimizer step
-    ZeRO-1, ZeRO-2         2P, and the larger of a flat 2P and 8P/W
+    ZeRO-1, ZeRO-2         2P, and 8P/W
     ZeRO-3                 2P/W, and while loading the largest parameter in its loaded and its final dtype
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from preflight.formulas.freed_blocks import UNIT_BY_UNIT, terms_left_by_sharding
@@ -55,11 +56,33 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             "model.to(device)",
         )
     elif plan.engine == "fsdp2":
+        yield from _mapped(plan, model, held)
         yield from _fsdp2(plan, model, precision, held)
     elif plan.engine == "fsdp1":
+        yield from _mapped(plan, model, held)
         yield from _fsdp1(plan, model, precision, held)
     else:
         yield from _deepspeed(plan, model, precision, held)
+
+
+ELSEWHERE = re.compile(r"cpu|meta|disk|auto|balanced|sequential")
+"""Words of a device_map that may put a model, or parts of it, on no device of this rank's."""
+
+
+def _mapped(plan: LaunchPlan, model: ModelSpec, held: list[HeldTensor]) -> Iterable[MemoryTerm]:
+    """A script that loads with device_map={"": rank} has the whole model on every device before anything shards it."""
+    mapped = plan.script_facts.device_map
+    if mapped is None or ELSEWHERE.search(str(mapped.value)):
+        return
+    size = dtype_bytes(load_dtype(plan, model))
+    total = sum(h.count * h.tensor.num_params for h in held)
+    yield MemoryTerm(
+        "the whole model, by the script's device_map",
+        size * total,
+        LOAD,
+        f"{total:,} x {size}",
+        "transformers/modeling_utils.py from_pretrained (5.24.0)",
+    )
 
 
 def _quantized(

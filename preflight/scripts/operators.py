@@ -79,7 +79,26 @@ TEXT_METHODS: dict[str, Callable[..., Any]] = {
     "endswith": str.endswith,
     "replace": str.replace,
 }
-OF_SEVERAL: dict[str, Callable[..., Any]] = {"len": len, "min": min, "max": max, "abs": abs}
+
+
+def _any(items: list[object]) -> bool:
+    if UNKNOWN in items and True not in items:
+        raise ValueError("one of them decides")
+    return any(item for item in items if item is not UNKNOWN)
+
+
+def _all(items: list[object]) -> bool:
+    return not _any([item if item is UNKNOWN else not item for item in items])
+
+
+OF_SEVERAL: dict[str, Callable[..., Any]] = {
+    "len": len,
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "any": _any,
+    "all": _all,
+}
 """Functions that Python itself has, and that cost little."""
 
 

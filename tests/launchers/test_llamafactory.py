@@ -393,3 +393,21 @@ def test_what_an_argument_changes_and_the_plan_cannot_hold_is_named(
     assert plan is not None
 
     assert {notice.unpriced for notice in plan.notices} - {""} == named
+
+
+@pytest.mark.parametrize("name", ["use_galore", "use_apollo", "use_adam_mini", "use_muon"])
+def test_an_optimizer_that_it_makes_itself_is_not_written_over(name, tmp_path):
+    """`optim: adamw_torch_fused` beside use_apollo stops the launch: Unknown optim (train/trainer_utils.py, 0.9.5)."""
+    config = {
+        "stage": "sft", "do_train": True, "dataset": "d", "template": "qwen", "output_dir": "out",
+        "model_name_or_path": "Qwen/Qwen2.5-0.5B", "finetuning_type": "full", name: True,
+    }  # fmt: skip
+    (tmp_path / "own.yaml").write_text(
+        "".join(f"{key}: {value}\n" for key, value in config.items())
+    )
+    command = LaunchCommand(("llamafactory-cli", "train", "own.yaml"), dict(ALONE), str(tmp_path))
+    plan = preflight_read_launch(command=command)
+    assert plan is not None
+
+    assert preflight_write_launch(plan, plan.with_edits({"optimizer": "adamw_bnb_8bit"})) is None
+    assert preflight_write_launch(plan, plan.with_edits({"seq_len": 512})) is not None

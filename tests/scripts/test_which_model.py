@@ -295,3 +295,28 @@ def test_a_model_of_a_class_of_ones_own_is_named_whatever_it_loads(
 
     named = {notice.unpriced for notice in plan.notices}
     assert ("what Embedder adds to the model" in named) == is_named
+
+
+@pytest.mark.parametrize(
+    ("asked", "loads"),
+    [("any([args.lora, True])", "fp16"), ("any([args.lora, False])", "fp32"), ("all([True, args.lora])", "fp32")],
+)  # fmt: skip
+def test_any_and_all_of_what_is_known_are_known(asked, loads, tmp_path):
+    script = (
+        f"{HEAD}model = AutoModelForCausalLM.from_pretrained({NAME}, "
+        f"torch_dtype=torch.float16 if {asked} else torch.float32)\n"
+        "Trainer(model, args=training).train()\n"
+    )
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert plan.load_dtype == loads and "load_dtype" not in opens(plan)
+
+
+@pytest.mark.parametrize("asked", ["any([args.lora, ready()])", "all([True, ready()])"])
+def test_any_and_all_are_open_where_one_that_is_not_known_decides(asked, tmp_path):
+    script = (
+        f"{HEAD}model = AutoModelForCausalLM.from_pretrained({NAME}, "
+        f"torch_dtype=torch.float16 if {asked} else torch.float32)\n"
+        "Trainer(model, args=training).train()\n"
+    )
+    assert "load_dtype" in opens(plan_of(tmp_path, LAUNCH, {"train.py": script}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from preflight.formats.edits import CannotEdit
@@ -50,10 +51,22 @@ def _attention(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dic
     return {"flash_attn": words[after.attention]}
 
 
+MAKE_THEIR_OWN = ("GaLore", "APOLLO", "Adam-mini", "Muon")
+"""Optimizers that LLaMA-Factory makes itself: `optim` is not read then, or refused but for a few names
+(create_custom_optimizer in train/trainer_utils.py, 0.9.5)."""
+
+
+def _optimizer(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Mapping[str, Any]:
+    own = [each.unpriced for each in before.notices if each.unpriced in MAKE_THEIR_OWN]
+    if own:
+        raise CannotEdit(f"{own[0]} makes the optimizer")
+    return optimizer_key("optim")(draft, before, after)
+
+
 WRITERS = {
     BATCH: batch_keys("per_device_train_batch_size"),
     ("seq_len",): seq_len_key("cutoff_len"),
-    ("optimizer",): optimizer_key("optim"),
+    ("optimizer",): _optimizer,
     ("activation_checkpointing", "checkpointing_reentrant"): checkpointing_key(
         "disable_gradient_checkpointing", turns_off=True
     ),
