@@ -89,10 +89,11 @@ def repository_text(plan: LaunchPlan) -> str:
     """Return the training script and what it imports of its repository; empty where not all of it can be read.
 
     For rules of the form "nothing in the script calls this": a thin script that calls another file's main says nothing
-    of it itself.
+    of it itself, and a file of this folder is no library's own script (`axolotl train` beside a train.py).
     """
     command, index = plan.command, plan.script_facts.index
-    if command is None or index is None or index >= len(command.argv):
+    is_here = not plan.script_facts.is_of_library
+    if command is None or index is None or index >= len(command.argv) or not is_here:
         return ""
     texts = [text for _, text in repository_files(command, command.argv[index])]
     return "\n".join(texts) if len(texts) < MOST_FILES else ""

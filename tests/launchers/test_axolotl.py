@@ -7,6 +7,7 @@ in tests/configs/axolotl/asked.json, written by ask_axolotl.py from axolotl 0.19
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -340,3 +341,40 @@ def test_any_launcher_may_stand_in_front_of_axolotls_module() -> None:
         ("axolotl", 8, "ddp"),
         ("axolotl", 8, "ddp"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "is_reentrant"),
+    [
+        ({}, True),
+        ({"gradient_checkpointing_kwargs": {"use_reentrant": False}}, False),
+        ({"gradient_checkpointing_kwargs": {"use_reentrant": True}, "rl": "dpo"}, True),
+        ({"gradient_checkpointing_kwargs": {"preserve_rng_state": True}, "rl": "dpo"}, True),
+        ({"rl": "dpo"}, False),
+        ({"unfrozen_parameters": ["lm_head"]}, False),
+        ({"selective_checkpointing": True}, False),
+        ({"activation_offloading": True}, False),
+        ({"activation_offloading": "hidden_states"}, True),
+        ({"gradient_checkpointing": False}, None),
+    ],
+)
+def test_checkpointing_is_of_the_kind_that_axolotl_fills_in(more, is_reentrant, tmp_path) -> None:
+    (tmp_path / "c.yaml").write_text(json.dumps({**BASE, **more}))
+    plan = read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
+    assert plan is not None
+
+    assert plan.checkpointing_reentrant is is_reentrant
+
+
+def test_a_script_beside_axolotls_config_does_not_speak_for_axolotl(tmp_path) -> None:
+    adapter = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
+    (tmp_path / "c.yaml").write_text(json.dumps({**BASE, **adapter}))
+    (tmp_path / "train.py").write_text("import torch\n")
+    plan = read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
+    assert plan is not None
+    plugins = load_plugins(builtins=["check_adapter_training"])
+    older = replace(plan, versions={**plan.versions, "transformers": "4.57.1"})
+    found = plugins.collect("preflight_findings", plan=older, model=None, device=None)
+
+    assert older.checkpointing_reentrant
+    assert not found

@@ -88,7 +88,8 @@ def read_checkpointing(keys: FrameworkKeys) -> None:
         if mode == "disk":
             message = "activations on disk are estimated as if they were in host memory"
             keys.note("PF143", message, offload)
-    _reentrant(keys, plan_mode != "none")
+    if plan_mode != "none":
+        _reentrant(keys, (bool(mode) and mode != "hidden_states") or plan_mode == "selective_op")
 
 
 def asks_for_reentrant(keys: FrameworkKeys) -> bool:
@@ -97,14 +98,23 @@ def asks_for_reentrant(keys: FrameworkKeys) -> bool:
     return isinstance(options, Mapping) and options.get("use_reentrant") is True
 
 
-def _reentrant(keys: FrameworkKeys, recomputes: bool) -> None:
-    if not recomputes:
-        return
-    given = keys.get("gradient_checkpointing_kwargs")
-    if given is not None and isinstance(given.value, Mapping) and "use_reentrant" in given.value:
-        keys.put("checkpointing_reentrant", asks_for_reentrant(keys), given)
-    else:
+def _reentrant(keys: FrameworkKeys, wraps_itself: bool) -> None:
+    """Record the kind of checkpointing: reentrant wherever normalize_config fills the keywords in.
+
+    It does so for a model that no key freezes in part, and without rl (utils/config/__init__.py:376, 0.18.0; :395, 0.19.0);
+    an offloading or a selection wraps the layers in checkpoints of its own, which are not (`wraps_itself`). Keywords that do
+    not name the kind leave it to torch, which takes the reentrant one.
+    """
+    given, frozen, rl = map(
+        keys.get, ("gradient_checkpointing_kwargs", "unfrozen_parameters", "rl")
+    )
+    if given is not None and isinstance(given.value, Mapping):
+        named = "use_reentrant" in given.value
+        keys.put("checkpointing_reentrant", asks_for_reentrant(keys) or not named, given)
+    elif wraps_itself or frozen is not None or rl is not None:
         keys.assume("checkpointing_reentrant", False, "no gradient_checkpointing_kwargs")
+    else:
+        keys.assume("checkpointing_reentrant", True, "no gradient_checkpointing_kwargs")
 
 
 def read_attention(keys: FrameworkKeys) -> str | None:

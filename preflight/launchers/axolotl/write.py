@@ -54,8 +54,6 @@ def _checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) ->
         raise CannotEdit("only none -> full and back is written")
     if before.offload_activations != "none":
         raise CannotEdit("activation_offloading takes recomputation's place")
-    if after.checkpointing_reentrant not in (before.checkpointing_reentrant, False):
-        raise CannotEdit("axolotl's checkpointing is not reentrant")
     return {"gradient_checkpointing": True}
 
 
