@@ -10,6 +10,7 @@ from preflight.scripts.device_map import device_map_of
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.model_shape import name_of_config, note_own, note_shape
 from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.own_model import is_inherited
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -239,7 +240,7 @@ def followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[Cal
                 waiting += [(inner, scope)] if inner is not None else []
                 continue
             made = CallFound(name, node, scope)
-            if name not in reader.functions or loads(made):
+            if name not in reader.functions or loads(made) or is_inherited(reader, made):
                 yield made
                 continue
         before = _before(reader, node, scope)

@@ -41,6 +41,32 @@ def class_of_made(reader: ScriptReader, made: CallFound) -> str:
     return name if is_module and _adds(reader, name, made.scope.path, 0) else ""
 
 
+def is_inherited(reader: ScriptReader, made: CallFound) -> bool:
+    """Tell whether a class of the script's own is asked for a method that a library gives it: `Twin.from_pretrained(name)`.
+
+    A method of that name which another class of the script has is not the one that runs.
+    """
+    func = made.node.func
+    name = last_name(func.value) if isinstance(func, ast.Attribute) else ""
+    is_class = reader.class_of(name, made.scope.path) is not None
+    return is_class and not _has_method(reader, name, made.scope.path, made.name, 0)
+
+
+def _has_method(reader: ScriptReader, name: str, path: str, method: str, depth: int) -> bool:
+    """Tell whether a class, or one of the script's own that it stands on, has a method."""
+    held = reader.class_of(name, path)
+    if held is None or depth > _MOST_BASES:
+        return False
+    cls, scope = held
+    if any(isinstance(node, ast.FunctionDef) and node.name == method for node in cls.body):
+        return True
+    return any(
+        _has_method(reader, last_name(base), scope.path, method, depth + 1)
+        for base in cls.bases
+        if last_name(base) != name
+    )
+
+
 def _is_module(reader: ScriptReader, name: str, path: str, depth: int) -> bool:
     """Tell whether a class of the script's own stands on a module of torch's or a model of transformers'."""
     held = reader.class_of(name, path)

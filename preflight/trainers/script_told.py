@@ -97,7 +97,8 @@ def script_told(
         script.seen["open_arguments"] = unread_file
         for name in [name for name, said in script.arguments.items() if is_of_library(said.place)]:
             del script.arguments[name]  # the file may say another
-    return script if script.arguments or script.seen or script.engine is not None else None
+    told = script.arguments or script.seen or script.unread or script.uncounted
+    return script if told or script.engine is not None else None
 
 
 def is_of_library(place: Place) -> bool:

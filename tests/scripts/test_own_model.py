@@ -52,6 +52,35 @@ def test_what_a_class_adds_is_named(tmp_path, before, made, name):
     assert held == (set() if name is None else {f"what {name} adds to the model"})
 
 
+ARGUMENTS_ALONE = """\
+import torch
+from transformers import HfArgumentParser, PretrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+{config}
+class Twin(PreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.extra = torch.nn.Linear(16384, 16384)
+(args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+Trainer(model=Twin.from_pretrained("gpt2"), args=args, train_dataset=rows).train()
+"""
+OWN_CONFIG = """\
+class TwinConfig(PretrainedConfig):
+    @classmethod
+    def from_pretrained(cls, name, **kwargs):
+        return cls.from_dict(cls.get_config_dict(name, **kwargs)[0])
+"""
+
+
+@pytest.mark.parametrize("config", ["", OWN_CONFIG])
+def test_what_a_class_adds_is_named_where_the_script_says_nothing_else(tmp_path, config):
+    """A config that loads itself in its own way says nothing of how the model does."""
+    files = {"train.py": ARGUMENTS_ALONE.format(config=config)}
+    plan = plan_of(tmp_path, "python train.py --output_dir o", files)
+
+    assert "what Twin adds to the model" in plan.script_facts.uncounted
+    assert "what Twin adds to the model" in {notice.unpriced for notice in plan.notices}
+
+
 LOOP = """\
 import torch
 from torch import nn
