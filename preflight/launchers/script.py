@@ -169,7 +169,10 @@ class _Making:
         for name, others in script.half_said.items():
             reason = "the script sets a part of it to something known only when it runs"
             origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)
-        origins.update(self.part.origins)
+        engine, of_launcher = fields.get("engine"), dict(self.part.origins)
+        if engine is not None and engine.place.kind != "default":
+            of_launcher.pop("engine", None)  # the trainer's arguments choose another
+        origins.update(of_launcher)
         ranks = ranks_of(self.part, self.trainer, self.problems)
         if ranks is not None:
             origins["world_size"] = ranks

@@ -378,3 +378,16 @@ def test_a_script_beside_axolotls_config_does_not_speak_for_axolotl(tmp_path) ->
 
     assert older.checkpointing_reentrant
     assert not found
+
+
+def test_an_engine_that_the_config_names_is_no_guess_of_the_launchers(tmp_path) -> None:
+    """accelerate takes DDP for several processes and no mode; DeepSpeed's file is the trainer's own argument."""
+    (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 3}}))
+    (tmp_path / "c.yaml").write_text(json.dumps({**BASE, "deepspeed": "ds.json"}))
+    words = ("axolotl", "train", "c.yaml", "--num-processes", "8")
+    plan = read(LaunchCommand(words, {"CUDA_VISIBLE_DEVICES": ""}, str(tmp_path)))
+    assert plan is not None
+
+    assert plan.engine == "zero3"
+    assert not plan.origins["engine"].assumed
+    assert "ds.json" in plan.origins["engine"].where
