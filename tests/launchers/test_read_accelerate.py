@@ -422,3 +422,21 @@ def test_modules_that_fsdp_leaves_whole_are_named(line: str, is_named: bool) -> 
     plan = read_config(FSDP2 + line)
 
     assert ("modules that FSDP does not shard" in {n.unpriced for n in plan.notices}) is is_named
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_named"),
+    [
+        (("--dynamo_backend", "inductor", "--dynamo_mode", "max-autotune"), True),
+        (("--dynamo_backend", "inductor", "--dynamo_mode", "reduce-overhead"), True),
+        (("--dynamo_backend", "cudagraphs"), True),
+        (("--dynamo_backend", "inductor"), False),
+        (("--dynamo_mode", "max-autotune"), False),
+        (("--use_deepspeed", "--dynamo_backend", "inductor", "--dynamo_mode", "max-autotune"), False),
+    ],
+)  # fmt: skip
+def test_pools_of_cuda_graphs_are_named_where_accelerate_compiles_with_them(arguments, is_named):
+    words = " ".join(["--num_processes 2", *arguments, "train.py"])
+    plan = read(words, {})
+
+    assert ("CUDA graphs" in {notice.unpriced for notice in plan.notices}) is is_named

@@ -115,12 +115,25 @@ def _check_dynamo(settings: LauncherSettings) -> Iterator[Problem]:
     value = settings.value("dynamo_backend")
     place = settings.place("dynamo_backend")
     if isinstance(value, str) and value.upper() in ("NO", *DYNAMO_BACKENDS):
+        yield from _cuda_graphs(settings, value.upper())
         return
     fix, id = "one of no, inductor, eager, aot_eager, cudagraphs", "PF111"
     if isinstance(value, bool):
         raw = settings.config.document.raw(place.key) if settings.config else None
         fix, id = f"dynamo_backend: '{raw or 'no'}'", "PF110"
     yield Problem(f"dynamo_backend must be a word, not {value!r}", place.where, fix, id)
+
+
+def _cuda_graphs(settings: LauncherSettings, backend: str) -> Iterator[Problem]:
+    """Yield that what accelerate compiles replays CUDA graphs, whose pools nobody counts (torch.compile's `mode`)."""
+    mode = str(settings.value("dynamo_mode"))
+    records = backend == "CUDAGRAPHS" or (
+        backend == "INDUCTOR" and mode in ("reduce-overhead", "max-autotune")
+    )
+    if records and settings.mode != "deepspeed":  # that launcher leaves torch.compile out
+        message = "the pools of CUDA graphs are not in the estimate"
+        option = "dynamo_backend" if backend == "CUDAGRAPHS" else "dynamo_mode"
+        yield Problem.left_out(message, settings.place(option).where, "CUDA graphs", "more")
 
 
 def _check_fsdp_loading(settings: LauncherSettings) -> Iterator[Problem]:
