@@ -28,7 +28,7 @@ def cannot_tell(report: Report) -> str:
         )
     name, ways = best_question(readings)
     subject = subject_of(name, ways)
-    in_doubt = _in_some_unknown(name, ways, subject)
+    in_doubt = _in_some_unknown(name, ways)
     if in_doubt is not None:
         sure, values, ways = in_doubt
         asked = option(name, ways, readings)
@@ -51,9 +51,7 @@ def cannot_tell(report: Report) -> str:
     )
 
 
-def _in_some_unknown(
-    name: str, ways: list[Settled], subject: str
-) -> tuple[int, str, list[Settled]] | None:
+def _in_some_unknown(name: str, ways: list[Settled]) -> tuple[int, str, list[Settled]] | None:
     """Return what some values of a field come to whose answers agree, in words beside one that has none, and the two ways;
     None where answers differ otherwise."""
     unknown = [way for way in ways if way.answer is Answer.UNKNOWN]
@@ -63,6 +61,7 @@ def _in_some_unknown(
     if len(unknown) + len(settled) < len(ways):
         return None
     sure, other = settled[-1], unknown[-1]
+    subject = subject_of(name, [sure, other])
     verdict = other.most.verdict
     lacks = f"not priced: {', '.join(verdict.unpriced)}" if verdict.unpriced else verdict.reason
     values = f"if {subject} is {shown(name, sure.value, subject)}, unknown if {shown(name, other.value, subject)}"

@@ -118,6 +118,8 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put(name, values[keyword])
     _note_ways(reader, settings, calls)
     _quantization(reader, settings, found)
+    if not is_open and "quantization_config" not in values:
+        _leave_whole(reader, settings, found)
     note_shape(reader, settings, found)
     for name in OF_KEYWORDS if is_open else ():
         settings.doubt(name, reader.place(found))
@@ -146,6 +148,16 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFou
         made = followed(reader, keyword.value, found.scope)
         if any(call is None or call.name not in QUANTIZES_BY_FLAGS for call in made):
             settings.doubt("load_in_4bit", reader.place(found))
+
+
+def _leave_whole(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Take back that the model is packed, where another one is that the script loads: a reference, or a judge."""
+    every = (*reader.named("from_pretrained"), *reader.maybe("from_pretrained"))
+    others = [each for each in every if each is not found and loads(each)]
+    given = {keyword.arg for each in others for keyword in each.node.keywords}
+    for name in ("load_in_4bit", "load_in_8bit") if "quantization_config" in given else ():
+        settings.arguments.pop(name, None)
+        settings.unread.pop(name, None)
 
 
 def loads(call: CallFound) -> bool:

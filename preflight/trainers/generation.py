@@ -37,6 +37,8 @@ _TURNS = re.compile(r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b
 _REWARDS = re.compile(r"\breward_funcs\s*=\s*(\[[^\]]*\]|[^,)\n]+)")
 _MODEL = re.compile(r"ForSequenceClassification\b|[\"'][\w.-]+/[\w.-]+[\"']")
 """A reward that is a model: loaded in the script, or named by id."""
+_LOADED = re.compile(r"ForSequenceClassification\s*[.(]")
+"""A use of such a class, whose import alone loads nothing."""
 
 
 def read_generation(fields: FieldReader, objective: str) -> str:
@@ -189,6 +191,6 @@ def _put_rewards(fields: FieldReader) -> str:
     if fields.given.kind.is_own_script or not text:
         return ""
     made = _REWARDS.search(text)
-    if "ForSequenceClassification" in text or (made is not None and _MODEL.search(made[1])):
+    if _LOADED.search(text) or (made is not None and _MODEL.search(made[1])):
         return "a reward model that the script makes"
     return ""

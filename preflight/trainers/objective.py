@@ -179,7 +179,10 @@ def _reference(fields: FieldReader) -> str:
     if passed is None or passed[1].strip() == "None":
         return WIDER if not _is_made_twice(text) and loads_wider_reference(fields) else ""
     loaded = {argument for _, argument in _LOADED.findall(text)}
-    if (len(loaded) == 1 and len(_LOADED.findall(text)) > 1) or _is_made_twice(text):
+    is_loaded_twice = len(loaded) == 1 and len(_LOADED.findall(text)) > 1
+    if is_loaded_twice and not _are_loaded_alike(text):
+        return "a reference model that the script makes"
+    if is_loaded_twice or _is_made_twice(text):
         fields.put("reference_model", "same", Setting("same", Place("script", "", passed[0])))
         return ""
     return _own_copy(text, fields, Place("script", "", passed[0]))
@@ -212,6 +215,26 @@ def _own_copy(text: str, fields: FieldReader, place: Place) -> str:
 
 
 _IS_NAME = re.compile(r"^[ \t]*model[ \t]*=[ \t]*[\w.]*(?:name|path)\w*[ \t]*$", re.MULTILINE)
+
+
+_OF_WEIGHTS = frozenset(
+    {"torch_dtype", "dtype", "quantization_config", "load_in_4bit", "load_in_8bit", None}
+)
+"""Keywords of from_pretrained that say what weights are kept in; None is `**options`."""
+
+
+def _are_loaded_alike(text: str) -> bool:
+    """Tell whether all models that a script loads by its own name are kept in the same dtype, packed or not."""
+    try:
+        nodes = walk(tree_of(text))
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    ways = {
+        tuple(sorted(unparse(k.value) for k in node.keywords if k.arg in _OF_WEIGHTS))
+        for node in nodes
+        if isinstance(node, ast.Call) and _LOADED.match(unparse(node))
+    }
+    return len(ways) < 2
 
 
 def _is_made_twice(text: str) -> bool:
