@@ -17,7 +17,7 @@ from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.plan_parts import GATHERED, LEFT_WHOLE, STATE_DICT_ON_CARD
+from preflight.plan_parts import GATHERED, LEFT_WHOLE, PROMPT_LOGITS, STATE_DICT_ON_CARD
 from preflight.values import dataclass
 
 _AROUND_LAYERS = re.compile(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
@@ -41,7 +41,7 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
         Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
         they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
         the actor's that checkpoints as it does, beside what both keep. A model that a script gathers is no more than all of it,
-    and is gathered between two steps.
+    and is gathered between two steps. Logits of prompts are made as those of completions are.
     """
     named = {notice.unpriced for notice in plan.notices}
     dearest, terms, names = plan, [], set[str]()
@@ -65,6 +65,10 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
     if gathered:
         terms.append(_gathered_whole(plan, model, gathered))
         names |= gathered
+    if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
+        generation = replace(plan.generation, max_completion_len=plan.seq_len)
+        dearest = replace(dearest, generation=generation)
+        names.add(PROMPT_LOGITS)
     critic = None
     if CRITIC in named:
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)

@@ -8,11 +8,18 @@ from preflight.errors import Problem
 from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.chunked_heads import takes_ligers_chunks
 from preflight.formulas.doubts import ACTORS_RELEASE, COMPILED_CHUNKS, ENGINES_ROOM
-from preflight.formulas.objective import reference_of
+from preflight.formulas.objective import (
+    is_of_trl,
+    reads_completion_logits,
+    reference_of,
+    trains_groups,
+)
 from preflight.formulas.precision import uses_autocast
 from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import LaunchPlan
+from preflight.plan_parts import PROMPT_LOGITS
+from preflight.versions.transformers import TAKES_LOGITS_TO_KEEP, TAKES_NUM_LOGITS_TO_KEEP
 from preflight.versions.trl_pairs import DPO_TAKES_ENTROPY
 from preflight.versions.verl import SERVES_ITS_ENGINE
 
@@ -25,6 +32,27 @@ def left_out_of_answers(plan: LaunchPlan) -> Iterator[Problem]:
         yield from _of_the_actor(plan)
     if takes_ligers_chunks(plan):
         yield from _of_ligers_chunks(plan)
+    if reads_completion_logits(plan) and is_of_trl(plan):
+        yield from _of_prompts(plan)
+
+
+def _of_prompts(plan: LaunchPlan) -> Iterator[Problem]:
+    """Yield that a release of transformers makes the logits of prompts too, for whatever TRL asks.
+
+    TRL cuts them off afterwards, so that a step takes no more than with completions as long as its rows.
+    """
+    asked = TAKES_NUM_LOGITS_TO_KEEP if trains_groups(plan) else TAKES_LOGITS_TO_KEEP
+    if not asked.holds_in(plan.versions):
+        argument = "num_logits_to_keep" if trains_groups(plan) else "logits_to_keep"
+        yield Problem(
+            f"models of this release of transformers know no {argument}: logits of prompts are made, and are not counted",
+            "the release of transformers",
+            f"--set versions.transformers={asked.since}, where that is so",
+            "PF143",
+            "warning",
+            unpriced=PROMPT_LOGITS,
+            takes="more",
+        )
 
 
 def _left_out_of_ppo(plan: LaunchPlan) -> Iterator[Problem]:

@@ -28,7 +28,6 @@ from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.boundary import Boundary, version_in
 from preflight.versions.ms_swift import COMPLETES_ITS_KTO, SCORES_PAIRS_ROW_BY_ROW
 from preflight.versions.torchtune import DELETES_LOGITS
-from preflight.versions.transformers import TAKES_LOGITS_TO_KEEP, TAKES_NUM_LOGITS_TO_KEEP
 from preflight.versions.trl import (
     FUSES_HEAD,
     HAS_NO_PPO,
@@ -106,13 +105,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return f"how {objective} generates"
     if objective == "grpo" and plan.is_fsdp and not GATHERS_ROOT.holds_in(plan.versions):
         return f"GRPO under FSDP before TRL {GATHERS_ROOT.since}"
-    if trains_groups(plan):
-        if not TAKES_NUM_LOGITS_TO_KEEP.holds_in(plan.versions):
-            return "logits of prompts that a release of transformers makes for TRL 0.14"
-        if plan.reward_models:
-            return "a reward model beside the graph of TRL 0.14"
-    elif reads_completion_logits(plan) and not TAKES_LOGITS_TO_KEEP.holds_in(plan.versions):
-        return f"logits of prompts before transformers {TAKES_LOGITS_TO_KEEP.since}"
+    if trains_groups(plan) and plan.reward_models:
+        return "a reward model beside the graph of TRL 0.14"
     if any(model != "same" for model in plan.reward_models or ()):
         return "a reward model of another size"
     return ""

@@ -16,7 +16,9 @@ from small_llama import LLAMA
 from test_rollouts import TOLERANCE, plan_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.formulas.objective import num_sequences
+from preflight.formulas.bounds import dearest_of
+from preflight.formulas.left_out import with_left_out
+from preflight.formulas.objective import num_sequences, tokens_with_logits
 from preflight.formulas.rollouts import num_completions
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.judge import estimate_memory
@@ -24,6 +26,7 @@ from preflight.launch import LaunchPlan
 from preflight.launch_facts import ScriptFacts
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
+from preflight.plan_parts import PROMPT_LOGITS
 from preflight.plugins import load_plugins
 from preflight.setting import Place
 from preflight.versions.boundary import release
@@ -125,8 +128,6 @@ def test_an_adapter_has_a_second_copy_beside_it_where_the_trainer_asks_for_zero3
     ("edits", "what"),
     [
         ({"versions.trl": "0.17.0", "engine": "fsdp1"}, "under FSDP before TRL 0.18"),
-        ({"versions.transformers": "4.48.3"}, "before transformers 4.49"),
-        ({"versions.trl": "0.14.0", "versions.transformers": "4.52.4"}, "makes for TRL 0.14"),
         (
             {
                 "versions.trl": "0.14.0",
@@ -169,3 +170,26 @@ def test_a_reference_of_a_policy_that_was_handed_over_is_loaded_by_name(
 
     held = next(t.num_bytes for t in terms if t.name == "parameters of the reference model")
     assert held == size * model.num_params
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"versions.transformers": "4.48.3"},
+        {"versions.trl": "0.14.0", "versions.transformers": "4.52.4"},
+    ],
+)
+def test_logits_of_prompts_are_bounded_by_completions_as_long_as_the_rows(edits):
+    """`num_logits_to_keep` became `logits_to_keep`, and a model that does not know its argument makes all of them."""
+    row = next(row for row in ROWS if row["trl"] == "0.15.2")
+    plan = older_plan(row).with_edits({**edits, "load_dtype": "bf16"})
+    model = describe(LLAMA, "tiny", "test")
+    named = with_left_out(plan, model)
+    dearest = dearest_of(named, model)
+
+    assert not unpriced_objective(plan)
+    assert PROMPT_LOGITS in {notice.unpriced for notice in named.notices}
+    assert dearest is not None and dearest.names == {PROMPT_LOGITS}
+    assert plan.seq_len is not None
+    tokens = plan.seq_len * 4
+    assert tokens_with_logits(plan, tokens) < tokens == tokens_with_logits(dearest.plan, tokens)
