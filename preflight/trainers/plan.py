@@ -204,13 +204,8 @@ def _attention(given: Given) -> Reading[PlanFields]:
     if setting is not None and setting.value is not None:
         word = attention_of(setting.value)
         if word is None:
-            fields.problems.append(
-                Problem(
-                    f"attention implementation {setting.value!r} is not modelled; its memory is taken to be that of flash attention",
-                    setting.place.where,
-                    severity="warning",
-                )
-            )
+            message = f"attention implementation {setting.value!r} is estimated as flash attention"
+            fields.leave_out(message, f"the attention {setting.value}", "more", setting)
         fields.put("attention", word or "flash_attention_2", setting)
     elif flash is not None and flash.value is True:
         fields.get("use_flash_attn", "attention")

@@ -168,6 +168,12 @@ def test_a_model_of_another_shape_than_its_checkpoint_is_named(kwargs, is_named,
     assert [each.unpriced for each in notices] == ["a model of another shape"] * is_named
 
 
+def test_an_attention_that_nobody_knows_is_named(tmp_path):
+    notices = read("--attn_implementation somebody/kernel", tmp_path).notices
+
+    assert [(n.unpriced, n.takes) for n in notices] == [("the attention somebody/kernel", "more")]
+
+
 def test_liger_fuses_the_loss_of_the_plain_trainer_and_of_older_trl(tmp_path):
     plain = read("--use_liger_kernel", tmp_path, "train.py", HF)
     older = read("--use_liger_kernel", tmp_path, versions={**VERSIONS, "trl": "1.10.0"})
