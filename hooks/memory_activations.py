@@ -121,7 +121,7 @@ def _worst_moments(
         )
 
     words = sum(unit.count * gradients_of(unit) for unit in model.units if unit.role == "embedding")
-    forward, last, first = 0, 0, 0
+    forward, last, first, held = 0, 0, 0, 0
     for unit, cost in costs:
         assert cost.traced_forward_bytes is not None
         assert cost.traced_backward_bytes is not None
@@ -146,7 +146,11 @@ def _worst_moments(
             num_below = sum(place < min(unit.places, default=0) for place in other.places)
             lowest += num_below * (kept_at_backward(other_cost) - gradients_of(other))
         if shared is not None:
-            lowest = shared["first"] - made if unit is costs[0][0] else lowest + shared["backward"]
+            lowest += shared["backward"] + held
+            if unit is costs[0][0]:
+                # what layers above hold on to, as Gemma 4's last ones do to keys that they made again, is there too
+                held = max(0, shared["first"] - made - lowest)
+                lowest = shared["first"] - made
         first = max(first, lowest)
     for name, num_bytes, moment in (
         ("activations, passing through a layer", forward, Moment.FORWARD),
