@@ -10,7 +10,7 @@ from typing import Any
 from preflight.errors import BadInput, raise_if_any
 from preflight.files import LONGEST_BYTES, read_text
 from preflight.formats.document import Document, at
-from preflight.formats.missing import is_to_fill_in, to_fill_in
+from preflight.formats.missing import not_here
 from preflight.launch import LaunchCommand
 from preflight.near_names import nearest_file_fix
 
@@ -118,8 +118,9 @@ def launch_text(command: LaunchCommand, path: str, stated_at: str = "", id: str 
     except IsADirectoryError as error:
         raise BadInput.one(f"{path} is a folder, not a file", stated_at or path, "", id) from error
     except FileNotFoundError as error:
-        if is_to_fill_in(path):
-            raise BadInput(to_fill_in(path, stated_at or path)) from error
+        absent = not_here(path, stated_at or path)
+        if absent is not None:
+            raise BadInput(absent) from error
         raise BadInput.one(
             f"there is no file {path}",
             stated_at or path,

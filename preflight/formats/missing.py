@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from preflight.errors import BadInput, Problem
 from preflight.files import wrong_kind
@@ -21,12 +23,37 @@ _ALL_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
 
 def no_config(command: LaunchCommand, path: str, kind: str, where: str, id: str) -> Problem:
     """Return what to say of a config file that a launch names and cannot read; `kind` is its word: `DeepSpeed config`."""
-    if path and is_to_fill_in(path):
-        return to_fill_in(path, where)
+    absent = not_here(path, where) if path else None
+    if absent is not None:
+        return absent
     wrong = wrong_kind(command.resolve(path)) if path else "has no name"
     is_named = wrong in ("does not exist", "is a folder")
     fix = nearest_file_fix(path, command.resolve(path)) if is_named else ""
     return Problem(f"the {kind} {path!r} {wrong}", where, fix, id)
+
+
+def not_here(path: str, where: str) -> Problem | None:
+    """Return what to say of a path that a person is to fill in, or that lies in a folder of another machine; None of one
+    that should be here."""
+    if is_to_fill_in(path):
+        return to_fill_in(path, where)
+    folder = _folder_elsewhere(path)
+    if not folder:
+        return None
+    message = f"{path} is not read: {folder} is not on this machine"
+    fix = "run preflight where the launch starts, or name a copy"
+    return Problem(message, where, fix, TO_FILL_IN, unpriced="a config file that is not here")
+
+
+def _folder_elsewhere(path: str) -> str:
+    """Return the uppermost folder of an absolute path that is not here, such as a container's or a compute node's has:
+    `/workspace` or `/home/user`; empty where only what is deeper is missing, as behind a slip of the pen."""
+    parts = PurePosixPath(path).parts
+    depths = (2, 3) if parts[1:2] in (("home",), ("Users",)) else (2,)
+    upper = [PurePosixPath(*parts[:depth]) for depth in depths if len(parts) > depth]
+    if not parts or parts[0] != "/":
+        return ""
+    return next((str(each) for each in upper if not os.path.exists(each)), "")
 
 
 def is_to_fill_in(path: str) -> bool:
@@ -52,7 +79,10 @@ def only_to_fill_in(error: BadInput) -> tuple[Problem, ...]:
         raise error
     return tuple(
         replace(
-            problem, severity="warning", unpriced="a config file that is not named", takes="either"
+            problem,
+            severity="warning",
+            unpriced=problem.unpriced or "a config file that is not named",
+            takes="either",
         )
         for problem in errors
     )

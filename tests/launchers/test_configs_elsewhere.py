@@ -1,0 +1,46 @@
+"""A config file of another machine is no mistake of the launch: it is not read, and the answer is `unknown`."""
+
+from __future__ import annotations
+
+import pytest
+
+import preflight
+from preflight.errors import BadInput
+
+LAUNCHES = {
+    "deepspeed": "deepspeed --num_gpus 2 t.py --deepspeed {}",
+    "accelerate": "accelerate launch --config_file {} t.py",
+    "axolotl": "axolotl train {}",
+    "trl": "trl sft --config {}",
+}
+SCRIPT = """\
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+Trainer(model=model, args=args).train()
+"""
+
+
+def check(folder, launcher, path):
+    (folder / "t.py").write_text(SCRIPT)
+    words = LAUNCHES[launcher].format(path).split()
+    return preflight.check(words, device="h100", cwd=str(folder))
+
+
+@pytest.mark.parametrize("launcher", LAUNCHES)
+@pytest.mark.parametrize("path", ["/no-such-root/zero3.yaml", "/home/nobody-here/a/zero3.yaml"])
+def test_a_file_in_a_folder_of_another_machine_leaves_all_open(tmp_path, launcher, path):
+    report = check(tmp_path, launcher, path)
+    (notice,) = report.plan.notices
+
+    assert report.verdict is not None
+    assert report.verdict.answer.value == "unknown"
+    assert report.verdict.unpriced == ("a config file that is not here",)
+    assert "is not on this machine" in notice.message and path in notice.message
+
+
+@pytest.mark.parametrize("launcher", LAUNCHES)
+def test_a_file_that_is_missing_in_a_folder_of_this_machine_is_a_mistake(tmp_path, launcher):
+    with pytest.raises(BadInput, match=r"does not exist|no file"):
+        check(tmp_path, launcher, f"{tmp_path}/zero3.yaml")
+    with pytest.raises(BadInput, match=r"does not exist|no file"):
+        check(tmp_path, launcher, "configs/zero3.yaml")
