@@ -116,7 +116,7 @@ def _is_layer(node: ast.expr) -> TypeGuard[ast.Subscript]:
 
 def _added_module(call: ast.Call) -> str:
     """Return the function by which a part of a model gets another module: `model.model.layers.append(copied)`."""
-    if unparse(call.func) == "setattr" and len(call.args) == 3:
+    if isinstance(call.func, ast.Name) and call.func.id == "setattr" and len(call.args) == 3:
         owner, _, value = call.args
         is_made = isinstance(value, ast.Call) and _is_module(last_name(value.func))
         is_new = is_made or (isinstance(value, ast.Name) and _NEW_MODULE.search(value.id))
