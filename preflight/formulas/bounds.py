@@ -12,12 +12,18 @@ from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.left_out import UNLISTED
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import held_tensors, shards_parameters
+from preflight.formulas.sharding import held_tensors, num_answer_tokens, shards_parameters
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.plan_parts import GATHERED, LEFT_WHOLE, PROMPT_LOGITS, STATE_DICT_ON_CARD
+from preflight.plan_parts import (
+    GATHERED,
+    LABEL_SMOOTHING,
+    LEFT_WHOLE,
+    PROMPT_LOGITS,
+    STATE_DICT_ON_CARD,
+)
 from preflight.values import dataclass
 
 _AROUND_LAYERS = re.compile(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
@@ -69,6 +75,11 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
         generation = replace(plan.generation, max_completion_len=plan.seq_len)
         dearest = replace(dearest, generation=generation)
         names.add(PROMPT_LOGITS)
+    if LABEL_SMOOTHING in named and plan.seq_len and plan.trainer == "transformers":
+        # TRL's SFTTrainer runs its model twice for it (tests/hooks/test_training_effects.py)
+        dearest = replace(dearest, loss="full_logits")
+        terms += _smoothed(plan, model)
+        names.add(LABEL_SMOOTHING)
     critic = None
     if CRITIC in named:
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)
@@ -91,3 +102,22 @@ def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) 
     held = held_tensors(plan, model) if is_whole else ()
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in held)
     return MemoryTerm(GATHERED, whole, frozenset({Moment.SAVE}), f"{whole:,}: all parameters")
+
+
+SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}
+"""Bytes of an entry of the logits that smoothed labels take at most beyond the model's own loss: a copy, log-probabilities
+and what is less than those (transformers/trainer_pt_utils.py LabelSmoother, 5.24; counted by tests/formulas/test_smoothing.py)."""
+
+
+def _smoothed(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
+    """Return the terms of a loss of smoothed labels, which the Trainer takes of whole logits."""
+    entries = num_answer_tokens(plan, model) * model.vocab_size
+    return [
+        MemoryTerm(
+            f"{LABEL_SMOOTHING}, {moment.value}",
+            each * entries,
+            frozenset({moment}),
+            f"{entries:,} x {each}",
+        )
+        for moment, each in SMOOTHED.items()
+    ]

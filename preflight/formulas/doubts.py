@@ -8,7 +8,7 @@ from preflight.formulas.installed_kernels import KERNELS, is_of_layers
 from preflight.formulas.untraced import UNTRACED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
-from preflight.plan_parts import AUTOMODEL, UNSLOTH
+from preflight.plan_parts import AUTOMODEL, LABEL_SMOOTHING, UNSLOTH
 
 COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
 ACTORS_RELEASE = "what the release of verl decides"
@@ -28,6 +28,11 @@ STATES = ("parameters", "scales of the quantized base", "optimizer states")
 def _is_no_state(term: MemoryTerm) -> bool:
     """Tell whether other kernels for everything, and checkpoints on the host, may change a term."""
     return term.level is not Level.DEVICE and not term.name.startswith(STATES)
+
+
+def _is_of_loss(term: MemoryTerm) -> bool:
+    """Tell whether a term is of whole logits, of which smoothed labels in 16 bits take less than the model's own loss."""
+    return term.name.startswith(("logits and loss", "head and loss", "segment of 16-bit logits"))
 
 
 def _is_of_chunks(term: MemoryTerm) -> bool:
@@ -54,6 +59,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     ACTORS_RELEASE: _is_of_actors_release,
     ENGINES_ROOM: _is_of_engines_room,
     COMPILED_CHUNKS: _is_of_chunks,
+    LABEL_SMOOTHING: _is_of_loss,
     UNTRACED: _is_no_state,
 }
 """What notices leave unpriced that takes less -> the terms in which it does."""

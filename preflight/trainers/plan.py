@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.plan_parts import LABEL_SMOOTHING
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import attention_of
 from preflight.setting import Setting
@@ -236,8 +237,8 @@ def _smoothing(given: Given) -> Reading[PlanFields]:
                 "the estimate does not count the loss under label smoothing",
                 factor.place.where,
                 severity="warning",
-                unpriced="label smoothing",
-                takes="more",
+                unpriced=LABEL_SMOOTHING,
+                takes="either",
             )
         )
     return fields.reading()
