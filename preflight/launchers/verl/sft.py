@@ -82,12 +82,7 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
 
 def _engine_batch(keys: FrameworkKeys, ranks: int) -> None:
     """Record the micro batch of the engine: as many tokens as are said, unless rows are counted; without padding."""
-    length = keys.count("data.max_length")
-    longest = 1024 if length is None else int(length.value)
-    if length is not None:
-        keys.put("seq_len", longest, length)
-    else:
-        keys.assume("seq_len", longest, "no data.max_length")
+    longest = _length(keys)
     dynamic = keys.flag("data.use_dynamic_bsz")
     rows = keys.count("data.micro_batch_size_per_gpu")
     default = Setting(None, Place("default", "", keys.library.label))
@@ -118,10 +113,17 @@ def _batch(keys: FrameworkKeys, part: LauncherPart) -> None:
         keys.put("gradient_accumulation_steps", steps, batch)
     else:
         keys.assume("gradient_accumulation_steps", steps, "256 rows of all ranks in one step")
-    length = keys.count("data.max_length")
-    if length is not None:
-        keys.put("seq_len", length.value, length)
-    else:
-        keys.assume("seq_len", 1024, "no data.max_length")
+    _length(keys)
     # Rows are padded to max_length (utils/dataset/sft_dataset.py), and a mask says which tokens are none.
     keys.assume("sequence_kind", "padded", "rows are padded to data.max_length")
+
+
+def _length(keys: FrameworkKeys) -> int:
+    """Record the longest row, and return it."""
+    length = keys.count("data.max_length")
+    longest = 1024 if length is None else int(length.value)
+    if length is not None:
+        keys.put("seq_len", longest, length)
+    else:
+        keys.assume("seq_len", longest, "no data.max_length")
+    return longest
