@@ -170,7 +170,8 @@ class _Making:
             reason = "the script sets a part of it to something known only when it runs"
             origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)
         engine, of_launcher = fields.get("engine"), dict(self.part.origins)
-        if engine is not None and engine.place.kind != "default":
+        is_said = engine is not None and engine.place != self.part.mode_place
+        if engine is not None and is_said and engine.place.kind != "default":
             of_launcher.pop("engine", None)  # the trainer's arguments choose another
         origins.update(of_launcher)
         ranks = ranks_of(self.part, self.trainer, self.problems)

@@ -88,8 +88,9 @@ class ClassesUsed:
             for each in self._above.get(id(node), ()):
                 self._open(each)
 
-    def _ready(self, node: ast.ClassDef) -> list[Used]:
-        """Return the methods of a class, and of those that it stands on, that may run and did not before."""
+    def _ready(self, node: ast.ClassDef, below: frozenset[int] = frozenset()) -> list[Used]:
+        """Return the methods of a class, and of those that it stands on, that may run and did not before; one of which a
+        broken file says that it stands on itself, once."""
         ready: list[Used] = []
         for name in dict.fromkeys(each.name for each in _methods(node)):
             waiting = self._waiting.get(name, [])
@@ -98,7 +99,9 @@ class ClassesUsed:
                 self._waiting[name] = [each for each in waiting if each.cls is not node]
                 ready += own
         ready.sort(key=lambda each: each.node.name != "__init__")
-        return ready + [each for above in self._above[id(node)] for each in self._ready(above)]
+        below = below | {id(node)}
+        others = [a for a in self._above.get(id(node), ()) if id(a) not in below]
+        return ready + [each for above in others for each in self._ready(above, below)]
 
     def _runs(self, methods: list[Used]) -> bool:
         name = methods[0].node.name

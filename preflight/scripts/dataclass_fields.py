@@ -153,12 +153,12 @@ def dataclass_names(
 
 
 def library_names(
-    cls: ast.ClassDef, classes: ClassTable, flag_of: FlagOf
+    cls: ast.ClassDef, classes: ClassTable, flag_of: FlagOf, depth: int = 0
 ) -> Iterator[tuple[str, Known]]:
     """Yield what the command line says of the fields that a class has from transformers or TRL."""
-    for name, base, _ in bases(cls, classes):
+    for name, base, _ in bases(cls, classes) if depth < MAX_BASES else ():
         if base is not None:
-            yield from library_names(base, classes, flag_of)
+            yield from library_names(base, classes, flag_of, depth + 1)
         else:
             yield from given_names(name, flag_of)
 

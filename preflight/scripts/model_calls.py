@@ -151,13 +151,13 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFou
 
 
 def _leave_whole(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
-    """Take back that the model is packed, where another one is that the script loads: a reference, or a judge."""
+    """Leave open that the model is packed, where another one is that the script loads: a reference, or a judge."""
     every = (*reader.named("from_pretrained"), *reader.maybe("from_pretrained"))
     others = [each for each in every if each is not found and loads(each)]
-    given = {keyword.arg for each in others for keyword in each.node.keywords}
-    for name in ("load_in_4bit", "load_in_8bit") if "quantization_config" in given else ():
-        settings.arguments.pop(name, None)
-        settings.unread.pop(name, None)
+    packed = [each for each in others if any(k.arg == "quantization_config" for k in each.node.keywords)]  # fmt: skip
+    for name in ("load_in_4bit", "load_in_8bit") if packed else ():
+        if settings.arguments.pop(name, None) is not None:
+            settings.unread.setdefault(name, reader.place(packed[0]))
 
 
 def loads(call: CallFound) -> bool:

@@ -64,7 +64,7 @@ def read_words(command: LaunchCommand, first: int) -> Reading[OumiWords]:
             problems.append(Problem(f"oumi stops at the word {word!r}", word, USAGE, "PF141"))
         elif flag not in OTHER_OPTIONS:
             said[flag[2:]] = Setting(_value(text), Place("argv", "", flag, index=at))
-    document = _document(command, config, problems)
+    document = problems.take(_document(command, config))
     given = {} if document is None else dict(leaves(document))
     overridden = {key: (given[key].place,) for key in said if key in given}
     overrides = {key: setting.place.index for key, setting in said.items()}
@@ -72,19 +72,19 @@ def read_words(command: LaunchCommand, first: int) -> Reading[OumiWords]:
     return Reading(found, tuple(problems))
 
 
-def _document(command: LaunchCommand, config: str, problems: Problems) -> Document | None:
+def _document(command: LaunchCommand, config: str) -> Reading[Document | None]:
     """Return the config; of one that oumi downloads the working copy's, where there is one."""
     path = config.removeprefix(FETCHED)
     if not config or (path != config and not command.exists(path)):
-        return None
+        return Reading(None, ())
     if not config.endswith((".yaml", ".yml")) and not command.exists(config):
-        return None  # the short name of a recipe
+        return Reading(None, ())  # the short name of a recipe
+    said: tuple[Problem, ...] = ()
     if path != config:
         message = f"oumi downloads {config}; the working copy's {path} is read in its place"
-        problems.append(Problem(message, config, f"-c {path} trains with it", "PF143", "info"))
+        said = (Problem(message, config, f"-c {path} trains with it", "PF143", "info"),)
     document = read_document(command, path, "yaml", stated_at=config)
-    problems.extend(document.problems)
-    return document
+    return Reading(document, (*said, *document.problems))
 
 
 def _value(text: str) -> Any:
