@@ -44,10 +44,10 @@ class Dearest:
 def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
     """Return the dearest that a plan may be in what is bounded; None where nothing of it is.
 
-        Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
-        they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
-        the actor's that checkpoints as it does, beside what both keep. A model that a script gathers is no more than all of it,
-    and is gathered between two steps. Logits of prompts are made as those of completions are.
+    Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
+    they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
+    the actor's that checkpoints as it does, beside what both keep. A model that a script gathers is no more than all of
+    it, and is gathered between two steps. Logits of prompts are made as those of completions are.
     """
     named = {notice.unpriced for notice in plan.notices}
     dearest, terms, names = plan, [], set[str]()
