@@ -34,6 +34,24 @@ def command_of(case: Mapping[str, Any], folder: pathlib.Path) -> LaunchCommand:
     return LaunchCommand(tuple(case["argv"].split()), case.get("env", EIGHT), str(folder))
 
 
+def plan_of_words(
+    hook: Callable[..., Any], words: str, folder: pathlib.Path, env: Mapping[str, str]
+) -> LaunchPlan | None:
+    """Return what a reader makes of words that are typed in a folder; None where it leaves them to others."""
+    command = LaunchCommand(tuple(words.split()), env, str(folder))
+    plan: LaunchPlan | None = hook(command=command)
+    return plan
+
+
+def plan_of_case(
+    hook: Callable[..., Any], case: Mapping[str, Any], folder: pathlib.Path
+) -> LaunchPlan:
+    """Return what a reader makes of a case of its framework's manifest."""
+    plan: LaunchPlan | None = hook(command=command_of(case, folder))
+    assert plan is not None
+    return plan
+
+
 def said_plan(case: Mapping[str, Any], plan: LaunchPlan) -> dict[str, Any]:
     """Return the part of a plan that the case states, with nested values cut to what it states of them."""
     whole = plan.to_dict()

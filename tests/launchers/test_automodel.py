@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from framework_launches import CONFIGS, cases_of, command_of
+from framework_launches import CONFIGS, cases_of, plan_of_case, plan_of_words
 
 import preflight
 from preflight.errors import BadInput
 from preflight.hooks.read_automodel import preflight_read_launch
-from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch import LaunchPlan
 from preflight.launchers.automodel.plan import DTYPES
 from preflight.plan_parts import AUTOMODEL
 from preflight.verdict import Answer
@@ -29,16 +29,11 @@ CHECKPOINTS = {True: "full", False: "none", "selective": "selective_op"}
 
 
 def read(words: str, folder: Path = FOLDER, **env: str) -> LaunchPlan | None:
-    plan: LaunchPlan | None = preflight_read_launch(
-        command=LaunchCommand(tuple(words.split()), env, str(folder))
-    )
-    return plan
+    return plan_of_words(preflight_read_launch, words, folder, env)
 
 
 def of_case(name: str) -> LaunchPlan:
-    plan: LaunchPlan | None = preflight_read_launch(command=command_of(CASES[name], FOLDER))
-    assert plan is not None
-    return plan
+    return plan_of_case(preflight_read_launch, CASES[name], FOLDER)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from framework_launches import CONFIGS, cases_of, command_of
+from framework_launches import CONFIGS, cases_of, plan_of_case, plan_of_words
 
 import preflight
 from preflight.errors import BadInput
 from preflight.hooks.read_oumi import preflight_read_launch
-from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch import LaunchPlan
 from preflight.verdict import Answer
 
 FOLDER = CONFIGS / "oumi"
@@ -30,16 +30,11 @@ DTYPES = {"torch.bfloat16": "bf16", "torch.float32": "fp32"}
 
 
 def read(words: str, folder: Path = FOLDER, **env: str) -> LaunchPlan | None:
-    plan: LaunchPlan | None = preflight_read_launch(
-        command=LaunchCommand(tuple(words.split()), env, str(folder))
-    )
-    return plan
+    return plan_of_words(preflight_read_launch, words, folder, env)
 
 
 def of_case(name: str) -> LaunchPlan:
-    plan: LaunchPlan | None = preflight_read_launch(command=command_of(CASES[name], FOLDER))
-    assert plan is not None
-    return plan
+    return plan_of_case(preflight_read_launch, CASES[name], FOLDER)
 
 
 @pytest.mark.parametrize("name", CASES)
