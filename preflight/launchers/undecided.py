@@ -239,15 +239,10 @@ ASKED_FOR = {"the states of OSS": "sharded_ddp"}
 
 def _is_moot(name: str, trainer: TrainerArguments) -> bool:
     """Tell whether nothing of what a script says it holds is there: metrics without an evaluation, states that nobody asks for."""
-    evaluates, optimizer = (
-        "eval_micro_batch_size" in trainer.settings,
-        trainer.settings.get("optimizer"),
-    )
-    if (
-        optimizer is not None
-        and optimizer.place.kind == "script"
-        and name == states_of(str(optimizer.value))
-    ):
+    evaluates = "eval_micro_batch_size" in trainer.settings
+    optimizer = trainer.settings.get("optimizer")
+    is_of_loop = optimizer is not None and optimizer.place.kind == "script"
+    if optimizer is not None and is_of_loop and name == states_of(str(optimizer.value)):
         return True  # that of the loop, and priced
     if name in ASKED_FOR:
         return ASKED_FOR[name] not in {*trainer.raw, *trainer.arguments}

@@ -91,7 +91,8 @@ def _engine_batch(keys: FrameworkKeys, ranks: int) -> None:
         number = 8192 if tokens is None else int(tokens.value)
         put_rows(keys, *rows_of_tokens(number, longest), tokens or dynamic or default)
     else:
-        put_rows(keys, *(2 * (4 if rows is None else int(rows.value),)), rows or dynamic)
+        number = 4 if rows is None else int(rows.value)
+        put_rows(keys, number, number, rows or dynamic)
     batch, most = keys.count("data.train_batch_size"), keys.settings["micro_batch_size"].value
     whole = 256 if batch is None else int(batch.value)
     keys.put("gradient_accumulation_steps", max(1, whole // (most * ranks)), batch or default)
