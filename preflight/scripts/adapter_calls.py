@@ -85,10 +85,12 @@ def _number(known: Known | None) -> float:
     return float(known.value) if known is not None and isinstance(known.value, (int, float)) else 0
 
 
-def beside_lora(reader: ScriptReader, found: CallFound) -> dict[str, Uncounted]:
-    """Return what a LoraConfig is told that no formula counts."""
+def beside_lora(
+    reader: ScriptReader, found: CallFound, table: Mapping[str, tuple[str, str]] = BESIDE_LORA
+) -> dict[str, Uncounted]:
+    """Return what a LoraConfig, or a call that makes one, is told that no formula counts."""
     values, _ = reader.keywords(found)
-    return _beside(BESIDE_LORA, values, reader.place(found))
+    return _beside(table, values, reader.place(found))
 
 
 def _beside(

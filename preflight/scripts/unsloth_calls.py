@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from preflight.launch_facts import Uncounted
 from preflight.plan_parts import LEFT_WHOLE
+from preflight.scripts.adapter_calls import BESIDE_LORA, LORA, beside_lora
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.nodes import unparse
 from preflight.scripts.reader import ScriptReader
@@ -20,10 +21,10 @@ from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings
 
 CLASSES = ("FastLanguageModel", "FastModel")
-OTHER_LOADS = ("load_in_8bit", "load_in_fp8", "quantization_config")
-"""Keywords besides which the model is not packed in four bits unasked."""
-WHOLE_LOADS = ("load_in_16bit", "full_finetuning")
-"""Keywords that say that it is not packed, whatever load_in_4bit says (vision.py:3811 and 4015)."""
+OTHER_LOADS = ("load_in_fp8", "quantization_config")
+"""Keywords that pack the model in ways that are not read."""
+NOT_IN_FOUR_BITS = ("load_in_16bit", "full_finetuning", "load_in_8bit")
+"""Keywords that say that it is not packed so, whatever load_in_4bit says (vision.py:3811 and 4015, loader.py:1330)."""
 PACKED_NAME = re.compile(r"(?i)^(unsloth/.+?)(?:-unsloth)?-bnb-4bit$")
 """Names of Unsloth's own packed copies, each of a model in 16 bits that has the rest of the name (mapper.py)."""
 PACKED = {
@@ -31,17 +32,23 @@ PACKED = {
     "use_bnb_nested_quant": True,
     "bnb_4bit_compute_dtype": "bfloat16",
 }
-ADAPTER = {
-    "r": ("lora_r", 16),
-    "lora_alpha": ("lora_alpha", 16),
-    "lora_dropout": ("lora_dropout", 0.0),
-    "target_modules": (
-        "lora_target_modules",
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    ),
-    "modules_to_save": ("lora_modules_to_save", None),
+DEFAULTS = {
+    "r": 16,
+    "lora_alpha": 16,
+    "lora_dropout": 0.0,
+    "target_modules": [
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    ],
+}  # fmt: skip
+"""What get_peft_model makes of keywords that nobody gives; the others of LoraConfig it hands on as they are."""
+TRAINED_WHOLE = ("embed_tokens", "lm_head")
+"""Targets that it makes modules to save (_utils.py _redirect_embedding_targets): no adapter reaches them."""
+BESIDE = {
+    "qat_scheme": ("fake-quantized copies", "more"),
+    "checkpoint_skip_layers": ("layers that are not recomputed", "more"),
+    "finetune_last_n_layers": ("an adapter on some layers", "less"),
 }
-"""Keyword of get_peft_model -> argument, and its default."""
+"""Keyword of get_peft_model alone -> what no formula counts of it, and what that takes."""
 
 HUB_NAME = re.compile(r"[\w.-]*\w/[\w.-]+")
 
@@ -74,16 +81,27 @@ def read_unsloth(reader: ScriptReader, settings: ScriptSettings) -> bool:
         dtype = Known("float32" if is_wide else "bfloat16", place)
     settings.put("dtype", dtype)
     settings.put("load_in_4bit", packed)
+    if "load_in_8bit" in values:
+        settings.put("load_in_8bit", values["load_in_8bit"])
     for name, value in PACKED.items() if packed.value is True else ():
         settings.put(name, Known(value, place))
     _cap(settings, values.get("max_seq_length", Known(2048, place)))
-    _adapter(reader, settings, values.get("use_gradient_checkpointing", Known("unsloth", place)))
+    checkpointing = values.get("use_gradient_checkpointing", Known("unsloth", place))
+    trains_whole = values.get("full_finetuning", Known(False, place))
+    if trains_whole.value in (None, False):
+        checkpointing = _adapter(reader, settings, checkpointing)
+    elif trains_whole.value is UNKNOWN:
+        settings.unread["use_peft"] = trains_whole.place
+    if checkpointing.value in ("unsloth", True):
+        settings.put("gradient_checkpointing", Known(True, checkpointing.place))
+    elif checkpointing.value is UNKNOWN:
+        settings.unread.setdefault("gradient_checkpointing", checkpointing.place)
     return True
 
 
 def _packed(values: Mapping[str, Known], default: Known) -> Known:
     """Return whether the model is packed in four bits, which it is unless a keyword says otherwise."""
-    for name in WHOLE_LOADS:
+    for name in NOT_IN_FOUR_BITS:
         whole = values.get(name)
         if whole is not None and whole.value not in (None, False):
             return whole if whole.value is UNKNOWN else Known(False, whole.place)
@@ -124,26 +142,46 @@ def _cap(settings: ScriptSettings, length: Known) -> None:
         settings.put("seq_len", length)
 
 
-def _adapter(reader: ScriptReader, settings: ScriptSettings, checkpointing: Known) -> None:
-    """Record the adapter of the one get_peft_model of Unsloth that surely runs; open where there may be others."""
+def _adapter(reader: ScriptReader, settings: ScriptSettings, checkpointing: Known) -> Known:
+    """Record the adapter of the one get_peft_model of Unsloth that surely runs, and return what it says of checkpointing.
+
+    Open where there may be others. A model that trains whole takes no adapter (vision.py:4947): do not ask then.
+    """
     adapting = [call for call in reader.named("get_peft_model") if _is_unsloth(reader, call)]
     maybe = [call for call in reader.maybe("get_peft_model") if _is_unsloth(reader, call)]
     if maybe or len(adapting) > 1:
         settings.unread["use_peft"] = reader.place((*maybe, *adapting)[0])
-    elif adapting:
-        values, is_open = reader.keywords(adapting[0])
-        place = reader.place(adapting[0])
-        settings.seen["lora"] = place
-        settings.put("use_peft", Known(True, place))
-        for keyword, (name, default) in ADAPTER.items():
-            known = values.get(keyword, Known(UNKNOWN if is_open else default, place))
-            if known.value is not None:
-                settings.put(name, known)
-        checkpointing = values.get("use_gradient_checkpointing", checkpointing)
-    if checkpointing.value in ("unsloth", True):
-        settings.put("gradient_checkpointing", Known(True, checkpointing.place))
-    elif checkpointing.value is UNKNOWN:
-        settings.unread.setdefault("gradient_checkpointing", checkpointing.place)
+        return checkpointing
+    if not adapting:
+        return checkpointing
+    values, is_open = reader.keywords(adapting[0])
+    place = reader.place(adapting[0])
+    settings.seen["lora"] = place
+    settings.put("use_peft", Known(True, place))
+    settings.uncounted.update(beside_lora(reader, adapting[0], {**BESIDE_LORA, **BESIDE}))
+    values = {**{name: Known(value, place) for name, value in DEFAULTS.items()}, **values}
+    _train_whole(values)
+    for keyword, name in LORA.items():
+        known = values.get(keyword, Known(UNKNOWN if is_open else None, place))
+        if known.value is not None:
+            settings.put(name, known)
+    return values.get("use_gradient_checkpointing", checkpointing)
+
+
+def _train_whole(values: dict[str, Known]) -> None:
+    """Make modules to save of the targets that Unsloth trains whole."""
+    targets, saved = values["target_modules"], values.get("modules_to_save")
+    if not isinstance(targets.value, (list, tuple)):
+        return
+    moved = [name for name in targets.value if str(name).rpartition(".")[2] in TRAINED_WHOLE]
+    if not moved:
+        return
+    kept = [name for name in targets.value if name not in moved]
+    values["target_modules"] = Known(kept, targets.place)
+    before = saved.value if saved is not None else None
+    if before is None or isinstance(before, (list, tuple)):
+        whole = list(dict.fromkeys((*(before or ()), *moved)))
+        values["modules_to_save"] = Known(whole, targets.place)
 
 
 def _is_unsloth(reader: ScriptReader, call: CallFound) -> bool:

@@ -105,7 +105,7 @@ def test_it_fits_where_the_whole_model_does_and_is_unknown_where_that_does_not(t
     assert (packed.answer, LEFT_WHOLE in packed.unpriced) == (Answer.UNKNOWN, True)
 
 
-@pytest.mark.parametrize("load", [", load_in_8bit=True", ", **given()"])
+@pytest.mark.parametrize("load", [", load_in_fp8=True", ", **given()"])
 def test_what_is_not_followed_is_open(tmp_path, load):
     plan = read(tmp_path, load)
 
@@ -159,3 +159,48 @@ def test_what_no_kernel_changes_is_refused_where_one_device_has_to_hold_it(
 
     report = preflight.check([*start.split(), "train.py"], device="rtx-4090-24", cwd=str(tmp_path))
     assert report.verdict.answer is answer
+
+
+def test_a_model_that_trains_whole_takes_no_adapter(tmp_path):
+    """unsloth/models/vision.py:4947 (2026.10.9) returns the model as it is."""
+    plan = read(tmp_path, ", full_finetuning=True")
+    assert plan.adapter is None and "adapter" not in opens(plan)
+
+    plan = read(tmp_path, ", full_finetuning=len(open('x').read()) > 3")
+    assert "adapter" in opens(plan)
+
+
+@pytest.mark.parametrize("saved", ["", ", modules_to_save=['norm']"])
+def test_embedding_and_head_among_the_targets_are_trained_whole(tmp_path, saved):
+    targets = "['q_proj', 'embed_tokens', 'model.lm_head']"
+    adapter = read(
+        tmp_path, adapt=ADAPTED.replace("r=32", f"target_modules={targets}{saved}")
+    ).adapter
+
+    assert adapter is not None and adapter.targets == ("q_proj",)
+    before = ("norm",) if saved else ()
+    assert adapter.modules_to_save == (*before, "embed_tokens", "model.lm_head")
+
+
+def test_what_get_peft_model_hands_to_peft_counts(tmp_path):
+    adapter = read(tmp_path, adapt=ADAPTED.replace("r=32", "r=32, use_dora=True")).adapter
+
+    assert adapter is not None and adapter.kind == "dora"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "name"),
+    [
+        ("qat_scheme='int4'", "fake-quantized copies"),
+        ("checkpoint_skip_layers=8", "layers that are not recomputed"),
+        ("target_parameters=['experts.down_proj']", "an adapter on parameters"),
+    ],
+)
+def test_what_is_not_counted_of_its_adapter_is_named(tmp_path, keyword, name):
+    assert name in unpriced(read(tmp_path, adapt=ADAPTED.replace("r=32", keyword)))
+
+
+def test_eight_bits_are_not_four(tmp_path):
+    packed = read(tmp_path, ", load_in_8bit=True, load_in_4bit=False").base_quantization
+
+    assert packed is not None and packed.scheme == "int8"
