@@ -137,6 +137,19 @@ def test_what_is_not_read_is_named(argv: str, says: str) -> None:
     assert says in notice.message
 
 
+@pytest.mark.parametrize(
+    ("path", "is_named"), [("Qwen/Qwen2.5-7B", False), ("Qwen/Qwen2.5-72B", True)]
+)
+def test_a_reference_of_another_model_is_named(path: str, is_named: bool) -> None:
+    """`ref.model.path` is loaded in the actor's place (workers/fsdp_workers.py:803, 0.6.0)."""
+    argv = f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm actor_rollout_ref.model.path=Qwen/Qwen2.5-7B"
+    named = {
+        one.unpriced for one in read(f"{argv} +actor_rollout_ref.ref.model.path={path}").notices
+    }
+
+    assert ("a reference of another model" in named) is is_named
+
+
 def test_workers_of_a_newer_release_are_named() -> None:
     for strategy in (f"{ACTOR}.strategy", "model_engine"):
         plan = read(f"python -m verl.trainer.main_ppo {strategy}=veomni {ROLLOUT}.name=sglang")

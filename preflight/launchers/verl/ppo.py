@@ -212,6 +212,12 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
             # a copy of the source between two releases has the number of the one before
             origin = replace(keys.origins["reference_model"], may_be=(other,))
             keys.origins["reference_model"] = origin
+    compared = keys.get("actor_rollout_ref.ref.model.path")
+    if compared is not None and compared.value != keys.value(f"{MODEL}.path"):
+        message = (
+            f"the reference is estimated as one of the actor's shapes, not as {compared.value}"
+        )
+        keys.leave_out(NotModelled(message, "a reference of another model", "either"), compared)
     keys.leave_out_given(NOT_PRICED)
     for name in filter(keys.is_unknown, DECIDE):
         message = f"{name} is estimated as where nobody says it: another program fills it in"
