@@ -20,7 +20,8 @@ from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings
 
-CLASSES = ("FastLanguageModel", "FastModel")
+OF_TEXT = "FastLanguageModel"
+CLASSES = (OF_TEXT, "FastModel", "FastVisionModel")
 OTHER_LOADS = ("load_in_fp8", "quantization_config")
 """Keywords that pack the model in ways that are not read."""
 NOT_IN_FOUR_BITS = ("load_in_16bit", "full_finetuning", "load_in_8bit")
@@ -40,7 +41,13 @@ DEFAULTS = {
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     ],
 }  # fmt: skip
-"""What get_peft_model makes of keywords that nobody gives; the others of LoraConfig it hands on as they are."""
+"""What get_peft_model makes of keywords that nobody gives; the others of LoraConfig it hands on as they are.
+Of a model that may see, targets are every linear layer of the parts that train (unsloth_zoo/peft_utils.py get_peft_regex)."""
+PARTS = tuple(
+    f"finetune_{part}"
+    for part in ("vision_layers", "language_layers", "attention_modules", "mlp_modules")
+)
+"""Keywords that leave the adapter off a part of such a model where they are False."""
 TRAINED_WHOLE = ("embed_tokens", "lm_head")
 """Targets that it makes modules to save (_utils.py _redirect_embedding_targets): no adapter reaches them."""
 BESIDE = {
@@ -159,7 +166,12 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings, checkpointing: Know
     settings.seen["lora"] = place
     settings.put("use_peft", Known(True, place))
     settings.uncounted.update(beside_lora(reader, adapting[0], {**BESIDE_LORA, **BESIDE}))
-    values = {**{name: Known(value, place) for name, value in DEFAULTS.items()}, **values}
+    defaults = DEFAULTS
+    if receiver_of(adapting[0]) != OF_TEXT:
+        defaults = {**DEFAULTS, "target_modules": "all-linear"}
+    if any(values[name].value is not True for name in PARTS if name in values):
+        settings.uncounted["an adapter on some modules"] = Uncounted(place, "less")
+    values = {**{name: Known(value, place) for name, value in defaults.items()}, **values}
     _train_whole(values)
     for keyword, name in LORA.items():
         known = values.get(keyword, Known(UNKNOWN if is_open else None, place))
@@ -184,12 +196,17 @@ def _train_whole(values: dict[str, Known]) -> None:
         values["modules_to_save"] = Known(whole, targets.place)
 
 
+def receiver_of(call: CallFound) -> str:
+    """Return the name of what a method is called of; empty where it is no method."""
+    func = call.node.func
+    return last_name(func.value) if isinstance(func, ast.Attribute) else ""
+
+
 def _is_unsloth(reader: ScriptReader, call: CallFound) -> bool:
     func = call.node.func
-    receiver = func.value if isinstance(func, ast.Attribute) else None
-    if receiver is None or last_name(receiver) not in CLASSES:
+    if not isinstance(func, ast.Attribute) or receiver_of(call) not in CLASSES:
         return False
     imported = reader.libraries.get(call.scope.path, {})
-    name = unparse(receiver)
+    name = unparse(func.value)
     whole = imported.get(name) or imported.get(name.partition(".")[0], "")
     return whole.partition(".")[0] == "unsloth"

@@ -204,3 +204,33 @@ def test_eight_bits_are_not_four(tmp_path):
     packed = read(tmp_path, ", load_in_8bit=True, load_in_4bit=False").base_quantization
 
     assert packed is not None and packed.scheme == "int8"
+
+
+SEEING = """\
+from unsloth import FastVisionModel
+from unsloth.trainer import UnslothVisionDataCollator
+from trl import SFTConfig, SFTTrainer
+
+model, tokenizer = FastVisionModel.from_pretrained("unsloth/Qwen2-VL-7B-Instruct")
+model = FastVisionModel.get_peft_model(model, r=16PARTS)
+arguments = SFTConfig(output_dir="out", per_device_train_batch_size=2,
+                      dataset_kwargs={"skip_prepare_dataset": True})
+SFTTrainer(model=model, data_collator=UnslothVisionDataCollator(model, tokenizer), args=arguments).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_named"), [("", False), (", finetune_vision_layers=False", True)]
+)
+def test_a_model_that_sees_is_read_like_one_that_does_not(tmp_path, parts, is_named):
+    """Its rows are not cut, and its adapter is on every linear layer of the parts that train."""
+    script = SEEING.replace("PARTS", parts)
+    plan = plan_of(tmp_path, "python train.py", {"train.py": script})
+
+    assert (plan.model, plan.seq_len) == ("unsloth/Qwen2-VL-7B-Instruct", None)
+    assert plan.base_quantization is not None and plan.base_quantization.scheme == "nf4"
+    assert plan.adapter is not None and (plan.adapter.rank, plan.adapter.targets) == (
+        16,
+        "all-linear",
+    )
+    assert ("an adapter on some modules" in unpriced(plan)) is is_named
