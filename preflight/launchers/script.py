@@ -59,7 +59,7 @@ from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.scripts.model_shape import adds_to_model
 from preflight.scripts.second_model import SECOND_MODEL
-from preflight.scripts.signs import OF_STEP, signs_of
+from preflight.scripts.signs import DIVIDED, OF_STEP, signs_of
 from preflight.scripts.uncounted import REPLICAS
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
@@ -195,6 +195,13 @@ class _Making:
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
         held = without_gathers(held, fields.get("engine"), self.origins.get("engine"))
+        if signs.divided is not None and num_ranks is not None and not has_open_ranks:
+            held.pop(DIVIDED, None)
+            degree = Setting(num_ranks.value, signs.divided)
+            trainer = replace(
+                trainer, settings={**trainer.settings, "context_parallel_degree": degree}
+            )
+            self.put("context_parallel_degree", degree)
         scorer = priced_scorer(trainer, signs.scorer)
         if scorer is not None:
             held = beside_scorer(held, scorer)

@@ -49,6 +49,7 @@ SIGNS = {
 """Plan field -> names that a script uses which decides it."""
 
 FROZEN = "frozen parameters"
+DIVIDED = "a sequence that is divided over ranks"
 PAIRS = "a reference model and pairs of answers"
 UNPRICED = {
     PAIRS: (
@@ -87,7 +88,7 @@ UNPRICED = {
     ),
     UNSLOTH: (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
     "an embedding on the host": (r"\boffload_embedding\s*=\s*(?!False\b)", "less"),
-    "a sequence that is divided over ranks": (
+    DIVIDED: (
         r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|context_parallel",
         "less",
     ),
@@ -151,6 +152,8 @@ class Signs:
     """Classes of its own by which it loads a language model and builds LLaVA's parts onto it."""
     attention: ReplacedAttention | None
     """What it puts in place of a model's attention."""
+    divided: Place | None
+    """Where its loop gives the model one rank's share of every row, if it does."""
 
 
 def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = None) -> Signs:
@@ -224,6 +227,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
             for each in reach.files
             if REPLACES.search(each.text)
         ),
+        _divided(reach) if DIVIDED in unpriced else None,
     )
 
 
@@ -251,6 +255,12 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
     if _SEVERAL.search(whole) is None:
         return replace(found, is_exact=False) if found.has_pairs else found
     return found if found.has_pairs else None
+
+
+def _divided(reach: Reach) -> Place | None:
+    from preflight.scripts.divided_rows import divides_rows  # few scripts speak of a share
+
+    return divides_rows(reach.files, reach.lines) if reach.is_whole else None
 
 
 _REFERENCE_NAME = re.compile(r"\bref(?:erence)?_model\b")
