@@ -69,10 +69,10 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     if objective == "cpo" and losses == {"simpo"}:
         objective = "simpo"
     because = Setting(objective, Place("script", "", kind.because))
-    unpriced = ""
+    unpriced = "" if names or kind.is_own_script else _unknown_of_trl(kind.text)
     if len(objectives) > 1:
         unpriced = "one of several trainers"  # and which one, only running tells
-    else:
+    elif not unpriced:
         fields.put("objective", objective, because)
         if objective in ("dpo", "ipo", "kto"):
             unpriced = _reference(fields)
@@ -99,15 +99,13 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     if not unpriced:
         return fields.reading()
     left_out = LEFT_OUT.get(objective, "its reference model, generation and reward")
-    is_bound = objective not in ("reward", "prm") and not _saves(given)
-    if objective in COMPARED:
+    # what an older release or a trainer of somebody's own takes may be less, too
+    is_unread = unpriced.startswith(
+        ("a class", "the log-prob", "a trainer", "the trainer", "one of")
+    )
+    saves = objective in ("reward", "prm") or (objective not in ONLINE and _saves(given))
+    if objective in (*COMPARED, *ONLINE) or unpriced.startswith("the trainer"):
         left_out = unpriced
-    if objective in ONLINE:
-        # what an older release or a class of the script's own takes may be less, too
-        left_out = unpriced
-        is_bound = not unpriced.startswith(
-            ("a class", "the log-prob", "a trainer", "the trainer", "one of")
-        )
     fields.problems.append(
         Problem(
             f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})"
@@ -116,7 +114,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
             id="PF438",
             severity="warning",
             unpriced=left_out,
-            takes="more" if is_bound else "either",
+            takes="either" if is_unread or saves else "more",
         )
     )
     return fields.reading()
@@ -126,6 +124,18 @@ def _other_trainer(text: str) -> str:
     """Return in words the trainer that a script makes and that is none of TRL's by its name."""
     made = set(re.findall(r"(?<!class )\b([A-Z]\w*Trainer)\s*\(", PROSE.sub("", text)))
     return f"the trainer {made.pop()}" if len(made) == 1 else "a trainer that the script chooses"
+
+
+_FROM_TRL = re.compile(
+    r"^[ \t]*from[ \t]+trl\b[\w.]*[ \t]+import[ \t]+(\([^)]*|[^\n]*)", re.MULTILINE
+)
+
+
+def _unknown_of_trl(text: str) -> str:
+    """Return in words the trainer that a script takes from TRL where it is none of those with an objective here."""
+    taken = re.findall(r"\b[A-Z]\w*Trainer\b", " ".join(_FROM_TRL.findall(PROSE.sub("", text))))
+    unknown = [name for name in taken if name not in (*TRL_METHODS, *MORE_TRL_METHODS)]
+    return f"the trainer {unknown[0]}" if unknown else ""
 
 
 def trainers_in(text: str) -> set[str]:

@@ -79,7 +79,22 @@ def test_a_trainer_that_is_derived_from_trls_may_hold_more(tmp_path):
     arguments = read(text.replace("trainer = DPOTrainer(", "trainer = Mine("), tmp_path)
 
     assert value(arguments, "objective") == "dpo"
-    assert unpriced(arguments)
+    assert [n.takes for n in arguments.notices if n.unpriced] == ["either"]
+
+
+@pytest.mark.parametrize("name", ["TPO", "SDPO", "AsyncGRPO", "MiniLLM"])
+def test_a_trainer_of_trls_that_nobody_prices_is_named_and_bounds_nothing(tmp_path, name):
+    arguments = read(MADE.format(name=name, more="", given=""), tmp_path)
+    (named,) = (notice for notice in arguments.notices if notice.unpriced)
+
+    assert value(arguments, "objective") is None
+    assert (named.unpriced, named.takes) == (f"the trainer {name}Trainer", "either")
+
+
+def test_a_trainer_of_trls_that_is_only_imported_changes_nothing(tmp_path):
+    text = MADE.format(name="SFT", more="from trl.experimental.tpo import TPOTrainer", given="")
+
+    assert not unpriced(read(text, tmp_path))
 
 
 def test_one_of_several_trainers_is_not_told(tmp_path):
