@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import PurePath
 from typing import NamedTuple
 
 from preflight.command import LaunchCommand
@@ -16,6 +18,7 @@ from preflight.libraries.script_words import (
     LIBRARIES,
     imported_names,
     keywords_of,
+    own_modules,
     parses_only_theirs,
 )
 from preflight.plan_choices import HF_TRAINERS
@@ -120,19 +123,23 @@ class _Launch(NamedTuple):
     """Its arguments, with where those of a file are."""
     parses_only_theirs: bool
     """Whether all that its parser takes is the libraries' own."""
+    modules: tuple[str, ...]
+    """Texts of its repository's modules that the script imports."""
 
 
 def _launch(command: LaunchCommand) -> _Launch:
     text, method = _text(command), _method(command)
-    is_theirs = bool(method) or parses_only_theirs(text)
-    return _Launch(text, method, dict(_given(command, text)), is_theirs)
+    modules = tuple(_own_modules(command, text))
+    is_theirs = bool(method) or parses_only_theirs(text, modules)
+    return _Launch(text, method, dict(_given(command, text)), is_theirs, modules)
 
 
 def _said(library: str, launch: _Launch) -> Iterator[_Said]:
     """Yield what a launch says of one library: its flags, keywords of calls, and names that its script imports."""
-    text, method, given, is_theirs = launch
+    text, method, given, is_theirs, modules = launch
     for name, span in _of_flags(library, method, text).items():
-        if (name in given and not _is_own(text, name)) or _is_keyword(text, name):
+        is_own = any(_is_own(each, name) for each in (text, *modules))
+        if (name in given and not is_own) or _is_keyword(text, name):
             words = f"--{name}" if given.get(name) == "" else given.get(name, name)
             # a flag of somebody's own may have the name that a library gave one of its later
             yield _Said(span if is_theirs else span._replace(since=""), words)
@@ -230,6 +237,18 @@ def _text(command: LaunchCommand) -> str:
         return "" if script is None else command.read_text(script)
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _own_modules(command: LaunchCommand, text: str) -> Iterator[str]:
+    """Yield the texts of modules that a script imports and that lie beside it, or in a folder above."""
+    folders = PurePath(command.named_script() or "").parents
+    for module in sorted(own_modules(text)):
+        for folder in folders:
+            path = str(folder.joinpath(*module.split(".")).with_suffix(".py"))
+            if command.exists(path):
+                with suppress(OSError, UnicodeDecodeError):
+                    yield command.read_text(path)
+                break
 
 
 def _is_own(text: str, name: str) -> bool:

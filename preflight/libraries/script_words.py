@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from preflight.versions.spans import IMPORTED, classes_of, spans_of
@@ -37,15 +37,22 @@ def imported_names(text: str) -> set[tuple[str, str, int]]:
     }
 
 
-def parses_only_theirs(text: str) -> bool:
-    """Tell whether all that a script's parsers take is the libraries' own, or stands in the script, where it is seen."""
+def own_modules(text: str) -> set[str]:
+    """Return the modules, dotted, of which a script imports names, and that are none of the libraries'."""
+    return {
+        node.module
+        for node in _sure(text)
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+        if node.module.partition(".")[0] not in LIBRARIES
+    }
+
+
+def parses_only_theirs(text: str, modules: Sequence[str] = ()) -> bool:
+    """Tell whether all that a script's parsers take is the libraries' own, or stands where it is seen: in the script, or
+    in one of the modules of its repository that it imports, whose texts these are."""
     nodes = _sure(text)
     meant = _meant(nodes)
-    seen = {
-        n.name
-        for n in nodes
-        if isinstance(n, ast.ClassDef) and all(_called(b, meant) for b in n.bases)
-    }
+    seen = {name for each in (text, *modules) for name in _stand_on_theirs(each)}
     found = False
     for node in nodes:
         if not isinstance(node, ast.Call) or _called(node.func, meant) not in PARSERS:
@@ -59,6 +66,15 @@ def parses_only_theirs(text: str) -> bool:
             ):
                 return False
     return found
+
+
+def _stand_on_theirs(text: str) -> Iterator[str]:
+    """Yield the classes of a file that stand on the libraries' alone, or on none."""
+    nodes = _sure(text)
+    meant = _meant(nodes)
+    for node in nodes:
+        if isinstance(node, ast.ClassDef) and all(_called(base, meant) for base in node.bases):
+            yield node.name
 
 
 def _meant(nodes: Iterable[ast.AST]) -> dict[str, str]:
@@ -77,7 +93,7 @@ def _names() -> frozenset[str]:
         name
         for library in LIBRARIES
         for each in (*classes_of(library), IMPORTED)
-        for name in spans_of(library, each)
+        for name in (each, *spans_of(library, each))
     )
 
 

@@ -13,6 +13,7 @@ from preflight.scripts.trainer_spellings import OLD_NAMES, SPELLINGS
 from preflight.setting import Place
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
+from preflight.versions.spans import home_of
 
 MOST_COMPARED = 200
 """Names of a script's own that are held against the trainer's; each takes a millisecond, and nobody types more."""
@@ -36,6 +37,7 @@ def near_misses(
             or name in OLD_NAMES
             or name in declared
             or setting.place.where in mentioned
+            or _is_of_release(given, name)
         ):
             continue
         num_compared += 1
@@ -51,6 +53,12 @@ def near_misses(
                 f"did you mean {near[0]}",
                 severity="warning",
             )
+
+
+def _is_of_release(given: Given, name: str) -> bool:
+    """Tell whether the trainer of the release that is taken has an argument that the newest has not."""
+    home = home_of(name, given.kind.trl_script)
+    return home is not None and home[1].holds_in(given.versions.of(home[0]))
 
 
 NEVER_GUESSED = ("micro_batch_size", "seq_len")

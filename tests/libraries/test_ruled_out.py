@@ -121,6 +121,27 @@ def test_what_came_later_bounds_it_from_below(text, asked, said_by, tmp_path):
     assert found.get("trl") == (None if asked is None else (asked, said_by))
 
 
+@pytest.mark.parametrize(
+    ("own", "is_bound"),
+    [
+        ("import trl\nclass Own(trl.SFTConfig):\n    mine: int = 1\n", True),
+        ("import trl\nclass Own(trl.SFTConfig):\n    max_length: int = 1\n", False),
+        (
+            "import trl\nfrom more import Base\nclass Own(Base, trl.SFTConfig):\n    mine: int = 1\n",
+            False,
+        ),
+        (None, False),
+    ],
+)
+def test_a_class_of_the_repositorys_own_is_read_where_it_stands(own, is_bound, tmp_path):
+    text = PARSED.format(own="from mine.configs import Own\n", classes="Own, ScriptArguments")
+    if own is not None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "configs.py").write_text(own)
+
+    assert (pins(tmp_path, text, "--max_length", "512")["trl"][0] == ">=0.16.0") is is_bound
+
+
 def test_both_sides_are_bound_and_a_pin_counts_before_them(tmp_path):
     text = "from trl import GRPOConfig\nGRPOConfig(use_liger_loss=True)\n"
 

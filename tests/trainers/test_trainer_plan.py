@@ -374,6 +374,17 @@ def test_a_slip_of_the_pen_is_pointed_out(tmp_path):
     assert arguments.notices[0].fix == "did you mean per_device_train_batch_size"
 
 
+@pytest.mark.parametrize(("release", "is_slip"), [("0.17.0", False), ("1.16.0", True)])
+def test_an_argument_of_the_release_that_runs_is_no_slip(release, is_slip, tmp_path):
+    text = "from mine import GRPOConfig\nfrom trl import GRPOTrainer, TrlParser\nGRPOTrainer(\n"
+    versions = {**VERSIONS, "trl": release}
+    (tmp_path / "c.yaml").write_text("vllm_max_model_len: 99\n")
+    arguments = read("--config c.yaml", tmp_path, "train.py", text, versions)
+
+    said = [notice.fix for notice in arguments.notices]
+    assert ("did you mean vllm_max_model_length" in said) is is_slip
+
+
 def test_a_call_that_was_read_whole_leaves_the_rest_to_its_class(tmp_path):
     text = "from trl import SFTConfig, SFTTrainer\nargs = SFTConfig(max_length=64)\npeft = LoraConfig(r=1)\n"
     arguments = read("", tmp_path, "train.py", text)
