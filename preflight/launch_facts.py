@@ -146,6 +146,9 @@ class ScriptFacts:
     """What its own step makes of the model's logits; None where that is the model's own loss, or could not be read."""
     tower: BuiltTower | None = None
     """What it puts in front of its language model itself; None where there is nothing, or nobody knows its sizes."""
+    composites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a class of its own adds to the model, where that class is a tower, a language model and a projector -> the modules
+    of the projector that have weights."""
     towers_keep_outputs: bool = False
     """Whether it asks a vision tower for the outputs of every layer, which live until the tower's forward is over."""
 

@@ -19,6 +19,7 @@ from preflight.formulas.adapters import (
 )
 from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
+from preflight.formulas.frozen_parts import PROJECTOR
 from preflight.formulas.generated_answers import generates
 from preflight.formulas.kernels import LIGER_TYPES
 from preflight.formulas.left_out_of_answers import left_out_of_answers
@@ -30,7 +31,7 @@ from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.formulas.untraced import untraced
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
-from preflight.model import BY_FOLDER, ModelSpec
+from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.plan_choices import OPEN_PARTS
 from preflight.units import format_gib
@@ -57,6 +58,7 @@ def with_left_out(
     """Return the plan with a notice for everything that the model brings and no formula counts, each once."""
     is_seen = model.tower is not None and not _is_left_out(plan, model)
     counted = {BESIDE_TEXT} if is_seen or model.facts.get("hears") else set()
+    counted |= _parts_of_its_own(plan, model) if is_seen else set()
     if generates(plan, model):  # answers are gathered there, and no logits
         counted.add(GATHERED_LOGITS)
     kept = tuple(notice for notice in plan.notices if notice.unpriced not in counted)
@@ -64,6 +66,19 @@ def with_left_out(
     said = {notice.unpriced for notice in plan.notices}
     new = tuple(notice for notice in _left_out(plan, model, device) if notice.unpriced not in said)
     return replace(plan, notices=(*plan.notices, *new)) if new else plan
+
+
+def _parts_of_its_own(plan: LaunchPlan, model: ModelSpec) -> set[str]:
+    """Return what classes of the script's own add to the model, where they are the parts that the model is counted with: as
+    the code of a checkpoint's own format is, `InternVLChatModel` for one."""
+    projector = [
+        tensor for unit in model.units if unit.role == PROJECTOR for tensor in unit.tensors
+    ]
+    modules = dict.fromkeys((each.module, "LayerNorm" if each.kind == NORM else "Linear") for each in projector)  # fmt: skip
+    counted = tuple(kind for _, kind in modules)
+    is_model_loss = plan.objective in LANGUAGE_MODEL
+    own = plan.script_facts.composites if is_model_loss else {}
+    return {name for name, modules_of_it in own.items() if modules_of_it == counted}
 
 
 def is_cut_only(plan: LaunchPlan) -> bool:

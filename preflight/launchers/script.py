@@ -65,7 +65,7 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
 from preflight.trainers.frozen_parts import frozen_parts
-from preflight.trainers.own_towers import beside_projector, with_tower
+from preflight.trainers.own_towers import beside_projector, counted_composites, with_tower
 from preflight.writers.source import LaunchSource
 
 
@@ -228,6 +228,7 @@ class _Making:
             trainer.script,
             is_text_only=signs.is_text_only,
             step_loss=step,
+            composites=counted_composites(trainer, signs.composites),
             towers_keep_outputs=signs.towers_keep_outputs,
         )
         self.trainer = replace(trainer, script=facts)

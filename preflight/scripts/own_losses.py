@@ -32,6 +32,8 @@ _LOOKS_ALIKE = frozenset({"view", "reshape", "flatten", "squeeze", "unsqueeze", 
 _COPIES = {"float": "cast", "to": "cast", "type": "cast", "contiguous": "copy", "clone": "copy"}
 _CROSS_ENTROPIES = frozenset({"cross_entropy", "CrossEntropyLoss"})
 _SHOWS = frozenset({"print", "len", "gather_for_metrics"})
+_HANDS_ON = re.compile(r"Output(?:With\w+)?$")
+"""Classes of what a model gives back, `CausalLMOutputWithPast(loss=loss, logits=logits)`."""
 _KEEPS = (ast.Compare, ast.BoolOp, ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Dict)
 """Expressions that look at a value or hand it on beside others, as `return loss, outputs` does."""
 _MOST_STATEMENTS = 2_000
@@ -134,19 +136,24 @@ def _followed(
             name = last_name(func)
             if name in losses:
                 return frozenset(made), "loss"
-            if name in _IS_NONE or name in _SHOWS:
+            if name in _IS_NONE or name in _SHOWS or _HANDS_ON.search(name):
                 return frozenset(made), "nothing"
             if name in _COPIES:
                 made.add(_COPIES[name])
             elif name not in _LOOKS_ALIKE:
                 return frozenset(made), parent
-        elif isinstance(parent, _KEEPS):
+        elif isinstance(parent, _KEEPS) or _joins_tuples(parent):
             return frozenset(made), "nothing"
         elif not isinstance(parent, (ast.IfExp, ast.Starred, ast.keyword)):
             return frozenset(made), parent
         node = parent
     is_passed = isinstance(parent, (ast.Assign, ast.AnnAssign)) and parent.value is node
     return frozenset(made), "passed" if is_passed else "nothing"
+
+
+def _joins_tuples(node: ast.AST) -> bool:
+    """Tell whether an expression hands values on beside others: `(loss,) + outputs[1:]`."""
+    return isinstance(node, ast.BinOp) and ast.Tuple in (type(node.left), type(node.right))
 
 
 def _targets(statement: ast.stmt) -> Iterator[str]:

@@ -24,6 +24,9 @@ class Named:
     method: str = ""
     """Its own name, which has to be named too: of a class that stands on none of a library, which would call it."""
 
+    called: str = ""
+    """Its own name too, where the script calls that itself: it surely runs where that surely does."""
+
     def may_run(self, named: Container[str]) -> bool:
         """Tell whether it may run where these are named."""
         is_known = not self.names or any(name in named for name in self.names)
@@ -61,7 +64,7 @@ def by_name(functions: Iterable[Named]) -> Callable[[str], Sequence[Named]]:
     """Return what gives the functions that a name makes run, or may."""
     held: dict[str, list[Named]] = {}
     for function in functions:
-        for name in {*function.names, function.method} - {""}:
+        for name in {*function.names, function.method, function.called} - {""}:
             held.setdefault(name, []).append(function)
     return lambda name: held.get(name, ())
 

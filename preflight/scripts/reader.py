@@ -9,6 +9,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from preflight.launch import LaunchCommand
@@ -26,7 +27,7 @@ from preflight.scripts.dataclass_fields import (
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.meanings import ScriptMeanings
 from preflight.scripts.nodes import unparse
-from preflight.scripts.reached import by_name, names_in
+from preflight.scripts.reached import Named, by_name, names_in
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.setting import Place
 
@@ -97,7 +98,7 @@ class ScriptReader(ScriptMeanings):
         """
         runs = dict.fromkeys(modules, True)
         named: dict[str, bool] = {}
-        waiting = [each for each in self._named if id(each.scope) in read]
+        waiting = [self._with_call(each) for each in self._named if id(each.scope) in read]
         of_name = by_name(waiting)
         new, asked = list(modules), {id(each): each for each in waiting if not each.names}
         while new:
@@ -114,12 +115,28 @@ class ScriptReader(ScriptMeanings):
             for function in functions:
                 key, said = id(function.scope), [named[n] for n in function.names if n in named]
                 surely = any(said) or not function.names
-                if function.method:
-                    surely = surely and named.get(function.method, False)
+                if function.method or function.called:
+                    surely = surely and named.get(function.method or function.called, False)
                 if function.may_run(named) and runs.get(key) is not surely and not runs.get(key):
                     runs[key] = surely
                     new.append(key)
         return runs
+
+    @cached_property
+    def _called_methods(self) -> frozenset[str]:
+        """Names that the script calls methods by, but for those of the class above: `super().compute_loss(model)` is none."""
+        return frozenset(
+            node.attr
+            for node in self.nodes
+            if isinstance(node, ast.Attribute) and not isinstance(node.value, ast.Call)
+        )
+
+    def _with_call(self, function: Named) -> Named:
+        """Return a function with its name, where it is a method that the script calls, and no library alone."""
+        method = self._methods.get(id(function.scope), ("", None))[1]
+        if method is None or function.method or method.name not in self._called_methods:
+            return function
+        return replace(function, called=method.name)
 
     def _read_block(
         self, nodes: Sequence[tuple[ast.AST, bool | None]], scope: Scope, runs_surely: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
@@ -214,10 +215,10 @@ def _refused(reader: ScriptReader) -> dict[str, Refused]:
 
 
 def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
-    calls = reader.named("LoraConfig")
-    for found in reader.maybe("LoraConfig"):
+    calls, others = reader.named("LoraConfig"), reader.maybe("LoraConfig")
+    for found in () if len(calls) == 1 else others:
         settings.unread.setdefault("use_peft", reader.place(found))
-    for found in (*calls, *reader.maybe("LoraConfig")):
+    for found in (*calls, *others):
         settings.uncounted.update(beside_lora(reader, found))
         adapters = settings.may_be.get("adapter", OPEN_VALUES["adapter"])
         settings.may_be["adapter"] = (*adapters, *written_adapters(reader, found))
@@ -231,14 +232,22 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.unread["use_peft"] = place
         return
     values, is_open = reader.keywords(calls[0])
+    beside = [reader.keywords(each)[0] for each in others]  # one more may be made, or in its place
     settings.put("use_peft", Known(True, place))
     for name, default in LORA_DEFAULTS.items():
         settings.put(name, Known(default, place))
     for keyword, name in LORA.items():
-        if keyword in values:
+        if name in OPEN_PARTS and _differ([each.get(keyword) for each in (values, *beside)]):
+            settings.put(name, Known(UNKNOWN, place))
+        elif keyword in values:
             settings.put(name, values[keyword])
         elif is_open and name in OPEN_PARTS:
             settings.put(name, Known(UNKNOWN, place))
+
+
+def _differ(said: Sequence[Known | None]) -> bool:
+    """Tell whether what several calls say of one keyword is not the same, where any says it."""
+    return len({None if each is None else repr(each.value) for each in said}) > 1
 
 
 def _never_made(reader: ScriptReader, settings: ScriptSettings, name: str, argument: str) -> None:

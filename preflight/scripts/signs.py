@@ -28,7 +28,7 @@ from preflight.scripts.replaced_attention import (
     replaced_attention,
 )
 from preflight.scripts.repository_files import repository_files
-from preflight.scripts.tower_calls import llava_classes, only_towers_keep_outputs
+from preflight.scripts.tower_calls import composites, llava_classes, only_towers_keep_outputs
 from preflight.scripts.uncounted import OUTPUTS, UNCOUNTED
 from preflight.setting import Place
 from preflight.values import dataclass
@@ -150,6 +150,8 @@ class Signs:
     """Whether towers, and nothing else, are asked for the outputs of every layer."""
     llava_classes: frozenset[str]
     """Classes of its own by which it loads a language model and builds LLaVA's parts onto it."""
+    composites: Mapping[str, tuple[str, ...]]
+    """Classes of its own that are a tower, a language model and a projector -> the projector's modules with weights."""
     attention: ReplacedAttention | None
     """What it puts in place of a model's attention."""
     divided: Place | None
@@ -222,6 +224,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         _scorer(reach, unpriced) if is_whole else None,
         towers_keep,
         llava_classes(asked) if towers_keep else frozenset(),
+        composites((originals.get(path, text), text) for path, text in files),
         replaced_attention(
             (each.path, each.tree, reach.lines[each.path])
             for each in reach.files

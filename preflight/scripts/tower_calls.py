@@ -1,13 +1,15 @@
-"""Vision towers in the code of a script: whose layers' outputs it asks for, and whether it builds LLaVA's parts alone."""
+"""Vision towers in the code of a script: whose layers' outputs it asks for, whether it builds LLaVA's parts alone, and
+whether a class of its own is a tower, a language model and a projector."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from preflight.scripts.files import last_name
 from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.own_losses import NARROW_LOSS, own_losses
 from preflight.scripts.trees import tree_of
 
 ASKED = re.compile(r"\boutput_(?:hidden_states|attentions)\s*=\s*True")
@@ -95,3 +97,77 @@ def _adds_parts(name: str, classes: Mapping[str, ast.ClassDef]) -> bool:
         seen |= new
         waiting += new
     return True
+
+
+_ADDS = re.compile(r"\b(?:add_module|register_module|register_parameter|setattr)\(")
+_NO_WEIGHTS = frozenset({"GELU", "SiLU", "ReLU", "Dropout", "Identity"})
+_MAKES_NO_PART = re.compile(
+    r"^(?:int|float|bool|str|len|getattr|hasattr|get_peft_model)$|template|config|token|logger|version"
+)
+"""Calls of functions whose value is no module, and PEFT's, which is given one that is there."""
+KINDS = 3
+"""A tower, a projector and a language model."""
+_PROJECTS = frozenset({"LayerNorm", "Linear"}) | _NO_WEIGHTS
+
+
+def composites(files: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return the classes of a script's own that hold a vision tower, a language model and a row of modules between them, and
+    leave the loss a cross entropy of the logits, each with what in that row has weights."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text, used in files:
+        if "Sequential(" not in used or "PreTrainedModel" not in used or SEES.search(used) is None:
+            continue
+        try:
+            classes = [node for node in walk(tree_of(text)) if isinstance(node, ast.ClassDef)]
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for cls in classes:
+            projector = _projector_of(cls)
+            if projector is not None and _takes_plain_loss(cls):
+                found[cls.name] = projector
+    return found
+
+
+def _projector_of(cls: ast.ClassDef) -> tuple[str, ...] | None:
+    """Return the modules with weights between a tower and a language model; None where a class has other parts, or not these."""
+    if "PreTrainedModel" not in map(last_name, cls.bases) or _ADDS.search(unparse(cls)):
+        return None
+    places: dict[str, set[str]] = {}
+    rows: set[tuple[str, ...]] = set()
+    for place, made in _made(cls):
+        name = last_name(made.func)
+        row = [last_name(each.func) if isinstance(each, ast.Call) else "" for each in made.args]
+        if _MAKES_NO_PART.search(name):
+            continue
+        if name == "Sequential" and _PROJECTS.issuperset(row):
+            kind = "projector"
+            rows.add(tuple(each for each in row if each not in _NO_WEIGHTS))
+        elif name.endswith("ForCausalLM"):
+            kind = "language model"
+        elif SEES.search(name):
+            kind = "tower"
+        else:
+            return None
+        places.setdefault(kind, set()).add(place)
+    is_whole = len(places) == KINDS and all(len(each) == 1 for each in places.values())
+    return rows.pop() if is_whole and len(rows) == 1 else None
+
+
+def _made(cls: ast.ClassDef) -> Iterator[tuple[str, ast.Call]]:
+    """Yield the attributes that a class sets to what a call gives, with that call."""
+    for node in walk(cls):
+        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+        if value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]  # type: ignore[attr-defined]
+        ways = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+        for place in (last_name(each) for each in targets if isinstance(each, ast.Attribute)):
+            yield from ((place, way) for way in ways if isinstance(way, ast.Call))
+
+
+def _takes_plain_loss(cls: ast.ClassDef) -> bool:
+    """Tell whether the one forward of a class takes the cross entropy of the logits, and makes nothing else of them."""
+    forwards = [node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "forward"]  # fmt: skip
+    if len(forwards) != 1:
+        return False
+    return {name for name, _ in own_losses(forwards[0].body, walk(cls))} <= {NARROW_LOSS}

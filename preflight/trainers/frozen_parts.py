@@ -37,7 +37,7 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
     They freeze a part's own weights, as an adapter does anyway: where that goes is for its targets to say. Where those
     are known only when the script runs, it may leave the parts that are frozen alone, all but the language model.
     """
-    found = _frozen(trainer.raw)
+    found = frozen_by_flags(trainer.raw)
     built = trainer.script.tower
     may_train = built is not None and TOWER not in found
     if built is not None:
@@ -48,7 +48,7 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
     vision = Vision(frozen=tuple(part for part in FREEZABLE if part in found))
     seeing = Vision(frozen=tuple(part for part in vision.frozen if part != LANGUAGE_MODEL))
     adapter = trainer.settings.get("adapter")
-    is_open = "adapter" in trainer.script.unread
+    is_open = "adapter" in trainer.script.unread or any(map(unfreezes, trainer.raw.items()))
     if adapter is None or adapter.value is None:
         others = (Vision(), seeing) if is_open else ()
         if may_train:  # the code of many copies has a switch for it
@@ -60,7 +60,14 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
     return FrozenParts(Vision(), flag, (seeing,) if is_open and seeing.frozen else ())
 
 
-def _frozen(arguments: Mapping[str, Setting]) -> dict[str, Setting]:
+def unfreezes(argument: tuple[str, Setting]) -> bool:
+    """Tell whether a flag makes some of what others freeze train again: `unfreeze_vit_layers`, `unfreeze_topk_llm`."""
+    name, setting = argument
+    word = "" if setting.value is None else str(setting.value).lower()
+    return name.startswith("unfreeze") and word not in ("", "0", "false", "none")
+
+
+def frozen_by_flags(arguments: Mapping[str, Setting]) -> dict[str, Setting]:
     """Return the parts that flags freeze, each with the flag that does."""
     found: dict[str, Setting] = {}
     for names, freezes in ((FREEZES, True), (TUNES, False)):

@@ -14,9 +14,11 @@ from preflight.errors import Problem
 from preflight.launch import Adapter, Origin
 from preflight.launch_facts import BuiltTower
 from preflight.models.registry import entry_of
+from preflight.scripts.freezing import LANGUAGE_MODEL, PROJECTOR, TOWER
 from preflight.scripts.model_shape import adds_to_model
 from preflight.setting import Setting
 from preflight.trainers.arguments import TrainerArguments
+from preflight.trainers.frozen_parts import frozen_by_flags, unfreezes
 
 TOWERS = ("vision_tower", "mm_vision_tower", "vision_tower_aux", "vision_path")
 PROJECTORS = ("mm_projector_type", "mm_projector", "connector_type")
@@ -47,6 +49,24 @@ def with_tower(trainer: TrainerArguments, classes: Collection[str]) -> TrainerAr
     if adapter is not None and adapter.value is not None:
         settings = {**settings, "adapter": replace(adapter, value=with_projector(adapter.value))}
     return replace(trainer, script=facts, settings=settings)
+
+
+def counted_composites(
+    trainer: TrainerArguments, composites: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """Return what classes of a script's own add to its model that are a tower, a language model and a projector, each with
+    what the projector has; nothing where a part may train whole beside an adapter that is on another alone.
+
+    `get_peft_model(self.language_model, config)` freezes the language model, and flags freeze the others or do not
+    (wrap_llm_lora in internvl/model/internvl_chat/modeling_internvl_chat.py, 2.0).
+    """
+    own = {adds_to_model(cls): projector for cls, projector in composites.items()}
+    own = {name: own[name] for name in own if name in trainer.script.uncounted}
+    adapter, frozen = trainer.settings.get("adapter"), frozen_by_flags(trainer.raw)
+    has_adapter = adapter is not None and adapter.value is not None
+    may_have = "adapter" in trainer.script.unread and LANGUAGE_MODEL in frozen
+    is_frozen = {TOWER, PROJECTOR} <= {*frozen} and not any(map(unfreezes, trainer.raw.items()))
+    return {} if (has_adapter or may_have) and not is_frozen else own
 
 
 def built_tower(trainer: TrainerArguments) -> BuiltTower | None:

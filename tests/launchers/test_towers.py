@@ -51,6 +51,7 @@ class ModelArguments:
     freeze_merger: bool = False
     freeze_backbone: bool = False
     freeze_llm: bool = False
+    unfreeze_vit_layers: int = 0
 
 own, arguments = HfArgumentParser((ModelArguments, TrainingArguments)).parse_args_into_dataclasses()
 model = AutoModelForImageTextToText.from_pretrained("google/gemma-3-4b-it", dtype="bfloat16")
@@ -207,6 +208,15 @@ def test_a_script_that_is_told_what_to_freeze_is_read(checked, flags, frozen):
     vision = report.plan.vision
 
     assert (vision.frozen or None) == frozen
+
+
+@pytest.mark.parametrize(("layers", "may_train"), [("-4", True), ("0", False)])
+def test_what_a_flag_unfreezes_may_train(checked, layers, may_train):
+    flags = ("--freeze_backbone", "True", "--unfreeze_vit_layers", layers)
+    plan = checked(*ONE, "flags.py", *FLAGS, *flags).plan
+
+    assert plan.vision.frozen == ("tower",)
+    assert (() in {each.frozen for each in plan.origins["vision"].may_be}) is may_train
 
 
 LORA = """\

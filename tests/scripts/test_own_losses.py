@@ -44,6 +44,8 @@ def found(*step):
         ["out = model(**batch)", "loss = F.cross_entropy(out.logits.float().view(-1, 9), y)"],
         ["loss = plain(model(**batch).logits, y)"],
         ["loss = plain(labels=y, logits=model(**batch).logits)"],
+        ["out = model(**batch)", "kept = (out.loss,) + out[1:]", "loss = kept[0]"],
+        ["out = model(**batch)", "out = CausalLMOutputWithPast(out.loss, out.logits)", "loss = out.loss"],
     ],
 )  # fmt: skip
 def test_what_transformers_counts_is_left_alone(step):
