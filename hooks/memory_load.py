@@ -29,6 +29,7 @@ from preflight.formulas.sharding import (
     wrap_units,
 )
 from preflight.formulas.stored_bytes import local_bytes, whole_bytes
+from preflight.formulas.unpacked_experts import is_stack
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
@@ -91,7 +92,8 @@ def _quantized(
     """bitsandbytes models are on the device in full before anything shards them, one tensor at a time
     (transformers/quantizers, device_map forced to the current device)."""
     whole = sum(h.count * whole_bytes(plan, precision, h) for h in held)
-    largest = max(h.tensor.num_params for h in held if h.quantized)
+    # a stack of experts is joined of halves, which are there beside it (core_model_loading.py Concatenate, 5.24.0)
+    largest = max(h.tensor.num_params * (1 + is_stack(h.tensor)) for h in held if h.quantized)
     size = precision.bytes_of("frozen")
     if _packs_one_by_one(plan):
         weights = sum(h.count * whole_bytes(plan, precision, h) for h in held if not h.quantized)

@@ -104,6 +104,8 @@ class BaseQuantization:
     """The dtype that the packed bits pretend to be; FSDP can shard floating ones only. None = uint8."""
     upcast_unquantized_to_fp32: str | None = None
     """none, norms or all (prepare_model_for_kbit_training); None = the trainer's rule."""
+    experts: bool = False
+    """Pack stacked experts too, which are no linear layers (axolotl's quantize_moe_experts)."""
 
 
 @dataclass(frozen=True)

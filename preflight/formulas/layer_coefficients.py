@@ -32,6 +32,12 @@ from preflight.formulas.kernels import asks_liger
 from preflight.formulas.linear_experts import FACT, looped, looped_shared
 from preflight.formulas.precision import Precision, precision_of, uses_autocast
 from preflight.formulas.releases import Release, releases_of
+from preflight.formulas.unpacked_experts import (
+    ROWS,
+    packs_experts,
+    shared_with_unpacked,
+    with_unpacked,
+)
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.own_tables import read_table
@@ -233,14 +239,25 @@ def layer_forms(
     if found is None:
         return None
     forms = _of_method(file, adapted, found, method, checkpointed)
-    is_looped = model.facts.get(FACT) and unit.layer.num_experts
-    if forms is None or not is_looped or has_own_release(plan, model, method, place):
+    if forms is None or not unit.layer.num_experts:
         return forms
     whole = _of_method(file, adapted, found, method, False)
     assert whole is not None
+    if packs_experts(plan):
+        return with_unpacked(forms, whole["saved"], unit, checkpointed)
+    if not model.facts.get(FACT) or has_own_release(plan, model, method, place):
+        return forms
     packed = _packing(plan, method)
     precision = precision_of(plan, model)
     return looped(forms, whole, precision, packed, plan.adapter is None, checkpointed)
+
+
+def has_rows(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether sizes say at which points of a layer its experts are at work: in every layer that has some."""
+    method = method_of(plan, precision_of(plan, model))
+    of_experts = (u for u in model.layers if u.layer is not None and u.layer.num_experts)
+    forms = [layer_forms(plan, model, unit, method, False) for unit in of_experts]
+    return bool(forms) and all(form is not None and ROWS in form["saved"] for form in forms)
 
 
 def _packing(plan: LaunchPlan, method: str) -> str | None:
@@ -319,8 +336,13 @@ def shared_forms(
         adapted = str(head)
     forms = _of_method(file_of(plan, model), adapted, None, method, checkpointed)
     first = model.layers[0].layer if model.layers else None
-    is_looped = first is not None and model.facts.get(FACT) and first.num_experts
-    if forms is None or not is_looped or has_own_release(plan, model, method):
+    if forms is None or first is None or not first.num_experts:
+        return forms
+    if packs_experts(plan):
+        whole = layer_forms(plan, model, model.layers[0], method, False)
+        assert whole is not None
+        return shared_with_unpacked(forms, whole["saved"], model.layers[0], checkpointed)
+    if not model.facts.get(FACT) or has_own_release(plan, model, method):
         return forms
     precision, packed = precision_of(plan, model), _packing(plan, method)
     return looped_shared(forms, precision, packed, plan.adapter is None, checkpointed)

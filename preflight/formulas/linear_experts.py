@@ -136,12 +136,12 @@ def looped(
     c = precision.bytes_of("compute")
     of_expert = 4 if packed == "prepared" else c
     rows = kept_rows(precision, packed, trains)
-    saved = _summed(_outside(whole["saved"], packed), rows)
+    saved = summed(_outside(whole["saved"], packed), rows)
     # the sum of results, the residual, the norm's output unless it is saved; which token goes where
     stream = {"T*h": (2 if trains else 3) * c, "T*kE": 8}
 
-    at_end = _summed(saved, stream, {"Te*M": of_expert, "Te*h": of_expert})
-    in_passing = _summed({"T*h": 3 * c, "T*kE": 8}, {"Te*M": 3 * of_expert, "Te*h": 2 * of_expert})
+    at_end = summed(saved, stream, {"Te*M": of_expert, "Te*h": of_expert})
+    in_passing = summed({"T*h": 3 * c, "T*kE": 8}, {"Te*M": 3 * of_expert, "Te*h": 2 * of_expert})
     in_backward = at_end if checkpointed else {"Te*M": 3 * of_expert}
     rest = 0 if checkpointed else -whole["saved"].get("T*k", 0)
     gone = {} if checkpointed else {name: -count for name, count in rows.items()}
@@ -150,7 +150,7 @@ def looped(
         return form.get("T*k", 0) == rest
 
     def backward(form: Mapping[str, int]) -> dict[str, int]:
-        return _summed(_outside(form, packed), gone)
+        return summed(_outside(form, packed), gone)
 
     result: dict[str, Any] = {
         **forms,
@@ -175,7 +175,8 @@ def _outside(form: Mapping[str, int], packed: str | None) -> dict[str, int]:
     }
 
 
-def _summed(*forms: Mapping[str, int]) -> dict[str, int]:
+def summed(*forms: Mapping[str, int]) -> dict[str, int]:
+    """Return the sum of forms, size by size."""
     found: dict[str, int] = {}
     for form in forms:
         for name, count in form.items():

@@ -6,7 +6,15 @@ from preflight.formulas.frozen_parts import AROUND, SEEING
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
-from preflight.model import ALL_PARAMETERS, BIAS, LINEAR, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import (
+    ALL_PARAMETERS,
+    BIAS,
+    EXPERTS,
+    LINEAR,
+    ModelSpec,
+    ModelUnit,
+    ParameterTensor,
+)
 from preflight.remembered import remembered
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
@@ -158,13 +166,20 @@ def _packed_bias_bytes(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTenso
     return dtype_bytes(quantization.compute_dtype or "fp32") if packed else 0
 
 
+STACKED = 3
+"""Dimensions of a stack of experts."""
+
+
 def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> bool:
-    """Tell whether bitsandbytes packs a tensor: linear weights of all but the head (transformers/quantizers/base.py:39).
+    """Tell whether bitsandbytes packs a tensor: linear weights of all but the head (transformers/quantizers/base.py:39),
+    and stacks of experts where a launcher has it do so.
 
     Of a model that is counted alone everything may be packed, which is the least that it takes.
     """
     if unit.name == ALL_PARAMETERS:
         return True
+    if tensor.kind == EXPERTS and len(tensor.shape) == STACKED:
+        return plan.base_quantization is not None and plan.base_quantization.experts
     is_own = tensor.is_of_subclass and not has_own_model_code(plan)
     return (
         unit.role in ("layer", *AROUND, *SEEING)

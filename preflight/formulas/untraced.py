@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from preflight.errors import Problem
-from preflight.formulas.adapted_experts import is_fused
+from preflight.formulas.adapted_experts import adapted_stacks, is_fused
+from preflight.formulas.adapters import adapter_targets
+from preflight.formulas.checkpointing import is_reentrant
 from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
 from preflight.formulas.layer_coefficients import (
     counts_idle_experts,
     has_kernels,
     has_own_release,
+    has_rows,
     method_of,
     not_derived,
 )
 from preflight.formulas.linear_experts import LOOPED_STACKS
 from preflight.formulas.precision import precision_of
 from preflight.formulas.trainer_arguments import where_of
+from preflight.formulas.unpacked_experts import packs_experts
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -39,6 +43,8 @@ def untraced(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     if not has_kernels(plan, model):
         yield _of_fused_kernels(plan, model)
     yield from _of_older_layers(plan, model)
+    if packs_experts(plan):
+        yield from _of_packed_experts(plan, model)
     packages = kernel_packages(model)
     if packages and not without:
         yield _of_packages(plan, model, packages)
@@ -98,6 +104,36 @@ def _of_older_layers(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             "`preflight trace` runs the model itself",
             takes="more",
         )
+
+
+def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield what packed stacks of experts take where no count holds."""
+    stays = plan.activation_checkpointing != "none" and not is_reentrant(plan)
+    targets = adapter_targets(plan.adapter, model) if plan.adapter is not None else ()
+    if plan.is_fsdp or plan.engine == "zero3":
+        why, takes = f"under {plan.engine}: how they are divided", "either"
+    elif adapted_stacks(plan, model, targets):
+        why, takes = "below an adapter on them", "more"
+    elif not has_rows(plan, model):
+        why, takes = f"of {model.model_type}", "either"
+    elif stays:
+        # a checkpoint that is not reentrant stops before the hook that clears bitsandbytes' cache, which is so kept for
+        # good (nn/parametrize.py before 0.50, run on 0.49.1)
+        why, takes = (
+            "that bitsandbytes before 0.50 never lets go of once a checkpoint unpacked them",
+            "more",
+        )
+    else:
+        return
+    yield Problem(
+        f"experts that are packed while they are loaded are not counted {why}",
+        where_of(plan, "base_quantization"),
+        "",
+        "PF129",
+        "warning",
+        unpriced="quantized experts",
+        takes=takes,
+    )
 
 
 def _of_packages(plan: LaunchPlan, model: ModelSpec, packages: tuple[str, ...]) -> Problem:

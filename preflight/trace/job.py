@@ -192,6 +192,7 @@ def _quantization(plan: LaunchPlan, compute: str) -> dict[str, Any] | None:
         "double_quant": quantization.double_quant,
         "compute_dtype": quantization.compute_dtype or compute,
         "upcast": quantization.upcast_unquantized_to_fp32 or "none",
+        "experts": quantization.experts,
     }
 
 

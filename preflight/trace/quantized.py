@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.formulas.layer_sizes import BLOCK, LARGEST_FUSED_TOKENS
+from preflight.formulas.precision import STACKED
 from preflight.units import ceil_div
 from preflight.versions.installed import installed_versions
 from preflight.versions.transformers import PACKS_PLAIN_LINEAR_ALONE
@@ -34,6 +35,8 @@ def pack_linears(model: Any, quantization: Mapping[str, Any]) -> None:
                 isinstance(module, Conv1D) or (isinstance(module, torch.nn.Linear) and not is_own)
             ):
                 setattr(owner, name, _packed(module, quantization))
+    if quantization.get("experts"):
+        _pack_experts(model, quantization)
     model.is_loaded_in_4bit = model.is_quantized = True
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -50,12 +53,12 @@ def _packed(linear: Any, quantization: Mapping[str, Any]) -> Any:
 
     from preflight.trace.built import torch_dtype
 
-    layers, functional = import_module("bitsandbytes.nn"), import_module("bitsandbytes.functional")
+    layers = import_module("bitsandbytes.nn")
     rows, columns = linear.weight.shape
     if hasattr(linear, "nf"):
         rows, columns = columns, rows  # Conv1D keeps it the other way round
-    num_blocks = ceil_div(rows * columns, BLOCK)
     is_double, kind = quantization["double_quant"], quantization["scheme"]
+    state = _state((rows, columns), linear.weight.dtype, quantization)
     with torch.device("meta"):
         packed = layers.Linear4bit(
             columns,
@@ -64,24 +67,6 @@ def _packed(linear: Any, quantization: Mapping[str, Any]) -> Any:
             compute_dtype=torch_dtype(quantization["compute_dtype"]),
             compress_statistics=is_double,
             quant_type=kind,
-        )
-        of_scales = None
-        if is_double:
-            of_scales = functional.QuantState(
-                absmax=torch.empty(ceil_div(num_blocks, ABSMAX_BLOCK), dtype=torch.float32),
-                code=torch.empty(NUM_ABSMAX_CODES, dtype=torch.float32),
-                blocksize=ABSMAX_BLOCK,
-                dtype=torch.float32,
-            )
-        state = functional.QuantState(
-            absmax=torch.empty(num_blocks, dtype=torch.uint8 if is_double else torch.float32),
-            shape=torch.Size((rows, columns)),
-            code=torch.empty(NUM_CODES, dtype=torch.float32),
-            blocksize=BLOCK,
-            quant_type=kind,
-            dtype=linear.weight.dtype,
-            offset=torch.empty((), dtype=torch.float32) if is_double else None,
-            state2=of_scales,
         )
         packed.weight = layers.Params4bit(
             torch.empty((ceil_div(rows * columns, 2), 1), dtype=torch.uint8),
@@ -97,6 +82,56 @@ def _packed(linear: Any, quantization: Mapping[str, Any]) -> Any:
     if linear.bias is not None:
         packed.bias = linear.bias
     return packed
+
+
+def _state(shape: Any, dtype: Any, quantization: Mapping[str, Any]) -> Any:
+    """Return the scales and code books of a packed weight."""
+    from importlib import import_module
+    from math import prod
+
+    import torch
+
+    functional = import_module("bitsandbytes.functional")
+    is_double, num_blocks = quantization["double_quant"], ceil_div(prod(shape), BLOCK)
+    with torch.device("meta"):
+        of_scales = None
+        if is_double:
+            of_scales = functional.QuantState(
+                absmax=torch.empty(ceil_div(num_blocks, ABSMAX_BLOCK), dtype=torch.float32),
+                code=torch.empty(NUM_ABSMAX_CODES, dtype=torch.float32),
+                blocksize=ABSMAX_BLOCK,
+                dtype=torch.float32,
+            )
+        return functional.QuantState(
+            absmax=torch.empty(num_blocks, dtype=torch.uint8 if is_double else torch.float32),
+            shape=torch.Size(shape),
+            code=torch.empty(NUM_CODES, dtype=torch.float32),
+            blocksize=BLOCK,
+            quant_type=quantization["scheme"],
+            dtype=dtype,
+            offset=torch.empty((), dtype=torch.float32) if is_double else None,
+            state2=of_scales,
+        )
+
+
+def _pack_experts(model: Any, quantization: Mapping[str, Any]) -> None:
+    """Make bitsandbytes' parametrizations of stacks of experts (nn/parametrize.py replace_parameter_4bit, 0.50.2)."""
+    from importlib import import_module
+
+    import torch
+    from torch.nn.utils.parametrize import register_parametrization
+
+    parametrize = import_module("bitsandbytes.nn.parametrize")
+    for path, module in list(model.named_modules()):
+        for name, stack in list(module.named_parameters(recurse=False)):
+            if stack.ndim < STACKED or "expert" not in path:
+                continue
+            packed = torch.empty((ceil_div(stack.numel(), 2), 1), dtype=torch.uint8, device="meta")
+            setattr(module, name, torch.nn.Parameter(packed, requires_grad=False))
+            state = _state(stack.shape, stack.dtype, quantization)
+            kept = parametrize.Bnb4bitParametrization(state)
+            register_parametrization(module, name, kept, unsafe=True)
+            parametrize._register_parametrization_hooks(module, name)
 
 
 def product_workspace(args: Any, kwargs: Any) -> list[int]:

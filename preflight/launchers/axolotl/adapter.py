@@ -14,6 +14,13 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
 
+EXPERTS = "quantize_moe_experts"
+INT8_EXPERTS = NotModelled(
+    "experts are estimated as they are stored in the checkpoint: int8 ones are unpacked to fp32",
+    "quantized experts",
+    "either",
+)
+
 
 def read_adapter(keys: FrameworkKeys, dtype: str) -> None:
     """Record the adapter and the quantized base; `dtype` is what the model is loaded in."""
@@ -46,6 +53,7 @@ def _quantization(keys: FrameworkKeys, dtype: str) -> None:
     elif adapter == "lora" and is_eight and eight is not None:
         kept = BaseQuantization("int8", upcast_unquantized_to_fp32="none")
         keys.put("base_quantization", kept, eight)
+        keys.leave_out_given({EXPERTS: INT8_EXPERTS})
     elif adapter == "lora" and is_four and four is not None:
         keys.note(
             "PF143",
@@ -56,7 +64,7 @@ def _quantization(keys: FrameworkKeys, dtype: str) -> None:
 
 
 def _four_bits(keys: FrameworkKeys, four: Setting, dtype: str) -> None:
-    more = keys.get("bnb_config_kwargs")
+    more, experts = keys.get("bnb_config_kwargs"), keys.flag(EXPERTS)
     options = more.value if more is not None and isinstance(more.value, Mapping) else {}
     storage = str(options.get("bnb_4bit_quant_storage", "bfloat16")).removeprefix("torch.")
     compute = str(options.get("bnb_4bit_compute_dtype", dtype)).removeprefix("torch.")
@@ -67,8 +75,10 @@ def _four_bits(keys: FrameworkKeys, four: Setting, dtype: str) -> None:
         storage_dtype=DTYPES.get(storage),
         # Norms and embeddings are converted back to the load dtype behind PEFT's preparation.
         upcast_unquantized_to_fp32="none",
+        experts=experts is not None and experts.value is True,
     )
-    keys.put("base_quantization", quantization, four, *([more] if more is not None else []))
+    given = [setting for setting in (more, experts) if setting is not None]
+    keys.put("base_quantization", quantization, four, *given)
 
 
 def _adapter(keys: FrameworkKeys) -> None:

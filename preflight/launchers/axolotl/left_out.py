@@ -37,11 +37,6 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "lora_rank_pattern": NotModelled(
         "the adapter is estimated with one rank", "a rank pattern", "either"
     ),
-    # What is unpacked is kept for going back, and by bitsandbytes before it calls its hook always (nn/parametrize.py,
-    # 0.50.2) for good: beside the packed ones that is more than the checkpoint's own.
-    "quantize_moe_experts": NotModelled(
-        "experts are estimated as they are stored in the checkpoint", "quantized experts", "either"
-    ),
     "model_quantization_config": NotModelled(
         "the base is estimated in the dtype that it is loaded in", "a quantized base", "less"
     ),
@@ -91,9 +86,10 @@ NOT_MODELLED: dict[str, NotModelled] = {
 }
 """Keys whose effect on memory the plan cannot hold -> what the estimate does instead."""
 KNOWN_PLUGINS = frozenset(
-    {"cut_cross_entropy", "liger", "spectrum", "lm_eval", "swanlab", "expert_parallel", "kernels"}
+    {"cut_cross_entropy", "liger", "spectrum", "lm_eval", "swanlab", "expert_parallel"}
 )
-"""axolotl's integrations that change nothing in memory, or whose keys say what (axolotl/integrations, 0.19.0)."""
+"""axolotl's integrations that change nothing in memory, or whose keys say what (axolotl/integrations, 0.19.0); `kernels`
+runs experts one by one where it has no kernel of its own for them."""
 SHAPE_FREE = frozenset(
     {
         "rope_scaling", "rope_theta", "rope_parameters", "max_position_embeddings", "use_cache", "initializer_range",
@@ -107,6 +103,7 @@ def name_left_out(keys: FrameworkKeys) -> None:
     """Name everything that a config turns on and the estimate does not hold."""
     _plugins(keys)
     _model_config(keys)
+    _experts(keys)
     keys.leave_out_given(NOT_MODELLED)
 
 
@@ -129,3 +126,11 @@ def _model_config(keys: FrameworkKeys) -> None:
     if given is not None and names:
         message = f"the model is estimated as its checkpoint has it, without {', '.join(sorted(map(str, names)))}"
         keys.leave_out(NotModelled(message, "a model of another shape", "either"), given)
+
+
+def _experts(keys: FrameworkKeys) -> None:
+    """Name another way to run experts than the grouped product that transformers takes unasked."""
+    asked = keys.get("experts_implementation")
+    if asked is not None and asked.value not in (None, "grouped_mm"):
+        message = f"experts are estimated as one grouped product, not as {asked.value}"
+        keys.leave_out(NotModelled(message, "fused kernels", "either"), asked)
