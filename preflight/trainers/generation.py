@@ -8,6 +8,7 @@ from typing import Any
 from preflight.launch import Generation
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader
+from preflight.trainers.handed import names_reward_model
 from preflight.trainers.kind import PROSE
 from preflight.versions.trl import (
     CORRECTS_SAMPLING,
@@ -34,9 +35,6 @@ NOT_PRICED = {
 }
 """Arguments under which a rollout takes what no formula counts -> what that is called."""
 _TURNS = re.compile(r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b)\w")
-_REWARDS = re.compile(r"\breward_funcs\s*=\s*(\[[^\]]*\]|[^,)\n]+)")
-_MODEL = re.compile(r"ForSequenceClassification\b|[\"'][\w.-]+/[\w.-]+[\"']")
-"""A reward that is a model: loaded in the script, or named by id."""
 _LOADED = re.compile(r"ForSequenceClassification\s*[.(]")
 """A use of such a class, whose import alone loads nothing."""
 
@@ -190,7 +188,6 @@ def _put_rewards(fields: FieldReader) -> str:
     text = PROSE.sub("", fields.given.kind.text)
     if fields.given.kind.is_own_script or not text:
         return ""
-    made = _REWARDS.search(text)
-    if _LOADED.search(text) or (made is not None and _MODEL.search(made[1])):
+    if _LOADED.search(text) or names_reward_model(text):
         return "a reward model that the script makes"
     return ""

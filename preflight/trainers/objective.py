@@ -17,6 +17,7 @@ from preflight.scripts.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.generation import read_generation
+from preflight.trainers.handed import handed_reference
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
 from preflight.trainers.older_pairs import keeps_reference, loads_wider_reference, not_priced
@@ -82,8 +83,8 @@ def read_objective(given: Given) -> Reading[PlanFields]:
             unpriced = read_generation(fields, objective)
     if objective == "sft" and not unpriced:
         return fields.reading()
-    if not unpriced and not kind.is_own_script and not names:
-        unpriced = _other_trainer(kind.text)
+    if not (names or kind.is_own_script or unpriced.startswith("the trainer")):
+        unpriced = _other_trainer(kind.text)  # before what is left out beside TRL's own
     argument = not_priced(given, objective, losses) if objective in COMPARED else None
     unpriced = _subclass(kind.text, names) or unpriced or _not_counted(given, objective, fields)
     if argument is not None and not unpriced:
@@ -185,17 +186,19 @@ def _reference(fields: FieldReader) -> str:
     text = fields.given.kind.text
     if fields.given.kind.is_own_script or not text:
         return WIDER if loads_wider_reference(fields) else ""
-    passed = re.search(r"\bref_model\s*=\s*([^,)\n]+)", text)
-    if passed is None or passed[1].strip() == "None":
+    handed = handed_reference(text)
+    if handed is None:
         return WIDER if not _is_made_twice(text) and loads_wider_reference(fields) else ""
+    place = Place("script", "", handed.text)
     loaded = {argument for _, argument in _LOADED.findall(text)}
     is_loaded_twice = len(loaded) == 1 and len(_LOADED.findall(text)) > 1
     if is_loaded_twice and not _are_loaded_alike(text):
         return "a reference model that the script makes"
-    if is_loaded_twice or _is_made_twice(text):
-        fields.put("reference_model", "same", Setting("same", Place("script", "", passed[0])))
+    if is_loaded_twice or handed.is_copy or _is_made_twice(text):
+        if not handed.may_be_none:  # beside an adapter, which then says which
+            fields.put("reference_model", "same", Setting("same", place))
         return ""
-    return _own_copy(text, fields, Place("script", "", passed[0]))
+    return _own_copy(text, fields, place)
 
 
 def _own_copy(text: str, fields: FieldReader, place: Place) -> str:

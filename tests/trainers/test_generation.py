@@ -216,6 +216,8 @@ def test_a_reward_model_of_the_policys_own_id_is_of_its_size(tmp_path):
         ("reward", "", ""),
         ("[reward, reward]", "", ""),
         ("'org/reward'", "", "reward model"),
+        ("scores", "\n)\nscores = [reward, 'org/reward']\nprint(", "reward model"),
+        ("scores", "\n)\nscores = [reward]\nprint(", ""),
         ("[reward, scorer]", ", rollout_func=mine", "rollouts of the script's own"),
         ("reward", ", environment_factory=World", "rollouts of the script's own"),
         ("reward", ", tools=None", ""),
@@ -226,6 +228,14 @@ def test_what_a_script_hands_to_the_trainer_is_read(tmp_path, rewards, given, wh
     found = " ".join(unpriced(read("", tmp_path, text=text)))
 
     assert what in found if what else not found
+
+
+def test_a_reward_model_is_read_as_the_second_argument_too(tmp_path):
+    text = MADE.format(more="", rewards="", given="").replace(", reward_funcs=", "")
+    in_order = text.replace("GRPOTrainer(model=model.model_name_or_path,", "GRPOTrainer(model, {},")
+
+    assert unpriced(read("", tmp_path, text=in_order.replace("{}", "'org/reward'")))
+    assert not unpriced(read("", tmp_path, text=in_order.replace("{}", "reward")))
 
 
 def test_a_trainer_that_is_derived_from_grpos_may_do_more(tmp_path):

@@ -113,13 +113,28 @@ def test_one_of_several_trainers_is_not_told(tmp_path):
         (REFERENCE.format("model"), ", ref_model=reference", "same", True),
         (REFERENCE.format("other"), ", ref_model=reference", None, False),
         ("reference = build()", ", ref_model=reference", None, False),
+        ("reference = create_reference_model(model)", ", ref_model=reference", "same", True),
+        ("reference = create_reference_model(other)", ", ref_model=reference", None, False),
+        ("reference = None", ", ref_model=reference", None, True),
+        # beside an adapter there is none, and whether there is one says which
+        (f"reference = None\nif full:\n    {REFERENCE.format('model')}", ", ref_model=reference", None, True),
+        (REFERENCE.format("model"), ", ref_model=None if args.peft else reference", None, True),
     ],
-)
+)  # fmt: skip
 def test_a_reference_of_the_same_name_is_a_second_copy(tmp_path, more, given, reference, is_known):
-    arguments = read(MADE.format(name="DPO", more=more, given=given), tmp_path)
+    text = MADE.format(name="DPO", more=more, given=given)
+    second = given.replace(" ref_model=", "")
+    in_order = MADE.format(name="DPO", more=more, given="").replace(
+        "model=model,", f"model{second},"
+    )
+    collected = MADE.format(
+        name="DPO", more=f"{more}\nmore = dict(model=model{given})", given=", **more"
+    )
+    for each in (text, in_order, collected.replace("model=model, args", "args")):
+        arguments = read(each, tmp_path)
 
-    assert value(arguments, "reference_model") == reference
-    assert bool(unpriced(arguments)) is not is_known
+        assert value(arguments, "reference_model") == reference
+        assert bool(unpriced(arguments)) is not is_known
 
 
 NAMED = """

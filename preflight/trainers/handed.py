@@ -1,0 +1,104 @@
+"""What a script hands to a trainer beside the model, by its keyword or as the second argument: a reference model, rewards."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from preflight.scripts.files import last_name
+from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.reference_copies import COPIES
+from preflight.scripts.trees import tree_of
+
+
+class Handed(NamedTuple):
+    """What a trainer is given as its reference model."""
+
+    text: str
+    """The argument as it is written."""
+    may_be_none: bool
+    """Whether the script may give none, as beside an adapter."""
+    is_copy: bool
+    """Whether all that it may be is made of the model that trains: `create_reference_model(model)`."""
+
+
+def handed_reference(text: str) -> Handed | None:
+    """Return the reference model that a script gives to a trainer; None where it gives none.
+
+    DPOTrainer and KTOTrainer take it second (trl/trainer/dpo_trainer.py and kto_trainer.py __init__, 0.7.11 to 1.16.0).
+    """
+    for model, given, ways in _handed(text, "ref_model"):
+        models = [way for way in ways if not _is_none(way)]
+        if models:
+            is_copy = all(_copies(way, model) for way in models)
+            return Handed(unparse(given), len(models) < len(ways), is_copy)
+    return None
+
+
+def names_reward_model(text: str) -> bool:
+    """Tell whether a script gives a trainer that generates the id of a reward model, beside functions or alone.
+
+    GRPOTrainer and RLOOTrainer take rewards second (trl/trainer/grpo_trainer.py __init__, 0.14.0 to 1.16.0).
+    """
+    for _, _, ways in _handed(text, "reward_funcs"):
+        each = [part for way in ways for part in getattr(way, "elts", (way,))]
+        if any(isinstance(part, ast.Constant) and "/" in str(part.value) for part in each):
+            return True
+    return False
+
+
+def _handed(text: str, keyword: str) -> Iterator[tuple[str, ast.expr, list[ast.expr]]]:
+    """Yield the model beside which something is given to a trainer, what it is there, and all that it may be.
+
+    Arguments may be collected first: `dict(ref_model=other)`, `{"ref_model": other}`.
+    """
+    try:
+        nodes = list(walk(tree_of(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in nodes:
+        found: list[ast.expr] = []
+        model = ""
+        if isinstance(node, ast.Call):
+            keywords = {each.arg: each.value for each in node.keywords}
+            found += [value for name, value in keywords.items() if name == keyword]
+            model = unparse(keywords.get("model", [*node.args, ast.Name("")][0]))
+            if last_name(node.func).endswith("Trainer"):
+                found += [each for each in node.args[1:2] if not isinstance(each, ast.Starred)]
+        elif isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            found += [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == keyword]
+        for given in found:
+            yield model, given, _ways(given, nodes)
+
+
+def _ways(given: ast.expr, nodes: list[ast.AST]) -> list[ast.expr]:
+    """Return what an argument may be: everything that its name is set to in the file, and both ways of a choice."""
+    if isinstance(given, ast.IfExp):
+        return [*_ways(given.body, nodes), *_ways(given.orelse, nodes)]
+    if not isinstance(given, ast.Name):
+        return [given]
+    set_to = [
+        node.value
+        for node in nodes
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id == given.id
+    ]
+    ways = [(w.body, w.orelse) if isinstance(w, ast.IfExp) else (w,) for w in set_to]
+    return [each for way in ways for each in way] or [given]
+
+
+def _is_none(way: ast.expr) -> bool:
+    return isinstance(way, ast.Constant) and way.value is None
+
+
+def _copies(way: ast.expr, model: str) -> bool:
+    """Tell whether a way is a call that copies the model that trains."""
+    is_call = isinstance(way, ast.Call) and last_name(way.func) in COPIES
+    return (
+        isinstance(way, ast.Call)
+        and is_call
+        and [unparse(each) for each in way.args[:1]] == [model]
+    )
