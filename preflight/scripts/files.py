@@ -14,6 +14,7 @@ from preflight.scripts.class_table import ClassTable
 from preflight.scripts.commands import is_command
 from preflight.scripts.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.flow import is_main_guard
+from preflight.scripts.nodes import last_name as last_name
 from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.package_folders import package_folders
 from preflight.scripts.reached import Named, asks_by_name, reached
@@ -300,10 +301,3 @@ def _all_arguments(function: ast.FunctionDef) -> list[ast.arg]:
     arguments = function.args
     extra = [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
     return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]
-
-
-def last_name(node: ast.expr) -> str:
-    """Return the last part of a dotted name, empty for anything else."""
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""

@@ -69,6 +69,13 @@ def unparse(node: ast.AST) -> str:
     return ast.unparse(node)
 
 
+def last_name(node: ast.expr) -> str:
+    """Return the last part of a dotted name, empty for anything else."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 @lru_cache(maxsize=64)
 def _of_file(tree: ast.AST) -> Sequence[ast.AST]:
     return _walked(tree)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.model_variables import call_models
 from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.scope import absolute
 
@@ -21,7 +22,9 @@ LINE_END = re.compile(r"\r\n?")
 @lru_cache(maxsize=64)
 def tree_of(text: str) -> ast.Module:
     """Return a file's tree, which nobody may change; raise SyntaxError, ValueError or RecursionError for what is none."""
-    return ast.parse(text)
+    tree = ast.parse(text)
+    call_models(tree)
+    return tree
 
 
 def under(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> set[int]:
