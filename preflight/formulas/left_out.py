@@ -46,6 +46,7 @@ FP8 = "fp8 matrices"
 STAGES = "stages of a pipeline"
 UNCOUNTED_ARGUMENTS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
     ("torch_compile_mode", ("reduce-overhead", "max-autotune").__contains__, "CUDA graphs", "more"),
+    ("torch_compile_backend", "cudagraphs".__eq__, "CUDA graphs", "more"),
     ("lora_target_parameters", bool, "an adapter on parameters", "more"),
 )
 """Argument of Trainer or TRL, which of its values add something, what, and what that takes beside the estimate."""

@@ -14,6 +14,7 @@ import pytest
 from framework_launches import CONFIGS, EIGHT, Rewritten, cases_of, command_of
 
 from preflight.errors import BadInput
+from preflight.formulas.left_out import with_left_out
 from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl.keys import axolotl_table, option_of
@@ -21,6 +22,10 @@ from preflight.models import describe
 from preflight.plugins import load_plugins
 
 FOLDER = CONFIGS / "axolotl"
+LLAMA = {
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 128,
+    "intermediate_size": 128,
+}  # fmt: skip
 CASES = cases_of("axolotl")
 ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
 SETTLED = {name: said for name, said in ASKED.items() if "refused" not in said}
@@ -317,6 +322,10 @@ BASE = {
             {"the plugin axolotl.integrations.kd.KDPlugin"},
         ),
         ({"plugins": ["mine.Plugin"]}, {"the plugin mine.Plugin"}),
+        ({"experts_implementation": "grouped_mm"}, set()),
+        ({"experts_implementation": "batched_mm"}, {"fused kernels"}),
+        ({"eval_sequence_len": 1024}, set()),
+        ({"eval_sequence_len": 4096}, {"an evaluation of longer rows"}),
         ({"overrides_of_model_config": {"rope_theta": 1e6}}, set()),
         ({"overrides_of_model_config": {"num_hidden_layers": 4}}, {"a model of another shape"}),
     ],
@@ -327,6 +336,18 @@ def test_what_a_key_changes_and_the_plan_cannot_hold_is_named(more, named, tmp_p
     assert plan is not None
 
     assert {notice.unpriced for notice in plan.notices} - {""} == named
+
+
+@pytest.mark.parametrize("key", ["torch_compile_mode", "torch_compile_backend"])
+def test_what_axolotl_compiles_with_graphs_of_cuda_is_named(key, tmp_path) -> None:
+    """Said to fit: the pools of such graphs were in no estimate."""
+    value = "max-autotune" if key == "torch_compile_mode" else "cudagraphs"
+    (tmp_path / "c.yaml").write_text(json.dumps({**BASE, "torch_compile": True, key: value}))
+    plan = read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
+    model = describe(LLAMA, "small", "here")
+    assert plan is not None
+
+    assert "CUDA graphs" in [n.unpriced for n in with_left_out(plan, model).notices]
 
 
 def test_any_launcher_may_stand_in_front_of_axolotls_module() -> None:

@@ -34,6 +34,23 @@ NOT_MODELLED: dict[str, NotModelled] = {
         "an adapter on parameters",
         "either",
     ),
+    # peft/tuners/trainable_tokens/layer.py get_merged_weights (0.21.2): index_copy makes another embedding
+    "peft_trainable_token_indices": NotModelled(
+        "the embedding that rows are put into, and its gradient, are not counted",
+        "what is trained beside the adapter",
+        "more",
+    ),
+    "llama4_linearized_experts": NotModelled(
+        "experts are estimated as stacks, not as linear layers that are packed",
+        "quantized experts",
+        "less",
+    ),
+    "do_bench_eval": NotModelled(
+        "answers that an evaluation compares are not counted", "generation in an evaluation", "more"
+    ),
+    "deepcompile": NotModelled(
+        "what DeepSpeed compiles is estimated as if it were not", "DeepCompile", "either"
+    ),
     "lora_rank_pattern": NotModelled(
         "the adapter is estimated with one rank", "a rank pattern", "either"
     ),
@@ -104,6 +121,7 @@ def name_left_out(keys: FrameworkKeys) -> None:
     _plugins(keys)
     _model_config(keys)
     _experts(keys)
+    _longer_evaluation(keys)
     keys.leave_out_given(NOT_MODELLED)
 
 
@@ -134,3 +152,11 @@ def _experts(keys: FrameworkKeys) -> None:
     if asked is not None and asked.value not in (None, "grouped_mm"):
         message = f"experts are estimated as one grouped product, not as {asked.value}"
         keys.leave_out(NotModelled(message, "fused kernels", "either"), asked)
+
+
+def _longer_evaluation(keys: FrameworkKeys) -> None:
+    """Name rows of an evaluation that are cut later than those of training."""
+    longer, usual = keys.count("eval_sequence_len"), keys.count("sequence_len")
+    if longer is not None and usual is not None and longer.value > usual.value:
+        message = "rows of an evaluation are estimated as long as those of training"
+        keys.leave_out(NotModelled(message, "an evaluation of longer rows", "more"), longer)

@@ -61,6 +61,10 @@ def read_axolotl_plan(keys: FrameworkKeys) -> None:
     if compiled is not None and STRTOBOOL.read(compiled.value) is not False:
         keys.put("torch_compile", True, compiled)
         keys.argument("torch_compile", True, compiled)
+        for name in ("torch_compile_mode", "torch_compile_backend"):
+            given = keys.get(name)
+            if given is not None:
+                keys.argument(name, given.value, given)
     read_objective(keys)
     name_left_out(keys)
 
