@@ -35,7 +35,10 @@ from preflight.formulas.releases import Release, releases_of
 from preflight.formulas.unpacked_experts import (
     ROWS,
     packs_experts,
+    shared_with_deltas,
     shared_with_unpacked,
+    whole_deltas,
+    with_deltas,
     with_unpacked,
 )
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
@@ -245,6 +248,9 @@ def layer_forms(
     assert whole is not None
     if packs_experts(plan):
         return with_unpacked(forms, whole["saved"], unit, checkpointed)
+    deltas = whole_deltas(plan, model, unit)
+    if deltas:
+        return with_deltas(forms, whole["saved"], deltas, checkpointed)
     if not model.facts.get(FACT) or has_own_release(plan, model, method, place):
         return forms
     packed = _packing(plan, method)
@@ -338,9 +344,12 @@ def shared_forms(
     first = model.layers[0].layer if model.layers else None
     if forms is None or first is None or not first.num_experts:
         return forms
-    if packs_experts(plan):
+    deltas = whole_deltas(plan, model, model.layers[0])
+    if deltas or packs_experts(plan):
         whole = layer_forms(plan, model, model.layers[0], method, False)
         assert whole is not None
+        if deltas:
+            return shared_with_deltas(forms, whole["saved"], deltas, checkpointed)
         return shared_with_unpacked(forms, whole["saved"], model.layers[0], checkpointed)
     if not model.facts.get(FACT) or has_own_release(plan, model, method):
         return forms

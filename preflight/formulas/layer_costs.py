@@ -25,6 +25,7 @@ from preflight.formulas.layer_pieces import has_state, keeps_product, layer_piec
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
 from preflight.formulas.precision import Precision, is_quantized, precision_of
 from preflight.formulas.tensor_parallel import divided_costs
+from preflight.formulas.unpacked_experts import whole_deltas
 from preflight.formulas.user_loop import finds_gradients
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
@@ -129,6 +130,8 @@ def _traced(
     again = max(0, bytes_of(copies, sizes)) if is_checkpointed else 0
     if is_checkpointed:
         copies = split(recomputed["saved"])[0]
+    if is_checkpointed:  # a sharded engine's backward begins with them, when the experts run again
+        again += bytes_of(whole_deltas(plan, model, unit), sizes)
     of_experts, of_adapters = copied_of_experts(plan, model, unit, precision)
     if has_own_release(plan, model, method, place):  # its table was traced with such experts
         is_on_experts = adaptation_of(plan, model, method, place).targets in (ALL_LINEAR, MLP)

@@ -20,7 +20,7 @@ from preflight.formulas.layer_coefficients import (
 from preflight.formulas.linear_experts import LOOPED_STACKS
 from preflight.formulas.precision import precision_of
 from preflight.formulas.trainer_arguments import where_of
-from preflight.formulas.unpacked_experts import packs_experts
+from preflight.formulas.unpacked_experts import KEEPS_BEHIND_EXPERTS, packs_experts
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -108,7 +108,8 @@ def _of_older_layers(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
 
 def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     """Yield what packed stacks of experts take where no count holds."""
-    stays = plan.activation_checkpointing != "none" and not is_reentrant(plan)
+    is_stopped = plan.activation_checkpointing != "none" and not is_reentrant(plan)
+    stays = is_stopped and model.model_type not in KEEPS_BEHIND_EXPERTS
     targets = adapter_targets(plan.adapter, model) if plan.adapter is not None else ()
     if plan.is_fsdp or plan.engine == "zero3":
         why, takes = f"under {plan.engine}: how they are divided", "either"

@@ -27,6 +27,15 @@ CONVERTS_STRING_TARGETS = Boundary(
     " `set(peft_config.target_modules)`; run on 0.19.1 with transformers 5.11.0",
     "0.21.2",
 )
+FOLDS_DELTAS = Boundary(
+    _NAME,
+    "0.21",
+    "an adapter on a parameter is folded into it in one product; before, its delta is made whole beside it and kept"
+    " while the module runs",
+    "tuners/lora/layer.py ParamWrapper._activate_lora: 0.20.0 has `get_delta_weight` alone, 0.21.0 `_LoraFactorsProxy`;"
+    " traces of 0.19.1 and 0.20.0",
+    "0.21.2",
+)
 SAVES_BY_MODULE_NAMES = Boundary(
     _NAME,
     "0.21",

@@ -1,24 +1,32 @@
-"""Stacked experts that axolotl has bitsandbytes pack: parameters, and layers against traces of its parametrization."""
+"""Copies of stacked experts: unpacked ones of bitsandbytes' parametrization, and deltas of adapters, against traces."""
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import pytest
+import torch
 
 from preflight.derive.formula_table import ends_of_kinds, formulas_of, moments_of
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
 from preflight.formulas.adaptations import ATTENTION, Adaptation, targets_of
+from preflight.formulas.adapted_experts import expert_names
 from preflight.formulas.sharding import held_tensors, scale_bytes
+from preflight.formulas.unpacked_experts import KEEPS_BEHIND_EXPERTS
 from preflight.formulas.untraced import untraced
+from preflight.memory import Moment
 from preflight.model import EXPERTS
 from preflight.models import describe
 from preflight.plugins import load_plugins
-from preflight.trace.job import job_of
+from preflight.trace.build import build
+from preflight.trace.job import TraceJob, job_of
+from preflight.trace.patches import replaced
 from preflight.trace.run import trace
 
 OF_ATTENTION = Adaptation("attention", ATTENTION)
 LENGTH = 640
+JOB = TraceJob(config={})
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +79,48 @@ def test_packed_experts_that_nobody_counted_are_named(changes):
 
     assert UNPRICED in named
     assert UNPRICED not in [p.unpriced for p in untraced(*packed_launch("qwen3_moe", False))]
+
+
+@pytest.mark.parametrize("model_type", [*sorted(KEEPS_BEHIND_EXPERTS), "mixtral"])
+def test_a_checkpoint_that_stops_early_runs_experts_to_the_end(model_type):
+    """Else a hook behind them is never called, which empties bitsandbytes' cache before 0.50."""
+    config = small_config(model_type, NUM_VARIANTS)
+    model = build(replace(JOB, config=config, checkpointing=False), device="cpu").model
+    begun, ended = [], []
+    for name, module in model.named_modules():
+        if name.endswith("experts") and list(module.parameters(recurse=False)):
+            module.register_forward_pre_hook(lambda *_: begun.append(1))
+            module.register_forward_hook(lambda *_: ended.append(1))
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    words = torch.zeros((1, 8), dtype=torch.long)
+    model(input_ids=words, labels=words).loss.backward()
+
+    assert (len(begun) == len(ended) > 0) == (model_type in KEEPS_BEHIND_EXPERTS)
+
+
+def whole_delta(self, adapter_name):
+    return (self.get_delta_weight(adapter_name),)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("method", ["LoRA", "QLoRA, autocast"])
+def test_an_older_peft_keeps_the_deltas_of_adapted_experts(plugins, method, checkpointing):
+    """What 0.20 does is in newer releases too, for two adapters at once."""
+    layer = importlib.import_module("peft.tuners.lora.layer")
+    model = describe(small_config("mixtral", NUM_VARIANTS), "small", "here")
+    plan = small_launch(
+        "mixtral", method, checkpointing, seq_len=LENGTH, versions={"peft": "0.20.0"}
+    )
+    adapter = replace(plan.adapter, targets=("q_proj", "v_proj", *expert_names(model)))
+    plan = replace(plan, adapter=adapter)
+    with (
+        replaced(layer, "_LoraFactorsProxy", layer._LoraParameterProxy),
+        replaced(layer.ParamWrapper, "get_delta_factors", whole_delta),
+    ):
+        traced = moments_of(trace(job_of(plan, model, full_depth=True)).levels)
+    formulas = formulas_of(plan, model, plugins)
+    newer = formulas_of(replace(plan, versions={}), model, plugins)
+    stacks = sum(t.num_params for t in model.layers[0].tensors if t.kind == EXPERTS)
+
+    assert max(formulas[m] for m in traced) == pytest.approx(max(traced.values()), rel=0.03)
+    assert formulas[Moment.FORWARD] - newer[Moment.FORWARD] == 2 * stacks
