@@ -15,6 +15,7 @@ from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
 from preflight.formulas.objective import sequences_per_sample
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors
+from preflight.formulas.unpacked_experts import is_stack
 from preflight.formulas.whole_logits import logits_of_evaluation
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -65,7 +66,12 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     ]
     activations = tokens * max(each, default=0)
     if each and plan.base_quantization is not None:
-        packed = (h.tensor.num_params for h in held_tensors(plan, model) if h.quantized)
+        # stacks of experts are in what the layer needs
+        packed = (
+            h.tensor.num_params
+            for h in held_tensors(plan, model)
+            if h.quantized and not is_stack(h.tensor)
+        )
         activations += precision.bytes_of("compute") * max(packed, default=0)
     beyond = max(0, passing + activations - logits)
     if generates(plan, model):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from preflight.formulas.adapted_experts import adapts_experts
 from preflight.formulas.freed_blocks import UNIT_BY_UNIT, terms_left_by_sharding
 from preflight.formulas.optimizers import state_bytes, step_bytes_per_element
 from preflight.formulas.precision import Precision, load_dtype, precision_of
@@ -92,8 +93,14 @@ def _quantized(
     """bitsandbytes models are on the device in full before anything shards them, one tensor at a time
     (transformers/quantizers, device_map forced to the current device)."""
     whole = sum(h.count * whole_bytes(plan, precision, h) for h in held)
-    # a stack of experts is joined of halves, which are there beside it (core_model_loading.py Concatenate, 5.24.0)
-    largest = max(h.tensor.num_params * (1 + is_stack(h.tensor)) for h in held if h.quantized)
+    # a checkpoint that has experts one by one gives halves of a stack, which are there beside what they are joined to
+    # (core_model_loading.py Concatenate, 5.24.0)
+    is_joined = adapts_experts(model)
+    largest = max(
+        h.tensor.num_params * (2 if is_joined and is_stack(h.tensor) else 1)
+        for h in held
+        if h.quantized
+    )
     size = precision.bytes_of("frozen")
     if _packs_one_by_one(plan):
         weights = sum(h.count * whole_bytes(plan, precision, h) for h in held if not h.quantized)

@@ -25,7 +25,7 @@ from preflight.formulas.layer_pieces import has_state, keeps_product, layer_piec
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
 from preflight.formulas.precision import Precision, is_quantized, precision_of
 from preflight.formulas.tensor_parallel import divided_costs
-from preflight.formulas.unpacked_experts import whole_deltas
+from preflight.formulas.unpacked_experts import is_stack, whole_deltas
 from preflight.formulas.user_loop import finds_gradients
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
@@ -204,5 +204,9 @@ def _unpacked_bytes(plan: LaunchPlan, unit: ModelUnit, precision: Precision) -> 
     """Return the bytes of a layer's largest packed weight, unpacked to multiply with."""
     if plan.base_quantization is None:
         return 0
-    packed = [tensor.num_params for tensor in unit.tensors if is_quantized(plan, unit, tensor)]
+    packed = [
+        tensor.num_params
+        for tensor in unit.tensors
+        if is_quantized(plan, unit, tensor) and not is_stack(tensor)
+    ]
     return precision.bytes_of("compute") * max(packed, default=0)
