@@ -39,6 +39,26 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
     return found
 
 
+def copied_attributes(
+    nodes_of: Iterable[tuple[Iterable[ast.AST], Scope]],
+) -> Mapping[str, list[tuple[ast.expr, Scope]]]:
+    """Return the attributes that are set to one of the same name, `training.packed = data.packed`, with what each is taken of."""
+    found: dict[str, list[tuple[ast.expr, Scope]]] = {}
+    for nodes, scope in nodes_of:
+        for node in nodes:
+            value = node.value if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            if (
+                isinstance(target, ast.Attribute)
+                and isinstance(value, ast.Attribute)
+                and isinstance(target.value, ast.Name)
+                and target.value.id != "self"
+                and target.attr == value.attr
+            ):
+                found.setdefault(target.attr, []).append((value.value, scope))
+    return found
+
+
 def left_unchanged(read: Read) -> Mapping[str, int]:
     """Return the attributes that only branches set which are not taken, and how often."""
     left_out = (node for nodes in read.values() for node, may_run in nodes if may_run is None)

@@ -23,6 +23,10 @@ LENGTHS = (
     "block_size", "cutoff_len", "context_length",
 )  # fmt: skip
 """Arguments of a script's own datasets that cut rows."""
+PACKED = re.compile(
+    r"(?:max_)?pack(?:ed|ing)?_(?:sequence_|seq_)?(?:max_)?(?:tokens|len|length|size)"
+)
+"""Arguments of a script's own datasets that say how long a row is that several are joined to."""
 HALVES = re.compile(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
 """Arguments that cut what is asked and what is answered apart; only what stands with `max` in it is looked at."""
 
@@ -34,7 +38,7 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
     of_answers = length_of_answers(reader, answers) if is_apart else None
     if of_answers is not None and "target_len" not in settings.arguments:
         settings.put("target_len", of_answers)
-    if "seq_len" in settings.arguments:
+    if _joins_rows(reader, settings) or "seq_len" in settings.arguments:
         return
     cutting = list(_cutting(reader, answers if is_apart else frozenset()))
     if not is_apart and cutting:  # the other part of a row may be as long again
@@ -47,6 +51,24 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put("seq_len", cutting[0])
     elif values:
         settings.put("seq_len", Known(UNKNOWN, cutting[0].place))
+
+
+def _joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
+    """Record how long the rows are that a dataset joins, and tell whether that may be more than each is cut at."""
+    cut = settings.arguments.get("seq_len")
+    is_longer = False
+    for found in (*reader.calls, *reader.unsure):
+        told = reader.keywords(found)[0] if "data" in found.name.lower() else {}
+        for name, joined in told.items():
+            is_known = isinstance(joined.value, int)
+            if not PACKED.fullmatch(name) or joined.value is None:
+                continue
+            if cut is None or not is_known or joined.value > cut.value:
+                is_sure = is_known and found in reader.calls
+                settings.put("seq_len", joined if is_sure else Known(UNKNOWN, joined.place))
+                settings.set_later.add("seq_len")
+                is_longer = True
+    return is_longer
 
 
 def _cutting(reader: ScriptReader, answers: frozenset[ast.Call]) -> list[Known]:

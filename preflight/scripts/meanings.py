@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.argument_parsers import argparse_names
-from preflight.scripts.attribute_changes import changed_attributes
+from preflight.scripts.attribute_changes import changed_attributes, copied_attributes
 from preflight.scripts.bindings import told_by
 from preflight.scripts.dataclass_fields import (
     class_fields,
@@ -63,6 +63,9 @@ class ScriptMeanings(ScriptFiles):
         self._changed = changed_attributes(self.nodes)
         """Attributes that any line sets, and how often."""
         self.evaluator.changed_attributes = self._changed
+        self.evaluator.copied_attributes = copied_attributes(
+            (walk_block(body), scope) for body, scope in self.blocks
+        )
 
     @property
     def _has_parser_of_its_own(self) -> bool:

@@ -7,7 +7,7 @@ and the attributes of parsed arguments. Anything else is UNKNOWN, and stays so i
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from preflight.launch import LaunchCommand
@@ -76,6 +76,8 @@ class Evaluator(Names):
         """A call -> Parsed (or a tuple of them) where it parses the command line, else None."""
         self.changed_attributes: Mapping[str, int] = {}
         """Attributes that the script sets on some name, and how often: those of parsed arguments may then be other ones."""
+        self.copied_attributes: Mapping[str, Sequence[tuple[ast.expr, Scope]]] = {}
+        """Those that are set to one of the same name, with the objects that it is taken of."""
         self.set_on_objects: SetOnObjects = lambda attribute, scope: None
         self.set_once: SetOnce = {}
         self.not_told: set[str] = set()
@@ -162,7 +164,8 @@ class Evaluator(Names):
             return UNKNOWN if set_to is None else self.evaluate(*set_to, depth)
         holder = self.value(node.value, scope, depth)
         if isinstance(holder, Parsed):
-            if node.attr in self.changed_attributes and node.attr != self.before_change:
+            is_changed = node.attr in self.changed_attributes and node.attr != self.before_change
+            if is_changed and not self._is_only_copied(node.attr, holder, depth):
                 return self._set_before(node, scope, depth)
             return holder.names.get(node.attr, UNKNOWN)
         if node.attr == "is_floating_point" and holder in DTYPE_NAMES:
@@ -172,6 +175,13 @@ class Evaluator(Names):
             if isinstance(imported, Known):
                 return imported
         return UNKNOWN
+
+    def _is_only_copied(self, attribute: str, holder: Parsed, depth: int) -> bool:
+        """Tell whether all that sets an attribute takes it of this very object, which keeps what it had."""
+        sources = self.copied_attributes.get(attribute, ())
+        return len(sources) == self.changed_attributes.get(attribute) and all(
+            self.value(source, scope, depth + 1) == holder for source, scope in sources
+        )
 
     def _set_before(self, node: ast.Attribute, scope: Scope, depth: int) -> object:
         value = set_before(node, scope, self.set_once)

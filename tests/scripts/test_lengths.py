@@ -178,3 +178,64 @@ def test_a_length_that_a_trainer_is_told_holds_where_a_parser_makes_the_argument
 
     assert plan_of(tmp_path, command, files).seq_len == 320
     assert plan_of(tmp_path, f"{command} --longest 96", files).seq_len == 96
+
+
+JOINS = """\
+from dataclasses import dataclass
+from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, Trainer, TrainingArguments
+
+@dataclass
+class Rows:
+    max_seq_length: int = 512
+    joins_rows: bool = False
+    max_packed_tokens: int = 4096
+
+class JoinedData:
+    def __init__(self, rows, max_packed_tokens=8192, joins_rows=True):
+        self.longest, self.joins_rows = max_packed_tokens, joins_rows
+
+def make(own):
+    rows = [tokenizer(text, truncation=True, max_length=own.max_seq_length) for text in texts]
+    if own.joins_rows:
+        return JoinedData(rows, max_packed_tokens=own.max_packed_tokens)
+    return rows
+
+own, arguments = HfArgumentParser((Rows, TrainingArguments)).parse_args_into_dataclasses()
+{copies}
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-2-7b-hf")
+tokenizer.model_max_length = own.max_seq_length
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype="bfloat16")
+Trainer(model=model, args=arguments, train_dataset=make(own)).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "length"),
+    [
+        ("", 512),
+        ("--joins_rows True", 4096),
+        ("--joins_rows True --max_packed_tokens 256", 512),  # one row may be as long
+        ("--joins_rows True --max_packed_tokens 16384", 16384),
+        ("--max_packed_tokens 16384", 512),
+    ],
+)
+def test_rows_that_a_dataset_joins_are_as_long_as_it_is_told(tmp_path, flags, length):
+    command = f"torchrun --nproc_per_node 8 train.py --output_dir out {flags}"
+
+    assert plan_of(tmp_path, command, {"train.py": JOINS.format(copies="")}).seq_len == length
+
+
+@pytest.mark.parametrize(
+    ("copies", "length"),
+    [
+        ("arguments.joins_rows = own.joins_rows", 4096),
+        ("own.joins_rows = arguments.do_eval", None),
+        ("own.joins_rows = arguments.joins_rows = True", None),
+        ("for each in (own, arguments):\n    each.joins_rows = own.joins_rows or each.do_eval", None),
+    ],
+)  # fmt: skip
+def test_an_attribute_that_is_copied_to_another_object_keeps_its_value(tmp_path, copies, length):
+    command = "torchrun --nproc_per_node 8 train.py --output_dir out --joins_rows True"
+
+    plan = plan_of(tmp_path, command, {"train.py": JOINS.format(copies=copies)})
+    assert plan.seq_len == length
