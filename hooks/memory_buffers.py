@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from preflight.formulas.other_adapters import bytes_that_do_not_train
 from preflight.formulas.precision import load_dtype
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
@@ -44,6 +45,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             ALWAYS,
             " + ".join(f"{count:,} x {size}" for count, size in parts),
             "transformers modelling code, register_buffer",
+        )
+    of_adapter = bytes_that_do_not_train(plan, model)
+    if of_adapter:
+        yield MemoryTerm(
+            "what an adapter has and does not train",
+            of_adapter,
+            ALWAYS,
+            "random matrices of all layers, indices of each",
+            "peft/tuners, register_buffer",
         )
 
 

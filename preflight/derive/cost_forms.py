@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from math import gcd
 from typing import Any
 
@@ -113,6 +114,23 @@ def _solve(vector: tuple[int, ...], named: _Named) -> Form:
             return counted([(named.names[first], count), (named.names[place // 2], count), other])
     if max(vector) <= NEGLIGIBLE_BYTES:
         return {"C": max(vector)}
+    raise NotSolved(str(vector))
+
+
+def in_halves(vector: tuple[int, ...], named: Sequence[Mapping[str, int]]) -> dict[str, float]:
+    """Return a number as the sum of the fewest sizes, whole or half, that holds in every variant."""
+    import numpy
+
+    if not any(vector):
+        return {}
+    names = [n for n in named[0] if named[0][n]]
+    for length in range(1, len(vector)):
+        for chosen in combinations(names, length):
+            columns = numpy.array([[one[name] for name in chosen] for one in named], float)
+            found = numpy.linalg.lstsq(columns, numpy.array(vector, float), rcond=None)[0]
+            halves = numpy.round(found * 2) / 2
+            if halves.all() and (columns @ halves == numpy.array(vector)).all():
+                return {n: float(count) for n, count in zip(chosen, halves, strict=True)}
     raise NotSolved(str(vector))
 
 

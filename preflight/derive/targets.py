@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from preflight.derive import (
     accuracy_page,
+    adapter_kinds,
     causal_types,
     costs,
     families,
@@ -56,6 +57,14 @@ TARGETS = (
         trainer_tables.PATH,
         trainer_tables.files,
         HF_TRAINERS,
+    ),
+    Target(
+        "adapter_kinds",
+        TABLES,
+        "what PEFT's adapters of other kinds than LoRA put on a linear layer",
+        adapter_kinds.PATH,
+        adapter_kinds.files,
+        ("peft", "torch"),
     ),
     Target(
         "optimizer_states",

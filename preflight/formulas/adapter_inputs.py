@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from preflight.formulas.adapter_kinds import BRANCHES, branch_rank, keeps_input, kept_per_token
 from preflight.formulas.adapters import adapter_targets, adapter_tensors, is_target
 from preflight.formulas.linear_experts import FACT
+from preflight.formulas.other_adapters import mode_of_adapter
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
@@ -13,7 +15,7 @@ from preflight.remembered import remembered
 def adapter_inputs(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
 ) -> int:
-    """Return what LoRA's A and B keep of their inputs, per token.
+    """Return what LoRA's A and B keep of their inputs, per token, or an adapter of another kind.
 
     bf16 adapters share one input among q, k, v and among gate, up; fp32 adapters cast their own
     (peft/tuners/lora/layer.py, 0.21.2); dropout keeps a dropped copy and a bool mask per target.
@@ -31,20 +33,28 @@ def adapter_inputs(
     is_cast = uses_autocast(plan) and has_fp32_residual(plan, model, precision)
     total, of_experts, shared = 0, 0, set()
     last = _last_projection(unit)
+    mode = None if adapter.kind in BRANCHES else mode_of_adapter(plan, precision)
     for tensor in unit.tensors:
         if not is_target(tensor, targets):
             continue
-        _, in_features = tensor.shape
-        more = own * adapter.rank
+        out_features, in_features = tensor.shape
+        more = own * branch_rank(adapter)
         path = tensor.name.rpartition(f".{tensor.module}.")[0]
         group = (path, _input_group(tensor.module))
-        if adapter.dropout > 0:
+        reads_bare = True
+        if mode is not None:
+            if model.facts.get("conv1d"):
+                out_features, in_features = in_features, out_features
+            more += kept_per_token(adapter, tensor.module, out_features, in_features, mode)
+            reads_bare = keeps_input(adapter, tensor.module, mode)
+        elif adapter.dropout > 0:
             more += own * in_features + in_features  # dropped copy and its bool mask
+            reads_bare = False
         elif copies or (is_cast and (".experts." in tensor.name or group[1] in OF_NORMS)):
             more += own * in_features
-        elif (
-            group not in shared and tensor is not last
-        ):  # what attention keeps of its output is that one's input
+            reads_bare = False
+        # what attention keeps of its output is its last projection's input
+        if reads_bare and group not in shared and tensor is not last:
             shared.add(group)
             more += c * in_features
         if ".experts." in tensor.name:
@@ -66,6 +76,8 @@ def keeps_attention_output(
     last = _last_projection(unit)
     if last is None or not is_target(last, adapter_targets(adapter, model)):
         return False
+    if adapter.kind not in BRANCHES:
+        return keeps_input(adapter, last.module, mode_of_adapter(plan, precision))
     return adapter.dropout == 0 and not _casts_inputs(plan, precision)
 
 

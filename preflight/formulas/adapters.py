@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from preflight.formulas.adapted_experts import GATE_AND_UP, ROUTER, adapted_stacks, expert_names
+from preflight.formulas.adapter_kinds import BRANCHES, default_targets, num_parameters
 from preflight.formulas.frozen_parts import AROUND, SEEING, is_frozen
 from preflight.formulas.objective import is_scored
 from preflight.launch import Adapter, LaunchPlan
@@ -47,7 +48,11 @@ def num_trainable_params(plan: LaunchPlan, model: ModelSpec) -> int:
 def adapter_targets(adapter: Adapter, model: ModelSpec) -> tuple[str, ...] | str:
     """Return the module endings an adapter is put on, PEFT's default where none is named."""
     if adapter.targets is None:
-        return PEFT_DEFAULT_TARGETS.get(peft_model_type(model), "all-linear")
+        of_type = peft_model_type(model)
+        own = None if adapter.kind in BRANCHES else default_targets(adapter.kind, of_type)
+        if own is not None:
+            return own
+        return PEFT_DEFAULT_TARGETS.get(of_type, "all-linear")
     if isinstance(adapter.targets, tuple) and adapter.targets == ("all-linear",):
         return "all-linear"
     return adapter.targets
@@ -106,11 +111,14 @@ def each_adapter_tensor(
             continue
         if not is_target(tensor, targets):
             continue
+        # a Conv1D of GPT-2 has its inputs first
+        is_turned = bool(unit.role == "layer" and model.facts.get("conv1d"))
+        if adapter.kind not in BRANCHES:
+            yield unit, _of_other_kind(adapter, tensor, is_turned)
+            continue
         for extra in lora_tensors(tensor, rank):
             yield unit, extra
-        if adapter.kind == "dora":
-            # one for every output; a Conv1D of GPT-2 has its inputs first
-            is_turned = unit.role == "layer" and model.facts.get("conv1d")
+        if adapter.kind == "dora":  # one for every output
             name, shape = (
                 f"{tensor.name}.magnitude",
                 tensor.shape[1:] if is_turned else tensor.shape[:1],
@@ -165,6 +173,14 @@ def _outer_adapters(
         if adapter.kind == "dora":
             magnitude = (num_tokens if is_head else width,)
             yield ParameterTensor(f"{name}.magnitude", magnitude, LINEAR, tensor.gets_gradient)
+
+
+def _of_other_kind(adapter: Adapter, tensor: ParameterTensor, is_turned: bool) -> ParameterTensor:
+    """Return what an adapter that is no two matrices trains on a linear weight, as one tensor."""
+    outputs, inputs = reversed(tensor.shape) if is_turned else tensor.shape
+    number = num_parameters(adapter, tensor.module, outputs, inputs)
+    trained = tensor.gets_gradient and not tensor.is_read_bare
+    return ParameterTensor(f"{tensor.name}.lora_{adapter.kind}", (number,), LINEAR, trained)
 
 
 def lora_tensors(tensor: ParameterTensor, rank: int) -> Iterator[ParameterTensor]:

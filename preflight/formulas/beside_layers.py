@@ -28,6 +28,7 @@ from preflight.formulas.layer_costs import adding_points, highest_of, more_saved
 from preflight.formulas.layer_pieces import norm_bytes, norm_kind
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
 from preflight.formulas.objective import has_linear_head
+from preflight.formulas.other_adapters import passing_of_layer
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.formulas.tensor_parallel import cuts_stream
 from preflight.formulas.user_loop import finds_gradients, loss_rule
@@ -87,6 +88,7 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         found["first"] = max(found["first"], bytes_of(forms["first"], first) + saved + passing)
     wider = dora_backward_bytes(plan, model, units[0], precision)
     found["first"] += first["T*1"] * wider
+    found["first"] += sum(passing_of_layer(plan, model, units[0], precision, first["T*1"]))
     for beside in (_of_saved_modules, _of_adapted_head):
         for point, num_bytes in beside(plan, model, precision).items():
             found[point] += first["T*1"] * num_bytes

@@ -24,6 +24,7 @@ from preflight.formulas.adaptations import (
     place_of,
 )
 from preflight.formulas.adapted_experts import adapted_stacks
+from preflight.formulas.adapter_kinds import branch_rank
 from preflight.formulas.adapters import REACH, adapter_targets
 from preflight.formulas.attention import attention_of_class, default_attention
 from preflight.formulas.both_stacks import untraced_of_stacks
@@ -365,7 +366,7 @@ def reference_of(
     usual = METHODS[method]
     adapter = usual.get("adapter")
     if adapter is not None and plan.adapter is not None:
-        plain = replace(adapter, rank=plan.adapter.rank)
+        plain = replace(adapter, rank=branch_rank(plan.adapter))
         adapter = adapter_of(adaptation_of(plan, model, method, place), plain, model) or plain
     is_of_flash = file_of(plan, model).endswith(FLASH)
     traced_attention = "flash_attention_2" if is_of_flash else "sdpa"

@@ -23,6 +23,7 @@ from preflight.formulas.layer_coefficients import (
 )
 from preflight.formulas.layer_pieces import has_state, keeps_product, layer_pieces, stream_bytes
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
+from preflight.formulas.other_adapters import kept_of_weights, passing_of_layer
 from preflight.formulas.precision import Precision, is_quantized, precision_of
 from preflight.formulas.tensor_parallel import divided_costs
 from preflight.formulas.unpacked_experts import is_stack, whole_deltas
@@ -120,6 +121,8 @@ def _traced(
         backward_bytes = max(backward_bytes, tokens * point.backward + made)
         forward = max(forward, tokens * point.forward - saved)
         backward = max(backward, tokens * point.backward - (saved if is_checkpointed else 0))
+    in_forward, in_backward = passing_of_layer(plan, model, unit, precision, tokens)
+    forward_bytes, backward_bytes = forward_bytes + in_forward, backward_bytes + in_backward
     passing = dora_passing_bytes(plan, model, unit, precision, tokens)
     backward_bytes += tokens * dora_backward_bytes(plan, model, unit, precision)
     if passing and is_checkpointed:
@@ -136,8 +139,11 @@ def _traced(
     if has_own_release(plan, model, method, place):  # its table was traced with such experts
         is_on_experts = adaptation_of(plan, model, method, place).targets in (ALL_LINEAR, MLP)
         of_experts, of_adapters = 0, 0 if is_on_experts else of_adapters
+    of_weights = kept_of_weights(plan, model, unit, precision)
     if is_checkpointed:
         again, backward_bytes = again + of_adapters, backward_bytes + of_adapters
+        again += of_weights
+        backward_bytes = of_weights + max(backward_bytes, saved + in_forward)
     of_experts += of_adapters
     return replace(
         pieces,
@@ -153,7 +159,8 @@ def _traced(
         backward_transient=max(0, ceil_div(backward, tokens)),
         attention_backward=max(0, pieces.attention_backward - pieces.saved + saved // tokens),
         # a packed layer casts its own bias for good (bitsandbytes/nn/modules.py Linear4bit.forward): less, not more
-        copied_bytes=max(0, bytes_of(copies, sizes)) + (0 if is_checkpointed else of_experts),
+        copied_bytes=max(0, bytes_of(copies, sizes))
+        + (0 if is_checkpointed else of_experts + of_weights),
         copied_again_bytes=again,
         copied_in_forward_bytes=bytes_of(used.get("left", {}), sizes)
         + (of_experts if is_checkpointed else 0),

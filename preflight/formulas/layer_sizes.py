@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from preflight.formulas.adapter_kinds import branch_rank
 from preflight.formulas.adapters import adapter_tensors
 from preflight.formulas.linear_experts import FACT, LOOPED_STACKS, sizes_of_one, stacked_sizes
 from preflight.formulas.objective import num_sequences
@@ -165,6 +166,7 @@ def _widths(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, in
     value_dim = shape.v_head_dim or shape.head_dim
     rotary = _rotary_dim(model, shape.head_dim)
     rest = shape.head_dim - rotary
+    rank = 0 if plan.adapter is None else branch_rank(plan.adapter)
     return {
         "1": 1,
         "h": hidden,
@@ -182,13 +184,13 @@ def _widths(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, in
         "k": chosen,
         "kh": chosen * hidden,
         "kM": chosen * shape.moe_intermediate_size,
-        "kr": 0 if plan.adapter is None else chosen * plan.adapter.rank,
+        "kr": chosen * rank,
         "Eh": num_experts * hidden,
         "EM": num_experts * shape.moe_intermediate_size,
         "qr": latent.get("q_lora_rank") or 0,
         "kvr": latent.get("kv_lora_rank") or 0,
         "rope": latent.get("qk_rope_head_dim") or 0,
-        "r": 0 if plan.adapter is None else plan.adapter.rank,
+        "r": rank,
         "V": model.vocab_size,
         "rot": rotary,
         "rotq": shape.num_heads * rotary,

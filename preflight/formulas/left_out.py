@@ -25,6 +25,7 @@ from preflight.formulas.kernels import LIGER_TYPES
 from preflight.formulas.left_out_of_answers import left_out_of_answers
 from preflight.formulas.objective import LANGUAGE_MODEL, ONLINE
 from preflight.formulas.optimizers import NUM_STATES, is_known
+from preflight.formulas.other_adapters import not_known
 from preflight.formulas.pipelines import is_divisible
 from preflight.formulas.rollouts import starts_engines
 from preflight.formulas.trainer_arguments import argument, where_of
@@ -126,6 +127,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
         yield from _of_images(plan, model)
     yield from untraced(plan, model)
     yield from _of_the_adapter(plan, model)
+    yield from not_known(plan, model)
 
 
 def _of_another_model(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
+from preflight.formulas.adapter_kinds import BRANCHES, NOT_LORA
 from preflight.formulas.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.formulas.optimizer_classes import states_of
@@ -193,6 +194,8 @@ def _without_meaning(trainer: TrainerArguments) -> frozenset[str]:
     if not has_adapter:
         return frozenset({BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE})
     moot = {"frozen parameters"}
+    if adapter is not None and getattr(adapter.value, "kind", "lora") not in BRANCHES:
+        moot.add(NOT_LORA)  # read, and said where it is not known
     if trainer.script.tower is not None:
         moot.add(PROJECTOR_BESIDE)
     return frozenset(moot if trains_projector_alone(trainer.raw) else {*moot, TUNED_BESIDE})

@@ -36,6 +36,7 @@ from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.model_calls import read_model
 from preflight.scripts.nodes import unparse
 from preflight.scripts.options import field_names
+from preflight.scripts.other_adapters import read_other_adapter
 from preflight.scripts.own_engine import own_engine
 from preflight.scripts.own_optimizer import read_own_optimizer
 from preflight.scripts.parameter_casts import read_parameter_casts
@@ -222,6 +223,8 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.uncounted.update(beside_lora(reader, found))
         adapters = settings.may_be.get("adapter", OPEN_VALUES["adapter"])
         settings.may_be["adapter"] = (*adapters, *written_adapters(reader, found))
+    if not calls and not reader.maybe("LoraConfig") and read_other_adapter(reader, settings):
+        return
     if not calls:
         read_adapting(reader, settings)
         _never_made(reader, settings, "LoraConfig", "use_peft")

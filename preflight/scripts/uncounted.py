@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.formulas.adapter_kinds import NOT_LORA
 from preflight.plan_parts import GPTQ_OR_AWQ
 
 REPLICAS = "replicas of nn.DataParallel"
@@ -33,7 +34,7 @@ UNCOUNTED = {
         r"mode\s*=\s*[\"'](?:reduce-overhead|max-autotune)[\"']|\bcuda\.graph\(|make_graphed_callables",
         "more",
     ),
-    "an adapter that is not LoRA": (
+    NOT_LORA: (
         r"\b(?:AdaLora|Adamss|AdaptionPrompt|BOFT|BdLora|Beft|C3A|CPT|Cartridge|Deft|Delora|FourierFT|Frod|Glora"
         r"|Gralora|HRA|Hira|IA3|Kasa|LNTuning|Lily|LoHa|LoKr|Miss|Bone|Monteclora|MultitaskPromptTuning|OFT|OSF"
         r"|Peanut|Poly|PrefixTuning|PromptEncoder|PromptTuning|Psoft|Pvera|RandLora|Road|Shadow|Shira|Supertuning"

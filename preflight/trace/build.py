@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.formulas.adapter_kinds import BRANCHES, options_of
 from preflight.trace.built import INDEX_NAMES, BuiltModel, torch_dtype
 from preflight.trace.checkpointing import mark_every_second
 from preflight.trace.classes import class_of, decoder_of
@@ -239,16 +240,23 @@ def _with_adapter(model: Any, job: TraceJob, device: str) -> Any:
 
     adapter = job.adapter
     assert adapter is not None
-    config = peft.LoraConfig(
-        r=adapter["rank"],
-        lora_alpha=adapter["alpha"],
-        lora_dropout=adapter["dropout"],
-        target_modules=adapter["targets"],
-        modules_to_save=adapter["modules_to_save"],
-        use_dora=adapter["kind"] == "dora",
+    where = {
+        "target_modules": adapter["targets"],
+        "modules_to_save": adapter["modules_to_save"],
         # PEFT's classes for tasks ask for what generates, which an encoder does not
-        task_type=_task_of(model.config),
-    )
+        "task_type": _task_of(model.config),
+    }
+    if adapter["kind"] in BRANCHES:
+        config = peft.LoraConfig(
+            r=adapter["rank"],
+            lora_alpha=adapter["alpha"],
+            lora_dropout=adapter["dropout"],
+            use_dora=adapter["kind"] == "dora",
+            **where,
+        )
+    else:
+        name, options = options_of(adapter["kind"], adapter["rank"], adapter["targets"])
+        config = getattr(peft, name)(**options, **where)
     with torch.device(device):
         try:
             adapted = peft.get_peft_model(model, config)

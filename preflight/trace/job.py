@@ -29,8 +29,9 @@ ENGINES = ("single", "ddp", "fsdp2")
 OPTIMIZERS = (
     "adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad", "adafactor", *BITSANDBYTES,
 )  # fmt: skip
+ADAPTERS = ("lora", "dora", "ia3", "loha", "miss", "oft", "vera")
+"""Kinds that PEFT puts on a model without data as on one with; AdaLoRA's ranks train on a 16-bit model alone (0.21.2)."""
 LOSSES = ("full_logits", "chunked_linear")
-ADAPTERS = ("lora", "dora")
 
 
 @dataclass(frozen=True)

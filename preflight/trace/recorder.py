@@ -33,6 +33,10 @@ class Recorder:
             tensor = tensor.to_local()
         if tensor.device.type != self.device:
             return
+        if tensor.is_sparse:
+            for part in (tensor._indices(), tensor._values()):
+                self.hold(part, category, operation)
+            return
         storage = tensor.untyped_storage()
         known = self.alive.get(storage._cdata)
         if known is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.formulas.adapter_kinds import KIND
 from preflight.formulas.kernels import liger_kernels
 from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import Adapter, BaseQuantization
@@ -228,7 +229,7 @@ def _adapter(given: Given, quantization: BaseQuantization | None) -> Reading[Pla
     targets = fields.get("lora_target_modules")
     to_save = fields.value("lora_modules_to_save")
     adapter = Adapter(
-        kind="dora" if fields.value("use_dora") is True else "lora",
+        kind=fields.value(KIND) or ("dora" if fields.value("use_dora") is True else "lora"),
         rank=rank.value if rank is not None else (16 if is_declared else PEFT_DEFAULT_RANK),
         alpha=int(alpha) if alpha is not None else None,
         dropout=float(fields.value("lora_dropout", 0.05 if is_declared else 0.0)),
@@ -247,6 +248,7 @@ def _adapter(given: Given, quantization: BaseQuantization | None) -> Reading[Pla
             "lora_target_modules",
             "lora_modules_to_save",
             "use_dora",
+            KIND,
         )
         if (setting := fields.get(name)) is not None and setting is not switch
     ]

@@ -24,6 +24,8 @@ ATTENTIONS = {
     "fa3": "flash_attention_3",
 }
 KINDS = ("lora", "oft", "freeze", "full")
+OFT_BLOCK = 32
+"""Inputs of a block of OFT where nobody says how many (hparams/finetuning_args.py oft_block_size)."""
 BNB = ("bnb", "bitsandbytes")
 LOADS_AS_STORED = (0, 9, 4)
 """The first release that loads weights as they are stored (model/loader.py:160 `torch_dtype = "auto"`); those before
@@ -141,16 +143,19 @@ def _adapter(keys: FrameworkKeys, kind: str, chosen: Setting | None) -> None:
     rank, alpha = keys.count("lora_rank"), keys.get("lora_alpha")
     dropout, targets = keys.get("lora_dropout"), keys.get("lora_target")
     saved, dora = keys.get("additional_target"), keys.flag("use_dora")
-    if kind == "oft" and chosen is not None:
-        message = "OFT is estimated as LoRA of rank 8"
-        keys.leave_out(NotModelled(message, "an OFT adapter", "either"), chosen)
-        rank, targets = None, keys.get("oft_target")
+    if kind == "oft":
+        rank, targets = keys.count("oft_block_size"), keys.get("oft_target")
+        alpha, dropout, dora = None, keys.number("module_dropout"), None
+        blocks = keys.get("oft_rank")
+        if blocks is not None and blocks.value:
+            message = "OFT with so many blocks is estimated with blocks of 32"
+            keys.leave_out(NotModelled(message, "a number of OFT's blocks", "either"), blocks)
     names = _split(targets)
-    size = rank.value if rank is not None else Adapter.rank
+    size = rank.value if rank is not None else OFT_BLOCK if kind == "oft" else Adapter.rank
     is_number = alpha is not None and isinstance(alpha.value, (int, float))
     given_alpha = alpha is not None and is_number and alpha.value and isfinite(alpha.value)
     adapter = Adapter(
-        kind="dora" if dora is not None and dora.value else "lora",
+        kind="dora" if dora is not None and dora.value else kind,
         rank=size,
         alpha=int(alpha.value) if alpha is not None and given_alpha else 2 * size,
         dropout=float(dropout.value)
