@@ -240,7 +240,7 @@ def test_every_adapter_and_every_scheme_of_the_installed_libraries_is_named():
         ('model = torch.compile(model, mode="reduce-overhead")', "CUDA graphs"),
         ("opt = Muon(model.parameters())", "the states of Muon"),
         ("load(quantization_config=HqqConfig(nbits=4))", "weights stored by another scheme"),
-        ("get_peft_model(model, IA3Config())", "an adapter that is not LoRA"),
+        ("get_peft_model(model, LoKrConfig())", "an adapter that is not LoRA"),
         ("for p in a: p.requires_grad = name in p", "frozen parameters"),
         ("ParallelismConfig(dp_replicate_size=2)", "replicas of a ParallelismConfig"),
         ('load(device_map="auto")', "a model divided over the devices of one process"),
