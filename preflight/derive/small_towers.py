@@ -30,6 +30,7 @@ FAMILIES: dict[str, str] = {
     "llava_siglip": "llava",
     "idefics3": "idefics3",
     "internvl": "internvl",
+    "internvl_rms": "internvl",
     "mistral3": "mistral3",
 }
 """Kind of tower -> the model_type that it is traced in."""
@@ -65,10 +66,12 @@ def small_config(kind: str, variant: int) -> dict[str, Any]:
         tower.update(model_type="siglip_vision_model", vision_use_head=False)
     elif kind == "mistral3":
         tower.update(model_type="pixtral", head_dim=hidden // heads)
-    elif kind == "internvl":
+    elif model_type == "internvl":
+        is_rms = kind == "internvl_rms"
         tower.update(
-            image_size=[patch * side] * 2, patch_size=[patch] * 2, model_type="internvl_vision"
-        )
+            image_size=[patch * side] * 2, patch_size=[patch] * 2, model_type="internvl_vision",
+            norm_type="rms_norm" if is_rms else "layer_norm", use_qk_norm=is_rms, attention_bias=not is_rms,
+        )  # fmt: skip
     whole: dict[str, Any] = {
         "model_type": model_type, "text_config": text, "vision_config": tower,
         "image_token_id": 3, "image_token_index": 3,

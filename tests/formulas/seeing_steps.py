@@ -47,6 +47,16 @@ CONFIGS = {
         {**TEXT, "model_type": "qwen2"},
         {**TOWER, "model_type": "internvl_vision", "image_size": [SIDE * PATCH] * 2},
     ),
+    "internvl_rms": (
+        {**TEXT, "model_type": "qwen2"},
+        {
+            **TOWER,
+            "model_type": "internvl_vision",
+            "image_size": [SIDE * PATCH] * 2,
+            "norm_type": "rms_norm",
+            "use_qk_norm": True,
+        },
+    ),
     "mistral3": (
         {**TEXT, "model_type": "mistral"},
         {**TOWER, "model_type": "pixtral", "head_dim": 32},
@@ -66,7 +76,7 @@ PARTS = {
 def config_of(kind: str) -> dict:
     text, vision = CONFIGS[kind]
     return {
-        "model_type": kind, "text_config": text, "vision_config": vision, "image_token_id": 5,
+        "model_type": kind.removesuffix("_rms"), "text_config": text, "vision_config": vision, "image_token_id": 5,
         "image_token_index": 5, "video_token_id": 6, "vision_start_token_id": 7,
         "vision_end_token_id": 8, **MORE.get(kind, {}),
     }  # fmt: skip

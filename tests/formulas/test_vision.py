@@ -45,6 +45,9 @@ STEPS = [
     ("llava", {"frozen": STILL, "rank": 8, "saves_projector": True}),
     ("idefics3", {"rank": 8}),
     ("internvl", {}),
+    ("internvl_rms", {"frozen": STILL}),
+    ("internvl_rms", {"frozen": PROJECTOR, "checkpointed": True}),
+    ("internvl_rms", {}),
     ("mistral3", {"checkpointed": True}),
 ]
 TOLERANCE = 0.02

@@ -73,8 +73,9 @@ def internvl(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
         "model.multi_modal_projector", merged, text_hidden, True, *vectors("layer_norm", merged)
     )
     tokens = patches // round(1 / _ratio(top)) ** 2
-    is_traced = not has_norms and not is_rms and vision.flag("use_mean_pooling")
-    sizes = tiled_sizes("internvl", vision, text_hidden, patches + 1, tokens)
+    is_traced = has_norms is is_rms and vision.flag("use_mean_pooling")
+    kind = "internvl_rms" if is_rms else "internvl"
+    sizes = tiled_sizes(kind, vision, text_hidden, patches + 1, tokens)
     return (*units, projector), sizes if is_traced else None
 
 
