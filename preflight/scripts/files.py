@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from preflight.scripts.flow import is_main_guard
 from preflight.scripts.nodes import last_name as last_name
 from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.package_folders import package_folders
-from preflight.scripts.reached import Named, asks_by_name, reached
+from preflight.scripts.reached import Named, asks_by_name, in_file, own_functions, reached
 from preflight.scripts.scope import Scope, scope_of, walk_block
 from preflight.scripts.trees import defined_in, file_of, read_tree, tree_of
 from preflight.values import dataclass
@@ -122,12 +122,18 @@ class ScriptFiles:
             if name and name != local
         }
 
+    @cached_property
+    def means(self) -> Mapping[str, Mapping[str, str]]:
+        """File -> a bare name there -> that of the one function which the file itself calls so, whatever others do."""
+        given = {p: {*self.imports[p], *scope.assigned} for p, scope in self.modules.items()}
+        return own_functions(self._named, given)
+
     def _leave_out_what_nothing_names(self) -> None:
         """Forget the blocks and calls of functions that nothing which runs speaks of."""
-        modules = [body for body, scope in self.blocks if scope.outer is None]
+        modules = [(body, scope.path) for body, scope in self.blocks if scope.outer is None]
         if not any(map(asks_by_name, self.nodes)):
             self._named = [replace(each, method=self._only_by_name(each)) for each in self._named]
-        may_run = reached(modules, self._named, self.renamed)
+        may_run = reached(modules, self._named, self.renamed, self.means)
         may_run |= {id(scope) for scope in self.modules.values()}
         self.blocks = [each for each in self.blocks if id(each[1]) in may_run]
         self.everywhere = [each for each in self.everywhere if id(each.scope) in may_run]
@@ -209,7 +215,9 @@ class ScriptFiles:
                 self.commands.append((function, scope, outer))
             self.functions.setdefault(function.name, []).append((function, scope))
             self._add_block(function.body, nodes, scope)
-            names = (of_class or function.name,)
+            names: tuple[str, ...] = (of_class or function.name,)
+            if not of_class and outer.outer is None:
+                names = (function.name, in_file(outer.path, function.name))
             is_registered = bool(function.decorator_list) and not of_class
             if of_class:
                 self._methods[id(scope)] = (of_class, function)

@@ -33,18 +33,43 @@ class Named:
         return is_known and (not self.method or self.method in named)
 
 
+def in_file(path: str, name: str) -> str:
+    """Return the name by which one file's function is told from those that others call so."""
+    return f"{path}:{name}"
+
+
+def own_functions(
+    functions: Iterable[Named], given: Mapping[str, Container[str]]
+) -> dict[str, dict[str, str]]:
+    """Return file -> a bare name there -> that of the one function that stands at its top and is called so; `given` has the
+    names that a file has from elsewhere too."""
+    held: dict[tuple[str, str], list[Named]] = {}
+    for each in functions:
+        for name in each.names[:1]:
+            held.setdefault((each.scope.path, name), []).append(each)
+    found: dict[str, dict[str, str]] = {}
+    for (path, name), those in held.items():
+        if len(those) == 1 and len(those[0].names) > 1 and name not in given.get(path, ()):
+            found.setdefault(path, {})[name] = those[0].names[1]
+    return found
+
+
 def reached(
-    modules: Iterable[list[ast.stmt]], functions: Sequence[Named], renamed: Mapping[str, str]
+    modules: Iterable[tuple[list[ast.stmt], str]],
+    functions: Sequence[Named],
+    renamed: Mapping[str, str],
+    means: Mapping[str, Mapping[str, str]],
 ) -> frozenset[int]:
     """Return the ids of the scopes of functions that may run, from what the modules and those functions name.
 
-    `renamed` has the names that imports give, and what they are called where they are defined.
+    `renamed` has the names that imports give, and what they are called where they are defined; `means` what a bare name
+    is in a file that has a function of that name itself.
     """
     of_name = by_name(functions)
     ready = [each for each in functions if each.may_run(())]
     named: set[str] = set()
     found: set[int] = set()
-    new = [name for body in modules for name in names_in(body)]
+    new = [name for body, path in modules for name in names_in(body, means.get(path, {}))]
     while new or ready:
         for name in new:
             if name not in named:
@@ -55,7 +80,7 @@ def reached(
         for each in ready:
             if id(each.scope) not in found and each.may_run(named):
                 found.add(id(each.scope))
-                new += names_in(each.body)
+                new += names_in(each.body, means.get(each.scope.path, {}))
         ready = []
     return frozenset(found)
 
@@ -69,12 +94,12 @@ def by_name(functions: Iterable[Named]) -> Callable[[str], Sequence[Named]]:
     return lambda name: held.get(name, ())
 
 
-def names_in(body: Sequence[ast.AST]) -> set[str]:
+def names_in(body: Sequence[ast.AST], means: Mapping[str, str]) -> set[str]:
     """Return the names and attributes that a block uses; those of functions and classes in it are their own."""
     names: set[str] = set()
     for node in walk_block(body):
         if isinstance(node, ast.Name):
-            names.add(node.id)
+            names.add(means.get(node.id, node.id))
         elif isinstance(node, ast.Attribute):
             names.add(node.attr)
         elif isinstance(node, ast.ClassDef):

@@ -97,15 +97,17 @@ class ScriptReader(ScriptMeanings):
         What only a branch names that may not be taken may not run; what only branches name that are not taken does not.
         """
         runs = dict.fromkeys(modules, True)
+        files = {id(scope): scope.path for _, scope in self.blocks}
         named: dict[str, bool] = {}
         waiting = [self._with_call(each) for each in self._named if id(each.scope) in read]
         of_name = by_name(waiting)
         new, asked = list(modules), {id(each): each for each in waiting if not each.names}
         while new:
             for scope in new:
+                means = self.means.get(files[scope], {})
                 for node, is_sure in read[scope]:
                     surely = bool(is_sure and runs[scope])
-                    for name in () if is_sure is None else _names_of(node):
+                    for name in () if is_sure is None else _names_of(node, means):
                         for each in (name, self.renamed.get(name, name)):
                             if named.get(each) in (True, surely):
                                 continue
@@ -297,10 +299,10 @@ class ScriptReader(ScriptMeanings):
         return {*TRAINER_BASES, *own}
 
 
-def _names_of(node: ast.AST) -> Iterable[str]:
+def _names_of(node: ast.AST, means: Mapping[str, str]) -> Iterable[str]:
     """Return the names that a node itself uses; of a function or class those that its definition does."""
     if isinstance(node, ast.Name):
-        return (node.id,)
+        return (means.get(node.id, node.id),)
     if isinstance(node, ast.Attribute):
         return (node.attr,)
-    return names_in([node]) if isinstance(node, DEFINITIONS) else ()
+    return names_in([node], means) if isinstance(node, DEFINITIONS) else ()
