@@ -6,6 +6,7 @@ import math
 
 from preflight.scripts.trainer_spellings import KINDS
 from preflight.scripts.trainer_tables import ArgumentTable
+from preflight.versions.spans import moved_arguments
 
 _IS_KIND: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -32,6 +33,8 @@ _OWN_KINDS = {
 def is_of_its_kind(name: str, value: object, table: ArgumentTable) -> bool:
     """Tell whether an argument can have a value; a script or a file may have a name that only looks like one."""
     argument = table.arguments.get(name)
+    if argument is None and name not in KINDS and name in moved_arguments():
+        return True  # of another release, whose kinds no table has
     kind = KINDS.get(name, "str") if argument is None else argument.kind
     wanted = _OWN_KINDS.get(name, _IS_KIND.get(kind, ()))
     if value is None or not wanted:

@@ -8,7 +8,6 @@ from typing import Any
 from preflight.launch import Generation
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader
-from preflight.trainers.handed import names_reward_model
 from preflight.trainers.kind import PROSE
 from preflight.versions.trl import (
     CORRECTS_SAMPLING,
@@ -34,6 +33,12 @@ NOT_PRICED = {
     "use_adaptive_entropy": "a bonus for entropy",
 }
 """Arguments under which a rollout takes what no formula counts -> what that is called."""
+SAMPLES = frozenset(
+    {"do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "length_penalty",
+     "presence_penalty", "frequency_penalty", "no_repeat_ngram_size", "bad_words_ids", "stop", "stop_strings", "seed",
+     "eos_token_id", "pad_token_id", "bos_token_id", "skip_special_tokens", "min_tokens", "min_new_tokens"}
+)  # fmt: skip
+"""What `generation_kwargs` may say of the next token alone; beams, lengths and caches are none of these."""
 _TURNS = re.compile(r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b)\w")
 _LOADED = re.compile(r"ForSequenceClassification\s*[.(]")
 """A use of such a class, whose import alone loads nothing."""
@@ -100,6 +105,9 @@ def read_generation(fields: FieldReader, objective: str) -> str:
     for name, words in NOT_PRICED.items():
         if value(name, None) not in (None, False):
             unpriced = words
+    more = value("generation_kwargs", None)
+    if more is not None and not (isinstance(more, dict) and {*more} <= SAMPLES):
+        unpriced = "what generation_kwargs changes"
     card = value("vllm_device", None)
     if is_vllm and not SERVES_ENGINE.holds_in(versions) and card not in (None, "auto"):
         unpriced = "an engine on a card that vllm_device names"
@@ -188,6 +196,6 @@ def _put_rewards(fields: FieldReader) -> str:
     text = PROSE.sub("", fields.given.kind.text)
     if fields.given.kind.is_own_script or not text:
         return ""
-    if _LOADED.search(text) or names_reward_model(text):
+    if _LOADED.search(text):
         return "a reward model that the script makes"
     return ""

@@ -1,4 +1,4 @@
-"""What a script hands to a trainer beside the model, by its keyword or as the second argument: a reference model, rewards."""
+"""The reference model that a script hands to a trainer, by its keyword or as the second argument."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from preflight.scripts.files import last_name
 from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.reference_copies import COPIES
 from preflight.scripts.trees import tree_of
+
+KEYWORD = "ref_model"
 
 
 class Handed(NamedTuple):
@@ -28,7 +30,7 @@ def handed_reference(text: str) -> Handed | None:
 
     DPOTrainer and KTOTrainer take it second (trl/trainer/dpo_trainer.py and kto_trainer.py __init__, 0.7.11 to 1.16.0).
     """
-    for model, given, ways in _handed(text, "ref_model"):
+    for model, given, ways in _handed(text):
         models = [way for way in ways if not _is_none(way)]
         if models:
             is_copy = all(_copies(way, model) for way in models)
@@ -36,20 +38,8 @@ def handed_reference(text: str) -> Handed | None:
     return None
 
 
-def names_reward_model(text: str) -> bool:
-    """Tell whether a script gives a trainer that generates the id of a reward model, beside functions or alone.
-
-    GRPOTrainer and RLOOTrainer take rewards second (trl/trainer/grpo_trainer.py __init__, 0.14.0 to 1.16.0).
-    """
-    for _, _, ways in _handed(text, "reward_funcs"):
-        each = [part for way in ways for part in getattr(way, "elts", (way,))]
-        if any(isinstance(part, ast.Constant) and "/" in str(part.value) for part in each):
-            return True
-    return False
-
-
-def _handed(text: str, keyword: str) -> Iterator[tuple[str, ast.expr, list[ast.expr]]]:
-    """Yield the model beside which something is given to a trainer, what it is there, and all that it may be.
+def _handed(text: str) -> Iterator[tuple[str, ast.expr, list[ast.expr]]]:
+    """Yield the model beside which a reference is given, what it is there, and all that it may be.
 
     Arguments may be collected first: `dict(ref_model=other)`, `{"ref_model": other}`.
     """
@@ -62,13 +52,13 @@ def _handed(text: str, keyword: str) -> Iterator[tuple[str, ast.expr, list[ast.e
         model = ""
         if isinstance(node, ast.Call):
             keywords = {each.arg: each.value for each in node.keywords}
-            found += [value for name, value in keywords.items() if name == keyword]
+            found += [value for name, value in keywords.items() if name == KEYWORD]
             model = unparse(keywords.get("model", [*node.args, ast.Name("")][0]))
             if last_name(node.func).endswith("Trainer"):
                 found += [each for each in node.args[1:2] if not isinstance(each, ast.Starred)]
         elif isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)
-            found += [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == keyword]
+            found += [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == KEYWORD]
         for given in found:
             yield model, given, _ways(given, nodes)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal, NamedTuple
 
 from preflight.trainers.fields import FieldReader
+from preflight.trainers.handed import handed_reference
 from preflight.trainers.lookup import Given
 from preflight.versions.trl import FUSES_HEAD
 from preflight.versions.trl_pairs import (
@@ -74,7 +74,7 @@ def keeps_reference(fields: FieldReader) -> bool:
     """Tell whether a reference model stays where its log-probabilities are computed before: one that is given, in every
     release (trl/trainer/dpo_trainer.py, 0.8.6 to 1.16.0), and in some one that is not."""
     kind, versions = fields.given.kind, {"trl": fields.given.versions.of("trl")}
-    if not kind.is_own_script and passes_reference(kind.text):
+    if not kind.is_own_script and handed_reference(kind.text) is not None:
         return True
     if fields.value("use_peft") is True or kind.trl_script != "dpo":
         return False
@@ -82,13 +82,3 @@ def keeps_reference(fields: FieldReader) -> bool:
         return True
     # TRL's own script gave one until the trainer loaded it (scripts/dpo.py:110, 0.28.0)
     return kind.is_own_script and not DPO_TAKES_ENTROPY.holds_in(versions)
-
-
-def passes_reference(text: str) -> bool:
-    """Tell whether a script gives its trainer a reference model, by name or second in order."""
-    by_name = re.search(r"\bref_model\s*=\s*([^,)\n]+)", text)
-    if by_name is not None and by_name[1].strip() != "None" and "DPOTrainer(" in text:
-        return re.search(r"DPOTrainer\([^)]*\bref_model\b", text) is not None
-    return (
-        re.search(r"DPOTrainer\(\s*(?:model\s*=\s*)?[\w.]+,\s*[\w.]*ref\w*\s*,", text) is not None
-    )

@@ -75,6 +75,13 @@ def classes_of(library: str) -> frozenset[str]:
     return frozenset(_table()[library]) - {IMPORTED}
 
 
+@lru_cache(maxsize=1)
+def moved_arguments() -> frozenset[str]:
+    """Return the arguments of TRL's classes that not every release has."""
+    names = (name for name in classes_of("trl") if name.endswith("Config"))
+    return frozenset(argument for name in names for argument in spans_of("trl", name))
+
+
 def knows_type(version: str, model_type: str) -> bool:
     """Tell whether a release of transformers may know a type of models: it is newer than the last that was read without."""
     without = _table()[TYPES].get(model_type)

@@ -97,6 +97,18 @@ def test_a_trainer_of_trls_that_is_only_imported_changes_nothing(tmp_path):
     assert not unpriced(read(text, tmp_path))
 
 
+def test_a_keyword_that_the_newest_release_has_no_more_is_read(tmp_path):
+    text = MADE.format(name="DPO", more="args = DPOConfig('o', rpo_alpha=1.0)", given="")
+    text = text.replace("args, = HfArgumentParser(DPOConfig).parse_args_into_dataclasses()", "")
+    (tmp_path / "train.py").write_text(text)
+    argv = ("python", "train.py")
+    libraries = named_libraries({"trl": "0.19.1", "transformers": "4.53.3", "torch": "2.7.0"})
+    command = LaunchCommand(argv, cwd=str(tmp_path))
+    arguments = read_trainer_arguments((), 2, command, libraries, "train.py")
+
+    assert unpriced(arguments) == ["a cross entropy beside log-probabilities"]
+
+
 def test_one_of_several_trainers_is_not_told(tmp_path):
     text = MADE.format(name="DPO", more="if sft:\n    SFTTrainer(model=model)\n", given="")
     arguments = read(text, tmp_path)
