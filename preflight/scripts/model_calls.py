@@ -72,6 +72,9 @@ MOST_STEPS = 40
 
 def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record name, dtype, attention and packing of the model that trains, and whether a helper makes it."""
+    if "model_by_name" in settings.seen:
+        settings.zero_init = True  # the trainer loads it, and what the script loads is another
+        return
     made = list(_made(reader))
     for call in made:
         if not loads(call) and not reader.makes_trainer(call):

@@ -139,7 +139,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     collator = uncut_collator(reader)
     if collator is not None:
         settings.seen["collator"] = collator
-    beside = model_beside(reader, settings.seen.get("model"))
+    beside = model_beside(reader, settings.seen.get("model"), "model_by_name" in settings.seen)
     if beside is not None:
         settings.uncounted[SECOND_MODEL] = Uncounted(beside, "more")
     unread = unread_trainer(reader)
@@ -177,9 +177,12 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
     if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
         settings.seen["open_arguments"] = reader.place(calls[0])
-    models = [each for call in reader.calls if (each := _model_by_name(reader, call)) is not None]
+    named = [_model_by_name(reader, call) for call in reader.calls if reader.makes_trainer(call)]
+    models = [each for each in named if each is not None]
     if models and all(each.value == models[0].value for each in models):
         settings.put("model_name_or_path", models[0])
+        if len(models) == len(named):
+            settings.seen["model_by_name"] = models[0].place
 
 
 def _model_by_name(reader: ScriptReader, call: CallFound) -> Known | None:

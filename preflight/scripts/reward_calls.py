@@ -13,6 +13,8 @@ from preflight.setting import Place
 REWARDS = "reward_funcs"
 SEVERAL = "several reward models"
 NAMED = "reward_model_name_or_path"
+TAKE_THEM_SECOND = ("GRPOTrainer", "RLOOTrainer")
+"""Trainers whose second argument they are (trl/trainer/grpo_trainer.py, rloo_trainer.py __init__, 0.14.0 to 1.16.0)."""
 
 
 def read_rewards(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -22,9 +24,10 @@ def read_rewards(reader: ScriptReader, settings: ScriptSettings) -> None:
     """
     names: list[tuple[str, Place]] = []
     for call in (*reader.calls, *reader.unsure):
-        for keyword in call.node.keywords if reader.makes_trainer(call) else ():
-            if keyword.arg == REWARDS:
-                names += _named(reader, keyword.value, call.scope)
+        given = [each.value for each in call.node.keywords if each.arg == REWARDS]
+        given += call.node.args[1:2] if call.name in TAKE_THEM_SECOND else []
+        for node in given if reader.makes_trainer(call) else ():
+            names += _named(reader, node, call.scope)
     if len({name for name, _ in names}) > 1:
         settings.uncounted[SEVERAL] = Uncounted(names[1][1], "more")
     elif names:

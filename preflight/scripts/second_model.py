@@ -32,11 +32,14 @@ _HOLDS_WEIGHTS = re.compile(
 """Names of a call whose result is moved to the card, `build_model().cuda()`, that is no batch of rows."""
 
 
-def model_beside(reader: ScriptReader, trained: Place | None) -> Place | None:
+def model_beside(
+    reader: ScriptReader, trained: Place | None, is_by_name: bool = False
+) -> Place | None:
     """Return where a script loads a model that it does not train; None where nothing shows one.
 
     `trained` is where it loads the one that trains, None where that is not known: then a name has to say it. What is
     loaded under the trained model's name is another way to load it, and what comes after its deletion takes its place.
+    Where a trainer has it by its name, all that is loaded before the training is another.
     """
     names = _names(reader)
     loads = [found for found in (*reader.calls, *reader.unsure) if _loads(reader, found)]
@@ -54,6 +57,7 @@ def model_beside(reader: ScriptReader, trained: Place | None) -> Place | None:
             if name in handed_names:
                 continue
             is_another = name not in taken and is_other
+            is_another = is_another or (is_by_name and not _is_after_training(reader, found))
             if (is_another or BESIDE.search(name)) and not _replaces(reader, found):
                 return reader.place(found)
     return None
@@ -153,4 +157,16 @@ def _replaces(reader: ScriptReader, found: CallFound) -> bool:
     return any(
         isinstance(node, ast.Delete) and node.lineno < found.node.lineno
         for node in reader.body_of(found.scope)
+    )
+
+
+def _is_after_training(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether a call stands behind `trainer.train()` in its own block."""
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr == "train"
+        and last_name(node.value).endswith("trainer")
+        and node.lineno < found.node.lineno
+        for statement in reader.body_of(found.scope)
+        for node in walk(statement)
     )

@@ -107,10 +107,13 @@ def online(folder, rewards, names="pass"):
 def test_a_reward_that_is_named_is_a_model_wherever_its_name_stands(
     tmp_path, rewards, names, models
 ):
-    plan = online(tmp_path, rewards, names)
+    text = ONLINE.format(load=LOAD, names=names, rewards=rewards)
+    in_order = text.replace("model=model, reward_funcs=", "model, ")
+    for each in (text, in_order):
+        plan = plan_of(tmp_path, "python train.py", {"train.py": each})
 
-    assert plan.reward_models == models
-    assert SECOND_MODEL not in plan.script_facts.uncounted
+        assert plan.reward_models == models
+        assert SECOND_MODEL not in plan.script_facts.uncounted
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,18 @@ def test_what_scores_and_no_plan_holds_is_named(tmp_path, rewards, names, unpric
     plan = online(tmp_path, rewards, names)
 
     assert unpriced in {each.unpriced for each in plan.notices}
+
+
+def test_beside_a_model_that_the_trainer_loads_by_its_name_every_other_is_one(tmp_path):
+    names = 'fixed = AutoModelForCausalLM.from_pretrained("gpt2-xl")'
+    for more, is_beside in ((names, True), ("pass", False)):
+        text = ONLINE.format(load="", names=more, rewards="short").replace(
+            "model=model", 'model="gpt2"'
+        )
+        plan = plan_of(tmp_path, "python t.py", {"t.py": text})
+
+        assert plan.model == "gpt2"
+        assert (SECOND_MODEL in {each.unpriced for each in plan.notices}) is is_beside
 
 
 def test_a_reference_that_a_trainer_is_given_is_its_objectives(tmp_path):
