@@ -15,10 +15,12 @@ from preflight.scripts.trees import tree_of
 HARMLESS = frozenset(
     {
         "tokenize_row", "build_tokenized_answer", "process_row", "_prepare_dataset", "log", "store_metrics",
-        "create_model_card", "push_to_hub", "save_model", "_save", "_save_checkpoint",
+        "create_model_card", "push_to_hub", "save_model", "_save", "_save_checkpoint", "_get_train_sampler",
+        "_get_eval_sampler",
     }
 )  # fmt: skip
-"""Methods of TRL's trainers that run before training, or write what is there already (trl/trainer, 0.8 to 1.16)."""
+"""Methods of TRL's trainers that run before training, say the order of rows, or write what is there already (trl/trainer,
+0.8 to 1.16; transformers/trainer.py _get_train_sampler, which chooses which rows and not how many, 4.28 to 5.24)."""
 
 
 def as_their_base(text: str, files: Iterable[tuple[str, str]], bases: Iterable[str]) -> str:

@@ -200,7 +200,10 @@ class OwnTrainer(DPOTrainer):
 
 
 @pytest.mark.parametrize("is_beside", [True, False])
-@pytest.mark.parametrize(("method", "is_plain"), [("tokenize_row", True), ("dpo_loss", False)])
+@pytest.mark.parametrize(
+    ("method", "is_plain"),
+    [("tokenize_row", True), ("_get_train_sampler", True), ("dpo_loss", False)],
+)
 def test_a_trainer_of_ones_own_that_only_prepares_rows_is_the_one_below(
     tmp_path, method, is_plain, is_beside
 ):
