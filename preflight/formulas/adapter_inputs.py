@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from preflight.formulas.adapter_kinds import BRANCHES, branch_rank, keeps_input, kept_per_token
-from preflight.formulas.adapters import adapter_targets, adapter_tensors, is_target
+from preflight.formulas.adapters import (
+    adapter_targets,
+    adapter_tensors,
+    is_target,
+    renamed_modules,
+)
 from preflight.formulas.linear_experts import FACT
 from preflight.formulas.other_adapters import mode_of_adapter
 from preflight.formulas.precision import Precision, uses_autocast
@@ -34,8 +39,9 @@ def adapter_inputs(
     total, of_experts, shared = 0, 0, set()
     last = _last_projection(unit)
     mode = None if adapter.kind in BRANCHES else mode_of_adapter(plan, precision)
+    renamed = renamed_modules(plan, model, targets)
     for tensor in unit.tensors:
-        if not is_target(tensor, targets):
+        if tensor.module in renamed or not is_target(tensor, targets):
             continue
         out_features, in_features = tensor.shape
         more = own * branch_rank(adapter)

@@ -86,8 +86,7 @@ def each_adapter_tensor(
     saved = saved_names(adapter, model)
     heads = SAVED_HEADS if is_scored(plan) else ()
     stacks = adapted_stacks(plan, model, targets)
-    # PEFT turns these names into those of the stacks: dense and shared MLPs lose their adapters
-    renamed = expert_names(model) if stacks else ()
+    renamed = renamed_modules(plan, model, targets)
     for unit, tensor in model.tensors():
         is_saved = tensor.module in saved or unit.name.rsplit(".", 1)[-1] in saved
         if is_saved or unit.name.partition(".")[0] in heads:
@@ -124,6 +123,13 @@ def each_adapter_tensor(
                 tensor.shape[1:] if is_turned else tensor.shape[:1],
             )
             yield unit, ParameterTensor(name, shape, LINEAR, tensor.gets_gradient)
+
+
+def renamed_modules(
+    plan: LaunchPlan, model: ModelSpec, targets: tuple[str, ...] | str
+) -> tuple[str, ...]:
+    """Return the names that PEFT turns into those of stacked experts: dense and shared MLPs lose their adapters."""
+    return expert_names(model) if adapted_stacks(plan, model, targets) else ()
 
 
 def may_have_others(model: ModelSpec) -> bool:

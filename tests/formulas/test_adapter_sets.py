@@ -32,6 +32,7 @@ def adapter(method: str, targets, **more) -> Adapter:
         ("mixtral", ATTENTION),
         ("qwen3_moe", ATTENTION),
         ("olmoe", ATTENTION),
+        ("glm4_moe", ATTENTION),
         ("llama", ATTENTION),
         ("llama", QUERY_VALUE),
     ],
