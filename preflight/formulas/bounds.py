@@ -9,15 +9,18 @@ from dataclasses import replace
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
+from preflight.formulas.fake_quantized import fake_quantized_at_most
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.left_out import UNLISTED
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors, num_answer_tokens, shards_parameters
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
-from preflight.memory import MemoryTerm, Moment
+from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_parts import (
+    COMM_HOOK,
+    FAKE_QUANTIZED,
     GATHERED,
     LABEL_SMOOTHING,
     LEFT_WHOLE,
@@ -71,6 +74,12 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
     if gathered:
         terms.append(_gathered_whole(plan, model, gathered))
         names |= gathered
+    if FAKE_QUANTIZED in named and plan.seq_len and model.layers:
+        terms.append(fake_quantized_at_most(plan, model))
+        names.add(FAKE_QUANTIZED)
+    if COMM_HOOK in named:
+        terms.append(_kept_by_hook(plan, model))
+        names.add(COMM_HOOK)
     if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
         generation = replace(plan.generation, max_completion_len=plan.seq_len)
         dearest = replace(dearest, generation=generation)
@@ -102,6 +111,15 @@ def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) 
     held = held_tensors(plan, model) if is_whole else ()
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in held)
     return MemoryTerm(GATHERED, whole, frozenset({Moment.SAVE}), f"{whole:,}: all parameters")
+
+
+def _kept_by_hook(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
+    """Return a term of twice the gradients: PowerSGD keeps an error of each, and a bucket's copy and factors of less than
+    that (torch/distributed/algorithms/ddp_comm_hooks/powerSGD_hook.py:385-610, 2.13); the other hooks keep less."""
+    precision = precision_of(plan, model)
+    trained = [each for each in held_tensors(plan, model) if each.trains or each.waits]
+    whole = sum(each.count * whole_bytes(plan, precision, each) for each in trained)
+    return MemoryTerm(COMM_HOOK, 2 * whole, ALWAYS, f"2 x {whole:,}")
 
 
 SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}

@@ -13,7 +13,7 @@ from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
-from preflight.plan_parts import GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD
+from preflight.plan_parts import COMM_HOOK, GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD
 from preflight.scripts.beside_adapter import BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE
 from preflight.scripts.own_steps import TAKES_OF_CALLS
 from preflight.scripts.replaced_attention import ReplacedAttention
@@ -126,8 +126,9 @@ OF_CALL: Mapping[tuple[str, ...], tuple[str, ...]] = {
 GATHERS: Mapping[str, frozenset[object]] = {
     STATE_DICT_ON_CARD: frozenset({"fsdp1"}),
     GATHERED: frozenset({"fsdp1", "fsdp2", "zero3"}),
+    COMM_HOOK: frozenset({"ddp"}),
 }
-"""What a script asks for whole -> the engines that divide it."""
+"""What a script asks for whole -> the engines that divide it; a hook on gradients -> the one that calls it."""
 
 
 def without_gathers(

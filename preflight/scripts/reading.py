@@ -33,6 +33,7 @@ from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
 from preflight.scripts.lightning_calls import read_lightning
 from preflight.scripts.loop import read_plain_loop
+from preflight.scripts.lora_layers import read_lora_layers
 from preflight.scripts.model_calls import read_model
 from preflight.scripts.nodes import unparse
 from preflight.scripts.options import field_names
@@ -230,6 +231,7 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
         return
     if not calls:
         read_adapting(reader, settings)
+        read_lora_layers(reader, settings)
         _never_made(reader, settings, "LoraConfig", "use_peft")
         return
     place = reader.place(calls[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.adapter_kinds import NOT_LORA
-from preflight.plan_parts import GPTQ_OR_AWQ
+from preflight.plan_parts import COMM_HOOK, GPTQ_OR_AWQ
 
 REPLICAS = "replicas of nn.DataParallel"
 OUTPUTS = "outputs of every layer"
@@ -20,6 +20,11 @@ UNCOUNTED = {
     ),
     "what hooks on its layers keep": (
         r"\bregister_(?:full_)?(?:forward|backward)_hook\((?![^()]{0,200}(?:requires?_grad|inputs_require|neftune|fp32))",
+        "more",
+    ),
+    COMM_HOOK: (
+        r"\bregister_comm_hook\((?!.*\b(?:fp16|bf16)_compress_hook|.*\ballreduce_hook)"
+        r"|\bcomm_hook\s*=\s*(?!None\b|DDPCommunicationHookType\.(?:NO|FP16|BF16)\b)",
         "more",
     ),
     "fp8 matrices": (

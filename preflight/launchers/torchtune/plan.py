@@ -13,7 +13,7 @@ from preflight.launchers.named_optimizer import named_optimizer
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import Builder, read_model
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import open_up_to
+from preflight.plan_parts import FAKE_QUANTIZED, open_up_to
 from preflight.setting import Place, Setting
 
 DTYPES = {
@@ -37,7 +37,13 @@ MORE_MODELS = {
     "knowledge_distillation_single_device": "the teacher is held beside the student: the estimate has the student alone",
     "knowledge_distillation_distributed": "the teacher is held beside the student: the estimate has the student alone",
 }
-FAKE_QUANTIZED = "qat_"
+QAT = "qat_"
+COUNTED_QUANTIZERS = frozenset(
+    f"{scheme}QATQuantizer{kind}"
+    for scheme in ("Int8DynActInt4Weight", "Int4WeightOnly")
+    for kind in ("", "ModuleSwap")
+)
+"""Of torchtune/training/quantization.py, 0.2 to 0.7: those of torchao that tests/formulas/fake_quantized.jsonl counts."""
 """Start of the recipes of QAT: distributed, on a single device (0.7.0), with an adapter."""
 
 
@@ -74,10 +80,12 @@ def read_plan(
     if recipe in MORE_MODELS and "model" in keys.settings:
         more = NotModelled(MORE_MODELS[recipe], "another model", "more")
         keys.leave_out(more, keys.given[section])
-    if recipe.startswith(FAKE_QUANTIZED) and "quantizer" in keys.given:
+    if recipe.startswith(QAT) and "quantizer" in keys.given:
+        quantizer = str(keys.value(f"quantizer.{COMPONENT}"))
+        is_counted = quantizer.rsplit(".", 1)[-1] in COUNTED_QUANTIZERS
+        name = FAKE_QUANTIZED if is_counted else f"copies that {quantizer} makes"
         message = "the fake-quantized copies of QAT are not in the estimate"
-        copies = NotModelled(message, "fake-quantized copies", "more")
-        keys.leave_out(copies, keys.given["quantizer"])
+        keys.leave_out(NotModelled(message, name, "more"), keys.given["quantizer"])
 
 
 def _unread(

@@ -1,0 +1,54 @@
+"""The most that quantization-aware training keeps: inputs and weights of linear layers as they would be once quantized.
+
+torchao's FakeQuantizedLinear (quantization/qat/linear.py; 0.8 to 0.17, int8 activations with int4 weights, and int4
+weights alone) keeps of every element of its input and of its weight at most two copies in the dtype of the training,
+masks of those in range, and scales. Forward and backward of one make a few more of the larger of the two.
+tests/formulas/test_fake_quantized.py holds the counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import num_tokens
+from preflight.launch import LaunchPlan
+from preflight.memory import EVERY_STEP, MemoryTerm
+from preflight.model import LINEAR, ModelSpec, ModelUnit
+
+MASKS_AND_SCALES = 5
+"""Bytes of an element beside its two copies."""
+IN_PASSING = 16
+"""Bytes of an element of the larger of input and weight, beyond what is kept, while a linear layer runs."""
+
+
+def fake_quantized_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
+    """Return a term of what the linear layers keep between forward and backward, and of the largest one as it runs.
+
+    Where decoder layers run again in the backward, one of them has its own at a time.
+    """
+    tokens = num_tokens(plan)
+    head = [tokens * model.hidden_size, model.vocab_size * model.hidden_size]
+    layers = [list(_elements(unit, tokens)) for unit in model.layers]
+    counts = [unit.count for unit in model.layers]
+    if plan.activation_checkpointing == "full":
+        kept = max(map(sum, layers))
+    else:
+        kept = sum(count * sum(each) for count, each in zip(counts, layers, strict=True))
+    kept += sum(head)
+    largest = max(max(each) for each in (head, *layers))
+    size = 2 * precision_of(plan, model).bytes_of("compute") + MASKS_AND_SCALES
+    return MemoryTerm(
+        "fake-quantized copies, at most",
+        size * kept + IN_PASSING * largest,
+        frozenset(EVERY_STEP),
+        f"{kept:,} x {size} + {largest:,} x {IN_PASSING}",
+    )
+
+
+def _elements(unit: ModelUnit, tokens: int) -> Iterator[int]:
+    """Yield the elements of inputs and weights of a layer's matrices, each matrix with an input of its own."""
+    for tensor in unit.tensors:
+        if tensor.kind == LINEAR:
+            yield tokens * tensor.shape[-1]
+            yield tensor.num_params

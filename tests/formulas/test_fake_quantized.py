@@ -1,0 +1,55 @@
+"""What torchao's fake-quantized linear layers keep, counted, is within what is bounded; a launch fits where the most of it does.
+
+fake_quantized_linears.py makes the rows again, with the torchao that is on the path.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import preflight
+from preflight.formulas.fake_quantized import IN_PASSING, MASKS_AND_SCALES
+
+ROWS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("fake_quantized.jsonl").read_text().splitlines()
+]
+SIZES = {"bfloat16": 2, "float32": 4}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['torchao'][0]} {row['scheme']}")
+def test_a_linear_layer_takes_no_more_than_is_bounded(row):
+    given, weight = row["tokens"] * row["inputs"], row["inputs"] * row["outputs"]
+    kept = (2 * SIZES[row["dtype"]] + MASKS_AND_SCALES) * (given + weight)
+
+    assert row["kept"] <= kept
+    assert max(row["forward"], row["backward"]) <= kept + IN_PASSING * max(given, weight)
+
+
+def answer_of(folder: Path, *more: str) -> preflight.Report:
+    words = "tune run --nproc_per_node 8 qat_distributed --config llama2/7B_qat_full"
+    return preflight.check([*words.split(), *more], device="h100-sxm-80", cwd=folder)
+
+
+def test_a_launch_fits_where_the_most_of_it_does(tmp_path):
+    report = answer_of(tmp_path)
+
+    assert report.verdict.answer.value == "fits"
+
+
+def test_a_launch_that_fits_without_the_copies_alone_is_unknown(tmp_path):
+    whole = answer_of(
+        tmp_path, "enable_activation_checkpointing=False", "tokenizer.max_seq_len=4096"
+    )
+
+    assert whole.verdict.answer.value == "unknown"
+    assert whole.verdict.unpriced == ("fake-quantized copies",)
+
+
+def test_copies_of_another_quantizer_are_not_bounded(tmp_path):
+    other = answer_of(tmp_path, "quantizer._component_=mine.Quantizer")
+
+    assert other.verdict.unpriced == ("copies that mine.Quantizer makes",)
