@@ -13,10 +13,15 @@ from preflight.formulas.fake_quantized import fake_quantized_at_most
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.left_out import UNLISTED
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import held_tensors, num_answer_tokens, shards_parameters
+from preflight.formulas.sharding import (
+    held_tensors,
+    num_answer_tokens,
+    num_tokens,
+    shards_parameters,
+)
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, MemoryTerm, Moment
+from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_parts import (
     COMM_HOOK,
@@ -25,6 +30,7 @@ from preflight.plan_parts import (
     LABEL_SMOOTHING,
     LEFT_WHOLE,
     PROMPT_LOGITS,
+    RANDOM_LTD,
     STATE_DICT_ON_CARD,
 )
 from preflight.values import dataclass
@@ -77,6 +83,9 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
     if FAKE_QUANTIZED in named and plan.seq_len and model.layers:
         terms.append(fake_quantized_at_most(plan, model))
         names.add(FAKE_QUANTIZED)
+    if RANDOM_LTD in named and plan.seq_len:
+        terms.append(_rows_beside_some_tokens(plan, model))
+        names.add(RANDOM_LTD)
     if COMM_HOOK in named:
         terms.append(_kept_by_hook(plan, model))
         names.add(COMM_HOOK)
@@ -111,6 +120,23 @@ def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) 
     held = held_tensors(plan, model) if is_whole else ()
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in held)
     return MemoryTerm(GATHERED, whole, frozenset({Moment.SAVE}), f"{whole:,}: all parameters")
+
+
+INDICES = 20
+"""Bytes of a token and layer: chances in fp32, sampled places in 64 and in 32 bits."""
+
+
+def _rows_beside_some_tokens(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
+    """Return a term of whole rows that random-LTD keeps around layers which run on some of their tokens.
+
+    Each such layer takes no more than one on all of them, and has the rows that it is given and those that it gives
+    beside it (GatherTokens and ScatterTokens, deepspeed/ops/random_ltd/dropping_utils.py:77-141, 0.19.8); a few more
+    are there while one of them runs, in either direction.
+    """
+    tokens, num_layers = num_tokens(plan), sum(unit.count for unit in model.layers)
+    row = model.hidden_size * precision_of(plan, model).bytes_of("compute")
+    size = (2 * num_layers + 4) * row + INDICES * num_layers
+    return MemoryTerm(RANDOM_LTD, tokens * size, frozenset(EVERY_STEP), f"{tokens:,} x {size:,}")
 
 
 def _kept_by_hook(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
