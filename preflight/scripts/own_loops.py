@@ -1,4 +1,5 @@
-"""What a training loop of a script's own does beside its step: a model that every round makes again, rows that it grows.
+"""What a training loop of a script's own does beside its step: a model that every round makes again, a tensor of every
+parameter that it keeps, rows that it grows.
 
 `trainer` and `optimizer` of the round before are given up when their names are given to others, which is when the next
 model is there already. What a function made is let go when it returns: counted on Trainer of transformers 5.24, whose
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from preflight.scripts.files import last_name
 from preflight.scripts.flow import trains
@@ -38,6 +39,58 @@ def _loads(node: ast.expr) -> bool:
     if not isinstance(node, ast.Call):
         return False
     return last_name(node.func) in _LOADS and _NO_MODEL.search(unparse(node.func)) is None
+
+
+KEPT_OF_EACH = "a tensor of every parameter that a loop keeps"
+_OVER_PARAMETERS = re.compile(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
+_SAME_SHAPE = frozenset(
+    {"data", "grad", "detach", "clone", "float", "half", "bfloat16", "to", "abs", "pow", "square"}
+)
+_NEW = _SAME_SHAPE - {"data", "grad", "detach", "to"}
+"""Methods of a tensor that make another one as large."""
+
+
+def kept_of_each(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield where a loop over a model's parameters keeps a tensor of each on the device, with its line: averages of the
+    weights, squares of gradients, the weights as they were."""
+    for loop in nodes:
+        if not isinstance(loop, ast.For) or not _OVER_PARAMETERS.search(unparse(loop.iter)):
+            continue
+        names = {node.id for node in walk(loop.target) if isinstance(node, ast.Name)}
+        for node in walk_block(loop.body):
+            value = _kept(node)
+            if value is not None and "cpu" not in unparse(value) and _is_new(value, names):
+                yield KEPT_OF_EACH, getattr(node, "lineno", loop.lineno)
+
+
+def _kept(node: ast.AST) -> ast.expr | None:
+    """Return what a statement puts into a dictionary or a list."""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+        return node.value
+    is_appended = isinstance(node, ast.Call) and last_name(node.func) == "append"
+    return node.args[0] if isinstance(node, ast.Call) and is_appended and node.args else None
+
+
+def _is_new(value: ast.expr, names: Container[str]) -> bool:
+    """Tell whether an expression makes a tensor as large as one of some names."""
+    if isinstance(value, ast.BinOp):
+        sides = (value.left, value.right)
+        return any(_is_new(side, names) or _methods(side, names) is not None for side in sides)
+    if isinstance(value, ast.Call) and last_name(value.func).endswith("_like") and value.args:
+        return _methods(value.args[0], names) is not None
+    return bool(_NEW.intersection(_methods(value, names) or ()))
+
+
+def _methods(node: ast.expr, names: Container[str]) -> list[str] | None:
+    """Return the attributes and methods by which an expression leads from one of some names to a tensor as large."""
+    found = []
+    while not isinstance(node, ast.Name):
+        node = node.func if isinstance(node, ast.Call) else node
+        if not isinstance(node, ast.Attribute) or node.attr not in _SAME_SHAPE:
+            return None
+        found.append(node.attr)
+        node = node.value
+    return found if node.id in names else None
 
 
 GROWN = "rows that a step makes longer, or more of"

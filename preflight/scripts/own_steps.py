@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import TypeGuard
 
 from preflight.formulas.optimizer_classes import (
     CONSTRUCTORS,
@@ -24,7 +25,14 @@ from preflight.scripts.beside_adapter import (
 from preflight.scripts.changed_parts import TAKEN_OFF, changed_parts
 from preflight.scripts.files import last_name
 from preflight.scripts.nodes import children, unparse, walk
-from preflight.scripts.own_loops import GROWN, MADE_AGAIN, grown_rows, made_again
+from preflight.scripts.own_loops import (
+    GROWN,
+    KEPT_OF_EACH,
+    MADE_AGAIN,
+    grown_rows,
+    kept_of_each,
+    made_again,
+)
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.trees import tree_of
 from preflight.scripts.whole_gathers import whole_gathers
@@ -41,6 +49,7 @@ TAKES_OF_CALLS = {
     FORWARD_BESIDE: "more",
     MADE_AGAIN: "more",
     GROWN: "more",
+    KEPT_OF_EACH: "more",
     NARROW_LOSS: "less",
     TAKEN_OFF: "less",
     STATE_DICT_ON_CARD: "more",
@@ -94,11 +103,12 @@ def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator
 def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     nodes = walk(tree)
     steps = _steps(nodes)
-    yield from _generates_beside(nodes)
+    yield from _generates_beside(nodes, steps)
     known = KNOWN_STATES | _other_names(nodes)
     yield from _second_optimizer(nodes, known)
     yield from trained_beside(nodes)
     yield from made_again(nodes)
+    yield from kept_of_each(nodes)
     yield from changed_parts(nodes, functions)
     yield from whole_gathers(nodes)
     for node in nodes:
@@ -183,11 +193,26 @@ _BESIDE_STEPS = re.compile(r"^(?:on_\w+|prediction_step|evaluation_step|validati
 """Methods of a callback or a trainer that run between steps, on a card that holds the states."""
 
 
-def _generates_beside(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
+def _generates_beside(nodes: Iterable[ast.AST], steps: Container[int]) -> Iterator[tuple[str, int]]:
+    """Yield where a model generates between steps, in a callback or in a loop that is no step, and what callbacks ask it."""
     for node in nodes:
         if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
             yield from ((GENERATES_BESIDE, line) for _, line in _generates(node.body))
             yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node))
+        elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
+            made = filter(_is_of_model, _own(node.body))
+            yield from ((GENERATES_BESIDE, call.lineno) for call in made)
+
+
+def _is_of_model(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Tell whether an expression is `model.generate(...)`, or that of a model which is unwrapped there."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    owner = node.func.value
+    if isinstance(owner, ast.Call) and "unwrap" in last_name(owner.func):
+        owner = owner.args[0] if owner.args else owner
+    name = unparse(owner).removesuffix(".module")
+    return node.func.attr == "generate" and MODEL.match(name) is not None
 
 
 def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:

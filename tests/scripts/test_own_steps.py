@@ -8,7 +8,7 @@ import pytest
 from launch_of_script import opens, plan_of
 
 from preflight.scripts.changed_parts import TAKEN_OFF
-from preflight.scripts.own_loops import GROWN
+from preflight.scripts.own_loops import GROWN, KEPT_OF_EACH
 from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted import UNCOUNTED
 
@@ -339,6 +339,65 @@ def test_what_a_callback_asks_of_the_model_is_named(method, line, name):
     text = CALLBACK.format(method=method, line=line)
 
     assert names_of(text, text) == ([name] if name else [])
+
+
+AFTER = """
+def validate(model, rows):
+    for batch in rows:
+        {line}
+
+for batch in loader:
+    model(**batch).loss.backward()
+    optimizer.step()
+validate(model, held_out)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "is_named"),
+    [
+        ("answers = model.generate(**batch, max_new_tokens=1024)", True),
+        ("answers = accelerator.unwrap_model(model).generate(**batch)", True),
+        ("answers = engine.module.generate(batch)", True),
+        ("answers = llm.generate(batch)", False),
+        ("loss = model(**batch).loss", False),
+    ],
+)
+def test_answers_that_a_loop_beside_the_step_generates_are_named(line, is_named):
+    text = AFTER.format(line=line)
+
+    assert names_of(text, text) == (["generation in an evaluation"] if is_named else [])
+
+
+KEEPS = """
+kept = {{}}
+for batch in loader:
+    model(**batch).loss.backward()
+    for name, parameter in model.named_parameters():
+        {line}
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "is_named"),
+    [
+        ("kept[name] = parameter.data.clone()", True),
+        ("kept[name] = parameter.detach().clone().float()", True),
+        ("kept.append(parameter.grad ** 2)", True),
+        ("kept[name] = 0.9 * kept[name] + 0.1 * parameter.data", True),
+        ("kept[name] = torch.zeros_like(parameter)", True),
+        ("kept[name] = parameter.detach().cpu().clone()", False),
+        ("kept[name] = parameter.grad.norm()", False),
+        ("kept[name] = parameter.numel() * 2", False),
+        ("kept.append(parameter)", False),
+        ("parameter.data = parameter.data.to(torch.bfloat16)", False),
+    ],
+)
+def test_what_a_loop_keeps_of_every_parameter_is_named(line, is_named):
+    text = KEEPS.format(line=line)
+
+    assert names_of(text, text) == ([KEPT_OF_EACH] if is_named else [])
 
 
 ALONE = """
