@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from launch_of_script import plan_of
 
@@ -72,27 +75,30 @@ def test_a_launch_fits_where_the_most_of_it_does(tmp_path, model, hook, answer):
     assert report.verdict.answer.value == answer
 
 
+COUNTED = """
+import sys
+import torch
+from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
+
+torch.distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
+layers = [torch.nn.Linear(64, 64) for _ in range(4)]
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*layers))
+state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=8, start_powerSGD_iter=2)
+model.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+for _ in range(4):
+    model(torch.ones(2, 64)).sum().backward()
+held = (state.error_dict, state.p_memory_dict, state.q_memory_dict)
+kept = sum(t.numel() * t.element_size() for each in held for t in each.values())
+print(kept, sum(4 * p.numel() for p in model.parameters()), flush=True)
+os._exit(0)  # gloo's threads are not waited for
+"""
+
+
 @pytest.mark.libraries
 def test_power_sgd_keeps_no_more_than_is_bounded(tmp_path):
-    import torch
-    from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
-
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
-    )
-    try:
-        layers = [torch.nn.Linear(64, 64) for _ in range(4)]
-        model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*layers))
-        state = powerSGD_hook.PowerSGDState(
-            None, matrix_approximation_rank=8, start_powerSGD_iter=2
-        )
-        model.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
-        for _ in range(4):
-            model(torch.ones(2, 64)).sum().backward()
-    finally:
-        torch.distributed.destroy_process_group()
-    held = (state.error_dict, state.p_memory_dict, state.q_memory_dict)
-    kept = sum(t.numel() * t.element_size() for each in held for t in each.values())
-    gradients = sum(4 * p.numel() for p in model.parameters())
+    script = "import os" + COUNTED
+    command = [sys.executable, "-c", script, str(tmp_path / "store")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    kept, gradients = map(int, told.stdout.split())
 
     assert gradients <= kept <= 2 * gradients
