@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -45,10 +46,20 @@ UNLISTED = "an adapter on modules of other names"
 SAVED_ELSEWHERE = "modules of other names that train beside the adapter"
 FP8 = "fp8 matrices"
 STAGES = "stages of a pipeline"
+_MORE_STATES = re.compile(
+    r"\b(?:momentum\s*=\s*(?!0(?:\.0*)?\s*(?:,|$))|use_kahan|kahan_sum|\w+_dtype)"
+)
+"""What asks an optimizer of Trainer's for a state more, or for states of another width (trainer_optimizer.py, 5.24)."""
 UNCOUNTED_ARGUMENTS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
     ("torch_compile_mode", ("reduce-overhead", "max-autotune").__contains__, "CUDA graphs", "more"),
     ("torch_compile_backend", "cudagraphs".__eq__, "CUDA graphs", "more"),
     ("lora_target_parameters", bool, "an adapter on parameters", "more"),
+    (
+        "optim_args",
+        lambda said: bool(_MORE_STATES.search(str(said))),
+        "states that optim_args ask for",
+        "more",
+    ),
 )
 """Argument of Trainer or TRL, which of its values add something, what, and what that takes beside the estimate."""
 ANOTHER_MODEL = "another model, if the folder holds one"

@@ -102,8 +102,10 @@ def state_bytes(
         if elements < SMALLEST_8BIT_TENSOR or _keeps_32_bits(plan, tensor):
             return 4 * count * elements
         return count * (elements + 4 * ceil_div(elements, EIGHT_BIT_BLOCK))
-    if name in PAGED or name.startswith(("lion_32", "ademamix", "rmsprop_bnb_32")):
-        return 4 * count * elements  # bitsandbytes 32-bit states are fp32
+    if name in PAGED or name.startswith(("lion_32", "ademamix", "rmsprop_bnb_32", "adamw_any")):
+        return (
+            4 * count * elements
+        )  # bitsandbytes' 32-bit states, and AnyPrecision's unless optim_args say otherwise
     return size * count * elements
 
 

@@ -165,6 +165,8 @@ def test_eight_bit_floats_are_no_silent_fit(folder):
     ("words", "unpriced"),
     [
         (["--torch_compile", "true", "--torch_compile_mode", "reduce-overhead"], ["CUDA graphs"]),
+        (["--optim", "sgd", "--optim_args", "momentum=0.9"], ["states that optim_args ask for"]),
+        (["--optim", "sgd", "--optim_args", "momentum=0.0"], []),
         (["--use_peft", "--lora_target_parameters", "experts"], ["an adapter on parameters"]),
         (["--torch_compile", "true"], []),
     ],
