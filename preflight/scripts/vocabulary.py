@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from preflight.launch_facts import Uncounted
 from preflight.models.registry import find_model
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import Scope
 from preflight.scripts.script_settings import ScriptSettings
 
 OTHER_VOCABULARY = "embeddings for the words of another tokenizer"
@@ -15,6 +17,8 @@ FEW_WORDS = 1024
 """That a script adds to a tokenizer, or a length that is rounded up: a thousandth of a model of billions."""
 _OF_TOKENIZER = re.compile(r"Tokenizer\w*\.from_pretrained$")
 RESIZES = "resize_token_embeddings"
+ADDS = "add_tokens"
+MORE_WORDS = "embeddings for words that a script adds"
 
 
 def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -28,6 +32,9 @@ def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
         for call in reader.named("from_pretrained")
         if _OF_TOKENIZER.search(unparse(call.node.func))
     ]
+    for call in reader.named(ADDS):
+        if call.node.args and not _adds_few(reader, call.node.args[0], call.scope):
+            settings.uncounted[MORE_WORDS] = Uncounted(reader.place(call), "more")
     held = _num_words(model.value)
     for call in (*resizing, *loaded):
         given = reader.evaluator.value(call.node.args[0], call.scope) if call.node.args else None
@@ -36,6 +43,27 @@ def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
         is_more = not isinstance(words, int) or held is None or words > held + FEW_WORDS
         if is_more and (is_other or isinstance(given, int)):
             settings.uncounted[OTHER_VOCABULARY] = Uncounted(reader.place(call), "more")
+
+
+def _adds_few(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
+    """Tell whether few words are added: those that are written out, special ones, or one for each of few numbers."""
+    if isinstance(node, (ast.List, ast.Tuple, ast.Constant, ast.JoinedStr, ast.Call)):
+        return True
+    if isinstance(node, ast.ListComp):
+        over = node.generators[0].iter
+        if not isinstance(over, ast.Call) or last_name(over.func) != "range" or not over.args:
+            return True
+        last = reader.evaluator.value(over.args[min(1, len(over.args) - 1)], scope)
+        return isinstance(last, int) and last <= FEW_WORDS
+    value = reader.evaluator.value(node, scope)
+    if isinstance(value, (str, list, tuple)):
+        return isinstance(value, str) or len(value) <= FEW_WORDS
+    if isinstance(node, ast.Name):
+        made = reader.evaluator.may_hold(node.id, scope, (node.lineno, node.col_offset))
+        made = [each for each in made if not isinstance(each, ast.Name)]
+        if made:
+            return all(_adds_few(reader, each, scope) for each in made)
+    return True
 
 
 def _num_words(name: str) -> int | None:

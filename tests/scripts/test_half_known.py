@@ -6,7 +6,7 @@ import pytest
 from launch_of_script import opens, plan_of
 
 from preflight.engines.own_deepspeed import STAGES
-from preflight.scripts.vocabulary import OTHER_VOCABULARY
+from preflight.scripts.vocabulary import MORE_WORDS, OTHER_VOCABULARY
 
 SCRIPT = """\
 import torch
@@ -175,6 +175,10 @@ def words_of(tokenizer: str) -> str:
     return f"words = AutoTokenizer.from_pretrained('{tokenizer}')\nmodel.resize_token_embeddings(len(words))"
 
 
+def adding(words: str) -> str:
+    return f"words.add_tokens({words})\nmodel.resize_token_embeddings(len(words))"
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
@@ -198,6 +202,10 @@ def words_of(tokenizer: str) -> str:
         ({"after": words_of("Qwen/Qwen2.5-7B")}, OTHER_VOCABULARY),
         ({"after": words_of("meta-llama/Llama-2-7b-hf")}, None),
         ({"after": words_of("own/tokenizer")}, OTHER_VOCABULARY),
+        ({"after": adding("[f'<|{i}|>' for i in range(28_672)]")}, MORE_WORDS),
+        ({"after": "more = 4096 * 7\nsounds = [str(i) for i in range(more)]\n" + adding("sounds")}, MORE_WORDS),
+        ({"after": adding("[f'<|{i}|>' for i in range(100)]")}, None),
+        ({"after": adding("['<a>', '<b>']")}, None),
         ({"after": words_of("own/tokenizer").replace("model.resize", "print")}, None),
     ],
 )  # fmt: skip
