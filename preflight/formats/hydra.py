@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from preflight.errors import BadInput
+from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.setting import Place, Setting
@@ -100,6 +101,22 @@ def composed(command: LaunchCommand, folder: str, name: str, words: Words) -> di
     return {key: composer.resolved(key) for key in composer.values}
 
 
+def resolved_file(command: LaunchCommand, path: str) -> dict[str, Setting]:
+    """Return dotted key -> value of one file, with what its values refer to put in, as OmegaConf loads it."""
+    composer = _Composer(command, os.path.dirname(path), Words({}, (), ()))
+    composer.add_own(path, _document(command, path), "", ())
+    return {key: composer.resolved(key) for key in composer.values}
+
+
+def _document(command: LaunchCommand, path: str) -> Document:
+    if not command.exists(path):
+        raise NotComposed(path)
+    try:
+        return read_document(command, path, "yaml", stated_at=path)
+    except BadInput as error:
+        raise NotComposed(path) from error
+
+
 class _Composer:
     def __init__(self, command: LaunchCommand, folder: str, words: Words) -> None:
         self.command, self.folder, self.words = command, folder, words
@@ -114,16 +131,12 @@ class _Composer:
         """Add a file below the folder, after or before what its own defaults name."""
         self.num_files += 1
         file = os.path.join(self.folder, f"{path}.yaml")
-        if self.num_files > _MOST_FILES or not self.command.exists(file):
+        if self.num_files > _MOST_FILES:
             raise NotComposed(file)
-        try:
-            document = read_document(self.command, file, "yaml", stated_at=file)
-        except BadInput as error:
-            raise NotComposed(file) from error
+        document = _document(self.command, file)
         header = _PACKAGE.search(self.command.read_text(file)[:500])
         if header is not None:
             package = {"_global_": "", "_group_": group.replace("/", ".")}.get(header[1], header[1])
-        own = {key: value for key, value in document.value.items() if key != "defaults"}
         entries = document.value.get("defaults") or []
         if not isinstance(entries, list):
             raise NotComposed(file)
@@ -133,16 +146,17 @@ class _Composer:
             entries = [*entries, "_self_"]
         for entry in entries:
             if entry == "_self_":
-                for keys, value in _leaves(own, ()):
-                    mark = document.mark(keys)
-                    place = Place(
-                        "script", file, ".".join(keys), None if mark is None else mark.line
-                    )
-                    self._set(
-                        ".".join((*([package] if package else []), *keys)), Setting(value, place)
-                    )
+                self.add_own(file, document, package, ("defaults",))
             elif _overridden(entry) is None:
                 self._follow(entry, os.path.dirname(path), package)
+
+    def add_own(self, file: str, document: Document, package: str, but: Sequence[str]) -> None:
+        """Set what a file says itself, below a package, but for some keys."""
+        own = {key: value for key, value in document.value.items() if key not in but}
+        for keys, value in _leaves(own, ()):
+            mark = document.mark(keys)
+            place = Place("script", file, ".".join(keys), None if mark is None else mark.line)
+            self._set(".".join((*filter(None, [package]), *keys)), Setting(value, place))
 
     def _follow(self, entry: object, folder: str, package: str) -> None:
         """Add what one entry of the defaults names."""
@@ -179,6 +193,9 @@ class _Composer:
                 self.add(_joined(key, setting.value), key.replace("/", "."), key)
             elif sign == "~":
                 self._remove(key)
+                above = key.rpartition(".")[0]
+                if above and not any(each.startswith(f"{above}.") for each in self.values):
+                    self.values[above] = Setting({}, setting.place)
             elif isinstance(setting.value, dict):
                 for keys, value in _leaves(setting.value, (key,)):
                     self._set(".".join(keys), Setting(value, setting.place))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.scope import Scope, parts_of
 
+_KEY = re.compile(r"\[['\"](\w+)['\"]\]")
 Read = Mapping[int, Sequence[tuple[ast.AST, bool | None]]]
 """Id of a block's scope -> its nodes, and whether they surely run; None for what is not reached."""
 SetOnce = Mapping[str, tuple[ast.Assign, Scope]]
@@ -57,6 +59,23 @@ def copied_attributes(
             ):
                 found.setdefault(target.attr, []).append((value.value, scope))
     return found
+
+
+def changed_paths(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Return what is set by more than a name and an attribute: `config.model.name`, `config["model"]`."""
+    return frozenset(
+        dotted_path(each)
+        for node in nodes
+        if isinstance(node, (ast.Assign, ast.AugAssign))
+        for each in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(each, ast.Subscript)
+        or (isinstance(each, ast.Attribute) and not isinstance(each.value, ast.Name))
+    )
+
+
+def dotted_path(node: ast.expr) -> str:
+    """Return an expression with its keys as attributes: `config.model.name` of `config["model"].name`."""
+    return _KEY.sub(r".\1", unparse(node))
 
 
 def left_unchanged(read: Read) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""The functions of a training script that typer, click, fire or fastcore call, and what their parameters are in this launch."""
+"""The functions of a training script that typer, click, fire, fastcore or Hydra call, and what their parameters are here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from preflight.scripts.field_types import converted
+from preflight.scripts.hydra_main import configuration, is_hydra
 from preflight.scripts.nodes import unparse
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.values import Evaluator
@@ -16,7 +17,16 @@ from preflight.setting import Place
 def command_parameters(
     function: ast.FunctionDef, scope: Scope, evaluator: Evaluator, flag_of: FlagOf
 ) -> dict[str, Known]:
-    """Return the parameters of a function that typer, click or fire calls from the command line."""
+    """Return the parameters of a function that typer, click, fire or Hydra calls from the command line."""
+    of_hydra = next(filter(is_hydra, function.decorator_list), None)
+    if of_hydra is not None:
+        return {
+            argument.arg: Known(
+                configuration(of_hydra, scope, evaluator),
+                Place("script", scope.path, argument.arg, argument.lineno),
+            )
+            for argument in function.args.args[:1]
+        }
     options = _click_options(function, scope, evaluator)
     values: dict[str, Known] = {}
     for argument, default in defaults_of(function):
@@ -87,10 +97,11 @@ def _click_options(
 
 
 def is_command(function: ast.FunctionDef, calls: Iterable[str]) -> bool:
-    """Tell whether typer, click, fire or fastcore calls a function: by a decorator, or by `fire.Fire(main)`."""
+    """Tell whether typer, click, fire, fastcore or Hydra calls a function: by a decorator, or by `fire.Fire(main)`."""
     for node in function.decorator_list:
         name = unparse(node.func if isinstance(node, ast.Call) else node)
-        if name.rpartition(".")[2] in ("command", "call_parse") or name == "click.option":
+        is_named = name.rpartition(".")[2] in ("command", "call_parse") or name == "click.option"
+        if is_named or is_hydra(node):
             return True
     wanted = {
         f"fire.Fire({function.name})",

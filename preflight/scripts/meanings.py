@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.argument_parsers import argparse_names
-from preflight.scripts.attribute_changes import changed_attributes, copied_attributes
+from preflight.scripts.attribute_changes import changed_attributes, changed_paths, copied_attributes
 from preflight.scripts.bindings import told_by
 from preflight.scripts.dataclass_fields import (
     class_fields,
@@ -66,6 +66,7 @@ class ScriptMeanings(ScriptFiles):
         self.evaluator.copied_attributes = copied_attributes(
             (walk_block(body), scope) for body, scope in self.blocks
         )
+        self.evaluator.changed_paths = changed_paths(self.nodes)
 
     @property
     def _has_parser_of_its_own(self) -> bool:

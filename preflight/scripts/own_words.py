@@ -41,6 +41,12 @@ def word(command: LaunchCommand, path: str, key: object) -> object:
     return Known(command.argv[index], Place("argv", "", command.argv[index], index=index))
 
 
+def first_word(command: LaunchCommand, path: str) -> int | None:
+    """Return where the words begin that a launch gives a script; None of another file."""
+    own = _own(command, path)
+    return None if own is None or own[0] is None else own[0] + 1
+
+
 def _own(command: LaunchCommand, path: str) -> list[int | None] | None:
     """Return where a script's own words stand, with its name, None for one that its launcher adds."""
     for index, each in enumerate(command.argv):

@@ -28,7 +28,7 @@ from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.meanings import ScriptMeanings
 from preflight.scripts.nodes import unparse
 from preflight.scripts.reached import Named, by_name, names_in
-from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
+from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.setting import Place
 
 MOST_LOOKS = 3
@@ -215,8 +215,9 @@ class ScriptReader(ScriptMeanings):
                 if place.kind == "script" and not known.flag and not place.key:
                     place = Place("script", found.scope.path, keyword.arg, keyword.value.lineno)
                 values[keyword.arg] = Known(known.value, place, known.flag)
-            elif isinstance(known.value, dict):
-                for name, value in known.value.items():
+            elif isinstance(known.value, (dict, Parsed)):
+                held = known.value.names if isinstance(known.value, Parsed) else known.value
+                for name, value in held.items():
                     place = Place("script", found.scope.path, str(name), keyword.value.lineno)
                     # What vars(args) holds knows its own place and flag.
                     values[str(name)] = value if isinstance(value, Known) else Known(value, place)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
 from preflight.scripts.flow import Position
+from preflight.scripts.hydra_main import loaded_file, merged, of_words
 from preflight.scripts.nodes import unparse
 from preflight.scripts.scope import Known, Parsed, Scope
 from preflight.scripts.values import Evaluator
@@ -21,7 +22,6 @@ LOADS = {
     "yaml.safe_load": "yaml",
     "yaml.full_load": "yaml",
     "yaml.load": "yaml",
-    "OmegaConf.load": "yaml",
     "json.load": "json",
     "json.loads": "json",
 }
@@ -42,9 +42,18 @@ OF_CLASS = frozenset({"tyro.cli", "simple_parsing.parse", "pyrallis.parse", "dra
 def loaded(node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
     """Return what a call reads from a file that the launch has, or makes of such a mapping; None where it does not."""
     name = unparse(node.func)
+    if name == "OmegaConf.load":
+        path = path_of(node.args[0], scope, evaluator) if node.args else None
+        return None if path is None else loaded_file(evaluator.command, path)
+    if name == "OmegaConf.from_cli":
+        return of_words(scope, evaluator.command)
+    if name == "OmegaConf.merge":
+        return merged(evaluator.value(each, scope) for each in node.args)
+    if name in ("OmegaConf.to_container", "OmegaConf.to_object", "dict") and len(node.args) == 1:
+        held = evaluator.value(node.args[0], scope)
+        return dict(held.names) if isinstance(held, Parsed) else None
     if name in LOADS:
-        values = _document(node, scope, evaluator, LOADS[name])
-        return Parsed(values) if values is not None and name == "OmegaConf.load" else values
+        return _document(node, scope, evaluator, LOADS[name])
     if OF_MAPPING & {name.rpartition(".")[2], ".".join(name.split(".")[-2:])}:
         entries = _entries(node, scope, evaluator)
         return None if entries is None else Parsed(entries)

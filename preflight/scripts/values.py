@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.attribute_changes import SetOnce, set_before
+from preflight.scripts.attribute_changes import SetOnce, dotted_path, set_before
 from preflight.scripts.flow import Position
 from preflight.scripts.names import MAX_DEPTH, Names
 from preflight.scripts.nodes import unparse
@@ -78,6 +78,8 @@ class Evaluator(Names):
         """Attributes that the script sets on some name, and how often: those of parsed arguments may then be other ones."""
         self.copied_attributes: Mapping[str, Sequence[tuple[ast.expr, Scope]]] = {}
         """Those that are set to one of the same name, with the objects that it is taken of."""
+        self.changed_paths: frozenset[str] = frozenset()
+        """What the script sets by a longer path, or by a key, with dots: of `config["model"].name` it is `config.model.name`."""
         self.set_on_objects: SetOnObjects = lambda attribute, scope: None
         self.set_once: SetOnce = {}
         self.not_told: set[str] = set()
@@ -120,6 +122,8 @@ class Evaluator(Names):
                 return word(self.command, scope.path, key)
             if _is_environ(node.value):
                 return self._variable(key, UNKNOWN)
+            if isinstance(holder, Parsed) and isinstance(key, str):
+                return self._of_parsed(holder, key, node.value)
             return item_of(holder, key)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             items = [self.value(item, scope, deeper) for item in node.elts]
@@ -167,7 +171,7 @@ class Evaluator(Names):
             is_changed = node.attr in self.changed_attributes and node.attr != self.before_change
             if is_changed and not self._is_only_copied(node.attr, holder, depth):
                 return self._set_before(node, scope, depth)
-            return holder.names.get(node.attr, UNKNOWN)
+            return self._of_parsed(holder, node.attr, node.value)
         if node.attr == "is_floating_point" and holder in DTYPE_NAMES:
             return "int" not in str(holder)
         if holder is UNKNOWN and isinstance(node.value, ast.Name):
@@ -182,6 +186,13 @@ class Evaluator(Names):
         return len(sources) == self.changed_attributes.get(attribute) and all(
             self.value(source, scope, depth + 1) == holder for source, scope in sources
         )
+
+    def _of_parsed(self, holder: Parsed, name: str, owner: ast.expr) -> object:
+        """Return an attribute, or a key, of an object of settings that no statement sets by its whole path."""
+        is_changed = (
+            bool(self.changed_paths) and f"{dotted_path(owner)}.{name}" in self.changed_paths
+        )
+        return UNKNOWN if is_changed else holder.names.get(name, UNKNOWN)
 
     def _set_before(self, node: ast.Attribute, scope: Scope, depth: int) -> object:
         value = set_before(node, scope, self.set_once)
@@ -237,6 +248,13 @@ class Evaluator(Names):
             return self._of_text(node, node.func, scope, depth)
         if name == "len" and len(node.args) == 1 and is_argv(node.args[0]):
             return num_words(self.command, scope.path)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:
+            holder = self.value(node.func.value, scope, depth)
+            key = self.value(node.args[0], scope, depth)
+            if isinstance(holder, Parsed) and isinstance(key, str):
+                if key in holder.names:
+                    return self._of_parsed(holder, key, node.func.value)
+                return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
         if name in OF_SEVERAL and not node.keywords:
             return of_function(name, [self.value(item, scope, depth) for item in node.args])
         if name == "isinstance" and len(node.args) == 2:

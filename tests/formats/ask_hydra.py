@@ -19,6 +19,7 @@ CASES = (
     "config extra=whole",
     "config extra=whole seed=1 ++more.length=3",
     "config ~data.cut model.adapter={rank:8}",
+    "config ~spare.one",
     "last",
     "last model=qwen fit.optim.lr=1",
     "nested",
