@@ -47,7 +47,7 @@ from preflight.scripts.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
 from preflight.scripts.second_model import SECOND_MODEL, model_beside
 from preflight.scripts.sentence_calls import read_sentences
-from preflight.scripts.set_attributes import read_attributes, read_targets
+from preflight.scripts.set_attributes import read_attention, read_attributes, read_targets
 from preflight.scripts.unread_trainers import unread_trainer
 from preflight.scripts.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.scripts.vocabulary import note_vocabulary
@@ -122,6 +122,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_targets(reader, settings)
     _quantization(reader, settings)
     read_model(reader, settings)
+    read_attention(reader, settings)
     note_vocabulary(reader, settings)
     read_checkpointing(reader, settings)
     read_casts(reader, settings)

@@ -10,10 +10,12 @@ from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
 from preflight.setting import Place
 
+SETS_ATTENTION = "set_attn_implementation"
+"""Method of a model of transformers (modeling_utils.py:2748, 4.57.6)."""
+
 
 def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
-    _attention_of_config(reader, settings)
     for node, scope in reader.statements:
         target = node.targets[0]
         if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
@@ -54,20 +56,32 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.set_later.add(target.attr)
 
 
-def _attention_of_config(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read `config.text_config._attn_implementation = "flash_attention_2"`, where every branch says the same."""
+def read_attention(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read `config.text_config._attn_implementation = "eager"` and `model.set_attn_implementation("eager")`; the attention
+    is open where two of these differ, or what the model is loaded with."""
     said = [
-        Known(
-            reader.evaluator.value(node.value, scope),
-            Place("script", scope.path, target.attr, node.lineno),
-        )
+        (node.value, scope, target.attr)
         for node, scope in (*reader.statements, *reader.unsure_statements)
         if isinstance(target := node.targets[0], ast.Attribute)
         and target.attr in ("_attn_implementation", "attn_implementation")
         and not (isinstance(target.value, ast.Name) and target.value.id == "self")
     ]
-    if said and all(each.value == said[0].value for each in said):
-        settings.put("attn_implementation", said[0])
+    said += [
+        (found.node.args[0], found.scope, SETS_ATTENTION)
+        for found in (*reader.named(SETS_ATTENTION), *reader.maybe(SETS_ATTENTION))
+        if found.node.args
+    ]
+    if not said:
+        return
+    values = [reader.evaluator.value(node, scope) for node, scope, _ in said]
+    node, scope, name = said[0]
+    loaded = settings.arguments.get("attn_implementation")
+    all_said = values if loaded is None else [*values, loaded.value]
+    is_one = isinstance(values[0], str) and all(each == values[0] for each in all_said)
+    value = values[0] if is_one else UNKNOWN
+    settings.put(
+        "attn_implementation", Known(value, Place("script", scope.path, name, node.lineno))
+    )
 
 
 def read_targets(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -148,6 +148,38 @@ def test_an_attention_that_is_set_on_a_config_counts(tmp_path):
     assert plan.attention == "flash_attention_2"
 
 
+@pytest.mark.parametrize(
+    ("load", "later", "attention"),
+    [
+        ("", "model.set_attn_implementation('eager')", "eager"),
+        (", attn_implementation='eager'", "model.set_attn_implementation('eager')", "eager"),
+        (", attn_implementation='sdpa'", "model.set_attn_implementation('eager')", None),
+        (
+            "",
+            "if torch.cuda.is_available():\n    model.config._attn_implementation = 'sdpa'\nmodel.set_attn_implementation('eager')",
+            None,
+        ),
+    ],
+)
+def test_an_attention_that_is_set_later_counts_and_is_open_where_two_are_said(
+    tmp_path, load, later, attention
+):
+    """The module's own (transformers/modeling_utils.py set_attn_implementation, 4.57) changes the one that it was loaded with."""
+    text = ATTENTION.replace("import argparse", "import torch").replace("flash_attention_2", "sdpa")
+    start, _, rest = text.partition("config = ")
+    made = (
+        rest[rest.index("model = ") :]
+        .replace(", config=config", load)
+        .replace("Trainer(", f"{later}\nTrainer(")
+    )
+    plan = plan_of(tmp_path, "torchrun train.py", {"train.py": start + made})
+
+    if attention is None:
+        assert "attention" in opens(plan)
+    else:
+        assert plan.attention == attention
+
+
 NONE = """\
 import torch
 from transformers import AutoModelForCausalLM
