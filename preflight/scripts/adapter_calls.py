@@ -10,8 +10,9 @@ from typing import Any
 from preflight.launch_facts import Uncounted
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import Adapter
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.model_calls import followed
+from preflight.scripts.nodes import last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings

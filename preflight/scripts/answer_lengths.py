@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.files import CallFound
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 

@@ -7,9 +7,8 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 
-from preflight.scripts.files import last_name
 from preflight.scripts.modules import written_in
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.reach import Reach
 from preflight.scripts.trees import under
 

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.scripts.adapter_calls import ADAPTING
-from preflight.scripts.files import last_name
 from preflight.scripts.freezing import TUNES_PROJECTOR_ALONE
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.trees import under
 
 BESIDE_ADAPTER = "what is trained beside the adapter"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from preflight.scripts.files import last_name
 from preflight.scripts.modules import Module, Modules
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reach_values import ReachValues
 from preflight.scripts.scope import CHANGING, UNKNOWN, Parsed, Scope
 

@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
-from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.own_losses import MODEL
 
 KEEPS_MODEL = frozenset(

@@ -6,9 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from preflight.scripts.files import last_name
 from preflight.scripts.modules import FUNCTIONS, Definition, Module, Modules
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reach_values import ReachValues
 from preflight.scripts.scope import Scope, walk_block
 from preflight.values import dataclass

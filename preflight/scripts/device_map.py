@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.nodes import unparse
+from preflight.scripts.files import CallFound
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known, Scope
 from preflight.scripts.script_settings import Said, said_of

@@ -15,9 +15,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from preflight.scripts.files import last_name
 from preflight.scripts.modules import Module
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.own_losses import MODEL
 from preflight.scripts.own_steps import goes_back
 from preflight.scripts.reach_files import may_run

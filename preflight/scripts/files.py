@@ -14,8 +14,7 @@ from preflight.scripts.class_table import ClassTable
 from preflight.scripts.commands import is_command
 from preflight.scripts.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.flow import is_main_guard
-from preflight.scripts.nodes import last_name as last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.package_folders import package_folders
 from preflight.scripts.reached import Named, asks_by_name, in_file, own_functions, reached
 from preflight.scripts.scope import Scope, scope_of, walk_block

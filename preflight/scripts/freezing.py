@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from preflight.plan_parts import FREEZABLE
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import children
+from preflight.scripts.nodes import children, last_name
 from preflight.scripts.trees import tree_of
 from preflight.values import dataclass
 

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.own_losses import MODEL
 from preflight.scripts.own_steps import goes_back
 

@@ -12,8 +12,8 @@ from preflight.scripts.answer_lengths import (
     length_of_answers,
     lengths_of_answers,
 )
-from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.files import CallFound
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings, said_of

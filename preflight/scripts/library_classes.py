@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.dataclass_fields import TRAINER_BASES, dataclass_types
-from preflight.scripts.files import CallFound, ScriptFiles, last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.files import CallFound, ScriptFiles
+from preflight.scripts.nodes import last_name, unparse, walk
 
 MAX_BASES = 16
 """Classes above one another; also what ends a cycle."""

@@ -6,7 +6,6 @@ import ast
 from collections.abc import Sequence
 from fractions import Fraction
 
-from preflight.scripts.files import last_name
 from preflight.scripts.loss_graph import Group, Outputs, Tensor
 from preflight.scripts.loss_machine import Machine
 from preflight.scripts.loss_operations import FLATTENS, KNOWN, LOOKS_ALIKE, TELLS
@@ -21,7 +20,7 @@ from preflight.scripts.loss_values import (
     Partial,
     written,
 )
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import last_name, walk
 
 MAKES_ROWS = frozenset(
     {"cat", "concat", "stack", "repeat", "repeat_interleave", "expand", "tile", "hstack", "vstack", "chain", "extend"}

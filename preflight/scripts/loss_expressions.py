@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from preflight.scripts.files import last_name
 from preflight.scripts.loss_graph import Group, Outputs, Tensor, storages, total
 from preflight.scripts.loss_operations import Operations
 from preflight.scripts.loss_values import (
@@ -21,7 +20,7 @@ from preflight.scripts.loss_values import (
     Model,
     written,
 )
-from preflight.scripts.nodes import children, walk
+from preflight.scripts.nodes import children, last_name, walk
 from preflight.scripts.own_losses import MODEL
 
 

@@ -19,9 +19,9 @@ from preflight.scripts.dataclass_fields import (
     is_dataclass,
     with_set_on_self,
 )
-from preflight.scripts.files import ScriptFiles, last_name
+from preflight.scripts.files import ScriptFiles
 from preflight.scripts.flow import ANYWHERE, Way, returns, ways_of
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.operators import is_same
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope, walk_block
 from preflight.scripts.settings_objects import (

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.device_map import device_map_of
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.model_shape import name_of_config, note_own, note_shape
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.own_model import is_inherited
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope

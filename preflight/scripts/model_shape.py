@@ -6,8 +6,8 @@ import ast
 import re
 
 from preflight.launch_facts import Uncounted
-from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.nodes import unparse
+from preflight.scripts.files import CallFound
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.own_model import class_of_made, own_class
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.fsdp_units import with_units
 from preflight.scripts.lightning_calls import lightning_trainer, with_trainer
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN
 from preflight.scripts.script_settings import OwnEngine, Said, said_of

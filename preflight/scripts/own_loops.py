@@ -12,9 +12,8 @@ import ast
 import re
 from collections.abc import Container, Iterator, Sequence
 
-from preflight.scripts.files import last_name
 from preflight.scripts.flow import trains
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.own_losses import MODEL
 from preflight.scripts.scope import walk_block
 

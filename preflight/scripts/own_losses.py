@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import children, unparse, walk
+from preflight.scripts.nodes import children, last_name, unparse, walk
 
 OWN_LOSS = "a loss of its own"
 NARROW_LOSS = "a cross entropy in the bits of the logits"

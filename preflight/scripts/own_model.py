@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 
-from preflight.scripts.files import LIBRARIES, CallFound, last_name
+from preflight.scripts.files import LIBRARIES, CallFound
 from preflight.scripts.library_classes import dotted
+from preflight.scripts.nodes import last_name
 from preflight.scripts.reader import ScriptReader
 
 MODULES = ("Module", "PreTrainedModel")

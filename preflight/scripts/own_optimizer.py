@@ -12,8 +12,9 @@ from preflight.formulas.optimizer_classes import (
     optimizer_of,
 )
 from preflight.plan_choices import OPEN_VALUES
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.library_classes import dotted
+from preflight.scripts.nodes import last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings

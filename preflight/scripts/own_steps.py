@@ -23,8 +23,7 @@ from preflight.scripts.beside_adapter import (
     trained_beside,
 )
 from preflight.scripts.changed_parts import TAKEN_OFF, changed_parts
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import children, unparse, walk
+from preflight.scripts.nodes import children, last_name, unparse, walk
 from preflight.scripts.own_loops import (
     GROWN,
     KEPT_OF_EACH,

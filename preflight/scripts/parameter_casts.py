@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 from preflight.scripts.adapter_calls import adapts
 from preflight.scripts.by_call import CASTS, is_quantized
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings

@@ -15,9 +15,8 @@ from preflight.launch import LaunchCommand
 from preflight.scripts.attribute_changes import changed_attributes
 from preflight.scripts.blocks import reachable
 from preflight.scripts.classes_used import PLAIN_DECORATORS
-from preflight.scripts.files import last_name
 from preflight.scripts.modules import FUNCTIONS, Definition, Module
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.reach_calls import ReachCalls
 from preflight.scripts.reach_files import Block, span
 from preflight.scripts.reach_values import attributes_set

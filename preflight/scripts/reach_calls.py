@@ -16,9 +16,8 @@ from preflight.scripts.by_name import (
     of_subscript,
     sets_any_attribute,
 )
-from preflight.scripts.files import last_name
 from preflight.scripts.modules import Meant, Module
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.reach_names import ReachNames
 from preflight.scripts.scope import Scope
 

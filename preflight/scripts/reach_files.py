@@ -12,10 +12,9 @@ from collections.abc import Container, Iterable
 from preflight.launch import LaunchCommand
 from preflight.scripts.bindings import Site
 from preflight.scripts.classes_used import ClassesUsed
-from preflight.scripts.files import last_name
 from preflight.scripts.lookups import Lookups
 from preflight.scripts.modules import Module, Modules, joined, written_in
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.reach_values import ReachValues
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known, Parsed, Scope

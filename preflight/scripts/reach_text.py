@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from preflight.scripts.argument_parsers import underscored
-from preflight.scripts.files import last_name
 from preflight.scripts.modules import Module
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.reach import Reach
 from preflight.scripts.scope import Parsed
 

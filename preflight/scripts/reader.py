@@ -24,9 +24,9 @@ from preflight.scripts.dataclass_fields import (
     dataclass_types,
     is_trainer_class,
 )
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.meanings import ScriptMeanings
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reached import Named, by_name, names_in
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.setting import Place

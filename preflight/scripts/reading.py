@@ -27,7 +27,7 @@ from preflight.scripts.by_call import (
 )
 from preflight.scripts.collators import uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.fsdp_units import left_whole
 from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
@@ -35,7 +35,7 @@ from preflight.scripts.lightning_calls import read_lightning
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.lora_layers import read_lora_layers
 from preflight.scripts.model_calls import read_model
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.options import field_names
 from preflight.scripts.other_adapters import read_other_adapter
 from preflight.scripts.own_engine import own_engine

@@ -7,9 +7,8 @@ import ast
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from preflight.scripts.files import last_name
 from preflight.scripts.loss_values import REFERENCE
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.own_losses import MODEL
 
 COPIES = frozenset({"deepcopy", "create_reference_model"})

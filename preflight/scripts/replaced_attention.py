@@ -11,8 +11,7 @@ import ast
 import re
 from collections.abc import Container, Iterable, Iterator
 
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.setting import Place
 from preflight.values import dataclass
 

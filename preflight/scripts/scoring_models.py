@@ -10,8 +10,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from preflight.launch_facts import Scorer
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import children, unparse, walk
+from preflight.scripts.nodes import children, last_name, unparse, walk
 from preflight.scripts.own_losses import takes_pairs
 from preflight.setting import Place
 

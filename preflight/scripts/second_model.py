@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.library_classes import dotted
 from preflight.scripts.model_calls import BESIDE
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place

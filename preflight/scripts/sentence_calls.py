@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 import re
 
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.model_calls import LOADED_WITH, OF_ATTENTION, followed
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings

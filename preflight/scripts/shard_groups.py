@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
+from preflight.scripts.nodes import last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.scripts.script_settings import OwnEngine, Said

@@ -7,8 +7,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.own_losses import NARROW_LOSS, own_losses
 from preflight.scripts.trees import tree_of
 

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Iterator
 
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.files import last_name
 from preflight.scripts.library_classes import dotted
 from preflight.scripts.lightning_calls import MODULES
+from preflight.scripts.nodes import last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.sentence_calls import LIBRARY
 from preflight.setting import Place

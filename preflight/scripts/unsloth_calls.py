@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from preflight.launch_facts import Uncounted
 from preflight.plan_parts import LEFT_WHOLE
 from preflight.scripts.adapter_calls import BESIDE_LORA, LORA, beside_lora
-from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.nodes import unparse
+from preflight.scripts.files import CallFound
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings

@@ -13,8 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 
 _OF_MODEL = re.compile(r"model|engine|\bmodule$|\bnet$|policy|fsdp", re.IGNORECASE)
 _ALL = re.compile(r"^(?!.* if ).*(?:model|module|engine)\.parameters\(\)")

@@ -10,9 +10,9 @@ import ast
 from collections.abc import Iterable, Mapping
 
 from preflight.scripts.dataclass_fields import dataclass_types
-from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.files import CallFound
 from preflight.scripts.meanings import PARSES_DATACLASSES
-from preflight.scripts.nodes import unparse
+from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 

@@ -11,8 +11,7 @@ from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import unparse, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields

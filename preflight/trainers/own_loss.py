@@ -6,8 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.own_losses import is_two, takes_pairs
 from preflight.scripts.trees import tree_of
 from preflight.trainers.kind import PROSE

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.files import last_name
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.repository_files import repository_files
 from preflight.scripts.trees import tree_of
 
