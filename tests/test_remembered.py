@@ -8,7 +8,7 @@ import pytest
 
 from preflight.formulas.adaptations import nearest_adaptations
 from preflight.formulas.adapters import adapter_tensors
-from preflight.formulas.layer_coefficients import PACKED, adaptation_of, table_of
+from preflight.formulas.cost_tables import PACKED, adaptation_of, table_of
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import PLAN_FIELDS, Adapter, LaunchPlan, Vision
 from preflight.plugins import load_plugins

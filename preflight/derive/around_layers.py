@@ -9,7 +9,7 @@ from preflight.derive.cost_forms import summed, taken_off
 from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked
 from preflight.derive.type_samples import layer_samples
-from preflight.formulas.layer_coefficients import kind_of
+from preflight.formulas.cost_tables import kind_of
 from preflight.formulas.layer_sizes import Form, bytes_of, layer_sizes
 from preflight.trace.log import (
     EMBEDDING_BACKWARD,

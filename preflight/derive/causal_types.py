@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from preflight.derive.target import Files, Say, put_between, read
-from preflight.formulas.layer_coefficients import CHECKPOINTED, family_costs
+from preflight.formulas.cost_tables import CHECKPOINTED, family_costs
 from preflight.model import CAUSAL_LM, MASKED_LM
 from preflight.models.families.wholes import whole_of
 from preflight.trace.encoders import encoder_class

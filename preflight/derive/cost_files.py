@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS, family_costs, in_words
+from preflight.formulas.cost_tables import CHECKPOINTED, METHODS, family_costs, in_words
 
 
 def known_costs(name: str, adapted: str = "") -> dict[str, Any] | None:

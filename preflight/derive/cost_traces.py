@@ -10,7 +10,7 @@ from preflight.derive.cost_forms import NotSolved, Sizes, solve, without_zeros
 from preflight.derive.loops import NotAlike, Turns, joined, joined_levels
 from preflight.derive.small_models import NUM_VARIANTS, objective_of, small_config, small_launch
 from preflight.formulas.adaptations import Adaptation
-from preflight.formulas.layer_coefficients import METHODS
+from preflight.formulas.cost_tables import METHODS
 from preflight.formulas.layer_sizes import UNPACKED, Form, layer_sizes
 from preflight.formulas.linear_experts import in_release
 from preflight.launch import LaunchPlan

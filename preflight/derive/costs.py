@@ -27,7 +27,7 @@ from preflight.derive.small_models import EVERY_MODEL, LIGER_MODELS, OLDER_MODEL
 from preflight.derive.target import Chosen, Files, Say
 from preflight.errors import BadInput
 from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR, USUAL, Adaptation, targets_of
-from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS, family_costs, kind_of
+from preflight.formulas.cost_tables import CHECKPOINTED, METHODS, family_costs, kind_of
 from preflight.model import MASKED_LM
 from preflight.models import describe
 from preflight.trace.log import LAYER_BACKWARD, LAYER_FORWARD, Part

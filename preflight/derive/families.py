@@ -33,8 +33,14 @@ from preflight.derive.model_behaviour import (
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
 from preflight.derive.type_configs import VARIANTS, class_of_type, windows_of
 from preflight.errors import ModelNotKnown
-from preflight.formulas import layer_coefficients
-from preflight.formulas.layer_coefficients import CHECKPOINTED, EAGER, METHODS, WINDOWED
+from preflight.formulas.cost_tables import (
+    CHECKPOINTED,
+    EAGER,
+    METHODS,
+    WINDOWED,
+    family_costs,
+    forms_of_method,
+)
 from preflight.model import MASKED_LM
 from preflight.models import describe
 from preflight.models.families.family_tables import family_table
@@ -285,5 +291,5 @@ def _write(path: str, text: str) -> None:
     write(path, text)
     family_table.cache_clear()
     type_samples.forget()
-    layer_coefficients.family_costs.cache_clear()
-    layer_coefficients._of_method.cache_clear()
+    family_costs.cache_clear()
+    forms_of_method.cache_clear()

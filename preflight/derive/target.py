@@ -25,7 +25,7 @@ class Chosen:
     """What of a family is made: all that is kept of it, where nothing else is said."""
 
     methods: tuple[str, ...] = ()
-    """These of METHODS alone (preflight/formulas/layer_coefficients.py); the others stay as they are kept."""
+    """These of METHODS alone (preflight/formulas/cost_tables.py); the others stay as they are kept."""
     only_missing: bool = False
     """What a family's files lack, and nothing that they have."""
     adapters: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.formulas.layer_coefficients import WINDOWED
+from preflight.formulas.cost_tables import WINDOWED
 from preflight.model import CAUSAL_LM
 from preflight.models.families.table_traces import WINDOWS
 from preflight.trace.encoders import encoder_class

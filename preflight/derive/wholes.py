@@ -15,7 +15,7 @@ from preflight.derive.json_rows import in_rows
 from preflight.derive.library_defaults import COMPOSITES
 from preflight.derive.small_models import small_config
 from preflight.derive.target import Files, Say
-from preflight.formulas.layer_coefficients import family_costs
+from preflight.formulas.cost_tables import family_costs
 from preflight.models.families.groups import BOTH_STACKS, group_of
 from preflight.trace.encoders import encoder_class
 from preflight.trace.log import INPUTS, LAYER_BACKWARD, LAYER_FORWARD, LOSS, LOSS_BACKWARD

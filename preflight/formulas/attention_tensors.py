@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from preflight.formulas.attention_scores import dropped_scores, is_scripted, scores_of
-from preflight.formulas.layer_coefficients import (
-    GROUPED_KEYS,
-    has_own_scores,
-    has_window_mask,
-    layer_forms,
-    method_of,
-)
+from preflight.formulas.cost_tables import GROUPED_KEYS, has_window_mask, method_of
+from preflight.formulas.layer_coefficients import has_own_scores, layer_forms
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import Precision
 from preflight.formulas.user_loop import has_own_model_code

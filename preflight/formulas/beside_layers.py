@@ -15,15 +15,9 @@ from preflight.formulas.attention_scores import (
 from preflight.formulas.attention_tensors import (
     traced_eagerly,
 )
+from preflight.formulas.cost_tables import has_window_mask, kind_of, method_of, versions_of_forms
 from preflight.formulas.dora import dora_backward_bytes, dora_passing_bytes
-from preflight.formulas.layer_coefficients import (
-    has_window_mask,
-    kind_of,
-    layer_forms,
-    method_of,
-    shared_forms,
-    versions_of_forms,
-)
+from preflight.formulas.layer_coefficients import layer_forms, shared_forms
 from preflight.formulas.layer_costs import adding_points, highest_of, more_saved
 from preflight.formulas.layer_pieces import norm_bytes, norm_kind
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes

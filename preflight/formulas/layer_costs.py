@@ -10,17 +10,11 @@ from preflight.formulas.adaptations import ALL_LINEAR, MLP, place_of
 from preflight.formulas.adapter_inputs import copied_of_experts
 from preflight.formulas.attention_scores import at_scores, made_before_scores
 from preflight.formulas.compiled_layers import compiled_bytes
+from preflight.formulas.cost_tables import adaptation_of, has_own_release, method_of
 from preflight.formulas.divided_sequences import with_divided_sequence
 from preflight.formulas.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.layer_bytes import LayerCosts
-from preflight.formulas.layer_coefficients import (
-    adaptation_of,
-    has_own_release,
-    has_own_scores,
-    layer_forms,
-    method_of,
-    reference_of,
-)
+from preflight.formulas.layer_coefficients import has_own_scores, layer_forms, reference_of
 from preflight.formulas.layer_pieces import has_state, keeps_product, layer_pieces, stream_bytes
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
 from preflight.formulas.other_adapters import kept_of_weights, passing_of_layer

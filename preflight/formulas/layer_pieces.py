@@ -29,9 +29,9 @@ from preflight.formulas.attention_tensors import (
     repeats_keys,
     takes_mask,
 )
+from preflight.formulas.cost_tables import GROUPED_KEYS
 from preflight.formulas.dora import dora_bytes
 from preflight.formulas.layer_bytes import LayerCosts
-from preflight.formulas.layer_coefficients import GROUPED_KEYS
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit

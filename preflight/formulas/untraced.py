@@ -8,15 +8,9 @@ from preflight.errors import Problem
 from preflight.formulas.adapted_experts import adapted_stacks, is_fused
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.checkpointing import is_reentrant
+from preflight.formulas.cost_tables import has_kernels, has_own_release, method_of
 from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
-from preflight.formulas.layer_coefficients import (
-    counts_idle_experts,
-    has_kernels,
-    has_own_release,
-    has_rows,
-    method_of,
-    not_derived,
-)
+from preflight.formulas.layer_coefficients import counts_idle_experts, has_rows, not_derived
 from preflight.formulas.linear_experts import LOOPED_STACKS
 from preflight.formulas.precision import precision_of
 from preflight.formulas.trainer_arguments import where_of

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from preflight.derive.version_table import kept_rows, launch_of, worst_of
-from preflight.formulas.layer_coefficients import has_own_release, method_of
+from preflight.formulas.cost_tables import has_own_release, method_of
 from preflight.formulas.left_out import with_left_out
 from preflight.formulas.linear_experts import LINEAR_EXPERTS
 from preflight.formulas.precision import precision_of

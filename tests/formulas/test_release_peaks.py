@@ -9,7 +9,7 @@ import pytest
 
 from preflight.derive.release_costs import LIBRARIES, installed
 from preflight.derive.small_models import SMALL_MODELS, small_config
-from preflight.formulas.layer_coefficients import TRACED_WITH_ONE_KEY_HEAD
+from preflight.formulas.cost_tables import TRACED_WITH_ONE_KEY_HEAD
 from preflight.judge import estimate_memory
 from preflight.models import describe
 from preflight.plugins import load_plugins

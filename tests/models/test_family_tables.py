@@ -9,10 +9,10 @@ import pytest
 
 from preflight.derive.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
-from preflight.formulas import layer_coefficients
 from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.cost_tables import FOLDER, file_of
 from preflight.formulas.heads import head_of_encoder, with_head
-from preflight.formulas.layer_coefficients import file_of, not_derived
+from preflight.formulas.layer_coefficients import not_derived
 from preflight.formulas.precision import precision_of
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
@@ -28,7 +28,7 @@ LARGER, DEEPER = 2, 7
 
 def names_in_costs():
     """Yield every file of costs of a type with a table: the table, and the widths that its forms are counted in."""
-    for path in sorted(Path(layer_coefficients.FOLDER).glob("**/*.json")):
+    for path in sorted(Path(FOLDER).glob("**/*.json")):
         own = [name for name in TYPES if path.stem == name or path.stem.startswith(f"{name}_")]
         names = json.loads(path.read_text()).get("names", ())
         if own:
