@@ -30,17 +30,23 @@ def configuration(node: ast.expr, scope: Scope, evaluator: Evaluator) -> object:
     """Return what a function is given that Hydra calls; UNKNOWN where a part of it is not here."""
     assert isinstance(node, ast.Call)
     said = dict(zip(_PARAMETERS, node.args, strict=False))
-    said |= {each.arg: each.value for each in node.keywords if each.arg in _PARAMETERS}
+    said |= {each.arg: each.value for each in node.keywords if each.arg is not None}
     path, name = (_text(said.get(each), scope, evaluator) for each in _PARAMETERS)
+    if "config_path" not in said and "version_base" not in said:
+        path = "."  # as Hydra 1.1 had it, and newer releases have it where no version is asked for
     first = first_word(evaluator.command, scope.path)
     if first is None or UNKNOWN in (path, name):
         return UNKNOWN
     words = read_words(evaluator.command.argv, first)
-    beside = os.path.join(os.path.dirname(scope.path), words.options.get("path", str(path or "")))
-    folder = words.options.get("dir", beside)
+    path = words.options.get("path", path)
+    folder = words.options.get("dir")
+    if folder is None and path is not None:
+        folder = os.path.join(os.path.dirname(scope.path), str(path))
     name = words.options.get("name", str(name or ""))
+    if folder is None and name:
+        return UNKNOWN  # what the program registers itself
     try:
-        return as_object(composed(evaluator.command, os.path.normpath(folder), name, words))
+        return as_object(composed(evaluator.command, os.path.normpath(folder or "."), name, words))
     except NotComposed:
         return UNKNOWN
 

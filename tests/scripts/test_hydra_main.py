@@ -38,7 +38,13 @@ RUN = 'if __name__ == "__main__":\n    main()'
 
 def read(folder, words="", head=HYDRA):
     script = SCRIPT.replace("HEAD", head).replace("TAIL", RUN)
-    files = {**FILES, "conf/own.yaml": "model: {name: Qwen/Qwen2.5-1.5B}\n", "train.py": script}
+    beside = FILES["conf/train.yaml"].partition("\n")[2]
+    files = {
+        **FILES,
+        "beside.yaml": beside,
+        "conf/own.yaml": "model: {name: Qwen/Qwen2.5-1.5B}\n",
+        "train.py": script,
+    }
     plan = plan_of(folder, f"torchrun --nproc_per_node 2 train.py {words}", files)
     return plan.model, plan.micro_batch_size, plan.seq_len, plan.activation_checkpointing
 
@@ -68,6 +74,22 @@ def test_what_omegaconf_loads_merges_and_takes_from_the_command_line_is_read(tmp
 )
 def test_what_is_not_here_is_not_known(tmp_path, words):
     assert read(tmp_path, words)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "is_read"),
+    [
+        ('config_path="conf", config_name="train"', True),
+        ('"conf", "train"', True),
+        ('config_name="beside"', True),
+        ('version_base=None, config_name="beside"', False),
+        ('config_path=None, config_name="beside"', False),
+    ],
+)
+def test_a_configuration_lies_beside_the_script_where_hydra_looks_there(tmp_path, given, is_read):
+    head = f"@hydra.main({given})\ndef main(cfg: DictConfig):"
+
+    assert (read(tmp_path, head=head)[1] == 4) is is_read
 
 
 def test_what_the_script_sets_in_its_configuration_is_not_what_the_file_says(tmp_path):
