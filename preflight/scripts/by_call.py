@@ -11,10 +11,10 @@ from preflight.scripts.files import CallFound
 from preflight.scripts.model_calls import followed
 from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_optimizer import trainers_name
+from preflight.scripts.python_calls import DTYPE_NAMES
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
-from preflight.scripts.values import DTYPE_NAMES
 from preflight.setting import Place
 from preflight.versions.peft import PREPARING
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from preflight.scripts.adapter_calls import adapts
 from preflight.scripts.by_call import CASTS, is_quantized
 from preflight.scripts.nodes import last_name, unparse, walk
+from preflight.scripts.python_calls import DTYPE_NAMES
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
-from preflight.scripts.values import DTYPE_NAMES
 from preflight.setting import Place
 
 OF_FEW = re.compile(

@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.attribute_changes import SetOnce, dotted_path, set_before
+from preflight.scripts.attribute_changes import SetOnce, set_before
 from preflight.scripts.flow import Position
-from preflight.scripts.names import MAX_DEPTH, Names
+from preflight.scripts.names import MAX_DEPTH
 from preflight.scripts.nodes import unparse
-from preflight.scripts.operators import (
-    OF_SEVERAL,
-    TEXT_METHODS,
-    applied,
-    item_of,
-    of_function,
-    of_text,
-)
-from preflight.scripts.own_words import is_argv, num_words, word
+from preflight.scripts.operators import applied, item_of
+from preflight.scripts.own_words import is_argv, word
+from preflight.scripts.python_calls import DTYPE_NAMES, PythonCalls
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.setting import Place
 
@@ -31,35 +24,13 @@ MAX_NESTING = 60
 """Expressions inside expressions, through functions and modules too; Python itself stops at a thousand frames."""
 MAX_STEPS = 100_000
 """Expressions looked at in one script: a long one of the public examples takes some hundreds."""
-
-DTYPE_NAMES = ("bfloat16", "float16", "float32", "float64", "half", "float", "uint8", "int8")
-
-
-_CASTS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str, "bool": bool}
-_KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 MAX_TEXT = 1_000
 """Characters of what goes into an f-string."""
-WORLD_SIZE = "WORLD_SIZE"
-SET_BY_LAUNCHERS = (
-    "ACCELERATE_",
-    "FSDP_",
-    "GROUP_",
-    "LOCAL_",
-    "MASTER_",
-    "RANK",
-    "ROLE_",
-    "SLURM_",
-    "TORCHELASTIC_",
-    WORLD_SIZE,
-)
-"""Beginnings of the variables that a launcher gives its ranks: what the caller's shell has says nothing."""
-
-
 SetOnObjects = Callable[[str, Scope], "tuple[ast.expr, Scope] | None"]
 """An attribute of `self`, and a method's names -> what alone sets it, and the names there; None where that is not read."""
 
 
-class Evaluator(Names):
+class Evaluator(PythonCalls):
     """Evaluates expressions of one launch's script."""
 
     def __init__(
@@ -68,18 +39,13 @@ class Evaluator(Names):
         names_of: Callable[[str, str], Known | Parsed | None],
         parsed_of: Callable[[ast.Call, Scope], object],
     ) -> None:
-        super().__init__()
-        self.command = command
+        super().__init__(command)
         self.names_of = names_of
         """(path, name) -> what a name imported from a file of the repository is."""
         self.parsed_of = parsed_of
         """A call -> Parsed (or a tuple of them) where it parses the command line, else None."""
-        self.changed_attributes: Mapping[str, int] = {}
-        """Attributes that the script sets on some name, and how often: those of parsed arguments may then be other ones."""
         self.copied_attributes: Mapping[str, Sequence[tuple[ast.expr, Scope]]] = {}
         """Those that are set to one of the same name, with the objects that it is taken of."""
-        self.changed_paths: frozenset[str] = frozenset()
-        """What the script sets by a longer path, or by a key, with dots: of `config["model"].name` it is `config.model.name`."""
         self.set_on_objects: SetOnObjects = lambda attribute, scope: None
         self.set_once: SetOnce = {}
         self.not_told: set[str] = set()
@@ -121,9 +87,9 @@ class Evaluator(Names):
             if is_argv(node.value):
                 return word(self.command, scope.path, key)
             if _is_environ(node.value):
-                return self._variable(key, UNKNOWN)
+                return self.variable(key, UNKNOWN)
             if isinstance(holder, Parsed) and isinstance(key, str):
-                return self._of_parsed(holder, key, node.value)
+                return self.of_parsed(holder, key, node.value)
             return item_of(holder, key)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             items = [self.value(item, scope, deeper) for item in node.elts]
@@ -171,7 +137,7 @@ class Evaluator(Names):
             is_changed = node.attr in self.changed_attributes and node.attr != self.before_change
             if is_changed and not self._is_only_copied(node.attr, holder, depth):
                 return self._set_before(node, scope, depth)
-            return self._of_parsed(holder, node.attr, node.value)
+            return self.of_parsed(holder, node.attr, node.value)
         if node.attr == "is_floating_point" and holder in DTYPE_NAMES:
             return "int" not in str(holder)
         if holder is UNKNOWN and isinstance(node.value, ast.Name):
@@ -187,13 +153,6 @@ class Evaluator(Names):
             self.value(source, scope, depth + 1) == holder for source, scope in sources
         )
 
-    def _of_parsed(self, holder: Parsed, name: str, owner: ast.expr) -> object:
-        """Return an attribute, or a key, of an object of settings that no statement sets by its whole path."""
-        is_changed = (
-            bool(self.changed_paths) and f"{dotted_path(owner)}.{name}" in self.changed_paths
-        )
-        return UNKNOWN if is_changed else holder.names.get(name, UNKNOWN)
-
     def _set_before(self, node: ast.Attribute, scope: Scope, depth: int) -> object:
         value = set_before(node, scope, self.set_once)
         if value is None:
@@ -204,88 +163,9 @@ class Evaluator(Names):
         self.before_change = outer
         return known
 
-    def _variable(self, key: object, unset: object) -> object:
-        """Return what a variable of the ranks holds; `unset` where it has no value."""
-        if not isinstance(key, str):
-            return unset
-        if key == WORLD_SIZE and self.command.num_ranks is not None:
-            ranks = self.command.num_ranks
-            return Known(str(ranks), Place("env", "", key)) if ranks else unset
-        if key.startswith(SET_BY_LAUNCHERS):
-            return UNKNOWN
-        env = self.command.env
-        return Known(env[key], Place("env", "", key)) if key in env else unset
-
     def _call(self, node: ast.Call, scope: Scope, depth: int) -> object:
         parsed = self.once((id(node), "()", None), depth, lambda: self.parsed_of(node, scope))
-        if parsed is not None:
-            return parsed
-        name = unparse(node.func)
-        if name in ("os.getenv", "os.environ.get", "getenv", "environ.get") and node.args:
-            held = self._variable(self.value(node.args[0], scope, depth), None)
-            if held is not None:
-                return held
-            return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
-        if name in _CASTS and len(node.args) == 1 and not node.keywords:
-            inner = self.evaluate(node.args[0], scope, depth)
-            try:
-                return (
-                    Known(_CASTS[name](inner.value), inner.place, inner.flag)
-                    if (isinstance(inner.value, (str, int, float, bool)))
-                    else UNKNOWN
-                )
-            except (ValueError, OverflowError):
-                return UNKNOWN
-        if name == "getattr" and len(node.args) >= 2:
-            attribute = self.value(node.args[1], scope, depth)
-            if isinstance(attribute, str) and attribute in DTYPE_NAMES:
-                return attribute
-            holder = self.value(node.args[0], scope, depth)
-            if isinstance(holder, Parsed) and isinstance(attribute, str):
-                is_changed = attribute in self.changed_attributes
-                return UNKNOWN if is_changed else holder.names.get(attribute, UNKNOWN)
-        if isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
-            return self._of_text(node, node.func, scope, depth)
-        if name == "len" and len(node.args) == 1 and is_argv(node.args[0]):
-            return num_words(self.command, scope.path)
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:
-            holder = self.value(node.func.value, scope, depth)
-            key = self.value(node.args[0], scope, depth)
-            if isinstance(holder, Parsed) and isinstance(key, str):
-                if key in holder.names:
-                    return self._of_parsed(holder, key, node.func.value)
-                return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
-        if name in OF_SEVERAL and not node.keywords:
-            return of_function(name, [self.value(item, scope, depth) for item in node.args])
-        if name == "isinstance" and len(node.args) == 2:
-            kind = _KINDS.get(unparse(node.args[1]))
-            value = self.value(node.args[0], scope, depth)
-            is_dtype = isinstance(value, str) and value in DTYPE_NAMES  # a text stands for it here
-            is_open = kind is None or value is UNKNOWN or is_dtype or isinstance(value, Parsed)
-            return UNKNOWN if is_open or kind is None else isinstance(value, kind)
-        if name == "vars" and len(node.args) == 1:
-            held = self.value(node.args[0], scope, depth)
-            if not isinstance(held, Parsed):
-                return UNKNOWN
-            return {
-                key: UNKNOWN if key in self.changed_attributes else known
-                for key, known in held.names.items()
-            }
-        if name == "dict" and not node.args:
-            values = {
-                keyword.arg: self.value(keyword.value, scope, depth)
-                for keyword in node.keywords
-                if keyword.arg is not None
-            }
-            return values if len(values) == len(node.keywords) else UNKNOWN
-        return UNKNOWN
-
-    def _of_text(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> object:
-        """Return what a method of a text gives; a part of what one flag says is still that flag's."""
-        held = self.evaluate(func.value, scope, depth)
-        arguments = [] if node.keywords else [self.value(item, scope, depth) for item in node.args]
-        value = UNKNOWN if node.keywords else of_text(func.attr, held.value, arguments)
-        return Known(value, held.place) if value is not UNKNOWN else UNKNOWN
+        return self.of_call(node, scope, depth) if parsed is None else parsed
 
     def _dict(self, node: ast.Dict, scope: Scope, depth: int) -> object:
         values: dict[object, object] = {}
