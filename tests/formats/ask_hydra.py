@@ -1,4 +1,4 @@
-"""Asks Hydra what it composes of tests/configs/hydra; run by hand where hydra-core is installed.
+"""Asks Hydra what it composes of tests/formats/hydra; run by hand where hydra-core is installed.
 
 `python tests/formats/ask_hydra.py` writes for every case the values that Hydra gives, `???` where one is missing.
 """
@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[2] / "tests" / "configs" / "hydra"
+FOLDER = Path(__file__).parent / "hydra"
 ANSWERS = FOLDER / "cases.json"
 CASES = (
     "config",

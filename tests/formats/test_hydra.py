@@ -10,7 +10,7 @@ import pytest
 from preflight.formats.hydra import UNRESOLVED, NotComposed, composed, read_words
 from preflight.launch import LaunchCommand
 
-FOLDER = Path(__file__).parents[1] / "configs" / "hydra"
+FOLDER = Path(__file__).parent / "hydra"
 CASES = json.loads((FOLDER / "cases.json").read_text())
 
 
