@@ -108,7 +108,7 @@ def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     if plan.is_fsdp or plan.engine == "zero3":
         why, takes = f"under {plan.engine}: how they are divided", "either"
     elif adapted_stacks(plan, model, targets):
-        why, takes = "below an adapter on them", "more"
+        why, takes = "below an adapter on them", "either"
     elif not has_rows(plan, model):
         why, takes = f"of {model.model_type}", "either"
     elif stays:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from preflight.launch_facts import Uncounted
-from preflight.plan_parts import LEFT_WHOLE
+from preflight.plan_parts import LEFT_WHOLE, OTHERS_QAT
 from preflight.scripts.adapter_calls import BESIDE_LORA, LORA, beside_lora
 from preflight.scripts.files import CallFound
 from preflight.scripts.nodes import last_name, unparse
@@ -51,7 +51,7 @@ PARTS = tuple(
 TRAINED_WHOLE = ("embed_tokens", "lm_head")
 """Targets that it makes modules to save (_utils.py _redirect_embedding_targets): no adapter reaches them."""
 BESIDE = {
-    "qat_scheme": ("fake-quantized copies", "more"),
+    "qat_scheme": (OTHERS_QAT, "more"),
     "checkpoint_skip_layers": ("layers that are not recomputed", "more"),
     "finetune_last_n_layers": ("an adapter on some layers", "less"),
 }

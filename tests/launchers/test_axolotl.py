@@ -19,6 +19,7 @@ from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl.keys import axolotl_table, option_of
 from preflight.models import describe
+from preflight.plan_parts import OTHERS_QAT
 from preflight.plugins import load_plugins
 
 FOLDER = CONFIGS / "axolotl"
@@ -326,6 +327,7 @@ BASE = {
         ({"experts_implementation": "batched_mm"}, {"fused kernels"}),
         ({"eval_sequence_len": 1024}, set()),
         ({"eval_sequence_len": 4096}, {"an evaluation of longer rows"}),
+        ({"qat": {"weight_dtype": "mxfp4", "activation_dtype": "mxfp4"}}, {OTHERS_QAT}),
         ({"overrides_of_model_config": {"rope_theta": 1e6}}, set()),
         ({"overrides_of_model_config": {"num_hidden_layers": 4}}, {"a model of another shape"}),
     ],

@@ -7,7 +7,7 @@ from launch_of_script import opens, plan_of
 
 import preflight
 from preflight.launch import Adapter
-from preflight.plan_parts import LEFT_WHOLE
+from preflight.plan_parts import LEFT_WHOLE, OTHERS_QAT
 from preflight.verdict import Answer
 
 SCRIPT = """\
@@ -191,7 +191,7 @@ def test_what_get_peft_model_hands_to_peft_counts(tmp_path):
 @pytest.mark.parametrize(
     ("keyword", "name"),
     [
-        ("qat_scheme='int4'", "fake-quantized copies"),
+        ("qat_scheme='int4'", OTHERS_QAT),
         ("checkpoint_skip_layers=8", "layers that are not recomputed"),
         ("target_parameters=['experts.down_proj']", "an adapter on parameters"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from preflight.launchers.axolotl.keys import listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.plan_parts import OTHERS_QAT
 
 NOT_MODELLED: dict[str, NotModelled] = {
     "lisa_n_layers": NotModelled(
@@ -59,7 +60,7 @@ NOT_MODELLED: dict[str, NotModelled] = {
     ),
     "qat": NotModelled(
         "quantization-aware training is estimated without its fake-quantized copies",
-        "fake-quantized copies",
+        OTHERS_QAT,
         "more",
     ),
     "fp8": NotModelled(

@@ -17,6 +17,7 @@ from preflight.launchers.verl.workers import (
     read_sharding,
     rows_of_tokens,
 )
+from preflight.plan_parts import OTHERS_QAT
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 
@@ -32,7 +33,7 @@ NOT_PRICED = {
     "model.mtp.enable_train": NotModelled("the model is estimated without it", "multi-token prediction", "more"),
     "engine.param_offload": NotModelled("parameters are estimated on the card", "parameters on the host", "less"),
     "engine.optimizer_offload": NotModelled("states are estimated on the card", "states on the host", "less"),
-    "engine.qat.enable": NotModelled("weights are estimated as they are", "fake-quantized copies", "either"),
+    "engine.qat.enable": NotModelled("weights are estimated as they are", OTHERS_QAT, "either"),
     "engine.pad_to_length": NotModelled("a micro batch is estimated without padding", "rows padded to a bucket", "more"),
 }  # fmt: skip
 
