@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from preflight.formats.hydra import UNRESOLVED, NotComposed, composed, read_words, resolved_file
 from preflight.launch import LaunchCommand
@@ -16,7 +17,7 @@ from preflight.scripts.nodes import unparse
 from preflight.scripts.own_words import first_word
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.values import Evaluator
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 
 _PARAMETERS = ("config_path", "config_name")
 
@@ -104,10 +105,8 @@ def as_object(settings: Mapping[str, Setting]) -> Parsed:
             value = UNKNOWN if setting.value is UNRESOLVED else setting.value
             names[name] = Known(Parsed({}) if value == {} else value, setting.place)
     for name, below in inner.items():
-        place = next(iter(below.values())).place
-        names[name] = Known(
-            as_object(below), Place(place.kind, place.document, name, place.line, place.index)
-        )
+        first = next(iter(below.values())).place
+        names[name] = Known(as_object(below), replace(first, key=name))
     return Parsed(names)
 
 

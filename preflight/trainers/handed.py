@@ -85,9 +85,6 @@ def _is_none(way: ast.expr) -> bool:
 
 def _copies(way: ast.expr, model: str) -> bool:
     """Tell whether a way is a call that copies the model that trains."""
-    is_call = isinstance(way, ast.Call) and last_name(way.func) in COPIES
-    return (
-        isinstance(way, ast.Call)
-        and is_call
-        and [unparse(each) for each in way.args[:1]] == [model]
-    )
+    if not isinstance(way, ast.Call) or last_name(way.func) not in COPIES:
+        return False
+    return [unparse(each) for each in way.args[:1]] == [model]
