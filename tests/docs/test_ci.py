@@ -42,9 +42,7 @@ def test_a_container_gets_every_file_that_the_package_is_built_from():
     files = set(re.findall(r'^(?:readme|license-files) = \[?"([^"]+)"', built, re.MULTILINE))
 
     assert len(files) == 2
-    assert (
-        files | {"pyproject.toml", "setup.py", "preflight", "hooks", "templates", "docs"} <= named
-    )
+    assert files | {"pyproject.toml", "preflight", "hooks", "templates", "docs"} <= named
 
 
 def test_the_core_tests_are_found_and_need_no_library_of_a_launch():

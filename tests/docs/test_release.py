@@ -46,6 +46,15 @@ def archives(tmp_path_factory) -> Path:
     return folder
 
 
+def test_nothing_stands_at_the_top_but_what_its_user_fixed():
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    top = {name.partition("/")[0] for name in tracked if name and name[0] != "."}
+
+    assert top == TOP_LEVEL | {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile"}
+
+
 def test_archives_have_the_version_and_everything_that_runs(archives):
     (wheel,) = archives.glob("*.whl")
     (source,) = archives.glob("*.tar.gz")
