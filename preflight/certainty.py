@@ -39,7 +39,7 @@ def as_sure_as_the_plan(
     rests_on: dict[str, str] = {}
     owners = dict.fromkeys(owner for owner, _ in errors)
     others = [(because, {"plan": plan}) for because, plan in other_readings(asked["plan"])]
-    for because, changed in (*others, *_other_models(asked["model"])):
+    for because, changed in (*others, *_other_models(asked["plan"], asked["model"])):
         ids = {
             each.id
             for owner in owners
@@ -96,10 +96,17 @@ def other_readings(plan: LaunchPlan) -> Iterator[tuple[str, LaunchPlan]]:
                 yield _named(library, version), replace(plan, versions=versions)
 
 
-def _other_models(model: ModelSpec | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield no model where the one that is known is another one of its sizes: its modules may have other names."""
-    if model is not None and model.like is not None:
+def _other_models(
+    plan: LaunchPlan, model: ModelSpec | None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield no model where its modules may have other names: it is known by its size, or something may change them."""
+    if model is None:
+        return
+    if model.like is not None:
         yield f"its modules are those of {model.like.model}", {"model": None}
+    for notice in plan.notices:
+        if notice.unpriced and notice.takes not in ("more", "less"):
+            yield f"{notice.unpriced} leaves its modules as they are", {"model": None}
 
 
 def _named(library: str, version: str) -> str:

@@ -1,7 +1,7 @@
 """launchers/axolotl/keys.json and launchers/llamafactory/arguments.json: the keys of both, as installed here.
 
 Neither is installed for the tests: both pin other versions of the rest. With an unpacked wheel of an older LLaMA-Factory
-on PYTHONPATH, the arguments that only older releases have are kept with the first and the last of them.
+on PYTHONPATH (before 0.8 its package `llmtuner`, linked as `llamafactory`), the arguments that only older releases have are kept with the first and the last of them.
 """
 
 from __future__ import annotations
@@ -149,13 +149,19 @@ def _llamafactory_names() -> tuple[str, set[str]]:
     found = importlib.util.find_spec("llamafactory")
     assert found is not None and found.origin is not None
     package = Path(found.origin).parent
-    version = re.search(r'^VERSION = "([^"]+)"', (package / "extras/env.py").read_text(), re.M)
-    assert version is not None, "extras/env.py has no VERSION"
+    places = [
+        path
+        for name in ("extras/env.py", "cli.py", "__init__.py")
+        if (path := package / name).exists()
+    ]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in places)
+    version = re.search(r'^(?:VERSION|__version__) = "([^"]+)"', text, re.M)
+    assert version is not None, f"{places} have no version"
     names: set[str] = set()
     for path in package.glob("hparams/*_args.py"):
         if path.name != "evaluation_args.py":  # of another command
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.ClassDef):
+                if isinstance(node, ast.ClassDef) and node.name.endswith("Arguments"):
                     names.update(item for item in _class_entries(node) if item not in _unset(node))
     return version[1], names
 

@@ -160,6 +160,23 @@ def test_an_argument_of_another_release_is_said_and_not_refused(tmp_path: Path) 
     assert [problem.id for problem in refused.value.problems] == ["PF141", "PF141"]
 
 
+def test_what_an_older_release_called_otherwise_is_read_by_its_name_since(tmp_path: Path) -> None:
+    """Asked of llmtuner 0.4.0 to 0.7.0: orpo was a stage, and evaluation_strategy is of transformers before 4.51."""
+    older = {"sft_packing": True, "evaluation_strategy": "steps", "per_device_eval_batch_size": 3}
+    plan = read(written(tmp_path, "older.yaml", **older, num_layer_trainable=2, kto_ftx=0.1))
+    assert plan is not None
+    assert (plan.sequence_kind, plan.eval_micro_batch_size) == ("fixed", 3)
+    assert {notice.unpriced for notice in plan.notices if notice.id == "PF143"} == {""}
+    plan = read(written(tmp_path, "orpo.yaml", stage="orpo", orpo_beta=0.1))
+    assert plan is not None and plan.objective == "orpo"
+
+    (tmp_path / "requirements.txt").write_text("llamafactory==0.9.5\n")
+    with pytest.raises(BadInput) as refused:
+        read(written(tmp_path, "older.yaml", **older, stage="orpo"))
+    said = " ".join(problem.message for problem in refused.value.problems)
+    assert "'sft_packing'" in said and "'evaluation_strategy'" in said and "'orpo'" in said
+
+
 def test_ranks_that_another_machine_counts_are_open_with_deepspeed_too(tmp_path: Path) -> None:
     """The command starts torchrun where it sees several GPUs, and a login node shows none."""
     deepspeed = {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": "auto"}

@@ -18,6 +18,7 @@ from typing import Literal, Optional
 class FinetuningArguments:
     stage: Literal["pt", "sft", "ddm"] = field(default="sft")
     shift: Optional[bool] = field(default=False)
+    moved: Optional[bool] = field(default=False)
 """
 CONFIG = """\
 model_name_or_path: Qwen/Qwen2-0.5B
@@ -56,6 +57,35 @@ def test_what_a_copy_adds_is_not_known(more, named, package, tmp_path):
     assert report.verdict.answer.value == "unknown"
     assert report.verdict.unpriced == (f"{named} of the repository's own LLaMA-Factory",)
     assert any(f"the copy in {package} has it" in each.message for each in report.findings)
+
+
+FLAGS = tuple(
+    word
+    for line in CONFIG.splitlines()
+    for name, _, value in [line.partition(": ")]
+    for word in (f"--{name}", value)
+)
+
+
+@pytest.mark.parametrize("words", [("--moved", "true"), ("--moved",)])
+def test_what_a_copy_adds_is_no_mistake_as_a_flag_either(words, tmp_path):
+    launch = ("llamafactory-cli", "train", *FLAGS, "--stage", "sft", *words)
+    with pytest.raises(BadInput, match="has no argument 'moved'"):
+        check(tmp_path, words=launch)
+    with_copy(tmp_path)
+    report = check(tmp_path, words=launch)
+
+    assert report.verdict.unpriced == ("moved of the repository's own LLaMA-Factory",)
+
+
+def test_the_modules_of_a_model_that_a_copy_may_change_make_no_error(tmp_path):
+    adapter = "stage: sft\nfinetuning_type: lora\nlora_target: q_proj.module\n"
+    found = {each.id: each.severity for each in check(tmp_path, adapter).findings}
+    assert found["PF421"] == "error"
+    with_copy(tmp_path)
+    found = {each.id: each.severity for each in check(tmp_path, f"{adapter}shift: true\n").findings}
+
+    assert found["PF421"] == "warning"
 
 
 def test_a_copy_above_the_folder_of_the_launch_counts_up_to_the_top_of_the_repository(tmp_path):

@@ -11,6 +11,7 @@ from preflight.near_names import nearest_fix
 from preflight.own_tables import beside, read_table
 from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
 from preflight.versions.boundary import release
+from preflight.versions.spans import spans_of
 
 
 @lru_cache(maxsize=1)
@@ -41,7 +42,22 @@ def is_enabled(env: Any, name: str, default: str = "0") -> bool:
     return LLAMAFACTORY_VARIABLE.read(env.get(name, default)) is True
 
 
-OLDER_NOT_MODELLED = {"visual_inputs": "images or audio beside the text"}
+RENAMED = {
+    "dpo_beta": "pref_beta",
+    "dpo_ftx": "pref_ftx",
+    "dpo_loss": "pref_loss",
+    "evaluation_strategy": "eval_strategy",
+    "kto_ftx": "pref_ftx",
+    "name_module_trainable": "freeze_trainable_modules",
+    "num_layer_trainable": "freeze_trainable_layers",
+    "orpo_beta": "pref_beta",
+    "sft_packing": "packing",
+}
+"""Argument before 0.8.0 -> what it is called since; `kto_ftx` was in no release."""
+OLDER_NOT_MODELLED = {
+    "lora_bf16_mode": "the dtype of an adapter",
+    "visual_inputs": "images or audio beside the text",
+}
 """Argument that only older releases have -> what the estimate lacks of it; the others change no tensor on a GPU, or
 none that the length of a row does not bound (`image_resolution`), or are read (`train_mm_proj_only`)."""
 
@@ -53,17 +69,16 @@ def check_unknown_keys(keys: FrameworkKeys, are_allowed: bool) -> None:
     the release of the launch is known to be none of those.
     """
     known = llamafactory_arguments().arguments
-    version = keys.library.version if keys.library.is_known else None
-    for name, setting in keys.given.items():
+    for name, setting in list(keys.given.items()):
         if name in known:
             continue
+        releases = _older_releases(name, keys)
         near = nearest_fix(name, tuple(known))
-        first, last = _table()["older"].get(name, ("", ""))
-        if first and (version is None or release(first) <= release(version) <= release(last)):
-            releases = first if first == last else f"{first} to {last}"
+        if releases:
+            keys.given.setdefault(RENAMED.get(name, name), setting)
             keys.leave_out(
                 NotModelled(
-                    f"{name} is an argument of LLaMA-Factory {releases}, not of {llamafactory_version()},"
+                    f"{name} is an argument of {releases}, not of LLaMA-Factory {llamafactory_version()},"
                     " by whose rules the launch is read",
                     OLDER_NOT_MODELLED.get(name, ""),
                     "either" if name in OLDER_NOT_MODELLED else "",
@@ -75,3 +90,21 @@ def check_unknown_keys(keys: FrameworkKeys, are_allowed: bool) -> None:
             keys.note("PF140", message, setting, near)
         else:
             keys.refuse(f"LLaMA-Factory has no argument {name!r}", setting, near, key=name)
+
+
+def _older_releases(name: str, keys: FrameworkKeys) -> str:
+    """Return the releases of LLaMA-Factory, or of the transformers below it, that know an argument and that a launch may have."""
+    version = keys.library.version if keys.library.is_known else None
+    first, last = _table()["older"].get(name, ("", ""))
+    if first and (version is None or release(first) <= release(version) <= release(last)):
+        return f"LLaMA-Factory {first if first == last else f'{first} to {last}'}"
+    span = spans_of("transformers", "Seq2SeqTrainingArguments").get(name)
+    if span is not None and span.until:
+        is_older = version is None or release(version) < release(llamafactory_version())
+        return f"transformers {span}" if is_older else ""
+    return "LLaMA-Factory before 0.8" if name in RENAMED and is_before(keys, "0.8.0") else ""
+
+
+def is_before(keys: FrameworkKeys, first: str) -> bool:
+    """Tell whether the release of the launch may be older than one."""
+    return not keys.library.is_known or release(keys.library.version) < release(first)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from preflight.formulas.kernels import LIGER_KERNELS
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, read_accumulation
 from preflight.launchers.llamafactory.engine import EngineFacts
+from preflight.launchers.llamafactory.keys import is_before
 from preflight.launchers.llamafactory.model import (
     finetuning_type,
     read_attention,
@@ -125,6 +126,9 @@ def _stage(keys: FrameworkKeys) -> str:
     setting = keys.get("stage")
     if setting is None:
         return "sft"
+    if setting.value == "orpo" and is_before(keys, "0.8.0"):  # a stage of its own in 0.6.2 to 0.7.1
+        keys.put("objective", "orpo", setting)
+        return "dpo"
     if setting.value not in STAGES:
         wanted = ", ".join(STAGES)
         keys.refuse(f"stage must be one of {wanted}, not {setting.value!r}", setting)

@@ -45,7 +45,9 @@ def read_words(command: LaunchCommand, first: int) -> Reading[LlamaFactoryWords]
         kind = "json" if words[0].endswith(".json") else "yaml"
         document = read_document(command, words[0], kind, stated_at=words[0])
         return _with_overrides(command, document, first)
-    rules = ParserRules(is_complete=True, is_exact=True)
+    rules = ParserRules(
+        is_exact=True
+    )  # what it does not know the keys refuse, unless a copy of it does
     indexed = list(enumerate(words, first))
     parsed = parse_argv(indexed, llamafactory_arguments(), rules)
     problems = Problems(parsed.problems)
