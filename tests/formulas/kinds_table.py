@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,7 +94,9 @@ def errors() -> Iterator[tuple[tuple[str, str], float]]:
 
 def main() -> None:
     """Write the rows into the page."""
-    sys.path.insert(0, str(HERE))
+    settings = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())
+    folders = settings["tool"]["pytest"]["ini_options"]["pythonpath"]  # what the tests import from
+    sys.path[:0] = [str(HERE), *(str(HERE.parents[1] / folder) for folder in folders)]
     worst: dict[tuple[str, str], float] = {}
     for kind, error in errors():
         worst[kind] = max(worst.get(kind, 0.0), error, key=abs)

@@ -164,6 +164,14 @@ def test_what_an_older_trl_takes_is_an_argument_where_the_launch_may_have_one(tm
     assert release(plan.versions["transformers"]) < (4, 51)
 
 
+@pytest.mark.parametrize("words", ["--num_processes 2 --bf16", "--bf16 --num_processes 2"])
+def test_a_switch_of_an_older_trl_is_the_scripts_wherever_it_stands(words, tmp_path):
+    (tmp_path / "requirements.txt").write_text("trl==0.16.1\ntransformers==4.50.0\n")
+    plan = read(f"trl sft {BASE} {words}", tmp_path)
+
+    assert (plan.mixed_precision, plan.world_size) == ("bf16", 2)
+
+
 @pytest.mark.parametrize("flag", OLDER.split()[::2])
 def test_it_is_refused_where_the_launch_has_a_newer_one(flag, tmp_path):
     pins = "trl==1.16.0\ntransformers==5.24.0\n"

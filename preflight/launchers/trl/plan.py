@@ -156,7 +156,7 @@ def _unknown_to_both(split: SplitWords, name: str) -> Iterator[Problem]:
 
 def _unknown_positions(words: Sequence[str], table: ArgumentTable) -> Reading[list[int]]:
     """Return the positions of the words that the script's parser leaves over, in order."""
-    parsed = parse_argv(list(enumerate(words)), table, ParserRules())
+    parsed = parse_argv(list(enumerate(words)), table, ParserRules(is_exact=False))
     starts = {
         place.index
         for name, setting in parsed.unknown.items()
