@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.device import DeviceSpec
-from preflight.formulas.actor_losses import trains_actor
+from preflight.formulas.actor_losses import ROLLOUT, trains_actor
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.objective import is_of_swift
 from preflight.formulas.precision import precision_of
@@ -31,13 +31,16 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.units import ceil_div, format_gib
+from preflight.units import MIB, ceil_div, format_gib
 from preflight.versions.boundary import OLDEST
 from preflight.versions.openrlhf import WAKES_IN_PARTS
 from preflight.versions.trl_online import SERVES_ENGINE
+from preflight.versions.verl import FILLS_BUCKETS
 
 SOURCE = "vllm/v1/worker/utils.py request_memory, gpu_worker.py determine_available_memory (0.33.0)"
 SYNC_SOURCE = "trl/generation/vllm_generation.py:360-480 _iter_named_params, sync_weights (1.16.0)"
+BUCKET = f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes"
+BUCKET_MIB = 2048
 AWAKE = frozenset({Moment.WEIGHT_SYNC, Moment.ROLLOUT})
 
 
@@ -60,6 +63,16 @@ def preflight_memory_terms(
         )
     if not has_engine(plan):
         return
+    if trains_actor(plan) and FILLS_BUCKETS.holds_in(plan.versions):
+        said = plan.trainer_facts.value(BUCKET, BUCKET_MIB)
+        size = said if isinstance(said, int) else BUCKET_MIB
+        yield MemoryTerm(
+            "buffer of weights on their way to the engine",
+            size * MIB,
+            frozenset({Moment.WEIGHT_SYNC}),
+            f"{size:,} MiB",
+            FILLS_BUCKETS.evidence,
+        )
     engine = engine_bytes(plan, model, device)
     degree = generation.tensor_parallel_degree
     divided = f" over {degree} ranks" if degree > 1 else ""

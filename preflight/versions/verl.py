@@ -48,6 +48,13 @@ SERVES_ITS_ENGINE = Boundary(
     "workers/fsdp_workers.py _build_rollout: no sync mode (0.7.1); vLLMRollout in the worker itself (0.4.1)",
     "0.9.1",
 )
+FILLS_BUCKETS = Boundary(
+    _NAME,
+    "0.7.1",
+    "weights reach vLLM in a buffer on the card, of 2 GiB unless update_weights_bucket_megabytes says more; before, one by one",
+    "workers/rollout/vllm_rollout/bucketed_weight_transfer.py _init_buffer (0.7.1), which 0.7.0 has not",
+    "0.9.1",
+)
 SCORES_IN_ENGINES = Boundary(
     _NAME,
     "0.8",

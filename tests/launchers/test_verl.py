@@ -17,6 +17,7 @@ import preflight
 from preflight.formulas.user_loop import holds_copy
 from preflight.hooks.read_verl import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.plan_parts import OTHERS_QAT
 
 FOLDER = CONFIGS / "verl"
 CASES = cases_of("verl")
@@ -148,6 +149,61 @@ def test_a_reference_of_another_model_is_named(path: str, is_named: bool) -> Non
     }
 
     assert ("a reference of another model" in named) is is_named
+
+
+FSDP, MODEL = f"{ACTOR}.fsdp_config", "actor_rollout_ref.model"
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("reward.reward_model.enable=True", "an engine of a reward model"),
+        (f"{ACTOR}.optim.optimizer=AdEMAMix", "the states of AdEMAMix"),
+        (f"{FSDP}.dtype=float32", "layers that compute in float32"),
+        (f"+{FSDP}.mixed_precision.param_dtype=fp32", "layers that compute in fp32"),
+        (f"{FSDP}.reshard_after_forward=False", "layers that stay gathered"),
+        (f"+{FSDP}.wrap_policy.disable=True", "a model that is gathered whole"),
+        (f"{FSDP}.qat.enable=True", OTHERS_QAT),
+        (f"{MODEL}.lora_adapter_path=a", "an adapter that is loaded"),
+        (f"+{MODEL}.override_config.num_hidden_layers=80",
+         f"what {MODEL}.override_config.num_hidden_layers changes"),
+    ],
+)  # fmt: skip
+def test_what_a_worker_is_told_beyond_its_fields_is_named(word: str, name: str) -> None:
+    argv = f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm algorithm.adv_estimator=grpo"
+    plain, told = ({one.unpriced for one in read(f"{argv} {w}").notices} for w in ("a=1", word))
+
+    assert told - plain == {name}
+
+
+def test_attention_and_what_stays_gathered_are_what_the_worker_is_told() -> None:
+    plan = read(
+        f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm {ACTOR}.strategy=fsdp2"
+        f" {FSDP}.reshard_after_forward=False +{MODEL}.override_config.attn_implementation=eager"
+        f" +{MODEL}.override_config.max_position_embeddings=65536"
+    )
+
+    assert (plan.reshard_after_forward, plan.attention) == (False, "eager")
+    assert not any("override_config" in one.unpriced for one in plan.notices)
+
+
+@pytest.mark.parametrize(
+    ("release", "more", "mib"),
+    [("0.7.0", "", 0), ("0.7.1", "", 2048),
+     ("0.9.1", f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes=4096", 4096)],
+)  # fmt: skip
+def test_weights_reach_the_engine_in_a_buffer(release: str, more: str, mib: int) -> None:
+    argv = (
+        f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm {MODEL}.path=Qwen/Qwen2.5-7B {more}"
+    )
+    report = preflight.check(
+        argv.split(), device="h100-sxm-80", settings={"versions.verl": release}, env={}
+    )
+
+    assert report.estimate is not None
+    assert [
+        t.num_bytes for t in report.estimate.terms if t.name.startswith("buffer of weights")
+    ] == ([mib * 1024**2] if mib else [])
 
 
 def test_workers_of_a_newer_release_are_named() -> None:

@@ -13,11 +13,13 @@ from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.own_lengths import read_own_lengths
 from preflight.launchers.verl.workers import (
+    OF_ENGINE,
     put_rows,
     read_adapter,
     read_checkpointing,
     read_dtype,
     read_padding,
+    read_rest,
     read_sharding,
     rows_of,
 )
@@ -44,19 +46,11 @@ NOT_PRICED = {
     f"{ACTOR}.calculate_sum_pi_squared": NotModelled(
         "its squares are not counted", "the squares of probabilities", "more"
     ),
-    f"{MODEL}.use_fused_kernels": NotModelled(
-        "logits are estimated as whole", "fused log-probabilities", "less"
-    ),
-    f"{MODEL}.use_liger": NotModelled(
-        "Liger's modules are estimated as the model's own", "Liger's kernels", "less"
-    ),
-    f"{MODEL}.enable_activation_offload": NotModelled(
-        "activations are estimated as kept on the card", "activations on the host", "less"
-    ),
-    f"{FSDP}.forward_prefetch": NotModelled(
-        "one layer is estimated to be gathered at a time", "layers gathered ahead", "more"
-    ),
+    f"{ACTOR}.qat.enable": OF_ENGINE["qat.enable"],
     "reward_model.enable": NotModelled("the reward model is not counted", "a reward model", "more"),
+    "reward.reward_model.enable": NotModelled(
+        "the engine that scores is not counted", "an engine of a reward model", "more"
+    ),
     "distillation.enabled": NotModelled("the teacher is not counted", "a teacher", "more"),
     f"{MODEL}.mtp.enable": NotModelled("its layers are not counted", "layers of an MTP", "more"),
 }
@@ -95,8 +89,7 @@ def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     read_own_lengths(keys)
     _batch(keys, longest, ranks)
     _generation(keys, longest, ranks)
-    keys.assume("attention", "flash_attention_2", "attn_implementation of its own")
-    keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
+    read_rest(keys, MODEL, FSDP, f"{ACTOR}.optim")
     keys.assume("keeps_outputs", False, "they live until log-probabilities are returned")
     _others(keys, objective, model or estimator)
 

@@ -14,26 +14,17 @@ from preflight.launchers.verl.workers import (
     read_checkpointing,
     read_dtype,
     read_padding,
+    read_rest,
     read_sharding,
     rows_of_tokens,
 )
-from preflight.plan_parts import OTHERS_QAT
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 
 NOT_PRICED = {
-    "model.use_liger": NotModelled(
-        "Liger's modules are estimated as the model's own: its loss is not used", "Liger's kernels", "less"
-    ),
-    "model.use_fused_kernels": NotModelled("logits are estimated as whole", "fused log-probabilities", "less"),
-    "model.enable_activation_offload": NotModelled(
-        "activations are estimated on the card", "activations on the host", "less"
-    ),
-    "model.tiled_mlp.enabled": NotModelled("the MLP is estimated whole", "a tiled feed-forward", "less"),
     "model.mtp.enable_train": NotModelled("the model is estimated without it", "multi-token prediction", "more"),
     "engine.param_offload": NotModelled("parameters are estimated on the card", "parameters on the host", "less"),
     "engine.optimizer_offload": NotModelled("states are estimated on the card", "states on the host", "less"),
-    "engine.qat.enable": NotModelled("weights are estimated as they are", OTHERS_QAT, "either"),
     "engine.pad_to_length": NotModelled("a micro batch is estimated without padding", "rows padded to a bucket", "more"),
 }  # fmt: skip
 
@@ -57,8 +48,7 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
         _engine_batch(keys, int(part.ranks["world_size"].value))
     else:
         _batch(keys, part)
-    keys.assume("attention", "flash_attention_2", "attn_implementation of its own")
-    keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
+    read_rest(keys, "model", section, "optim")
     keys.assume(
         "keeps_outputs", "backward", "output lives until _compute_loss_and_backward returns"
     )
@@ -69,11 +59,6 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
         at = keys.get(f"{section}.cpu_offload") or keys.given[f"{section}.offload_policy"]
         keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", at.place)
     keys.leave_out_given(NOT_PRICED)
-    for name in ("optim.optimizer", "optim.optimizer_impl"):
-        said = keys.get(name)
-        if said is not None and said.value not in ("AdamW", "torch.optim"):
-            message = f"the states of {said.value} are estimated as AdamW's"
-            keys.leave_out(NotModelled(message, f"the states of {said.value}", "either"), said)
     name = "ulysses_sequence_parallel_size"
     parallel = keys.count(f"engine.{name}" if is_engine else name)
     if parallel is not None and parallel.value > 1:

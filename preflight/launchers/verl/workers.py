@@ -11,6 +11,7 @@ from typing import Any
 from preflight.formulas.actor_losses import ACTOR
 from preflight.launch import Adapter, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.plan_parts import OTHERS_QAT
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
 from preflight.versions.boundary import release
@@ -22,6 +23,35 @@ DTYPES = {
     **dict.fromkeys(("bf16", "bfloat16"), "bf16"),
 }
 """verl/utils/torch_dtypes.py, 0.2.0 to 0.7.1: a number as well as a name."""
+OF_MODEL = {
+    "use_liger": NotModelled(
+        "Liger's modules are estimated as the model's own: its loss is not used", "Liger's kernels", "less"
+    ),
+    "use_fused_kernels": NotModelled("logits are estimated as whole", "fused log-probabilities", "less"),
+    "enable_activation_offload": NotModelled(
+        "activations are estimated as kept on the card", "activations on the host", "less"
+    ),
+    "tiled_mlp.enabled": NotModelled("the MLP is estimated whole", "a tiled feed-forward", "less"),
+    "lora_adapter_path": NotModelled(
+        "the adapter is estimated as a new one", "an adapter that is loaded", "either"
+    ),
+}  # fmt: skip
+"""Key of a section of models that is on -> what no formula holds of it."""
+OF_ENGINE = {
+    "forward_prefetch": NotModelled(
+        "one layer is estimated to be gathered at a time", "layers gathered ahead", "more"
+    ),
+    "qat.enable": NotModelled("weights are estimated as they are", OTHERS_QAT, "either"),
+    "wrap_policy.disable": NotModelled(
+        "layers are estimated as gathered one by one", "a model that is gathered whole", "more"
+    ),
+    "wrap_policy.min_num_params": NotModelled(
+        "layers are estimated as gathered one by one", "units by their size", "either"
+    ),
+}
+"""Key of a section of FSDP that is on -> the same."""
+SAME_MEMORY = ("dropout", "pdrop", "rope", "max_position", "token_id", "num_labels")
+"""Parts of names that `override_config` may set, and that change no tensor of a step."""
 
 
 def read_sharding(
@@ -100,6 +130,47 @@ def read_checkpointing(keys: FrameworkKeys, name: str, by_default: bool) -> None
         keys.assume("activation_checkpointing", "full" if is_on else "none", f"no {name}")
     if is_on:
         keys.assume("checkpointing_reentrant", False, "gradient_checkpointing_kwargs of its own")
+
+
+def read_rest(keys: FrameworkKeys, model: str, engine: str, optim: str) -> None:
+    """Read attention and optimizer of a worker, and name what its sections of model, FSDP and optimizer say beyond that.
+
+    What `override_config` says of attention is its own from 0.6 on; a compute dtype and what stays gathered have keys of
+    the section of FSDP (workers/fsdp_workers.py _build_model_optimizer, 0.2.0 to 0.7.1; config/engine.py, 0.9.1).
+    """
+    above = f"{model}.override_config."
+    said = keys.get(f"{above}attn_implementation")
+    if said is not None:
+        keys.put("attention", str(said.value), said)
+    else:
+        keys.assume("attention", "flash_attention_2", "attn_implementation of its own")
+    for name in keys.given:
+        of_config = name.removeprefix(above)
+        is_known = of_config == "attn_implementation" or any(w in of_config for w in SAME_MEMORY)
+        if name.startswith(above) and not is_known:
+            message = f"the model is estimated as without its {of_config}"
+            keys.leave_out(NotModelled(message, f"what {name} changes", "either"), keys.given[name])
+    keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
+    for name in ("optimizer", "optimizer_impl", "override_optimizer_config.amsgrad"):
+        said = keys.get(f"{optim}.{name}")
+        if said is not None and said.value not in ("AdamW", "Adam", "torch.optim", False):
+            message = f"the states of {said.value} are estimated as AdamW's"
+            keys.leave_out(NotModelled(message, f"the states of {said.value}", "either"), said)
+    for name in ("dtype", "mixed_precision.param_dtype"):
+        said = keys.get(f"{engine}.{name}")
+        if said is not None and DTYPES.get(str(said.value)) not in ("bf16", "fp16"):
+            message = f"layers are estimated to compute in bf16, not in {said.value}"
+            keys.leave_out(
+                NotModelled(message, f"layers that compute in {said.value}", "more"), said
+            )
+    gathered = keys.flag(f"{engine}.reshard_after_forward")
+    if gathered is not None and not gathered.value:
+        keys.environment["FSDP_RESHARD_AFTER_FORWARD"] = Setting("false", gathered.place)
+        if keys.environment["FSDP_VERSION"].value == "1":
+            message = "layers are estimated as divided again behind their forward"
+            keys.leave_out(NotModelled(message, "layers that stay gathered", "more"), gathered)
+    for section, table in ((model, OF_MODEL), (engine, OF_ENGINE)):
+        keys.leave_out_given({f"{section}.{name}": each for name, each in table.items()})
 
 
 def is_before(keys: FrameworkKeys, version: str) -> bool:
