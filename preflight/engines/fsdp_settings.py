@@ -15,6 +15,7 @@ from preflight.errors import Problem
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.shell.fsdp_variables import fsdp_variable
 from preflight.values import dataclass
 
 SHARDING_STRATEGIES = (
@@ -31,23 +32,6 @@ WRAP_POLICIES = {
 }
 BACKWARD_PREFETCHES = ("BACKWARD_PRE", "BACKWARD_POST")
 STATE_DICT_TYPES = ("FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT")
-
-_ENV_NAMES = {
-    # plugin argument -> variable
-    "fsdp_version": "FSDP_VERSION",
-    "sharding_strategy": "FSDP_SHARDING_STRATEGY",
-    "reshard_after_forward": "FSDP_RESHARD_AFTER_FORWARD",
-    "cpu_offload": "FSDP_OFFLOAD_PARAMS",
-    "auto_wrap_policy": "FSDP_AUTO_WRAP_POLICY",
-    "transformer_cls_names_to_wrap": "FSDP_TRANSFORMER_CLS_TO_WRAP",
-    "min_num_params": "FSDP_MIN_NUM_PARAMS",
-    "backward_prefetch": "FSDP_BACKWARD_PREFETCH",
-    "state_dict_type": "FSDP_STATE_DICT_TYPE",
-    "cpu_ram_efficient_loading": "FSDP_CPU_RAM_EFFICIENT_LOADING",
-    "activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",
-    "activation_checkpointing_offload": "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD",
-    "use_orig_params": "FSDP_USE_ORIG_PARAMS",
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,7 @@ class _Plugin:
     def get(self, name: str, default: Any) -> Setting:
         if name in self.explicit:
             return self.explicit[name]
-        variable = _ENV_NAMES[name]
+        variable = fsdp_variable(name)
         if variable in self.env:
             return self.env[variable]
         return Setting(default, Place("default", "", "accelerate"))

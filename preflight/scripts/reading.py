@@ -72,20 +72,6 @@ QUANTIZATION = {
 QUANTIZATION_DEFAULTS = {"bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float32"}
 """transformers/utils/quantization_config.py, 5.24."""
 
-FSDP_PLUGIN = {
-    "fsdp_version": "FSDP_VERSION",
-    "reshard_after_forward": "FSDP_RESHARD_AFTER_FORWARD",
-    "cpu_offload": "FSDP_OFFLOAD_PARAMS",
-    "activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",
-    "sharding_strategy": "FSDP_SHARDING_STRATEGY",
-    "state_dict_type": "FSDP_STATE_DICT_TYPE",
-    "auto_wrap_policy": "FSDP_AUTO_WRAP_POLICY",
-    "transformer_cls_names_to_wrap": "FSDP_TRANSFORMER_CLS_TO_WRAP",
-    "min_num_params": "FSDP_MIN_NUM_PARAMS",
-    "cpu_ram_efficient_loading": "FSDP_CPU_RAM_EFFICIENT_LOADING",
-}
-"""Keyword of FullyShardedDataParallelPlugin -> the variable that it beats (accelerate/utils/dataclasses.py, 1.15)."""
-
 
 def open_script(command: LaunchCommand, path: str, text: str) -> ScriptReader | None:
     """Return a script, loaded; None where nothing in it is worth reading or it is not Python that this Python can parse."""
@@ -305,9 +291,7 @@ def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
     for found in reader.named("FullyShardedDataParallelPlugin"):
         settings.seen["fsdp_plugin"] = reader.place(found)
         values, _ = reader.keywords(found)
-        for keyword, variable in FSDP_PLUGIN.items():
-            said = said_of(values[keyword]) if keyword in values else None
-            if said is not None:
-                settings.fsdp_plugin[variable] = said
+        told = {keyword: said_of(known) for keyword, known in values.items()}
+        settings.fsdp_plugin |= {keyword: said for keyword, said in told.items() if said}
     for found in reader.named("DeepSpeedPlugin"):
         settings.seen["deepspeed_plugin"] = reader.place(found)

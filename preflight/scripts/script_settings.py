@@ -123,6 +123,7 @@ class ScriptSettings:
     zero_init: bool | None = None
     """Whether ZeRO-3 partitions the model as it is made; None where that is not known."""
     fsdp_plugin: dict[str, Said] = field(default_factory=dict)
+    """Keywords of FullyShardedDataParallelPlugin."""
     uncounted: dict[str, Uncounted] = field(default_factory=dict)
     """What it holds that no formula counts -> where, and what that takes."""
     engine: OwnEngine | None = None

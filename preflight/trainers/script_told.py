@@ -12,6 +12,7 @@ from preflight.launch import Adapter, Origin, ScriptFacts
 from preflight.plan_choices import OPEN_PARTS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.shell.fsdp_variables import fsdp_variable
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import PlanFields
@@ -297,7 +298,7 @@ def _plugin_environment(script: ScriptSettings) -> dict[str, Setting]:
         elif isinstance(value, (list, tuple)):
             value = ",".join(map(str, value))
         if isinstance(value, (str, int)):
-            environment[name] = Setting(str(value), said.place)
+            environment[fsdp_variable(name)] = Setting(str(value), said.place)
     return environment
 
 

@@ -63,14 +63,15 @@ def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) 
 
 def _set_variable(draft: LaunchDraft, key: str, value: Any) -> None:
     """Set the variable that accelerate's launcher would write; it is read where the user exports FSDP's settings."""
-    from preflight.engines.fsdp_variables import FSDP_VARIABLES
+    from preflight.shell.fsdp_variables import FSDP_ALWAYS, FSDP_IF_GIVEN, fsdp_variable
 
     env = draft.command.env
     if draft.part.variables is not None:
         raise CannotEdit("variables of the launcher do not reach the ranks")
-    if key not in FSDP_VARIABLES or env.get("ACCELERATE_USE_FSDP", "").lower() != "true":
+    is_option = key in FSDP_ALWAYS or key in FSDP_IF_GIVEN
+    if not is_option or env.get("ACCELERATE_USE_FSDP", "").lower() != "true":
         raise CannotEdit(f"{draft.part.name} has no option for {key}")
-    draft.env[FSDP_VARIABLES[key]] = str(value).lower() if isinstance(value, bool) else str(value)
+    draft.env[fsdp_variable(key)] = str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def write_fsdp_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight.engines.fsdp_variables import FSDP_ALWAYS, FSDP_IF_GIVEN
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.setting import Setting
+from preflight.shell.fsdp_variables import FSDP_ALWAYS, FSDP_IF_GIVEN, fsdp_variable
 from preflight.shell.launcher_part import caller_environment
 
 _DEEPSPEED_IF_GIVEN = {
@@ -24,15 +24,9 @@ _DEEPSPEED_IF_GIVEN = {
     "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "zero3_save_16bit_model",
     "ACCELERATE_DEEPSPEED_CONFIG_FILE": "deepspeed_config_file",
 }
-_PARALLELISM = {
-    "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "parallelism_config_dp_replicate_size",
-    "PARALLELISM_CONFIG_DP_SHARD_SIZE": "parallelism_config_dp_shard_size",
-    "PARALLELISM_CONFIG_TP_SIZE": "parallelism_config_tp_size",
-    "PARALLELISM_CONFIG_CP_SIZE": "parallelism_config_cp_size",
-    "PARALLELISM_CONFIG_CP_BACKEND": "parallelism_config_cp_backend",
-    "PARALLELISM_CONFIG_SP_SIZE": "parallelism_config_sp_size",
-    "PARALLELISM_CONFIG_SP_BACKEND": "parallelism_config_sp_backend",
-}
+_PARALLELISM = (
+    "dp_replicate_size", "dp_shard_size", "tp_size", "cp_size", "cp_backend", "sp_size", "sp_backend",
+)  # fmt: skip
 
 
 def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) -> dict[str, Setting]:
@@ -49,11 +43,11 @@ def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) ->
         env["ACCELERATE_DYNAMO_BACKEND"] = Setting(backend, settings.place("dynamo_backend"))
     if settings.mode == "fsdp":
         env["ACCELERATE_USE_FSDP"] = Setting("true", settings.mode_place)
-        for name, (option, lower) in FSDP_ALWAYS.items():
-            write(name, option, lower)
-        for name, option in FSDP_IF_GIVEN.items():
+        for option, lower in FSDP_ALWAYS.items():
+            write(fsdp_variable(option), option, lower)
+        for option in FSDP_IF_GIVEN:
             if settings.value(option) is not None:
-                write(name, option)
+                write(fsdp_variable(option), option)
     if settings.mode == "deepspeed":
         env["ACCELERATE_USE_DEEPSPEED"] = Setting("true", settings.mode_place)
         for name, option in _DEEPSPEED_IF_GIVEN.items():
@@ -63,6 +57,7 @@ def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) ->
         settings.uses_parallelism_config
     ):
         env["ACCELERATE_USE_PARALLELISM_CONFIG"] = Setting("true", settings.mode_place)
-        for name, option in _PARALLELISM.items():
-            write(name, option)
+        for name in _PARALLELISM:
+            option = f"parallelism_config_{name}"
+            write(option.upper(), option)
     return env

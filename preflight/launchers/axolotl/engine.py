@@ -14,17 +14,12 @@ from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, nested_settings
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
+from preflight.shell.fsdp_variables import fsdp_variable
 
-FSDP_VARIABLES = {
-    "activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",
-    "offload_params": "FSDP_OFFLOAD_PARAMS",
-    "cpu_ram_efficient_loading": "FSDP_CPU_RAM_EFFICIENT_LOADING",
-    "state_dict_type": "FSDP_STATE_DICT_TYPE",
-    "auto_wrap_policy": "FSDP_AUTO_WRAP_POLICY",
-    "transformer_layer_cls_to_wrap": "FSDP_TRANSFORMER_CLS_TO_WRAP",
-    "min_num_params": "FSDP_MIN_NUM_PARAMS",
-    "reshard_after_forward": "FSDP_RESHARD_AFTER_FORWARD",
-}
+FSDP_KEYS = (
+    "activation_checkpointing", "offload_params", "cpu_ram_efficient_loading", "state_dict_type", "auto_wrap_policy",
+    "transformer_layer_cls_to_wrap", "min_num_params", "reshard_after_forward",
+)  # fmt: skip
 FSDP_DEFAULTS = {
     # what TrainingArguments hands to the plugin where fsdp_config is silent (transformers 5.24)
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
@@ -90,12 +85,12 @@ def _fsdp(
         env[variable] = Setting(value, Place("default", "", "transformers"))
     if words is not None:
         _old_words(keys, words, is_v2)
-    for name, variable in FSDP_VARIABLES.items():
+    for name in FSDP_KEYS:
         found = bare.get(name)
         if found is None or found.value is None or (name == "reshard_after_forward" and not is_v2):
             continue
         text = str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
-        env[variable] = Setting(text, found.place)
+        env[fsdp_variable(name)] = Setting(text, found.place)
     least = bare.get("min_num_params")
     policy = bare.get("auto_wrap_policy")
     if policy is not None and policy.value == "SIZE_BASED_WRAP" and least is None:

@@ -11,21 +11,14 @@ from typing import Any
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.oumi.keys import or_default
 from preflight.setting import Setting
+from preflight.shell.fsdp_variables import fsdp_variable
 from preflight.shell.launcher_part import LauncherPart
 
-OF_FSDP = {
-    "sharding_strategy": "FSDP_SHARDING_STRATEGY",
-    "cpu_offload": "FSDP_OFFLOAD_PARAMS",
-    "mixed_precision": "ACCELERATE_MIXED_PRECISION",
-    "backward_prefetch": "FSDP_BACKWARD_PREFETCH",
-    "forward_prefetch": "FSDP_FORWARD_PREFETCH",
-    "state_dict_type": "FSDP_STATE_DICT_TYPE",
-    "auto_wrap_policy": "FSDP_AUTO_WRAP_POLICY",
-    "min_num_params": "FSDP_MIN_NUM_PARAMS",
-    "transformer_layer_cls": "FSDP_TRANSFORMER_CLS_TO_WRAP",
-    "sync_module_states": "FSDP_SYNC_MODULE_STATES",
-}
-"""Key of the section fsdp -> variable that accelerate reads, oumi's default too."""
+OF_FSDP = (
+    "sharding_strategy", "cpu_offload", "mixed_precision", "backward_prefetch", "forward_prefetch", "state_dict_type",
+    "auto_wrap_policy", "min_num_params", "transformer_layer_cls", "sync_module_states",
+)  # fmt: skip
+"""Keys of the section fsdp that reach accelerate, oumi's default of each too."""
 OF_ZERO = ("overlap_comm", "contiguous_gradients", "reduce_bucket_size")
 OF_ZERO_2 = (
     "allgather_partitions",
@@ -61,10 +54,12 @@ def _fsdp(keys: FrameworkKeys) -> None:
     env = keys.environment
     env["ACCELERATE_USE_FSDP"] = Setting("true", keys.given["fsdp.enable_fsdp"].place)
     env["FSDP_CPU_RAM_EFFICIENT_LOADING"] = Setting("true", env["ACCELERATE_USE_FSDP"].place)
-    for name, variable in OF_FSDP.items():
+    for name in OF_FSDP:
         said = or_default(keys, f"fsdp.{name}")
         if said.value is not None:
             value = _class_names(said.value) if name == "transformer_layer_cls" else said.value
+            is_precision = name == "mixed_precision"
+            variable = "ACCELERATE_MIXED_PRECISION" if is_precision else fsdp_variable(name)
             env[variable] = Setting(_text(value), said.place)
     said = or_default(keys, "fsdp.use_orig_params")
     keeps = not keys.is_on("training.use_peft") or keys.is_on("training.compile")
