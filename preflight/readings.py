@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
-from itertools import product
+from itertools import chain, product, zip_longest
 from math import prod
 from typing import Any
 
@@ -51,6 +51,10 @@ class Completion:
     def least_bytes(self) -> int:
         """What no allocator can save at the worst moment: live tensors, and what lies outside torch."""
         return 0 if self.estimate is None else self.estimate.needed_bytes
+
+
+At = Callable[[Values], Completion | None]
+"""Values of every open field -> their reading; None where no launch can have them together."""
 
 
 @dataclass(frozen=True)
@@ -231,13 +235,10 @@ def read_all_ways(
         return Readings(*ends, settled.answer, may_be, ranges=ranges)
     deciding: dict[str, tuple[Settled, ...]] = {}
     for name, values in may_be.items() if settles else ():
-        ways = tuple(
-            _settle(value, left)
-            for value in values
-            if (left := _readings({**may_be, name: (value,)}, at))
-        )
-        if any(way.answer is not None for way in ways):
-            deciding[name] = ways
+        left = [(value, {**may_be, name: (value,)}) for value in values]
+        if any(_agree(rest, at) for _, rest in left):
+            ways = ((value, _readings(rest, at)) for value, rest in left)
+            deciding[name] = tuple(_settle(value, way) for value, way in ways if way)
     return Readings(*ends, None, may_be, deciding, ranges)
 
 
@@ -263,17 +264,30 @@ def common_answer(answers: set[Answer]) -> Answer | None:
     return Answer.TIGHT if answers == {Answer.FITS, Answer.TIGHT} else None
 
 
-def _readings(may_be: MayBe, at: Callable[[Values], Completion | None]) -> list[Completion]:
+def _readings(may_be: MayBe, at: At) -> list[Completion]:
     """Return every reading, or where they are many, those at both ends and beside them."""
+    return [*chain.from_iterable(_walks(may_be, at))]
+
+
+def _agree(may_be: MayBe, at: At) -> bool:
+    """Tell whether these readings have an answer together; the ends are asked in turn, until two of them differ."""
+    answers = set[Answer]()
+    for readings in zip_longest(*_walks(may_be, at)):
+        answers |= {reading.verdict.answer for reading in readings if reading is not None}
+        if common_answer(answers) is None:
+            return False
+    return bool(answers)
+
+
+def _walks(may_be: MayBe, at: At) -> tuple[Iterator[Completion], ...]:
+    """Return every reading, or where they are many, those on the way to one end and those on the way to the other."""
     if prod(len(values) for values in may_be.values()) > MOST_READINGS:
-        return [*_towards(may_be, at, 1), *_towards(may_be, at, -1)]
+        return _towards(may_be, at, 1), _towards(may_be, at, -1)
     every = (dict(zip(may_be, values, strict=True)) for values in product(*may_be.values()))
-    return [reading for values in every if (reading := at(values)) is not None]
+    return ((reading for values in every if (reading := at(values)) is not None),)
 
 
-def _towards(
-    may_be: MayBe, at: Callable[[Values], Completion | None], sign: int
-) -> Iterator[Completion]:
+def _towards(may_be: MayBe, at: At, sign: int) -> Iterator[Completion]:
     """Yield the readings on the way to the smallest (sign 1) or the largest (sign -1)."""
     ordered = {
         name: tuple(sorted(values, key=_rank(name), reverse=sign < 0))
@@ -305,9 +319,7 @@ def _is_beyond(one: Completion, other: Completion, sign: int) -> bool:
     return one.peak_bytes > other.peak_bytes
 
 
-def _first_possible(
-    values: Values, may_be: MayBe, at: Callable[[Values], Completion | None]
-) -> Completion | None:
+def _first_possible(values: Values, may_be: MayBe, at: At) -> Completion | None:
     """Return a reading, or where no launch can have its values together, the first with one of them another."""
     others = ({**values, name: value} for name, options in may_be.items() for value in options)
     found = (at(each) for each in (values, *others))
