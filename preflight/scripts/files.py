@@ -16,7 +16,16 @@ from preflight.scripts.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.flow import is_main_guard
 from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.package_folders import package_folders
-from preflight.scripts.reached import Named, asks_by_name, in_file, own_functions, reached
+from preflight.scripts.reached import (
+    Meaning,
+    Named,
+    as_method,
+    asks_by_name,
+    in_file,
+    meanings,
+    own_functions,
+    reached,
+)
 from preflight.scripts.scope import Scope, scope_of, walk_block
 from preflight.scripts.trees import defined_in, file_of, read_tree, tree_of
 from preflight.values import dataclass
@@ -122,10 +131,11 @@ class ScriptFiles:
         }
 
     @cached_property
-    def means(self) -> Mapping[str, Mapping[str, str]]:
-        """File -> a bare name there -> that of the one function which the file itself calls so, whatever others do."""
+    def means(self) -> Mapping[str, Meaning]:
+        """File -> what its names mean: the function that the file itself calls so, whatever others do, and what is a module."""
         given = {p: {*self.imports[p], *scope.assigned} for p, scope in self.modules.items()}
-        return own_functions(self._named, given)
+        own = own_functions(self._named, given)
+        return meanings(own, self.trees, self.imports, self.libraries)
 
     def _leave_out_what_nothing_names(self) -> None:
         """Forget the blocks and calls of functions that nothing which runs speaks of."""
@@ -147,7 +157,7 @@ class ScriptFiles:
         is_command = any(of_class in call for call in self._entry_calls)
         is_marked = method.decorator_list or held[0].decorator_list
         is_open = is_command or is_marked or not self.classes.is_own(held[0])
-        return "" if is_open else method.name
+        return "" if is_open else as_method(method.name)
 
     def _load(self, path: str, tree: ast.Module, depth: int, hands_on: bool = True) -> None:
         """Read a file; `hands_on` says that none of those which lead to it makes what trains."""

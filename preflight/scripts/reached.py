@@ -22,15 +22,42 @@ class Named:
     body: list[ast.stmt]
     scope: Scope
     method: str = ""
-    """Its own name, which has to be named too: of a class that stands on none of a library, which would call it."""
+    """Its own name after a dot, which has to be named too: of a class that stands on none of a library, which would call it."""
 
     called: str = ""
-    """Its own name too, where the script calls that itself: it surely runs where that surely does."""
+    """Its own name after a dot too, where the script calls that itself: it surely runs where that surely does."""
 
     def may_run(self, named: Container[str]) -> bool:
         """Tell whether it may run where these are named."""
         is_known = not self.names or any(name in named for name in self.names)
         return is_known and (not self.method or self.method in named)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the names and attributes of one file may mean."""
+
+    own: Mapping[str, str]
+    """A bare name -> that of the one function which the file itself calls so."""
+    modules: Container[str] | None
+    """The names that may be modules there; None where any name may be one."""
+
+    def of(self, node: ast.Name | ast.Attribute) -> tuple[str, ...]:
+        """Return what a node names: `trainer.train` no function `train` of a file, where `trainer` is surely no module."""
+        if isinstance(node, ast.Name):
+            return (self.own.get(node.id, node.id),)
+        root = node.value
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        may_be_module = self.modules is None or (
+            isinstance(root, ast.Name) and root.id in self.modules
+        )
+        return (as_method(node.attr), node.attr) if may_be_module else (as_method(node.attr),)
+
+
+def as_method(name: str) -> str:
+    """Return the name by which a method is told from a function that is called so."""
+    return f".{name}"
 
 
 def in_file(path: str, name: str) -> str:
@@ -58,18 +85,18 @@ def reached(
     modules: Iterable[tuple[list[ast.stmt], str]],
     functions: Sequence[Named],
     renamed: Mapping[str, str],
-    means: Mapping[str, Mapping[str, str]],
+    means: Mapping[str, Meaning],
 ) -> frozenset[int]:
     """Return the ids of the scopes of functions that may run, from what the modules and those functions name.
 
-    `renamed` has the names that imports give, and what they are called where they are defined; `means` what a bare name
-    is in a file that has a function of that name itself.
+    `renamed` has the names that imports give, and what they are called where they are defined; `means` what the names of a
+    file mean.
     """
     of_name = by_name(functions)
     ready = [each for each in functions if each.may_run(())]
     named: set[str] = set()
     found: set[int] = set()
-    new = [name for body, path in modules for name in names_in(body, means.get(path, {}))]
+    new = [name for body, path in modules for name in names_in(body, means[path])]
     while new or ready:
         for name in new:
             if name not in named:
@@ -80,7 +107,7 @@ def reached(
         for each in ready:
             if id(each.scope) not in found and each.may_run(named):
                 found.add(id(each.scope))
-                new += names_in(each.body, means.get(each.scope.path, {}))
+                new += names_in(each.body, means[each.scope.path])
         ready = []
     return frozenset(found)
 
@@ -94,14 +121,12 @@ def by_name(functions: Iterable[Named]) -> Callable[[str], Sequence[Named]]:
     return lambda name: held.get(name, ())
 
 
-def names_in(body: Sequence[ast.AST], means: Mapping[str, str]) -> set[str]:
+def names_in(body: Sequence[ast.AST], means: Meaning) -> set[str]:
     """Return the names and attributes that a block uses; those of functions and classes in it are their own."""
     names: set[str] = set()
     for node in walk_block(body):
-        if isinstance(node, ast.Name):
-            names.add(means.get(node.id, node.id))
-        elif isinstance(node, ast.Attribute):
-            names.add(node.attr)
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            names.update(means.of(node))
         elif isinstance(node, ast.ClassDef):
             own = [part for part in node.body if not isinstance(part, ast.FunctionDef)]
             names |= _walked((*node.bases, *node.decorator_list, *own))
@@ -114,14 +139,42 @@ def names_in(body: Sequence[ast.AST], means: Mapping[str, str]) -> set[str]:
 
 
 def _walked(parts: Iterable[ast.AST]) -> set[str]:
+    """Return all that expressions name, each as a function and as a method: a class names its own methods bare."""
     names: set[str] = set()
     for part in parts:
         for node in walk(part):
-            if isinstance(node, ast.Name):
-                names.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                names.add(node.attr)
+            name = getattr(node, "id", "") or getattr(node, "attr", "")
+            if name and isinstance(node, (ast.Name, ast.Attribute)):
+                names |= {name, as_method(name)}
     return names
+
+
+def meanings(
+    own: Mapping[str, Mapping[str, str]],
+    trees: Mapping[str, ast.Module],
+    imports: Mapping[str, Mapping[str, tuple[str, str]]],
+    libraries: Mapping[str, Iterable[str]],
+) -> dict[str, Meaning]:
+    """Return file -> what its names mean; what it imports may be modules, and any name may where modules are handed on."""
+    may_be_any = any(_hands_on(tree, imports[path]) for path, tree in trees.items())
+    found: dict[str, Meaning] = {}
+    for path in trees:
+        roots = frozenset(name.partition(".")[0] for name in (*imports[path], *libraries[path]))
+        found[path] = Meaning(own.get(path, {}), None if may_be_any else roots)
+    return found
+
+
+def _hands_on(tree: ast.Module, imports: Mapping[str, tuple[str, str]]) -> bool:
+    """Tell whether a file gives another name to a module of the repository: it hands one on, or finds one by its name."""
+    modules = {local for local, (_, name) in imports.items() if not name}
+    every = walk(tree)
+    held = {id(node.value) for node in every if isinstance(node, ast.Attribute)}
+    for node in every:
+        if isinstance(node, ast.Name) and node.id in modules and id(node) not in held:
+            return True
+        if getattr(node, "id", getattr(node, "attr", "")) in _FINDS_MODULES:
+            return True
+    return False
 
 
 def asks_by_name(node: ast.AST) -> bool:
@@ -129,3 +182,7 @@ def asks_by_name(node: ast.AST) -> bool:
     if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "getattr":
         return False
     return not any(isinstance(each, ast.Constant) for each in node.args[1:2])
+
+
+_FINDS_MODULES = ("import_module", "__import__", "load_module", "module_from_spec", "modules")
+"""Names of what finds a module by its name; `modules` as in `sys.modules`."""

@@ -27,7 +27,7 @@ from preflight.scripts.dataclass_fields import (
 from preflight.scripts.files import CallFound
 from preflight.scripts.meanings import ScriptMeanings
 from preflight.scripts.nodes import last_name, unparse
-from preflight.scripts.reached import Named, by_name, names_in
+from preflight.scripts.reached import Meaning, Named, as_method, by_name, names_in
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.setting import Place
 
@@ -104,7 +104,7 @@ class ScriptReader(ScriptMeanings):
         new, asked = list(modules), {id(each): each for each in waiting if not each.names}
         while new:
             for scope in new:
-                means = self.means.get(files[scope], {})
+                means = self.means[files[scope]]
                 for node, is_sure in read[scope]:
                     surely = bool(is_sure and runs[scope])
                     for name in () if is_sure is None else _names_of(node, means):
@@ -138,7 +138,7 @@ class ScriptReader(ScriptMeanings):
         method = self._methods.get(id(function.scope), ("", None))[1]
         if method is None or function.method or method.name not in self._called_methods:
             return function
-        return replace(function, called=method.name)
+        return replace(function, called=as_method(method.name))
 
     def _read_block(
         self, nodes: Sequence[tuple[ast.AST, bool | None]], scope: Scope, runs_surely: bool
@@ -300,10 +300,8 @@ class ScriptReader(ScriptMeanings):
         return {*TRAINER_BASES, *own}
 
 
-def _names_of(node: ast.AST, means: Mapping[str, str]) -> Iterable[str]:
+def _names_of(node: ast.AST, means: Meaning) -> Iterable[str]:
     """Return the names that a node itself uses; of a function or class those that its definition does."""
-    if isinstance(node, ast.Name):
-        return (means.get(node.id, node.id),)
-    if isinstance(node, ast.Attribute):
-        return (node.attr,)
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        return means.of(node)
     return names_in([node], means) if isinstance(node, DEFINITIONS) else ()

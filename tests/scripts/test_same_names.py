@@ -1,4 +1,4 @@
-"""Files of one repository that call functions alike: a bare name is the file's own function, not what a helper's file does."""
+"""Files of one repository that call functions alike: a bare name is the file's own function, and a method is none of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def train():
 SCRIPT = """\
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from peft import LoraConfig, get_peft_model
-from helper import {imported}
+{imported}
 
 def train():
     model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf")
@@ -29,6 +29,9 @@ def train():
     trainer = Trainer(model=model, args=TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True))
     saved(model)
     trainer.{called}
+
+def run(module):
+    module.train()
 
 if __name__ == "__main__":
     train()
@@ -41,8 +44,12 @@ def read(tmp_path, imported, called):
     return plan_of(tmp_path, LAUNCH, files)
 
 
-def test_a_function_of_the_same_name_in_a_helpers_file_does_not_run(tmp_path):
-    plan = read(tmp_path, "saved", "fit()")
+@pytest.mark.parametrize("called", ["fit()", "train()"])
+@pytest.mark.parametrize(
+    "imported", ["from helper import saved", "import helper; from helper import saved"]
+)
+def test_a_function_of_the_same_name_in_a_helpers_file_does_not_run(tmp_path, imported, called):
+    plan = read(tmp_path, imported, called)
 
     assert plan.model == "meta-llama/Llama-2-7b-hf"
     assert plan.adapter is not None
@@ -50,9 +57,20 @@ def test_a_function_of_the_same_name_in_a_helpers_file_does_not_run(tmp_path):
     assert "adapter" not in opens(plan)
 
 
-@pytest.mark.parametrize("imported", ["saved, train as other", "saved"])
-def test_one_that_is_named_otherwise_may_run(tmp_path, imported):
-    """By the name that an import gives it, or as anything's attribute."""
-    called = "fit(); other()" if "other" in imported else "train()"
-
+@pytest.mark.parametrize(
+    ("imported", "called"),
+    [
+        ("from helper import saved, train as other", "fit(); other()"),
+        ("import helper; saved = print", "fit(); helper.train()"),
+        ("import helper; saved = print", "fit(); held = helper; held.train()"),
+        ("import helper; saved = print", "fit(); run(helper)"),
+        (
+            "import importlib, helper; saved = print",
+            "fit(); importlib.import_module('helper').train()",
+        ),
+        ("import sys, helper; saved = print", "fit(); sys.modules['helper'].train()"),
+    ],
+)
+def test_one_that_is_named_otherwise_may_run(tmp_path, imported, called):
+    """By the name that an import gives it, or as the attribute of what may be its file."""
     assert "adapter" in opens(read(tmp_path, imported, called))
