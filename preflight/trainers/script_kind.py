@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from preflight.plan_choices import HF_TRAINERS
@@ -41,6 +42,8 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
 
     classes = library_classes(reader)
     kind = kind._replace(classes=classes, loads_model=loads_model(reader))
+    if kind.trainer in (None, "plain_loop"):
+        return _by_classes(kind, reader.path)
     if kind.trainer == "transformers" and not classes and _is_others(reader):
         because = f"{kind.because.partition(' ')[0]} uses a Trainer of its own"
         return kind._replace(trainer=None, because=because)
@@ -74,6 +77,17 @@ def with_reached(kind: TrainerKind, reader: ScriptReader) -> TrainerKind:
     if classes & TRL_CONFIGS:
         return kind
     return kind._replace(trainer="transformers", trl_script=None, because=because)
+
+
+def _by_classes(kind: TrainerKind, script: str) -> TrainerKind:
+    """Return the kind of a script that names no trainer of a library, by the one that a trainer of its repository stands on."""
+    trainers = sorted(name for name in kind.classes or () if name.endswith("Trainer"))
+    if not trainers:
+        return kind
+    library, _, name = trainers[-1].partition(".")
+    method = {**TRL_METHODS, **MORE_TRL_METHODS}.get(name, "sft") if library == "trl" else None
+    because = f"{os.path.basename(script)} trains with what stands on {name} of {library}"
+    return kind._replace(trainer=library, trl_script=method, because=because)
 
 
 def _is_others(reader: ScriptReader) -> bool:

@@ -119,3 +119,57 @@ def test_targets_that_are_set_later_are_open(tmp_path: Path) -> None:
     assert "adapter" in opens(plan)
     report = preflight.check(COMMAND.split(), device="h100-sxm-80", cwd=str(tmp_path))
     assert not [finding for finding in report.findings if finding.severity == "error"]
+
+
+ARGUMENTS = """\
+from transformers import HfArgumentParser, {base}Config as Base
+
+class OwnParser(HfArgumentParser):
+    pass
+
+class PairArguments(Base):
+    pass
+"""
+PAIRS = """\
+from {library} import {base}Trainer
+
+class PairTrainer({base}Trainer):
+    def made_pairs(self, rows):
+        return rows
+"""
+LAUNCHED = """\
+from accelerate import Accelerator
+from pairs import OwnParser, PairArguments, PairTrainer
+
+def main():
+    (args,) = OwnParser((PairArguments,)).parse()
+    accelerator = Accelerator()
+    trainer = PairTrainer("gpt2", args)
+    trainer.train()
+    if accelerator.is_main_process:
+        trainer.create_model_card()
+
+main()
+"""
+
+
+@pytest.mark.parametrize(("library", "base"), [("transformers", ""), ("trl", "DPO")])
+def test_a_script_that_names_no_trainer_has_the_one_that_its_repositorys_stands_on(
+    tmp_path, library, base
+):
+    arguments = ARGUMENTS.format(base=base)
+    if library == "transformers":
+        arguments = arguments.replace("Config as Base", "TrainingArguments as Base")
+    else:
+        arguments = arguments.replace(", DPO", "\nfrom trl import DPO")
+    files = {
+        "train.py": LAUNCHED,
+        "pairs/__init__.py": "from .arguments import *\nfrom .trainer import PairTrainer\n",
+        "pairs/arguments.py": arguments,
+        "pairs/trainer.py": PAIRS.format(library=library, base=base),
+    }
+    command = "torchrun --nproc-per-node 2 train.py --optim rmsprop --per_device_train_batch_size 2"
+    plan = plan_of(tmp_path, command, files)
+
+    assert plan.trainer == library
+    assert (plan.optimizer, plan.micro_batch_size) == ("rmsprop", 2)
