@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-from preflight.scripts.nodes import walk
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.scope import Scope, walk_block
 from preflight.values import dataclass
 
@@ -172,7 +172,7 @@ def _hands_on(tree: ast.Module, imports: Mapping[str, tuple[str, str]]) -> bool:
     for node in every:
         if isinstance(node, ast.Name) and node.id in modules and id(node) not in held:
             return True
-        if getattr(node, "id", getattr(node, "attr", "")) in _FINDS_MODULES:
+        if isinstance(node, (ast.Name, ast.Attribute)) and _finds_modules(node):
             return True
     return False
 
@@ -184,5 +184,11 @@ def asks_by_name(node: ast.AST) -> bool:
     return not any(isinstance(each, ast.Constant) for each in node.args[1:2])
 
 
-_FINDS_MODULES = ("import_module", "__import__", "load_module", "module_from_spec", "modules")
-"""Names of what finds a module by its name; `modules` as in `sys.modules`."""
+def _finds_modules(node: ast.Name | ast.Attribute) -> bool:
+    """Tell whether a node is what finds a module by its name: a function of importlib's, or `sys.modules`."""
+    if isinstance(node, ast.Attribute) and node.attr == "modules":
+        return last_name(node.value) == "sys"
+    return last_name(node) in _FINDS_MODULES
+
+
+_FINDS_MODULES = frozenset({"import_module", "__import__", "load_module", "module_from_spec"})

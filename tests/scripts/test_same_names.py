@@ -28,6 +28,7 @@ def train():
     model = get_peft_model(model, LoraConfig(r=8))
     trainer = Trainer(model=model, args=TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True))
     saved(model)
+    print(len(list(model.modules())))
     trainer.{called}
 
 def run(module):
