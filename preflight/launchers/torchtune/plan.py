@@ -12,6 +12,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.named_optimizer import named_optimizer
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import Builder, read_model
+from preflight.launchers.torchtune.table import OF_SAME_ROWS, longest_row_of
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import FAKE_QUANTIZED, open_up_to
 from preflight.setting import Place, Setting
@@ -180,12 +181,26 @@ def _longest_row(keys: FrameworkKeys, builder: Builder, component: str) -> None:
     and no builder of 0.1 to 0.7 takes more than that of 0.6.1.
     """
     most = (builder(component) or {}).get("longest_row")
-    if most is not None:
-        name = component.rsplit(".", 1)[-1]
-        reason = (
-            f"tokenizer.max_seq_len is null, and {name} refuses rows of more than {most:,} tokens"
-        )
-        keys.origins["seq_len"] = open_up_to(most, reason)
+    if most is None:
+        return
+    who = f"{component.rsplit('.', 1)[-1]} refuses"
+    told = _longest_of_dataset(keys)
+    if told is not None and told[0] < most:
+        most, config = told
+        who = f"{config}, which trains on the same rows, has a model that refuses"
+    reason = f"tokenizer.max_seq_len is null, and {who} rows of more than {most:,} tokens"
+    keys.origins["seq_len"] = open_up_to(most, reason)
+
+
+def _longest_of_dataset(keys: FrameworkKeys) -> tuple[int, str] | None:
+    """Return what torchtune's own configs tell of the rows of a dataset of which a launch takes them, or a part of them."""
+    section = {n.removeprefix("dataset."): s for n, s in keys.given.items() if n.startswith("dataset.")}  # fmt: skip
+    split = section.pop("split", None)
+    is_part = split is None or str(split.value).partition("[")[0] in ("train", "None")
+    others = {n for n, s in section.items() if s.value is not None} - {COMPONENT, *OF_SAME_ROWS}
+    if others or not is_part:
+        return None
+    return longest_row_of(str(keys.value(f"dataset.{COMPONENT}")))
 
 
 def _checkpointing(keys: FrameworkKeys, reads: tuple[str, ...]) -> None:
