@@ -41,7 +41,7 @@ def read_engine(
     ranks = part.ranks
     # TrlParser's variables are exported inside the script, over what the launcher wrote.
     env = {**part.env, **trainer.environment}
-    sets_up = trainer.trainer not in HF_TRAINERS and part.is_distributed
+    sets_up = trainer.trainer not in HF_TRAINERS and part.may_be_distributed
     own = trainer.engine if sets_up else None
     engine, strategy, mesh = problems.take(_choose(part, trainer, env, own, command, libraries))
     kind = str(engine.fields["engine"].value)
@@ -81,9 +81,10 @@ def _choose(
     precision = _precision(env, trainer)
     asks_deepspeed = deepspeed is not None or is_on(env, "ACCELERATE_USE_DEEPSPEED")
     asks_fsdp = bool(explicit) or is_on(env, "ACCELERATE_USE_FSDP")
-    if explicit and (asks_deepspeed or not part.is_distributed):
+    if explicit and (asks_deepspeed or not part.may_be_distributed):
         problems.append(_fsdp_in_vain(trainer.arguments["fsdp"].place, asks_deepspeed))
-    if not asks_deepspeed and not (asks_fsdp and part.is_distributed) and own is not None:
+    asks_fsdp = asks_fsdp and part.may_be_distributed
+    if not asks_deepspeed and not asks_fsdp and own is not None:
         if own.deepspeed is not None:
             asks_deepspeed = True
             made = {"zero_optimization": {}, **own.deepspeed.value}
@@ -99,7 +100,7 @@ def _choose(
             read_deepspeed(part.ranks, env, trainer, deepspeed, precision, command, libraries)
         )
         return Reading(_Chosen(engine), tuple(problems))
-    if asks_fsdp and part.is_distributed:
+    if asks_fsdp:
         from preflight.engines.fsdp_settings import read_fsdp
 
         fsdp = problems.take(read_fsdp(env, explicit))

@@ -41,7 +41,7 @@ def framework_plan(
     engine = reading.value
     problems.extend(_softened(problem) for problem in reading.problems)
     env = {**part.env, **trainer.environment}
-    if not part.is_distributed and "ACCELERATE_USE_FSDP" in trainer.environment:
+    if not part.may_be_distributed and "ACCELERATE_USE_FSDP" in trainer.environment:
         problems.append(
             Problem(
                 "FSDP is asked for, and one process shards nothing",

@@ -61,6 +61,12 @@ class LauncherPart:
         return self.mode in DISTRIBUTED_MODES
 
     @property
+    def may_be_distributed(self) -> bool:
+        """True also where one process is only what a machine without a GPU shows, and the node's GPUs decide."""
+        ranks = self.origins.get("world_size")
+        return self.is_distributed or (ranks is not None and len(ranks.may_be) > 1)
+
+    @property
     def mixed_precision(self) -> Setting:
         """The launcher's or the shell's mixed precision; `no` by default."""
         default = Setting("no", Place("default", "", "accelerate"))

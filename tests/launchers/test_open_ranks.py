@@ -1,0 +1,89 @@
+"""FSDP on a machine without a GPU: how many ranks start is open, and so it is no single process that shards nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+from preflight.verdict import Answer
+
+AXOLOTL = """\
+base_model: meta-llama/Llama-3.1-70B
+datasets: [{path: rows, type: alpaca}]
+sequence_len: 2048
+micro_batch_size: 1
+gradient_accumulation_steps: 1
+num_epochs: 1
+optimizer: adamw_torch
+learning_rate: 1e-5
+bf16: true
+gradient_checkpointing: true
+output_dir: out
+fsdp: [full_shard, auto_wrap]
+fsdp_config:
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_transformer_layer_cls_to_wrap: LlamaDecoderLayer
+"""
+SCRIPT = """\
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+(args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-70B", torch_dtype="bfloat16")
+Trainer(model=model, args=args, train_dataset=None).train()
+"""
+PLUGIN = """\
+import torch
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM
+
+plugin = FullyShardedDataParallelPlugin(sharding_strategy="FULL_SHARD", auto_wrap_policy="transformer_based_wrap")
+accelerator = Accelerator(fsdp_plugin=plugin, mixed_precision="bf16")
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-70B", torch_dtype=torch.bfloat16)
+model.gradient_checkpointing_enable()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+model, optimizer, loader = accelerator.prepare(model, optimizer, DataLoader([], batch_size=1))
+for batch in loader:
+    accelerator.backward(model(**batch).loss)
+    optimizer.step()
+"""
+FLAGS = (
+    "train.py", "--output_dir", "out", "--fsdp", "full_shard auto_wrap", "--bf16",
+    "--per_device_train_batch_size", "1", "--gradient_checkpointing",
+)  # fmt: skip
+LAUNCHES = {
+    "a key of axolotl's": (AXOLOTL, ("axolotl", "train", "train.py")),
+    "an argument of the Trainer's": (SCRIPT, ("accelerate", "launch", *FLAGS)),
+    "a script's own plugin": (PLUGIN, ("accelerate", "launch", "train.py")),
+}
+ASKED = {"seq_len": 2048, "versions.transformers": "5.24.0"}
+
+
+@pytest.fixture(params=LAUNCHES)
+def command(request, tmp_path):
+    text, words = LAUNCHES[request.param]
+    name = "train.yaml" if words[0] == "axolotl" else "train.py"
+    (tmp_path / name).write_text(text)
+    return LaunchCommand(tuple(name if w == "train.py" else w for w in words), {}, str(tmp_path))
+
+
+def answer_of(command, device, **more):
+    return check_launch(command, load_plugins(), Request(device, {**ASKED, **more}))
+
+
+def test_the_number_of_ranks_decides(command):
+    report = answer_of(command, "h100-sxm-80")
+    assert report.plan.engine in ("fsdp1", "fsdp2")
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert "world_size" in report.readings.deciding
+
+    sharded = answer_of(command, "h100-sxm-80", world_size=64)
+    assert sharded.verdict.answer is Answer.FITS
+    assert sharded.plan.shard_degree == 64
+
+
+def test_what_no_number_of_ranks_makes_fit_is_refused(command):
+    assert answer_of(command, "rtx-4090", world_size=2).verdict.answer is Answer.DOES_NOT_FIT
