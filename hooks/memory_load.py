@@ -50,11 +50,17 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if any(h.quantized for h in held):
         yield from _quantized(plan, model, precision, held)
     elif plan.engine in ("single", "ddp"):
+        # a plan of tensor parallelism cuts every tensor before it moves to the device
+        # (transformers/core_model_loading.py:1486 shard_tensor, 5.24.0)
+        is_cut = plan.tensor_parallel_degree > 1
         yield MemoryTerm(
             "loading the model",
-            sum(h.count * whole_bytes(plan, precision, h) for h in held),
+            sum(
+                h.count * (local_bytes if is_cut else whole_bytes)(plan, precision, h) for h in held
+            ),
             LOAD,
-            f"{sum(h.count * h.tensor.num_params for h in held):,} parameters",
+            f"{sum(h.count * h.tensor.num_params for h in held):,} parameters"
+            + (f" over {plan.tensor_parallel_degree} ranks" if is_cut else ""),
             "model.to(device)",
         )
     elif plan.engine == "fsdp2":

@@ -6,10 +6,13 @@ Source: ParallelismConfig of accelerate 1.15.0 (accelerate/parallelism_config.py
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 
 from preflight.errors import Problem
 from preflight.reading import Reading
 from preflight.setting import Place, Setting
+from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.variables import is_on
 
 SIZES = {
@@ -25,20 +28,11 @@ def read_parallelism(
     env: Mapping[str, Setting], engine: str, world_size: Setting
 ) -> Reading[dict[str, Setting]]:
     """Return the degrees that `parallelism_config` states, in plan fields; empty without one."""
-    if not is_on(env, "ACCELERATE_USE_PARALLELISM_CONFIG"):
-        return Reading({})
-    sizes: dict[str, Setting] = {}
-    for variable, name in SIZES.items():
-        setting = env.get(variable, Setting("1", Place("default", "", "accelerate")))
-        word = str(setting.value)
-        if not word.isdecimal() or int(word) < 1:
-            wrong = f"{name} must be a whole number from 1, not {setting.value!r}"
-            return Reading({}, (Problem(wrong, setting.place.where, id="PF117"),))
-        sizes[name] = Setting(int(word), setting.place)
+    read = _sizes(env)
+    if read.problems or read.value is None:
+        return Reading({}, read.problems)
+    sizes = read.value
     replicate, shard, tp, cp, sp = (sizes[name] for name in SIZES.values())
-    total = replicate.value * shard.value * tp.value * cp.value * sp.value
-    if total == 1:
-        return Reading({})  # accelerate then treats it as if it were not there
     refusal = _refusal(sizes, engine, world_size.value)
     if refusal is not None:
         return Reading({}, (refusal,))
@@ -53,10 +47,43 @@ def read_parallelism(
     return Reading(fields)
 
 
+def _sizes(env: Mapping[str, Setting]) -> Reading[dict[str, Setting] | None]:
+    """Return the sizes of `parallelism_config`; None without one, and where all are 1, which accelerate takes for none."""
+    if not is_on(env, "ACCELERATE_USE_PARALLELISM_CONFIG"):
+        return Reading(None)
+    sizes: dict[str, Setting] = {}
+    for variable, name in SIZES.items():
+        setting = env.get(variable, Setting("1", Place("default", "", "accelerate")))
+        word = str(setting.value)
+        if not word.isdecimal() or int(word) < 1:
+            wrong = f"{name} must be a whole number from 1, not {setting.value!r}"
+            return Reading(None, (Problem(wrong, setting.place.where, id="PF117"),))
+        sizes[name] = Setting(int(word), setting.place)
+    return Reading(sizes if _total(sizes) > 1 else None)
+
+
+def _total(sizes: Mapping[str, Setting]) -> int:
+    return prod(setting.value for setting in sizes.values())
+
+
+def with_counted_ranks(part: LauncherPart, env: Mapping[str, Setting]) -> LauncherPart:
+    """Return the launcher's half with the ranks that `parallelism_config` asks for, where it leaves them open.
+
+    accelerate wants as many as the product of all sizes; those of DeepSpeed's sequence parallelism only divide them
+    (parallelism_config.py:372, 1.15.0).
+    """
+    sizes = _sizes(env).value
+    if sizes is None or not part.has_open_ranks or sizes["sp_size"].value > 1:
+        return part
+    world = Setting(_total(sizes), _first_above_one(sizes).place)
+    mode = part.mode if part.is_distributed else "multi_gpu"
+    return replace(part, ranks={**part.ranks, "world_size": world}, mode=mode)
+
+
 def _refusal(sizes: Mapping[str, Setting], engine: str, world_size: int) -> Problem | None:
     """Return what ParallelismConfig or the engine refuses in sizes that are not all 1."""
     replicate, shard, tp, cp, sp = (sizes[name] for name in SIZES.values())
-    total = replicate.value * shard.value * tp.value * cp.value * sp.value
+    total = _total(sizes)
 
     def refused(message: str, setting: Setting, fix: str) -> Problem:
         return Problem(message, setting.place.where, fix, "PF117")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
-from preflight.engines.parallelism import read_parallelism, shard_fields
+from preflight.engines.parallelism import read_parallelism, shard_fields, with_counted_ranks
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import EngineFacts, LaunchCommand, Origin
@@ -38,9 +38,10 @@ def read_engine(
 ) -> Reading[EngineSettings]:
     """Return engine, degrees, precision, sharding and offload of the launch."""
     problems = Problems()
-    ranks = part.ranks
     # TrlParser's variables are exported inside the script, over what the launcher wrote.
     env = {**part.env, **trainer.environment}
+    part = with_counted_ranks(part, env)
+    ranks = part.ranks
     sets_up = trainer.trainer not in HF_TRAINERS and part.may_be_distributed
     own = trainer.engine if sets_up else None
     engine, strategy, mesh = problems.take(_choose(part, trainer, env, own, command, libraries))

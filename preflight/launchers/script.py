@@ -173,8 +173,13 @@ class _Making:
         is_said = engine is not None and engine.place != self.part.mode_place
         if engine is not None and is_said and engine.place.kind != "default":
             of_launcher.pop("engine", None)  # the trainer's arguments choose another
+        if fields["world_size"].place != self.part.ranks["world_size"].place:
+            of_launcher.pop("world_size", None)  # degrees that must make it up say it
+            self.problems = [each for each in self.problems if each.id != "PF115"]
+            ranks = None
+        else:
+            ranks = ranks_of(self.part, self.trainer, self.problems)
         origins.update(of_launcher)
-        ranks = ranks_of(self.part, self.trainer, self.problems)
         if ranks is not None:
             origins["world_size"] = ranks
         self.problems += synchronised(self.trainer, fields.get("engine"))

@@ -61,10 +61,15 @@ class LauncherPart:
         return self.mode in DISTRIBUTED_MODES
 
     @property
-    def may_be_distributed(self) -> bool:
-        """True also where one process is only what a machine without a GPU shows, and the node's GPUs decide."""
+    def has_open_ranks(self) -> bool:
+        """True where the GPUs of the nodes decide how many ranks start, and this machine shows none."""
         ranks = self.origins.get("world_size")
-        return self.is_distributed or (ranks is not None and len(ranks.may_be) > 1)
+        return ranks is not None and len(ranks.may_be) > 1
+
+    @property
+    def may_be_distributed(self) -> bool:
+        """True where ranks meet in a process group, or may do so on the nodes."""
+        return self.is_distributed or self.has_open_ranks
 
     @property
     def mixed_precision(self) -> Setting:

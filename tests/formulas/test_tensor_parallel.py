@@ -19,6 +19,7 @@ from preflight.formulas.sharding import held_tensors, local_elements, wrap_units
 from preflight.formulas.tensor_parallel import divided_costs, local_vocab
 from preflight.launch import LaunchPlan
 from preflight.models import describe
+from preflight.plugins import load_plugins
 
 RANKS = Path(__file__).with_name("tensor_parallel_ranks.py")
 SIZES = {
@@ -81,6 +82,19 @@ def test_parameters_are_divided_as_they_are_counted(counted):
     ]
 
     assert sorted(local_elements(plan, held) for held in held_tensors(plan, MODEL)) == sorted(sizes)
+
+
+def test_a_model_is_loaded_as_it_is_divided(counted):
+    layout, found = counted
+    (term,) = (
+        each
+        for owner, each in load_plugins().collect(
+            "preflight_memory_terms", plan=plan_of(layout, engine="ddp"), model=MODEL
+        )
+        if each.name == "loading the model"
+    )
+
+    assert term.num_bytes == 4 * sum(prod(shape) for shape in found["shapes"].values())
 
 
 def test_the_vocabulary_is_divided_where_the_loss_is(counted):

@@ -87,3 +87,42 @@ def test_the_number_of_ranks_decides(command):
 
 def test_what_no_number_of_ranks_makes_fit_is_refused(command):
     assert answer_of(command, "rtx-4090", world_size=2).verdict.answer is Answer.DOES_NOT_FIT
+
+
+FLAGS_OF_DEGREES = (
+    "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP",
+    "--use_parallelism_config", "--parallelism_config_tp_size", "2",
+    "--parallelism_config_dp_shard_size", "4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "engine"),
+    [
+        ("fsdp_version: 2\ndp_shard_size: 4\ntensor_parallel_size: 2\n", "fsdp2"),
+        (
+            "fsdp_version: 2\ndp_shard_size: 4\ncontext_parallel_size: 2\nflash_attention: true\n",
+            "fsdp2",
+        ),
+        ("tensor_parallel_size: 8\n", "ddp"),
+    ],
+)
+def test_degrees_that_must_make_up_all_ranks_count_them(more, engine, tmp_path):
+    config = AXOLOTL if engine == "fsdp2" else AXOLOTL[: AXOLOTL.index("fsdp:")]
+    (tmp_path / "train.yaml").write_text(config + more)
+    command = LaunchCommand(("axolotl", "train", "train.yaml"), {}, str(tmp_path))
+    plan = answer_of(command, "h100-sxm-80").plan
+
+    assert (plan.engine, plan.world_size) == (engine, 8)
+    assert plan.origins["world_size"].where.startswith("train.yaml:")
+    assert not plan.origins["world_size"].may_be
+
+
+def test_degrees_of_the_launcher_count_them_too(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    words = ("accelerate", "launch", *FLAGS_OF_DEGREES, *FLAGS[:3], *FLAGS[5:])
+    plan = answer_of(LaunchCommand(words, {}, str(tmp_path)), "h100-sxm-80").plan
+
+    assert (plan.engine, plan.world_size, plan.shard_degree) == ("fsdp2", 8, 4)
+    assert not any(each.id == "PF115" for each in plan.notices)
+    assert not plan.origins["world_size"].may_be
