@@ -159,8 +159,8 @@ NODE_RANKS = ("machine_rank", "node_rank")
 
 
 def converted_whole(key: str, text: str) -> int:
-    """Return a whole number; a node's rank that only the running shell knows is 0, as on the first node."""
-    if key in NODE_RANKS and (not text or text.startswith("$")):
+    """Return a whole number; a node's rank that only the running shell knows, or a person fills in, is 0, as on the first node."""
+    if key in NODE_RANKS and (stands_for(text) or text.startswith("$")):
         return 0  # `--machine_rank $SLURM_PROCID` inside `srun bash -c '...'`, or where nobody has set it
     return int(text)
 

@@ -60,6 +60,24 @@ def test_what_stands_for_nothing_is_a_mistake(words, text, tmp_path):
         read([word.replace("{}", text) for word in (*words, "train.py")], tmp_path)
 
 
+NODES = {
+    "torchrun": ("torchrun", "--nnodes", "2", "--nproc_per_node", "8", "--master_addr", "a", "--node_rank"),
+    "accelerate": (
+        *("accelerate", "launch", "--multi_gpu", "--num_machines", "2", "--num_processes", "16"),
+        *("--main_process_ip", "a", "--main_process_port", "1", "--machine_rank"),
+    ),
+    "deepspeed": ("deepspeed", "--num_gpus=8", "--num_nodes=2", "--master_addr=a", "--node_rank"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["<rank>", "{rank}", "NODE_RANK", "$SLURM_NODEID", ""])
+@pytest.mark.parametrize("words", NODES.values(), ids=NODES)
+def test_a_nodes_rank_that_is_filled_in_on_each_node_is_no_mistake(words, text, tmp_path):
+    assert read((*words, text, "train.py"), tmp_path).world_size == 16
+    with pytest.raises(BadInput, match="whole number"):
+        read((*words, "first", "train.py"), tmp_path)
+
+
 SEVERAL = (
     *("accelerate", "launch", "--num_machines", "2", "--num_processes", "16", "--multi_gpu"),
     "train.py",
