@@ -6,17 +6,27 @@ Nothing is saved for a backward pass; preflight/formulas/forward_alone.py says w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from preflight.formulas.forward_alone import DEEPSPEED_SOURCE, FSDP_SOURCE, gathered_in_forward
+from preflight.formulas.forward_alone import (
+    DEEPSPEED_SOURCE,
+    FSDP_SOURCE,
+    gathered_in_forward,
+    scored_forward,
+)
 from preflight.formulas.generated_answers import generated_bytes, generates
 from preflight.formulas.heads import scores
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
-from preflight.formulas.objective import sequences_per_sample
+from preflight.formulas.objective import (
+    reads_completion_logits,
+    sequences_per_sample,
+    tokens_with_logits,
+)
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors
 from preflight.formulas.unpacked_experts import is_stack
-from preflight.formulas.whole_logits import logits_of_evaluation
+from preflight.formulas.whole_logits import logits_of_evaluation, whole_logits
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
@@ -41,11 +51,13 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         logits = size * scored * model.vocab_size
         if scoring is not None:
             logits = max(logits, logits_of_pairs(plan, model, tokens, scoring).evaluation)
+        elif reads_completion_logits(plan):
+            logits = _of_completions(plan, model, tokens)
         yield MemoryTerm(
             "logits of an evaluation batch",
             logits,
             EVALUATION,
-            f"{scored:,} x {model.vocab_size:,} x {size}",
+            f"{scored:,} x {model.vocab_size:,} x {size}, or what log-probabilities take: {logits:,}",
             source,
         )
     kept, passing = gathered_in_forward(plan, model)
@@ -92,3 +104,13 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{passing:,} gathered + {activations:,} in passing - {logits:,}",
             FSDP_SOURCE if plan.is_fsdp else "preflight/formulas/layer_costs.py",
         )
+
+
+def _of_completions(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
+    """Return what GRPO's log-probabilities of an evaluation batch take, whose rows are scored in one forward
+    (trl/trainer/grpo_trainer.py prediction_step, compute_loss, 0.18.2: 4.6 bytes an entry in 16 bits on a CPU)."""
+    there = replace(plan, micro_batch_size=plan.eval_micro_batch_size)
+    found = scored_forward(there, model, tokens)
+    entries = tokens_with_logits(plan, tokens) * model.vocab_size
+    of_loss = whole_logits(there, model).forward * entries
+    return of_loss if found is None else max(of_loss, found.at_head)

@@ -15,27 +15,22 @@ from preflight.formulas.forward_alone import (
     autocast_copies,
     gathered_in_forward,
     gathered_of_copy,
-    hidden_states,
     scored_forward,
 )
 from preflight.formulas.heads import trains_value_model
-from preflight.formulas.key_values import cache_bytes, stream_element_bytes
-from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import reference_of, refers_in_loss, second_copy
-from preflight.formulas.ppo import policy_of, scoring_bytes, without_autocast
-from preflight.formulas.precision import load_dtype, precision_of
+from preflight.formulas.ppo import policy_of, scoring_bytes
+from preflight.formulas.reward_models import reward_model_bytes
 from preflight.formulas.rollouts import (
     generation_of,
     places_groups,
     rows_of_forward,
-    with_tokens,
 )
-from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
+from preflight.formulas.sharding import num_tokens
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.units import dtype_bytes
 
 SCORING = frozenset({Moment.SCORING})
 SOURCE = "trl/trainer/grpo_trainer.py:2640-2740, 1579-1640 (1.16.0)"
@@ -66,8 +61,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     elif reference == "same":
         copy = second_copy(plan)
         forwards["reference model"] = sum(gathered_of_copy(copy, model)) + _forward(copy, model)
-    for number in range(len(plan.reward_models or ())):
-        held, passing = _reward_model(plan, model)
+    models = () if trains_actor(plan) else plan.reward_models or ()
+    for number in range(len(models)):
+        held, passing = reward_model_bytes(plan, model)
         which = f" {number + 1}" if number else ""
         yield MemoryTerm(
             f"parameters of the reward model{which}",
@@ -92,32 +88,3 @@ def _forward(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return what a forward of one micro batch takes beside what is gathered for it."""
     found = scored_forward(plan, model, num_tokens(plan))
     return 0 if found is None else autocast_copies(plan, model) + found.most
-
-
-def _reward_model(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int]:
-    """Return what a rank holds of a reward model of the policy's size, and what its forward takes."""
-    copy = replace(plan, adapter=None, base_quantization=None)
-    size = dtype_bytes(load_dtype(copy, model))
-    if copy.zero_stage is not None:
-        size = precision_of(copy, model).bytes_of("compute")
-    shards = copy.engine == "zero3"
-    elements = sum(
-        held.count * (local_elements(copy, held) if shards else held.tensor.num_params)
-        for held in held_tensors(copy, model)
-        if held.unit.role != "lm_head"
-    )
-    passing = gathered_of_copy(copy, model).passing if shards else 0
-    layer = model.largest_layer
-    rows = rows_of_forward(plan)
-    if trains_value_model(plan):
-        copy = without_autocast(copy)
-    if rows and plan.seq_len and layer is not None and layer.layer is not None:
-        there = with_tokens(copy, rows, plan.seq_len)
-        costs = layer_costs(there, model, layer, precision_of(copy, model))
-        stream = stream_element_bytes(copy, model) * model.hidden_size
-        passing += autocast_copies(copy, model)
-        passing += rows * plan.seq_len * (costs.forward_checkpointed + 2 * stream)
-        if trains_value_model(plan):
-            return size * elements, passing + hidden_states(copy, model, rows * plan.seq_len)
-        passing += cache_bytes(copy, model, rows, plan.seq_len)  # use_cache of its config is on
-    return size * elements, passing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from preflight.formulas.left_out import with_left_out
 from preflight.formulas.linear_experts import in_release
 from preflight.formulas.pipelines import each_rank, is_divisible
 from preflight.formulas.precision import missing_inputs
+from preflight.formulas.reward_models import OF_REWARDS
 from preflight.formulas.row_limits import with_open_length
 from preflight.formulas.vision import with_image_masks, with_open_images
 from preflight.launch import LaunchPlan
@@ -80,13 +82,29 @@ def judge_plan(
         plan = with_open_length(with_both_lengths(plan, model), model)
         plan = with_left_out(with_open_images(plan, model), model, device)
 
-    judging = _Judging(plan, model, device, plugins, policy)
+    judging = _Judging(plan, model, device, plugins, policy, _reward_models(plan, plugins))
     readings = None
     if device is not None:
         readings = read_all_ways(plan, judging.judged, among or {}, settles)
     if readings is not None:
         return Judged(plan, model, device, readings.shown.estimate, readings.verdict, readings)
     return Judged(plan, model, device, *judging.judged(plan), model_problem=model_problem)
+
+
+def _reward_models(plan: LaunchPlan, plugins: PluginManager) -> dict[str, ModelSpec]:
+    """Return the reward models that a plan names and that are known here, each with its shapes."""
+    found: dict[str, ModelSpec] = {}
+    for name in plan.reward_models or ():
+        named = replace(plan, model=name, model_config=None)
+        try:
+            model = (
+                None if name == "same" else plugins.first("preflight_describe_model", plan=named)
+            )
+        except ModelNotKnown:
+            continue
+        if model is not None:
+            found[name] = model
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,8 @@ class _Judging:
     device: DeviceSpec | None
     plugins: PluginManager
     policy: Policy
+    reward_models: Mapping[str, ModelSpec]
+    """Those of shapes of their own that are known here, by name."""
 
     def judged(self, one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
         """Return the estimate and the verdict of one reading."""
@@ -112,7 +132,9 @@ class _Judging:
         if estimate is not None and verdict.answer is Answer.DOES_NOT_FIT:
             moot = self._refused_all_the_same(one, estimate, missing)
         elif verdict.answer is Answer.FITS:
-            moot = self._fits_all_the_same(one, missing)
+            moot, most = self._fits_all_the_same(one, missing)
+            if moot & OF_REWARDS:
+                estimate = most
         notices = tuple(notice for notice in one.notices if notice.unpriced not in moot)
         return estimate, with_unpriced(verdict, notices)
 
@@ -143,16 +165,20 @@ class _Judging:
         is_refused = self._verdict(one, rest, missing).answer is Answer.DOES_NOT_FIT
         return doubts if is_refused else frozenset()
 
-    def _fits_all_the_same(self, one: LaunchPlan, missing: tuple[str, ...]) -> frozenset[str]:
-        """Return what a launch fits in spite of: what is bounded, where the dearest that it may be fits too."""
-        dearest = None if self.model is None else dearest_of(one, self.model)
-        if self.model is None or dearest is None:
-            return frozenset()
+    def _fits_all_the_same(
+        self, one: LaunchPlan, missing: tuple[str, ...]
+    ) -> tuple[frozenset[str], MemoryEstimate | None]:
+        """Return what a launch fits in spite of: what is bounded, where the dearest that it may be fits too; and that one."""
+        if self.model is None:
+            return frozenset(), None
+        dearest = dearest_of(one, self.model, self.reward_models)
+        if dearest is None:
+            return frozenset(), None
         most = estimate_memory(dearest.plan, self.model, self.device, self.plugins, missing)
         if dearest.terms:
             most = estimate_peaks((*most.terms, *dearest.terms), missing)
         fits = self._verdict(one, most, missing).answer is Answer.FITS
-        return dearest.names if fits else frozenset()
+        return (dearest.names, most) if fits else (frozenset(), None)
 
 
 def estimate_memory(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from preflight.formulas.adapters import adapter_targets
@@ -13,6 +13,7 @@ from preflight.formulas.fake_quantized import fake_quantized_at_most
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.left_out import UNLISTED
 from preflight.formulas.precision import precision_of
+from preflight.formulas.reward_models import OF_REWARDS, scored_at_most
 from preflight.formulas.sharding import (
     held_tensors,
     num_answer_tokens,
@@ -50,12 +51,15 @@ class Dearest:
     """What of the notices is bounded by these."""
 
 
-def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
+def dearest_of(
+    plan: LaunchPlan, model: ModelSpec, reward_models: Mapping[str, ModelSpec]
+) -> Dearest | None:
     """Return the dearest that a plan may be in what is bounded; None where nothing of it is.
 
     Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
     they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
-    the actor's that checkpoints as it does, beside what both keep. A model that a script gathers is no more than all of
+    the actor's that checkpoints as it does, beside what both keep; a reward model whose shapes are known takes its own
+    beside all that is scored. A model that a script gathers is no more than all of
     it, and is gathered between two steps. Logits of prompts are made as those of completions are.
     """
     named = {notice.unpriced for notice in plan.notices}
@@ -98,6 +102,11 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
         dearest = replace(dearest, loss="full_logits")
         terms += _smoothed(plan, model)
         names.add(LABEL_SMOOTHING)
+    scoring = named & OF_REWARDS
+    of_rewards = scored_at_most(plan, reward_models) if scoring else ()
+    if of_rewards:
+        terms += of_rewards
+        names |= scoring
     critic = None
     if CRITIC in named:
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)

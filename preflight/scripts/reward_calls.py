@@ -34,6 +34,11 @@ def read_rewards(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put(NAMED, Known(*names[0]))
 
 
+def _arguments_of(call: ast.expr) -> list[ast.expr]:
+    """Return what a list is given in a call: `names.append(name)`."""
+    return call.args if isinstance(call, ast.Call) else []
+
+
 def _named(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[str, Place]]:
     """Return the models that an expression names, each with its line, through names and lists."""
     if isinstance(node, (ast.List, ast.Tuple)):
@@ -43,7 +48,8 @@ def _named(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[str
         held = [] if holder is None else list(reader.evaluator.may_hold(node.id, holder))
         lists = [each for each in held if isinstance(each, (ast.List, ast.Tuple))]
         if holder is not None and lists:
-            return [found for each in lists for found in _named(reader, each, holder)]
+            grown = [each for call in holder.grown.get(node.id, ()) for each in _arguments_of(call)]
+            return [found for each in (*lists, *grown) for found in _named(reader, each, holder)]
     value = reader.evaluator.value(node, scope)
     if not isinstance(value, str):
         return []

@@ -39,7 +39,7 @@ SAMPLES = frozenset(
      "eos_token_id", "pad_token_id", "bos_token_id", "skip_special_tokens", "min_tokens", "min_new_tokens"}
 )  # fmt: skip
 """What `generation_kwargs` may say of the next token alone; beams, lengths and caches are none of these."""
-_TURNS = re.compile(r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b)\w")
+_TURNS = re.compile(r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b|\[\s*\])[\w\[{(*]")
 _LOADED = re.compile(r"ForSequenceClassification\s*[.(]")
 """A use of such a class, whose import alone loads nothing."""
 

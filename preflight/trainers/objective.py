@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.formulas.objective import COMPARED, ONLINE
+from preflight.formulas.reward_models import OF_ANOTHER_SIZE
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
@@ -106,11 +107,14 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     saves = objective in ("reward", "prm") or (objective not in ONLINE and _saves(given))
     if objective in (*COMPARED, *ONLINE) or unpriced.startswith("the trainer"):
         left_out = unpriced
+    message = f"TRL's {objective} trainer is estimated in part, without {unpriced}"
+    if left_out != unpriced:
+        message = f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})"
+    elif unpriced == OF_ANOTHER_SIZE:
+        message = f"{unpriced} is estimated at its most, and where its shapes are known"
     fields.problems.append(
         Problem(
-            f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})"
-            if left_out != unpriced
-            else f"TRL's {objective} trainer is estimated in part, without {unpriced}",
+            message,
             id="PF438",
             severity="warning",
             unpriced=left_out,
@@ -181,6 +185,9 @@ def _reference(fields: FieldReader) -> str:
     precomputes = fields.get("precompute_ref_log_probs")
     if precomputes is not None and precomputes.value is True:
         fields.put("reference_model", "none", precomputes)
+        at_once = fields.value("precompute_ref_batch_size")
+        if isinstance(at_once, int) and at_once > fields.value("per_device_train_batch_size", 8):
+            return f"log-probabilities of {at_once} rows at once"
         return KEPT if keeps_reference(fields) else ""
     text = fields.given.kind.text
     if fields.given.kind.is_own_script or not text:

@@ -162,9 +162,40 @@ def test_the_ranks_together_hold_a_critics_states_once(tmp_path):
     ("words", "named"),
     [
         (("algorithm.adv_estimator=gae",), "a critic"),
-        (("reward_model.enable=True",), "a reward model"),
+        (("reward_model.enable=True",), "an engine of a reward model"),
         (("actor_rollout_ref.rollout.name=sglang",), "sglang"),
     ],
 )
 def test_what_no_formula_holds_is_named(tmp_path, words, named):
     assert verdict_of(tmp_path, *words).verdict.unpriced == (named,)
+
+
+REWARDS = (
+    "reward_model.enable=True", "reward_model.model.path={model}", "reward_model.micro_batch_size_per_gpu={rows}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "answer"),
+    [
+        ("Qwen/Qwen2.5-7B", 16, "fits"),
+        ("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", 16, "fits"),
+        ("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", 2048, "unknown"),
+        ("somebodys/own", 16, "unknown"),
+    ],
+)
+def test_a_reward_model_whose_shapes_are_known_is_judged_at_its_most(tmp_path, model, rows, answer):
+    words = [word.format(model=model, rows=rows) for word in REWARDS]
+    report = verdict_of(tmp_path, *words, release="0.6.1")
+    terms = [t for t in report.estimate.terms if "reward model" in t.name]
+
+    assert report.verdict.answer.value == answer
+    assert bool(terms) == (answer == "fits")
+    assert all(t.num_bytes == 0 or t.moments == {Moment.SCORING} for t in terms)
+
+
+def test_a_reward_model_counts_tokens_where_the_critic_does(tmp_path):
+    words = (*REWARDS[:1], "critic.use_dynamic_bsz=True", "critic.ppo_max_token_len_per_gpu=98304")
+    report = verdict_of(tmp_path, *words, release="0.6.1")
+
+    assert report.plan.generation.reward_rows == 64  # of 1,536 tokens

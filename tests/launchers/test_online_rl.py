@@ -193,3 +193,42 @@ def test_a_release_before_the_fused_head_has_logits_of_completions_alone(tmp_pat
     assert report.verdict.answer is Answer.FITS
     assert report.plan.seq_len == 612  # that release cuts prompts at 512 tokens
     assert logits.num_bytes == 4 * 8 * 101 * report.model.vocab_size
+
+
+def test_a_reward_model_of_known_shapes_is_judged_at_its_most(tmp_path):
+    words = f"{COLOCATED} 0.3 --reward_model_name_or_path"
+    sizes = ("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", "Qwen/Qwen2.5-72B-Instruct", "own/model")
+    small, large, other = (check(f"{words} {name}", tmp_path) for name in sizes)
+    size = 4 if small.plan.zero_stage is None else 2
+
+    assert small.verdict.answer is Answer.FITS
+    assert term(small, "parameters of reward model") >= size * 7e9 / small.plan.shard_degree
+    assert {large.verdict.answer, other.verdict.answer} == {Answer.UNKNOWN}
+
+
+@pytest.mark.parametrize("release", ["0.18.2", "0.24.0"])
+def test_an_evaluation_makes_logits_of_completions_alone(tmp_path, release):
+    words = (
+        GRPO.replace("--dtype", "--torch_dtype")
+        + " --eval_strategy steps --max_prompt_length 1024 --max_completion_length"
+    )
+    settings = {"versions.trl": release, "versions.transformers": "4.57.3"}
+    short, long = (
+        term(
+            check(f"{words} {n} --bf16 true", tmp_path, **settings), "logits of an evaluation batch"
+        )
+        for n in (127, 255)
+    )
+
+    assert 1.8 * short < long < 2 * short  # beside hidden states of prompts
+
+
+@pytest.mark.parametrize(("rows", "is_named"), [(4, False), (64, True)])
+def test_log_probabilities_of_more_rows_than_a_step_has_are_named(tmp_path, rows, is_named):
+    words = (
+        "trl dpo --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --dataset_name d --num_processes 1"
+        f" --precompute_ref_log_probs true --precompute_ref_batch_size {rows}"
+    )
+    named = check(words, tmp_path).verdict.unpriced
+
+    assert ("log-probabilities of 64 rows at once" in named) is is_named

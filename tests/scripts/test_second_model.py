@@ -102,6 +102,7 @@ def online(folder, rewards, names="pass"):
         ('[short, "some/reward"]', "pass", ("some/reward",)),
         ("scores", 'scores = ["some/reward", short]', ("some/reward",)),
         ("scores", 'name = "some/reward"\nscores = name', ("some/reward",)),
+        ("scores", 'scores = [short]\nscores.append("some/reward")', ("some/reward",)),
     ],
 )
 def test_a_reward_that_is_named_is_a_model_wherever_its_name_stands(

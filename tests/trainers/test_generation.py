@@ -221,6 +221,8 @@ def test_a_reward_model_of_the_policys_own_id_is_of_its_size(tmp_path):
         ("[reward, scorer]", ", rollout_func=mine", "rollouts of the script's own"),
         ("reward", ", environment_factory=World", "rollouts of the script's own"),
         ("reward", ", tools=None", ""),
+        ("reward", ", tools=[reward]", "rollouts of the script's own"),
+        ("reward", ", tools=[]", ""),
     ],
 )
 def test_what_a_script_hands_to_the_trainer_is_read(tmp_path, rewards, given, what):

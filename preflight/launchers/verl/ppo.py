@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from preflight.formulas.actor_losses import ACTOR, ROLLOUT
 from preflight.formulas.critics import CRITIC
+from preflight.formulas.reward_models import SCORES
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.own_lengths import read_own_lengths
@@ -26,7 +27,11 @@ from preflight.launchers.verl.workers import (
 from preflight.scripts.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
-from preflight.versions.verl import RECOMPUTES_BY_DEFAULT, REFERENCE_IF_ASKED
+from preflight.versions.verl import (
+    RECOMPUTES_BY_DEFAULT,
+    REFERENCE_IF_ASKED,
+    SERVES_ITS_ENGINE,
+)
 
 MODEL = "actor_rollout_ref.model"
 ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
@@ -36,6 +41,10 @@ ESTIMATORS = {"gae": "ppo", "rloo": "rloo"}
 
 
 FSDP = f"{ACTOR}.fsdp_config"
+REWARD = "reward_model"
+ENGINE_OF_REWARDS = NotModelled(
+    "the engine that scores is not counted", "an engine of a reward model", "more"
+)
 NOT_PRICED = {
     f"{ACTOR}.entropy_from_logits_with_chunking": NotModelled(
         "the entropy is estimated of all logits at once", "an entropy in chunks", "less"
@@ -47,10 +56,7 @@ NOT_PRICED = {
         "its squares are not counted", "the squares of probabilities", "more"
     ),
     f"{ACTOR}.qat.enable": OF_ENGINE["qat.enable"],
-    "reward_model.enable": NotModelled("the reward model is not counted", "a reward model", "more"),
-    "reward.reward_model.enable": NotModelled(
-        "the engine that scores is not counted", "an engine of a reward model", "more"
-    ),
+    "reward.reward_model.enable": ENGINE_OF_REWARDS,
     "distillation.enabled": NotModelled("the teacher is not counted", "a teacher", "more"),
     f"{MODEL}.mtp.enable": NotModelled("its layers are not counted", "layers of an MTP", "more"),
 }
@@ -117,6 +123,19 @@ SCORING = (
 )  # fmt: skip
 
 
+SCORED = (
+    "micro_batch_size_per_gpu",
+    "micro_batch_size",
+    "use_dynamic_bsz",
+    "forward_max_token_len_per_gpu",
+)
+TOKENS = (
+    f"{REWARD}.forward_max_token_len_per_gpu", "critic.forward_max_token_len_per_gpu", "critic.ppo_max_token_len_per_gpu",
+)  # fmt: skip
+FORWARD_TOKENS = 32768
+"""Of a reward model's forward where nobody says it (critic.forward_max_token_len_per_gpu)."""
+
+
 def _batch(keys: FrameworkKeys, longest: int, ranks: int) -> None:
     """Put the micro batch of an update, and whether its rows are padded."""
     rows = rows_of(keys, ACTOR, UPDATE, longest, ranks)
@@ -155,6 +174,7 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         gathers_parameters=not keys.is_on(f"{ROLLOUT}.layered_summon"),
         scores_again=True,
         critic_rows=_critic_rows(keys, longest, ranks),
+        reward_rows=_reward_rows(keys, longest, ranks),
         offloads_params=keys.is_on(f"{FSDP}.param_offload"),
         offloads_optimizer=keys.is_on(f"{FSDP}.optimizer_offload"),
     )
@@ -189,6 +209,40 @@ def _critic_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:
     return None if rows is None else rows[1]
 
 
+def _reward_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:
+    """Return the rows that a reward model scores at once, of as many tokens as the actor's; None where there is none.
+
+    It counts tokens where the critic does, as many unless somebody says how many (trainer/config, 0.2.0 to 0.6.1).
+    """
+    if not keys.is_on(f"{REWARD}.enable"):
+        return None
+    names = (f"{REWARD}.use_dynamic_bsz", "critic.use_dynamic_bsz", f"{ACTOR}.use_dynamic_bsz")
+    switch = next((flag for name in names if (flag := keys.flag(name)) is not None), None)
+    if switch is not None and switch.value:
+        said = (keys.count(name) for name in TOKENS)
+        number = next((each for each in said if each is not None), None)
+        return ceil_div(FORWARD_TOKENS if number is None else number.value, longest)
+    rows = rows_of(keys, REWARD, SCORED, longest, ranks)
+    most = keys.count(f"{REWARD}.max_length")
+    return None if rows is None else rows[1] * ceil_div(most.value if most else longest, longest)
+
+
+def _read_rewards(keys: FrameworkKeys) -> None:
+    """Name the models that score: a worker beside the actor, or from 0.7 on an engine."""
+    if not keys.is_on(f"{REWARD}.enable"):
+        return
+    at = keys.given[f"{REWARD}.enable"]
+    if SERVES_ITS_ENGINE.holds_in({"verl": keys.library.version}):
+        keys.leave_out(ENGINE_OF_REWARDS, at)
+        return
+    path = keys.get(f"{REWARD}.model.path")
+    name = "" if path is None else f" {path.value}"
+    if path is not None:
+        keys.put("reward_models", (str(path.value),), path)
+    message = f"the reward model{name} is estimated at its most, and where its shapes are known"
+    keys.leave_out(NotModelled(message, SCORES, "more"), at)
+
+
 def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
     """Record the models beside the actor: a reference where a divergence from it counts, and those that score."""
     at = model or Setting(None, Place("argv", "", "verl.trainer.main_ppo"))
@@ -212,6 +266,7 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
         )
         keys.leave_out(NotModelled(message, "a reference of another model", "either"), compared)
     keys.leave_out_given(NOT_PRICED)
+    _read_rewards(keys)
     for name in filter(keys.is_unknown, DECIDE):
         message = f"{name} is estimated as where nobody says it: another program fills it in"
         keys.leave_out(NotModelled(message, f"what {name} is", "either"), keys.given[name])
