@@ -6,7 +6,7 @@ import ast
 import os
 import re
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -50,12 +50,13 @@ def _pins(path: str, kind: int, state: tuple[int, int]) -> tuple[Pin, ...]:
     return tuple(_KINDS[kind][1](path, _text(path)))
 
 
+@lru_cache(maxsize=1 << 12)
 def kind_of(name: str, folder: str = "") -> int | None:
     """Return the kind of a file by its name, 0 for what counts most; None for one that pins nothing."""
     if name.endswith(".txt") and _FOR_OTHERS.search(name):
         return None
     for kind, (patterns, _) in enumerate(_KINDS):
-        if any(fnmatch(name, pattern) for pattern in patterns):
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
             return kind
     return PARTS if folder == "requirements" and name.endswith(".txt") else None
 
