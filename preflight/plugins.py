@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
@@ -56,22 +58,29 @@ def _may_have_entry_points() -> bool:
 
     Its import alone takes longer than the rest of a check; this reads the same small files.
     """
+    for folder in dict.fromkeys(map(os.path.abspath, sys.path)):
+        with suppress(OSError):
+            if _names_our_group(folder, os.stat(folder).st_mtime_ns):
+                return True
+    return False
+
+
+@lru_cache(maxsize=64)
+def _names_our_group(folder: str, changed_ns: int) -> bool:
+    """Tell whether a distribution of a folder does, as the folder was when it last changed."""
     header = f"[{ENTRY_POINT_GROUP}]".encode()
-    for folder in dict.fromkeys(sys.path):
-        try:
-            names = os.listdir(folder or ".")
-        except NotADirectoryError:
-            return True  # a zip file on the path: let importlib.metadata look into it
-        except OSError:
-            continue
-        for name in names:
-            if name.endswith((".dist-info", ".egg-info")):
-                try:
-                    with open(os.path.join(folder, name, "entry_points.txt"), "rb") as file:
-                        if header in file.read():
-                            return True
-                except OSError:
-                    continue
+    try:
+        names = os.listdir(folder)
+    except NotADirectoryError:
+        return True  # a zip file on the path: let importlib.metadata look into it
+    for name in names:
+        if name.endswith((".dist-info", ".egg-info")):
+            with (
+                suppress(OSError),
+                open(os.path.join(folder, name, "entry_points.txt"), "rb") as file,
+            ):
+                if header in file.read():
+                    return True
     return False
 
 
