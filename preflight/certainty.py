@@ -14,8 +14,9 @@ from typing import Any
 from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS, LaunchPlan, plain
 from preflight.model import ModelSpec
+from preflight.open_values import filled_in, open_values
 from preflight.plugin_manager import PluginManager
-from preflight.readings import filled_in, moved_library, open_values
+from preflight.readings import moved_library
 
 OLDEST_RELEASE = "0.1"
 """Older than what any check speaks of."""

@@ -7,10 +7,10 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.open_values import degrees_of
 from preflight.plan_choices import ENGINES
 from preflight.plan_parts import LibraryVersion
 from preflight.policy import Policy
-from preflight.readings import degrees_of
 from preflight.repository.settings import OWN_FILE, SHARED_FILE, Repository
 from preflight.values import dataclass
 

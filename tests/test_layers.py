@@ -52,7 +52,7 @@ FLOORS = (
         "launch_facts",
     ),
     ("launch", "memory", "rewrite"),
-    ("verdict", "remedy", "plan_dict", "advice", "peaks"),
+    ("verdict", "remedy", "plan_dict", "advice", "peaks", "open_values"),
     ("readings",),
     ("formats", "findings"),
     ("formulas",),

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan, Origin
+from preflight.open_values import filled_in, open_values
 from preflight.pipeline import check_plan
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import VersionReading, open_up_to
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.readings import filled_in, open_values
 from preflight.render.html_report import report_html
 from preflight.render.page import Page
 from preflight.render.report import report_lines

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan, Origin
+from preflight.open_values import filled_in, open_values
 from preflight.plan_choices import CHEAPEST_FIRST, OPEN_VALUES
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.readings import MOST_READINGS, filled_in, moved_library, open_values
+from preflight.readings import MOST_READINGS, moved_library
 from preflight.verdict import Answer
 
 PLUGINS = load_plugins()

@@ -59,7 +59,8 @@ from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.scripts.model_shape import adds_to_model
 from preflight.scripts.second_model import SECOND_MODEL
-from preflight.scripts.signs import DIVIDED, OF_STEP, signs_of
+from preflight.scripts.sign_words import DIVIDED
+from preflight.scripts.signs import OF_STEP, signs_of
 from preflight.scripts.uncounted import REPLICAS
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart

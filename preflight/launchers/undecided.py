@@ -18,7 +18,7 @@ from preflight.scripts.beside_adapter import BESIDE_ADAPTER, PROJECTOR_BESIDE, T
 from preflight.scripts.own_steps import TAKES_OF_CALLS
 from preflight.scripts.replaced_attention import ReplacedAttention
 from preflight.scripts.second_model import SECOND_MODEL
-from preflight.scripts.signs import UNPRICED
+from preflight.scripts.sign_words import UNPRICED
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments

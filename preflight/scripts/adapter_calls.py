@@ -11,7 +11,7 @@ from preflight.launch_facts import Uncounted
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import Adapter
 from preflight.scripts.files import CallFound
-from preflight.scripts.model_calls import followed
+from preflight.scripts.followed_models import followed
 from preflight.scripts.nodes import last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from preflight.scripts.files import CallFound
-from preflight.scripts.model_calls import followed
+from preflight.scripts.followed_models import followed
 from preflight.scripts.nodes import unparse, walk
 from preflight.scripts.own_optimizer import trainers_name
 from preflight.scripts.python_calls import DTYPE_NAMES

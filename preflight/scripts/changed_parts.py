@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
-from preflight.scripts.model_calls import PASSES_ON
+from preflight.scripts.followed_models import PASSES_ON
 from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.own_losses import MODEL
 

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 
 from preflight.scripts.files import CallFound
+from preflight.scripts.followed_models import followed
 from preflight.scripts.meanings import PARSES_DATACLASSES
-from preflight.scripts.model_calls import followed
 from preflight.scripts.nodes import last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.settings_objects import class_of_command

@@ -10,7 +10,8 @@ import ast
 import re
 
 from preflight.scripts.files import CallFound
-from preflight.scripts.model_calls import LOADED_WITH, OF_ATTENTION, followed
+from preflight.scripts.followed_models import followed
+from preflight.scripts.model_calls import LOADED_WITH, OF_ATTENTION
 from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope

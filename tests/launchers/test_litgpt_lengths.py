@@ -8,7 +8,7 @@ import pytest
 
 from preflight.hooks.read_litgpt import preflight_read_launch
 from preflight.launch import LaunchCommand
-from preflight.readings import open_values
+from preflight.open_values import open_values
 
 
 def read(line, folder):

@@ -9,7 +9,7 @@ import pytest
 from preflight.hooks.read_torchtune import preflight_read_launch
 from preflight.launch import LaunchCommand
 from preflight.models.registry import all_names, find_model, own_names
-from preflight.readings import open_values
+from preflight.open_values import open_values
 
 BUILDERS = """\
 from functools import partial

@@ -10,9 +10,9 @@ from preflight.hooks.read_torchtune import preflight_read_launch
 from preflight.launch import LaunchCommand
 from preflight.launchers.torchtune.table import builders, config_values, longest_row_of
 from preflight.models.registry import find_model
+from preflight.open_values import open_values
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
-from preflight.readings import open_values
 from preflight.request import Request
 from preflight.verdict import Answer
 

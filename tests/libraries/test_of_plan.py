@@ -11,10 +11,10 @@ import pytest
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.libraries.of_plan import with_open_versions, with_releases_that_know
+from preflight.open_values import open_values
 from preflight.pipeline import check_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.readings import open_values
 from preflight.render.readings import reading_rows
 from preflight.request import Request
 from preflight.verdict import Answer
