@@ -22,8 +22,8 @@ from preflight.formulas.adapted_experts import (
     loses_string_targets,
     names_linear_modules,
 )
+from preflight.formulas.adapted_names import adapts_other_names
 from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, peft_model_type
-from preflight.formulas.left_out import adapts_other_names
 from preflight.formulas.trainer_arguments import method_of, where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl

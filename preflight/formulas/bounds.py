@@ -6,12 +6,12 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from preflight.formulas.adapted_names import UNLISTED
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.fake_quantized import fake_quantized_at_most
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
-from preflight.formulas.left_out import UNLISTED
 from preflight.formulas.precision import precision_of
 from preflight.formulas.reward_models import OF_REWARDS, scored_at_most
 from preflight.formulas.sharding import (
