@@ -10,7 +10,8 @@ from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, ScriptFacts
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.placeholders import is_placeholder
-from preflight.launchers.script import make_plan, read_script_engine
+from preflight.launchers.script import make_plan
+from preflight.launchers.script_arguments import read_script_engine
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.reading import Problems
 from preflight.scripts.trainer_versions import LibraryVersions

@@ -20,8 +20,8 @@ from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.parallelism import count_ranks
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.launchers.accelerate.worker_environment import worker_environment
-from preflight.launchers.script import (
-    make_plan,
+from preflight.launchers.script import make_plan
+from preflight.launchers.script_arguments import (
     read_script_arguments,
     read_script_engine,
     with_ranks,

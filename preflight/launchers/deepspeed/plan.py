@@ -11,8 +11,8 @@ from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
-from preflight.launchers.script import (
-    make_plan,
+from preflight.launchers.script import make_plan
+from preflight.launchers.script_arguments import (
     read_script_arguments,
     read_script_engine,
     with_ranks,

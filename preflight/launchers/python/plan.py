@@ -15,8 +15,8 @@ from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.accelerate.environment_notes import environment_notes
-from preflight.launchers.script import (
-    make_plan,
+from preflight.launchers.script import make_plan
+from preflight.launchers.script_arguments import (
     read_script_arguments,
     read_script_engine,
     with_ranks,

@@ -11,8 +11,8 @@ from dataclasses import replace
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.environment_notes import environment_notes
-from preflight.launchers.script import (
-    make_plan,
+from preflight.launchers.script import make_plan
+from preflight.launchers.script_arguments import (
     read_script_arguments,
     read_script_engine,
     with_ranks,

@@ -18,7 +18,8 @@ from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.options import OPTIONS
 from preflight.launchers.accelerate.plan import accelerate_part, launcher_notes
-from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.launchers.script import make_plan
+from preflight.launchers.script_arguments import read_script_arguments, read_script_engine
 from preflight.launchers.trl import LAUNCHER
 from preflight.launchers.trl.profiles import profile_names, with_profile
 from preflight.libraries.resolve import libraries_of
