@@ -30,7 +30,7 @@ def call_models(tree: ast.Module) -> None:
     """Rename the variables, parameters and attributes of a new tree that hold nothing but a model, and are not called one."""
     nodes = walk(tree)
     functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
-    held = {*_held(nodes), *_trained(functions.values())}
+    held = {*_held(nodes), *_trained(nodes, functions.values())}
     held |= {*_passed(nodes, functions, held)}
     names = {name for name in held if not name.endswith(SUFFIX) and name != "_"}
     names -= _others(nodes, names) if names else set()
@@ -47,18 +47,23 @@ def call_models(tree: ast.Module) -> None:
                     keyword.arg = f"{keyword.arg}_{SUFFIX}"
 
 
-def _trained(functions: Iterable[ast.FunctionDef]) -> Iterator[str]:
+def _trained(nodes: Sequence[ast.AST], functions: Iterable[ast.FunctionDef]) -> Iterator[str]:
     """Yield the parameters of functions that are called, and put into training or evaluation."""
+    switched_anywhere = set(_switched(nodes))
     for function in functions:
-        nodes = walk(function)
-        called = {_name(node.func) for node in nodes if isinstance(node, ast.Call)}
-        switched = {
-            _name(node.func.value)
-            for node in nodes
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if node.func.attr in ("train", "eval") and not node.args
-        }
-        yield from (each.arg for each in function.args.args if each.arg in called & switched)
+        parameters = [each.arg for each in function.args.args if each.arg in switched_anywhere]
+        inside = walk(function) if parameters else ()
+        called = {_name(node.func) for node in inside if isinstance(node, ast.Call)}
+        switched = set(_switched(inside))
+        yield from (name for name in parameters if name in called & switched)
+
+
+def _switched(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the names of what is put into training or evaluation: `model.train()`."""
+    for node in nodes:
+        func = node.func if isinstance(node, ast.Call) and not node.args else None
+        if isinstance(func, ast.Attribute) and func.attr in ("train", "eval"):
+            yield _name(func.value)
 
 
 def _passed(

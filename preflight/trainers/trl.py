@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.adapter_kinds import KIND
 from preflight.formulas.kernels import liger_kernels
 from preflight.formulas.objective import COMPARED, ONLINE
-from preflight.launch import Adapter, BaseQuantization
+from preflight.launch import BaseQuantization
 from preflight.reading import Problems, Reading
 from preflight.scripts.model_shape import OTHER_SHAPE, SHAPES
 from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
+from preflight.trainers.adapter import read_adapter
 from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.generation import ligers_loss
@@ -23,12 +21,6 @@ from preflight.trainers.objective import FUSES_HEAD_FOR, read_objective
 from preflight.trainers.ppo import has_own_loop
 from preflight.trainers.prepared_base import prepared_base
 from preflight.trainers.retrievers import read_retriever_model
-
-PEFT_DEFAULT_RANK = 8
-"""peft.LoraConfig.r."""
-
-_CONTAINERS = ("model", "layers", "self_attn", "mlp", "language_model")
-"""Parts of a module's full name that hold the adapted modules."""
 
 LOADS = ("from_pretrained", "from_config")
 """Keys of places at which a script loads a model without a dtype."""
@@ -45,7 +37,7 @@ def read_model_fields(given: Given) -> Reading[PlanFields]:
     if dtype == "fp16" and (said is None or said.place.key in LOADS):
         dtype = "fp32"  # a config that is not told what to compute in takes torch's
     base = problems.take(_quantization(given, None if dtype == "auto" else dtype))
-    adapter = problems.take(_adapter(given, base.value("base_quantization")))
+    adapter = problems.take(read_adapter(given, base.value("base_quantization")))
     of_module = problems.take(read_retriever_model(given))
     return Reading(joined(objective, loaded, loss, base, adapter, of_module), tuple(problems))
 
@@ -204,115 +196,3 @@ def _storage(given: Given, load_dtype: str | None) -> Reading[str | None]:
     ):
         storage = load_dtype if fields.get("dtype") is not None else None
     return Reading(storage, tuple(fields.problems))
-
-
-def _adapter(given: Given, quantization: BaseQuantization | None) -> Reading[PlanFields]:
-    fields = FieldReader(given)
-    switch, rank = fields.get("use_peft"), fields.positive("lora_r", "adapter")
-    is_declared = "use_peft" in given.table.arguments
-    if switch is not None:
-        is_on = switch.value is True
-    elif is_declared:
-        is_on = False
-    else:
-        # Somebody's own script: a rank, or QLoRA by name, is an adapter.
-        qlora = next((s for n, s in given.others.items() if n in ("qlora", "use_qlora")), None)
-        is_default = rank is not None and rank.place.kind == "script"
-        switch = (None if is_default else rank) or (qlora if quantization is not None else None)
-        is_on = switch is not None
-    if not is_on or switch is None:
-        fields.problems.extend(_lora_without_switch(given, is_declared))
-        return fields.reading()
-    if not is_declared and switch.place.kind != "script":
-        fields.inferred["adapter"] = f"read as adapter from {switch.place.key}"
-    alpha = fields.value("lora_alpha", 32 if is_declared else None)
-    targets = fields.get("lora_target_modules")
-    to_save = fields.value("lora_modules_to_save")
-    adapter = Adapter(
-        kind=fields.value(KIND) or ("dora" if fields.value("use_dora") is True else "lora"),
-        rank=rank.value if rank is not None else (16 if is_declared else PEFT_DEFAULT_RANK),
-        alpha=int(alpha) if alpha is not None else None,
-        dropout=float(fields.value("lora_dropout", 0.05 if is_declared else 0.0)),
-        targets=fields.problems.take(_targets(given, targets)),
-        dtype=None
-        if quantization is None
-        else prepared_base(given, quantization.scheme != "int8").adapter_dtype,
-        modules_to_save=tuple(to_save) if isinstance(to_save, list) else None,
-    )
-    details = [
-        setting
-        for name in (
-            "lora_r",
-            "lora_alpha",
-            "lora_dropout",
-            "lora_target_modules",
-            "lora_modules_to_save",
-            "use_dora",
-            KIND,
-        )
-        if (setting := fields.get(name)) is not None and setting is not switch
-    ]
-    fields.put("adapter", adapter, switch, *details)
-    return fields.reading()
-
-
-def _lora_without_switch(given: Given, is_declared: bool) -> Iterator[Problem]:
-    stray = given.known.get("lora_r") or given.known.get("lora_target_modules")
-    if is_declared and stray is not None and given.kind.is_own_script:
-        yield Problem(
-            f"{stray.place.key} has no effect without use_peft: this is full fine-tuning",
-            stray.place.where,
-            "add --use_peft true for LoRA",
-            "PF427",
-            "warning",
-        )
-
-
-_LAST_PART = re.compile(r"(\w*)\((?:\?:)?([\w|]+)\)(\w*)\$?")
-
-
-def _named_by_pattern(pattern: str) -> tuple[str, ...]:
-    """Return the endings that a pattern for names of modules speaks of: those of `.*\\.(q|v)_proj`, else its words."""
-    last = _LAST_PART.fullmatch(pattern.rpartition("\\.")[2])
-    if last is not None:
-        return tuple(f"{last[1]}{part}{last[3]}" for part in last[2].split("|"))
-    return tuple(n for n in re.findall(r"[A-Za-z]\w+", pattern) if n not in _CONTAINERS)
-
-
-def _targets(given: Given, setting: Setting | None) -> Reading[tuple[str, ...] | str | None]:
-    if setting is None or setting.value is None:
-        return Reading(None)
-    value: Any = setting.value
-    if isinstance(value, list) and len(value) > 1:
-        return Reading(tuple(str(item) for item in value))
-    single = str(value[0] if isinstance(value, list) else value)
-    if single in ("all-linear", "all"):
-        return Reading("all-linear")
-    problems = Problems()
-    if given.kind.is_own_script and "," in single:
-        problems.append(
-            Problem(
-                f"lora_target_modules {single!r} is one name with commas; PEFT finds no module called that",
-                setting.place.where,
-                f"separate the names with spaces: {' '.join(single.split(','))}",
-                "PF421",
-            )
-        )
-    elif given.kind.is_own_script and isinstance(value, list) and single.isidentifier():
-        # ModelConfig unpacks a list of one, and PEFT matches text as a pattern of the whole module name.
-        problems.append(
-            Problem(
-                f"lora_target_modules {single} alone is a pattern for whole module names, and PEFT finds none",
-                setting.place.where,
-                f"write it as a pattern, '.*{single}', or name two modules",
-                "PF421",
-            )
-        )
-    if single.isidentifier() or "," in single:
-        return Reading(tuple(part for part in single.split(",") if part), tuple(problems))
-    names = _named_by_pattern(single)
-    pattern = (
-        f"lora_target_modules {single!r} is a pattern; it is read as the names {', '.join(names)}"
-    )
-    problems.append(Problem(pattern, setting.place.where, severity="info"))
-    return Reading(names, tuple(problems))
