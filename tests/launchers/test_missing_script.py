@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
-from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
-from preflight.request import Request
+from preflight.policy import Policy
+from preflight.request import Request, with_request
+from preflight.rewriting import read_launch
 from preflight.verdict import Answer
 
 LAUNCHES = [
@@ -24,8 +26,6 @@ LAUNCHES = [
 
 def read(line, folder):
     command = LaunchCommand(tuple(line.split()), {}, str(folder))
-    from preflight.rewriting import read_launch
-
     return read_launch(command, load_plugins())
 
 
@@ -94,20 +94,20 @@ STARTS = [
 ]
 
 
-def checked(line, folder, device="l40s-48"):
-    command = LaunchCommand(tuple(line.split()), {}, str(folder))
-    return check_launch(command, load_plugins(), Request(device))
+def judged(line, folder, device="l40s-48"):
+    """Judge a launch in all its readings, and look for nothing that would make it fit."""
+    return judge_plan(with_request(read(line, folder), Request(device)), load_plugins(), Policy())
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_nothing_is_refused_for_a_script_that_nobody_read(start, tmp_path):
     """With an adapter, fewer bits or checkpointing it may fit; what holds in every reading is refused all the same."""
     words = start.format("train.py")
-    of_nobody, too_big = checked(f"{words} {BIG}", tmp_path), checked(f"{words} {HUGE}", tmp_path)
+    of_nobody, too_big = judged(f"{words} {BIG}", tmp_path), judged(f"{words} {HUGE}", tmp_path)
     for name in ("train.py", "main/train.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(TRAINS)
-    read_whole = checked(f"{words} {BIG}", tmp_path)
+    read_whole = judged(f"{words} {BIG}", tmp_path)
 
     assert of_nobody.verdict.answer is Answer.UNKNOWN
     assert too_big.verdict.answer is read_whole.verdict.answer is Answer.DOES_NOT_FIT
@@ -138,8 +138,8 @@ def test_no_default_of_a_trainer_stands_for_a_batch_or_a_length(flags, tmp_path)
 
 def test_what_nobody_read_may_hold_more_than_its_model(tmp_path):
     """Even the smallest model: a script may have a teacher beside it."""
-    small = checked(f"torchrun --nproc-per-node 2 train.py {SMALL}", tmp_path)
-    module = checked(f"torchrun --nproc-per-node 2 -m package.train {SMALL}", tmp_path)
+    small = judged(f"torchrun --nproc-per-node 2 train.py {SMALL}", tmp_path)
+    module = judged(f"torchrun --nproc-per-node 2 -m package.train {SMALL}", tmp_path)
 
     assert small.verdict.answer is module.verdict.answer is Answer.UNKNOWN
     assert small.verdict.unpriced == ("what a script that is not here holds",)
@@ -149,7 +149,7 @@ def test_it_fits_only_where_the_dearest_reading_does(tmp_path):
     words = (
         "torchrun --nproc-per-node 2 transformers/examples/pytorch/language-modeling/run_clm.py "
     )
-    small, large = checked(words + SMALL, tmp_path), checked(words + BIG, tmp_path, "h100-sxm-80")
+    small, large = judged(words + SMALL, tmp_path), judged(words + BIG, tmp_path, "h100-sxm-80")
 
     assert small.verdict.answer is small.readings.most.verdict.answer is Answer.FITS
     assert large.readings.least.verdict.answer is Answer.FITS
@@ -159,7 +159,7 @@ def test_it_fits_only_where_the_dearest_reading_does(tmp_path):
 def test_a_refusal_does_not_rest_on_how_it_loads_its_model(tmp_path):
     """70 billion parameters in 4 bits pass through no card of 14 GiB at once; eight of them hold 4.4 GiB each."""
     words = "torchrun --nproc-per-node 8 train.py " + BIG.replace("3.1-8B", "3.1-70B")
-    report, too_small = (checked(words, tmp_path, card) for card in ("H100:14", "H100:3"))
+    report, too_small = (judged(words, tmp_path, card) for card in ("H100:14", "H100:3"))
 
     assert report.readings.least.least_bytes > report.device.capacity_bytes
     assert report.verdict.answer is Answer.UNKNOWN
