@@ -48,9 +48,22 @@ class Field(NamedTuple):
     """False for `field(init=False)`, which no parser fills."""
 
 
+OF_FIELDS = ("NamedTuple", "BaseModel")
+"""Classes, of typing and of pydantic, that make fields of annotations as a dataclass does."""
+
+
+def _last(node: ast.expr) -> str:
+    return unparse(node).rpartition(".")[2]
+
+
+def _has_no_methods(cls: ast.ClassDef) -> bool:
+    return not any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) for node in cls.body)
+
+
 def is_dataclass(cls: ast.ClassDef) -> bool:
-    """Tell whether a class is decorated as one."""
-    return any("dataclass" in unparse(decorator) for decorator in cls.decorator_list)
+    """Tell whether a class is decorated as one, or makes fields of its annotations as one does."""
+    named = any(_last(base) in OF_FIELDS for base in cls.bases)
+    return named or any("dataclass" in unparse(decorator) for decorator in cls.decorator_list)
 
 
 def bases(
@@ -72,9 +85,11 @@ def is_trainer_class(cls: ast.ClassDef, classes: ClassTable, depth: int = 0) -> 
 
 
 def is_closed(cls: ast.ClassDef, classes: ClassTable, depth: int = 0) -> bool:
-    """Tell whether nothing but the script says what a class holds: no enumeration, no pydantic model."""
+    """Tell whether nothing but the script says what a class holds: no enumeration, no pydantic model with methods of its own."""
     return depth < MAX_BASES and all(
-        name == "object" if base is None else is_closed(base, classes, depth + 1)
+        name == "object" or (name in OF_FIELDS and _has_no_methods(cls))
+        if base is None
+        else is_closed(base, classes, depth + 1)
         for name, base, _ in bases(cls, classes)
     )
 
@@ -97,8 +112,10 @@ def class_fields(
         if "ClassVar" in unparse(node.annotation):
             continue
         name, value, is_argument = node.target.id, node.value, True
-        if isinstance(value, ast.Call) and _name_of(value) in ("field", "HfArg"):
+        if isinstance(value, ast.Call) and _name_of(value) in ("field", "HfArg", "Field"):
             keywords = {keyword.arg: keyword.value for keyword in value.keywords}
+            if value.args:
+                keywords["default"] = value.args[0]
             init = keywords.get("init")
             is_argument = not (isinstance(init, ast.Constant) and init.value is False)
             value = _default(keywords)

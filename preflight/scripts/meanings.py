@@ -9,6 +9,7 @@ from preflight.launch import LaunchCommand
 from preflight.scripts.argument_parsers import argparse_names
 from preflight.scripts.attribute_changes import changed_attributes, changed_paths, copied_attributes
 from preflight.scripts.bindings import told_by
+from preflight.scripts.constructors import set_by_constructor
 from preflight.scripts.dataclass_fields import (
     class_fields,
     class_values,
@@ -23,9 +24,10 @@ from preflight.scripts.files import ScriptFiles
 from preflight.scripts.flow import ANYWHERE, Way, returns, ways_of
 from preflight.scripts.nodes import last_name, unparse
 from preflight.scripts.operators import is_same
-from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope, walk_block
+from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope, starred, walk_block
 from preflight.scripts.settings_objects import (
     class_of_command,
+    entries_of,
     filled_by_command,
     loaded,
     of_mapping,
@@ -101,7 +103,8 @@ class ScriptMeanings(ScriptFiles):
 
     def imported(self, path: str, name: str) -> Known | Parsed | None:
         local, _, attribute = name.partition(".")
-        found = self.imports.get(path, {}).get(local)
+        given = self.imports.get(path, {})
+        found = given.get(local) or starred(given, self.modules, name)
         if found is None:
             return self._values(name, path)
         module = self.modules.get(found[0])
@@ -267,14 +270,20 @@ class ScriptMeanings(ScriptFiles):
         if held is None or values is None:
             return None
         cls, outer = held
+        constructors = () if is_dataclass(cls) else self.functions.get("__init__", ())
+        if said := set_by_constructor(cls, constructors, (node, scope), self.evaluator):
+            return Parsed({**values.names, **said})
         order = list(class_fields(cls, outer, self.classes)) if is_dataclass(cls) else []
         has_own = any(isinstance(n, ast.FunctionDef) and n.name == "__init__" for n in cls.body)
         told = [*zip(order, node.args, strict=False)]
-        told += [(keyword.arg or "", keyword.value) for keyword in node.keywords]
-        if has_own or len(node.args) > len(order) or any(each not in order for each, _ in told):
+        told += [(each.arg, each.value) for each in node.keywords if each.arg is not None]
+        whole = entries_of((e.value for e in node.keywords if e.arg is None), scope, self.evaluator)
+        if whole is None or has_own or len(node.args) > len(order):
             return None
-        names = dict(values.names)
-        names.update((each, self.evaluator.evaluate(said, scope)) for each, said in told)
+        whole.update((each, self.evaluator.evaluate(given, scope)) for each, given in told)
+        if any(each not in order for each in whole):
+            return None
+        names = {**values.names, **whole}
         return Parsed(with_set_on_self(names, cls, outer, self.classes))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,8 @@ def applied(kind: type[ast.AST], left: object, right: object) -> object:
         return UNKNOWN  # a text filled in, as wide as the format says
     if kind is ast.Mult and not (_is_number(left) and _is_number(right)):
         return UNKNOWN  # a text or a list many times over
+    if kind is ast.Div and isinstance(left, str) and isinstance(right, str):
+        return os.path.join(left, right)  # of a Path, which is its text here
     apply = _OPERATORS.get(kind)
     if apply is None:
         return UNKNOWN

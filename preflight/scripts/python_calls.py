@@ -11,6 +11,7 @@ from typing import Any
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.attribute_changes import dotted_path
+from preflight.scripts.file_paths import FUNCTIONS, METHODS, called, of_method
 from preflight.scripts.names import Names
 from preflight.scripts.nodes import unparse
 from preflight.scripts.operators import OF_SEVERAL, TEXT_METHODS, of_function, of_text
@@ -85,6 +86,13 @@ class PythonCalls(Names):
                 if key in holder.names:
                     return self.of_parsed(holder, key, node.func.value)
                 return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
+            if isinstance(holder, dict) and isinstance(key, str):
+                if key in holder:
+                    return holder[key]
+                return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
+        path = UNKNOWN if node.keywords else self._of_path(node, name, scope, depth)
+        if path is not UNKNOWN:
+            return path
         if name in OF_SEVERAL and not node.keywords:
             return of_function(name, [self.value(item, scope, depth) for item in node.args])
         if name == "isinstance" and len(node.args) == 2:
@@ -109,6 +117,17 @@ class PythonCalls(Names):
             }
             return values if len(values) == len(node.keywords) else UNKNOWN
         return UNKNOWN
+
+    def _of_path(self, node: ast.Call, name: str, scope: Scope, depth: int) -> object:
+        """Return the path that a call makes of others; UNKNOWN for any other call."""
+        is_method = isinstance(node.func, ast.Attribute) and node.func.attr in METHODS
+        if name.rpartition(".")[2] not in FUNCTIONS and not is_method:
+            return UNKNOWN
+        given = [self.value(item, scope, depth) for item in node.args]
+        if isinstance(node.func, ast.Attribute) and is_method:
+            held = self.value(node.func.value, scope, depth)
+            return of_method(node.func.attr, held, given, self.command.cwd)
+        return called(name, given, self.command.cwd)
 
     def variable(self, key: object, unset: object) -> object:
         """Return what a variable of the ranks holds; `unset` where it has no value."""

@@ -210,3 +210,11 @@ def absolute(folder: str, module: str) -> list[str]:
         os.path.join(folder, relative + ".py"),
         os.path.join(folder, relative, "__init__.py"),
     ]
+
+
+def starred(
+    imports: Mapping[str, tuple[str, str]], modules: Mapping[str, Scope], name: str
+) -> tuple[str, str] | None:
+    """Return the file that gives a name to one that imports all of it, `from config import *`, and its name there."""
+    path, _ = imports.get("*", ("", ""))
+    return (path, name) if path in modules and name in modules[path].assigned else None

@@ -89,18 +89,28 @@ def of_mapping(node: ast.Call, scope: Scope, evaluator: Evaluator) -> Parsed | N
 
 def _entries(node: ast.Call, scope: Scope, evaluator: Evaluator) -> dict[str, Known] | None:
     given = [*node.args, *(each.value for each in node.keywords if each.arg is None)]
+    entries = entries_of(given, scope, evaluator)
+    if entries is None:
+        return None
+    for keyword in node.keywords:
+        if keyword.arg is not None:
+            entries[keyword.arg] = evaluator.evaluate(keyword.value, scope)
+    return {key: _as_object(value) for key, value in entries.items()}
+
+
+def entries_of(
+    mappings: Iterable[ast.expr], scope: Scope, evaluator: Evaluator
+) -> dict[str, Known] | None:
+    """Return the keys of some mappings, one after the other; None where one of them is not known."""
     entries: dict[str, Known] = {}
-    for each in given:
+    for each in mappings:
         held = evaluator.evaluate(each, scope)
         if not isinstance(held.value, dict):
             return None
         for key, value in held.value.items():
             if isinstance(key, str):
                 entries[key] = value if isinstance(value, Known) else Known(value, held.place)
-    for keyword in node.keywords:
-        if keyword.arg is not None:
-            entries[keyword.arg] = evaluator.evaluate(keyword.value, scope)
-    return {key: _as_object(value) for key, value in entries.items()}
+    return entries
 
 
 def _as_object(known: Known) -> Known:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.attribute_changes import SetOnce, set_before
+from preflight.scripts.file_paths import OF_FILE, of_attribute
 from preflight.scripts.flow import Position
 from preflight.scripts.names import MAX_DEPTH
 from preflight.scripts.nodes import unparse
@@ -111,6 +112,8 @@ class Evaluator(PythonCalls):
 
     def name(self, name: str, scope: Scope, depth: int = 0, at: Position | None = None) -> object:
         """Return what a name holds, at a place of its block where one is given."""
+        if name == OF_FILE:
+            return scope.path
         current: Scope | None = scope
         while current is not None:
             if name in current.parameters or current.holds(name):
@@ -138,6 +141,9 @@ class Evaluator(PythonCalls):
             if is_changed and not self._is_only_copied(node.attr, holder, depth):
                 return self._set_before(node, scope, depth)
             return self.of_parsed(holder, node.attr, node.value)
+        of_path = of_attribute(node.attr, holder)
+        if of_path is not UNKNOWN:
+            return of_path
         if node.attr == "is_floating_point" and holder in DTYPE_NAMES:
             return "int" not in str(holder)
         if holder is UNKNOWN and isinstance(node.value, ast.Name):
