@@ -61,15 +61,40 @@ def copied_attributes(
     return found
 
 
-def changed_paths(nodes: Iterable[ast.AST]) -> frozenset[str]:
-    """Return what is set by more than a name and an attribute: `config.model.name`, `config["model"]`."""
-    return frozenset(
+def changed_paths(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Return what is set by more than a name and an attribute: `config.model.name`, `config["model"]`.
+
+    A key that is set under another name than its mapping was made by, a parameter or a name for the same, is `*.key`.
+    """
+    return _keys_of_others(nodes) | frozenset(
         dotted_path(each)
         for node in nodes
         if isinstance(node, (ast.Assign, ast.AugAssign))
         for each in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(each, ast.Subscript)
         or (isinstance(each, ast.Attribute) and not isinstance(each.value, ast.Name))
+    )
+
+
+def _keys_of_others(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    others = {
+        argument.arg
+        for node in nodes
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    }
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+            others |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return frozenset(
+        f"*.{node.slice.value}"
+        for node in nodes
+        if isinstance(node, ast.Subscript)
+        and not isinstance(node.ctx, ast.Load)
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.slice.value, str)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in others
     )
 
 

@@ -14,7 +14,7 @@ from preflight.scripts.attribute_changes import dotted_path
 from preflight.scripts.file_paths import FUNCTIONS, METHODS, called, of_method
 from preflight.scripts.names import Names
 from preflight.scripts.nodes import unparse
-from preflight.scripts.operators import OF_SEVERAL, TEXT_METHODS, of_function, of_text
+from preflight.scripts.operators import OF_SEVERAL, TEXT_METHODS, item_of, of_function, of_text
 from preflight.scripts.own_words import is_argv, num_words
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.setting import Place
@@ -88,7 +88,7 @@ class PythonCalls(Names):
                 return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
             if isinstance(holder, dict) and isinstance(key, str):
                 if key in holder:
-                    return holder[key]
+                    return self.of_mapping(holder, key)
                 return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
         path = UNKNOWN if node.keywords else self._of_path(node, name, scope, depth)
         if path is not UNKNOWN:
@@ -147,6 +147,11 @@ class PythonCalls(Names):
             bool(self.changed_paths) and f"{dotted_path(owner)}.{name}" in self.changed_paths
         )
         return UNKNOWN if is_changed else holder.names.get(name, UNKNOWN)
+
+    def of_mapping(self, holder: object, key: object) -> object:
+        """Return what a container has under a key; UNKNOWN of a mapping where another name of it sets the key."""
+        is_changed = isinstance(holder, dict) and f"*.{key}" in self.changed_paths
+        return UNKNOWN if is_changed else item_of(holder, key)
 
     def _of_text(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> object:
         """Return what a method of a text gives; a part of what one flag says is still that flag's."""

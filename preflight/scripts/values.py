@@ -15,7 +15,7 @@ from preflight.scripts.file_paths import OF_FILE, of_attribute
 from preflight.scripts.flow import Position
 from preflight.scripts.names import MAX_DEPTH
 from preflight.scripts.nodes import unparse
-from preflight.scripts.operators import applied, item_of
+from preflight.scripts.operators import applied
 from preflight.scripts.own_words import is_argv, word
 from preflight.scripts.python_calls import DTYPE_NAMES, PythonCalls
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
@@ -91,7 +91,7 @@ class Evaluator(PythonCalls):
                 return self.variable(key, UNKNOWN)
             if isinstance(holder, Parsed) and isinstance(key, str):
                 return self.of_parsed(holder, key, node.value)
-            return item_of(holder, key)
+            return self.of_mapping(holder, key)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             items = [self.value(item, scope, deeper) for item in node.elts]
             if any(item is UNKNOWN for item in items):

@@ -106,3 +106,20 @@ def test_what_an_objects_own_methods_may_change_is_not_known(more, tmp_path):
 )
 def test_what_only_running_tells_is_not_known(made, tmp_path):
     assert read(tmp_path, OF_FILE, made, DOTTED)[1] is None
+
+
+@pytest.mark.parametrize(
+    "values", [KEYS, "settings['name'], settings.get('rows'), settings['tokens']"]
+)
+@pytest.mark.parametrize(
+    ("more", "rows"),
+    [
+        ("settings['rows'] = 8", 8),
+        ("def changed(given):\n    given['rows'] = 8\nchanged(settings)", None),
+        ("other = settings\nother['rows'] = 8", None),
+    ],
+)
+def test_a_key_that_is_set_under_another_name_is_not_known(more, rows, values, tmp_path):
+    made = "\n".join((READ.format("'conf/settings.yaml'"), more))
+
+    assert read(tmp_path, OF_FILE, made, values) == ("gpt2", rows, 512)
