@@ -111,6 +111,9 @@ def read_generation(fields: FieldReader, objective: str) -> str:
     card = value("vllm_device", None)
     if is_vllm and not SERVES_ENGINE.holds_in(versions) and card not in (None, "auto"):
         unpriced = "an engine on a card that vllm_device names"
+    said = fields.get("max_completion_length")
+    if said is not None and said.value is None:
+        unpriced = "completions that nothing ends"
     turns = _TURNS.search(PROSE.sub("", fields.given.kind.text))
     if turns is not None:
         unpriced = f"rollouts of the script's own ({turns[1]})"

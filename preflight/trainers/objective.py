@@ -192,6 +192,8 @@ def _reference(fields: FieldReader) -> str:
     text = fields.given.kind.text
     if fields.given.kind.is_own_script or not text:
         return WIDER if loads_wider_reference(fields) else ""
+    if _SET_LATER.search(PROSE.sub("", text)):
+        return "a reference model that the script makes"
     handed = handed_reference(text)
     if handed is None:
         return WIDER if not _is_made_twice(text) and loads_wider_reference(fields) else ""
@@ -205,6 +207,9 @@ def _reference(fields: FieldReader) -> str:
             fields.put("reference_model", "same", Setting("same", place))
         return ""
     return _own_copy(text, fields, place)
+
+
+_SET_LATER = re.compile(r"\btrainer\.ref_model\s*=(?!=)")
 
 
 def _own_copy(text: str, fields: FieldReader, place: Place) -> str:

@@ -176,6 +176,16 @@ def test_what_a_worker_is_told_beyond_its_fields_is_named(word: str, name: str) 
     assert told - plain == {name}
 
 
+def test_a_critic_that_is_told_more_is_named() -> None:
+    argv = f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm critic.model.path=a"
+    told = "critic.optim.optimizer=AdEMAMix critic.model.fsdp_config.reshard_after_forward=False"
+    plain, more = (
+        {one.unpriced for one in read(words).notices} for words in (argv, f"{argv} {told}")
+    )
+
+    assert more - plain == {"the states of AdEMAMix", "layers that stay gathered"}
+
+
 def test_attention_and_what_stays_gathered_are_what_the_worker_is_told() -> None:
     plan = read(
         f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm {ACTOR}.strategy=fsdp2"

@@ -232,6 +232,15 @@ def test_what_a_script_hands_to_the_trainer_is_read(tmp_path, rewards, given, wh
     assert what in found if what else not found
 
 
+@pytest.mark.parametrize(("length", "is_named"), [("None", True), ("128", False)])
+def test_completions_that_nothing_ends_are_named(tmp_path, length, is_named):
+    text = MADE.format(more="", rewards="reward", given="").replace(
+        "args=args", f'args=GRPOConfig("o", max_completion_length={length})'
+    )
+
+    assert bool(unpriced(read("", tmp_path, text=text))) is is_named
+
+
 def test_a_reward_model_is_read_as_the_second_argument_too(tmp_path):
     text = MADE.format(more="", rewards="", given="").replace(", reward_funcs=", "")
     in_order = text.replace("GRPOTrainer(model=model.model_name_or_path,", "GRPOTrainer(model, {},")

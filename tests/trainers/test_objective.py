@@ -66,6 +66,16 @@ def test_what_no_formula_holds_is_named(tmp_path, name):
     assert unpriced(arguments)
 
 
+def test_a_reference_that_is_set_on_the_trainer_is_the_scripts(tmp_path):
+    plain, later = (
+        read(MADE.format(name="DPO", more="", given="") + more, tmp_path)
+        for more in ("", "\ntrainer.ref_model = trainer.ref_model.float()\n")
+    )
+
+    assert not unpriced(plain)
+    assert unpriced(later)
+
+
 def test_a_loss_may_be_an_objective_of_its_own(tmp_path):
     ipo = read(MADE.format(name="DPO", more="", given=""), tmp_path, "--loss_type", "ipo")
     simpo = read(MADE.format(name="CPO", more="", given=""), tmp_path, "--loss_type", "simpo")

@@ -15,6 +15,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.own_lengths import read_own_lengths
 from preflight.launchers.verl.workers import (
     OF_ENGINE,
+    name_rest,
     put_rows,
     read_adapter,
     read_checkpointing,
@@ -283,6 +284,7 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
         message = "the engine is estimated on the cards of the actor"
         keys.leave_out(NotModelled(message, "an engine on other cards", "either"), hybrid)
     if objective == "ppo":
+        name_rest(keys, "critic.model", "critic.model.fsdp_config", "critic.optim")
         critic = keys.get("critic.model.path")
         name = "" if critic is None else f" {critic.value}"
         message = f"the critic{name} is not in these numbers; one of the actor's shapes is judged beside it"

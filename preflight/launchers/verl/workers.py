@@ -5,6 +5,7 @@ Source: workers/fsdp_workers.py _build_model_optimizer and trainer/fsdp_sft_trai
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -133,24 +134,36 @@ def read_checkpointing(keys: FrameworkKeys, name: str, by_default: bool) -> None
 
 
 def read_rest(keys: FrameworkKeys, model: str, engine: str, optim: str) -> None:
-    """Read attention and optimizer of a worker, and name what its sections of model, FSDP and optimizer say beyond that.
+    """Read attention, optimizer and what stays gathered of a worker that trains, and name what else its sections say.
 
-    What `override_config` says of attention is its own from 0.6 on; a compute dtype and what stays gathered have keys of
-    the section of FSDP (workers/fsdp_workers.py _build_model_optimizer, 0.2.0 to 0.7.1; config/engine.py, 0.9.1).
+    What `override_config` says of attention is its own from 0.6 on (workers/fsdp_workers.py _build_model_optimizer, 0.2.0
+    to 0.7.1; config/engine.py, 0.9.1).
     """
-    above = f"{model}.override_config."
-    said = keys.get(f"{above}attn_implementation")
+    said = keys.get(f"{model}.override_config.attn_implementation")
     if said is not None:
         keys.put("attention", str(said.value), said)
     else:
         keys.assume("attention", "flash_attention_2", "attn_implementation of its own")
-    for name in keys.given:
+    keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
+    gathered = keys.flag(f"{engine}.reshard_after_forward")
+    is_read = keys.environment["FSDP_VERSION"].value == "2"
+    if gathered is not None and not gathered.value and is_read:
+        keys.environment["FSDP_RESHARD_AFTER_FORWARD"] = Setting("false", gathered.place)
+    read = ("attn_implementation", "reshard_after_forward") if is_read else ("attn_implementation",)
+    name_rest(keys, model, engine, optim, read)
+
+
+def name_rest(
+    keys: FrameworkKeys, model: str, engine: str, optim: str, read: Collection[str] = ()
+) -> None:
+    """Name what a worker's sections of model, FSDP and optimizer say that no formula holds, but for keys that are read."""
+    above = f"{model}.override_config."
+    for name, setting in keys.given.items():
         of_config = name.removeprefix(above)
-        is_known = of_config == "attn_implementation" or any(w in of_config for w in SAME_MEMORY)
+        is_known = of_config in read or any(word in of_config for word in SAME_MEMORY)
         if name.startswith(above) and not is_known:
             message = f"the model is estimated as without its {of_config}"
-            keys.leave_out(NotModelled(message, f"what {name} changes", "either"), keys.given[name])
-    keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
+            keys.leave_out(NotModelled(message, f"what {name} changes", "either"), setting)
     for name in ("optimizer", "optimizer_impl", "override_optimizer_config.amsgrad"):
         said = keys.get(f"{optim}.{name}")
         if said is not None and said.value not in ("AdamW", "Adam", "torch.optim", False):
@@ -159,16 +172,13 @@ def read_rest(keys: FrameworkKeys, model: str, engine: str, optim: str) -> None:
     for name in ("dtype", "mixed_precision.param_dtype"):
         said = keys.get(f"{engine}.{name}")
         if said is not None and DTYPES.get(str(said.value)) not in ("bf16", "fp16"):
+            what = f"layers that compute in {said.value}"
             message = f"layers are estimated to compute in bf16, not in {said.value}"
-            keys.leave_out(
-                NotModelled(message, f"layers that compute in {said.value}", "more"), said
-            )
+            keys.leave_out(NotModelled(message, what, "more"), said)
     gathered = keys.flag(f"{engine}.reshard_after_forward")
-    if gathered is not None and not gathered.value:
-        keys.environment["FSDP_RESHARD_AFTER_FORWARD"] = Setting("false", gathered.place)
-        if keys.environment["FSDP_VERSION"].value == "1":
-            message = "layers are estimated as divided again behind their forward"
-            keys.leave_out(NotModelled(message, "layers that stay gathered", "more"), gathered)
+    if gathered is not None and not gathered.value and "reshard_after_forward" not in read:
+        message = "layers are estimated as divided again behind their forward"
+        keys.leave_out(NotModelled(message, "layers that stay gathered", "more"), gathered)
     for section, table in ((model, OF_MODEL), (engine, OF_ENGINE)):
         keys.leave_out_given({f"{section}.{name}": each for name, each in table.items()})
 
