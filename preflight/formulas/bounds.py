@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from preflight.formulas.adapted_names import UNLISTED
 from preflight.formulas.adapters import adapter_targets
+from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.fake_quantized import fake_quantized_at_most
@@ -25,6 +26,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_parts import (
+    AUTOMODEL,
     COMM_HOOK,
     FAKE_QUANTIZED,
     GATHERED,
@@ -33,6 +35,7 @@ from preflight.plan_parts import (
     PROMPT_LOGITS,
     RANDOM_LTD,
     STATE_DICT_ON_CARD,
+    STORED_DTYPE,
 )
 from preflight.values import dataclass
 
@@ -60,7 +63,8 @@ def dearest_of(
     they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
     the actor's that checkpoints as it does, beside what both keep; a reward model whose shapes are known takes its own
     beside all that is scored. A model that a script gathers is no more than all of
-    it, and is gathered between two steps. Logits of prompts are made as those of completions are.
+    it, and is gathered between two steps. Logits of prompts are made as those of completions are. Weights that are trained
+    as they are stored are no larger than fp32.
     """
     named = {notice.unpriced for notice in plan.notices}
     dearest, terms, names = plan, [], set[str]()
@@ -93,6 +97,11 @@ def dearest_of(
     if COMM_HOOK in named:
         terms.append(_kept_by_hook(plan, model))
         names.add(COMM_HOOK)
+    of_automodel = automodel_at_most(plan, model) if AUTOMODEL in named else []
+    if of_automodel:
+        dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
+        terms += of_automodel
+        names |= {AUTOMODEL, STORED_DTYPE}
     if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
         generation = replace(plan.generation, max_completion_len=plan.seq_len)
         dearest = replace(dearest, generation=generation)

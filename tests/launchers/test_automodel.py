@@ -107,13 +107,47 @@ def check(words: str, device: str) -> preflight.Report:
     return preflight.check(words.split(), device=device, cwd=FOLDER, env={})
 
 
-def test_weights_and_states_alone_refuse_and_nothing_is_said_to_fit() -> None:
-    """What its own layers save is not priced; what FSDP2 keeps of every parameter is there whatever they do."""
+def test_a_launch_fits_where_the_most_of_it_does_and_weights_and_states_alone_refuse() -> None:
+    """What its own layers keep is bounded; what FSDP2 keeps of every parameter is there whatever they do."""
     small = check("automodel full.yaml --nproc-per-node 8", "H100:4")
     large = check("automodel full.yaml --nproc-per-node 8", "h200-sxm-141")
 
     assert small.verdict.answer is Answer.DOES_NOT_FIT
-    assert large.verdict.answer is Answer.UNKNOWN and AUTOMODEL in large.verdict.unpriced
+    assert large.verdict.answer is Answer.FITS
+
+
+UNBOUNDED = {
+    "--model.pretrained_model_name_or_path Qwen/Qwen3-30B-A3B": AUTOMODEL,  # a class of its own that nobody counted
+    "--distributed.cp_size 2": AUTOMODEL,
+    "--packed_sequence.packed_sequence_size 4096": AUTOMODEL,
+    "--distributed.enable_compile true": AUTOMODEL,
+    "--neftune.noise_alpha 5": "neftune of a recipe",
+    "--distributed.enable_async_tensor_parallel true": "distributed of a recipe",
+    "--validation_dataloader.batch_size 64": "rows of the validation",
+    "--validation_dataset.seq_length 65536": "rows of the validation",
+}
+
+
+@pytest.mark.parametrize("more", UNBOUNDED)
+def test_what_nobody_counted_is_named_and_not_said_to_fit(more: str) -> None:
+    report = check(f"automodel full.yaml --nproc-per-node 8 {more}", "b300-sxm-270")
+
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert UNBOUNDED[more] in report.verdict.unpriced
+
+
+def test_weights_without_a_dtype_are_trained_as_they_are_stored_and_fp32_at_most() -> None:
+    """A 16-bit checkpoint is surely one; of another the most counts."""
+    stored = check(
+        "automodel full.yaml --nproc-per-node 8 --model.torch_dtype auto", "h200-sxm-141"
+    )
+    wide = "--model.pretrained_model_name_or_path openai-community/gpt2-xl --dataset.seq_len 1024"
+    unsure = check(
+        f"automodel full.yaml --nproc-per-node 1 --model.torch_dtype auto {wide}", "h100-sxm-80"
+    )
+
+    assert stored.verdict.answer is Answer.FITS
+    assert unsure.verdict.answer is Answer.FITS
 
 
 def test_a_number_of_ranks_that_nobody_said_refuses_nothing() -> None:

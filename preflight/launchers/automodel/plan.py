@@ -10,9 +10,10 @@ from typing import Any
 
 from preflight.launch import Origin
 from preflight.launchers.automodel.adapter import read_adapter
+from preflight.launchers.automodel.left_out import name_unread
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.named_optimizer import named_optimizer
-from preflight.plan_parts import AUTOMODEL
+from preflight.plan_parts import AUTOMODEL, STORED_DTYPE
 from preflight.scripts.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
@@ -45,9 +46,9 @@ OWN_CODE = NotModelled(
     AUTOMODEL,
     "either",
 )
-STORED_DTYPE = NotModelled(
+AS_STORED = NotModelled(
     "weights are trained in the dtype that they are stored in, which is taken for bf16",
-    "the dtype of the training",
+    STORED_DTYPE,
     "either",
 )
 LEFT_OUT = {
@@ -59,22 +60,6 @@ LEFT_OUT = {
     ),
 }
 """Degrees above one that the estimate does not hold."""
-SWITCHES = {
-    "fp8.enabled": NotModelled("float8 is not estimated", "float8", "either"),
-    "qat.enabled": NotModelled("fake quantization is not estimated", "fake quantization", "either"),
-    "autopipeline._target_": NotModelled(
-        "its own pipeline is not estimated", "pipeline stages", "either"
-    ),
-    "parallelizer._target_": NotModelled(
-        "a parallelizer of one's own is not estimated", "a parallelizer of one's own", "either"
-    ),
-    "model.num_nextn_predict_layers": NotModelled(
-        "layers that predict further tokens are not counted", "multi-token prediction", "more"
-    ),
-    "distributed.offload_policy._target_": NotModelled(
-        "what is kept on the host is estimated on the device", "offloaded states", "less"
-    ),
-}
 LOSSES = {
     "masked_ce.MaskedCrossEntropy": "full_logits",
     "chunked_ce.ChunkedCrossEntropy": "chunked_ce",
@@ -97,8 +82,8 @@ def read_recipe(keys: FrameworkKeys, part: LauncherPart) -> None:
     for name, left_out in LEFT_OUT.items():
         if isinstance(keys.value(name), int) and keys.value(name) > 1:
             keys.leave_out(left_out, keys.given[name])
-    keys.leave_out_given(SWITCHES)
     keys.leave_out(OWN_CODE, here)
+    name_unread(keys, LENGTHS)
 
 
 def _model(keys: FrameworkKeys, target: Setting) -> None:
@@ -128,7 +113,7 @@ def _dtypes(keys: FrameworkKeys, part: LauncherPart, here: Setting) -> str:
         stored = "bf16"
         keys.assume("load_dtype", stored, "no torch_dtype")
         if not is_built:
-            keys.leave_out(STORED_DTYPE, said or here)
+            keys.leave_out(AS_STORED, said or here)
     keys.assume("master_dtype", stored, "the optimizer steps what FSDP2 keeps")
     is_wrapped = part.ranks["world_size"].value > 1
     policy = keys.get("distributed.mp_policy.param_dtype")
@@ -255,7 +240,8 @@ def _loss(keys: FrameworkKeys) -> None:
     said = keys.get("model.attn_implementation", "model.backend.attn")
     if said is not None and (word := attention_of(said.value)) is not None:
         keys.put("attention", word, said)
-    keys.assume("torch_compile", keys.is_on("compile.enabled"))
+    compiles = keys.is_on("compile.enabled") or keys.is_on("distributed.enable_compile")
+    keys.assume("torch_compile", compiles)
     target = keys.get("loss_fn._target_")
     if target is None:
         return

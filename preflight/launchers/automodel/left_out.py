@@ -1,0 +1,75 @@
+"""What a recipe of Automodel's switches on that no formula holds, and what of it is not read.
+
+Source: recipes/llm/train_ft.py and components/distributed/config.py of nemo-automodel 0.7.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+
+SWITCHES = {
+    "fp8.enabled": NotModelled("float8 is not estimated", "float8", "either"),
+    "qat.enabled": NotModelled("fake quantization is not estimated", "fake quantization", "either"),
+    "autopipeline._target_": NotModelled(
+        "its own pipeline is not estimated", "pipeline stages", "either"
+    ),
+    "parallelizer._target_": NotModelled(
+        "a parallelizer of one's own is not estimated", "a parallelizer of one's own", "either"
+    ),
+    "model.num_nextn_predict_layers": NotModelled(
+        "layers that predict further tokens are not counted", "multi-token prediction", "more"
+    ),
+    "distributed.offload_policy._target_": NotModelled(
+        "what is kept on the host is estimated on the device", "offloaded states", "less"
+    ),
+}
+ANY = ("*",)
+READ: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("recipe", "step_scheduler", "dataset", "dataloader", "validation_dataset", "validation_dataloader", "optimizer",
+         "packed_sequence", "clip_grad_norm", "lr_scheduler", "checkpoint", "dist_env", "rng", "seed", "tokenizer", "compile",
+         "benchmark", "ci", "wandb", "mlflow", "comet", "nvtx", "nproc-per-node", "nproc_per_node",
+         *(name.partition(".")[0] for name in SWITCHES if not name.startswith(("model.", "distributed.")))),
+        ANY,
+    ),
+    "model": (
+        "_target_", "pretrained_model_name_or_path", "config", "torch_dtype", "dtype", "attn_implementation", "backend",
+        "force_hf", "trust_remote_code", "use_liger_kernel", "use_sdpa_patching", "output_hidden_states", "load_base_model", "num_nextn_predict_layers",
+    ),
+    "distributed": (
+        "_target_", "strategy", "dp_size", "dp_replicate_size", "tp_size", "cp_size", "pp_size", "ep_size", "pipeline", "moe",
+        "sequence_parallel", "activation_checkpointing", "config", "mp_policy", "defer_fsdp_grad_sync", "offload_policy",
+        "reshard_after_forward", "enable_compile", "enable_fsdp2_prefetch", "patch_is_packed_sequence",
+    ),
+    "loss_fn": ("_target_", "fp32_upcast", "chunk_len", "compile", "ignore_index", "reduction"),
+    "peft": (
+        "_target_", "dim", "alpha", "dropout", "target_modules", "exclude_modules", "match_all_linear", "use_dora",
+        "use_triton", "use_memory_efficient_lora", "moe_rank_scaling",
+    ),
+    "quantization": (
+        "load_in_4bit", "load_in_8bit", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype", "bnb_4bit_quant_type",
+    ),
+}  # fmt: skip
+"""Section of a recipe -> its keys that are read, or that memory does not depend on."""
+
+
+def name_unread(keys: FrameworkKeys, lengths: Iterable[str]) -> None:
+    """Name what is not estimated: switches that are on, what a recipe says that is not read, and validation rows that are more than those of the training."""
+    keys.leave_out_given(SWITCHES)
+    for name, setting in keys.given.items():
+        section, _, key = name.partition(".")
+        if READ.get(section, ()) is not ANY and key.partition(".")[0] not in READ.get(section, ()):
+            message = f"what {name} does is not read"
+            keys.leave_out(NotModelled(message, f"{section} of a recipe", "either"), setting)
+    for name, trained in (
+        ("validation_dataloader.batch_size", "micro_batch_size"),
+        *((length.replace("dataset", "validation_dataset"), "seq_len") for length in lengths),
+    ):
+        rows, others = keys.count(name), keys.settings.get(trained)
+        if rows is not None and (others is None or rows.value > others.value):
+            message = (
+                f"{name} is more than the training's, and no forward of the validation is estimated"
+            )
+            keys.leave_out(NotModelled(message, "rows of the validation", "more"), rows)
