@@ -7,13 +7,12 @@ for a bool, and in 0.3 `activation-checkpoint:full` as the last word.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.load import launch_text, refuse_long
+from preflight.formats.toml import toml_leaves
 from preflight.launch import LaunchCommand
 from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.launchers.torchtitan.table import (
@@ -43,7 +42,6 @@ CHECKPOINTING = {
     "MemoryBudgetAC": "memory-budget",
     "NoneType": "none",
 }
-KEY = re.compile(r"\s*(?:\[([^\[\]]+)\]|([A-Za-z0-9_.\"-]+)\s*=)")
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,8 @@ def _from_file(
     path = None
     if named is not None:
         path = str(named.value)
-        found = _read_toml(command, path)
+        leaves = toml_leaves(command, path, f"--{FILE_FLAG}")
+        found = {_split(key): setting for key, setting in leaves.items()}
     asked = {**found, **{_split(key): s for key, s in flags.items()}}
     version = file_version(asked, installed)
     extending = ("job.custom_config_module", "experimental.custom_args_module")
@@ -153,55 +152,6 @@ def _from_file(
 def _split(key: str) -> tuple[str, str]:
     section, _, name = key.rpartition(".")
     return section, name
-
-
-def _read_toml(command: LaunchCommand, path: str) -> dict[tuple[str, str], Setting]:
-    import sys
-    from importlib import import_module
-
-    # tomllib came with Python 3.11; tomli is the same code for 3.10.
-    toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    text = launch_text(command, path, f"--{FILE_FLAG}")
-    refuse_long(text, path)
-    try:
-        values = toml.loads(text)
-    except RecursionError as error:
-        raise BadInput.of(path, "is nested too deeply", "", "PF141") from error
-    except ValueError as error:
-        line = re.search(r"line (\d+)", str(error))
-        where = f"{path}:{line[1]}" if line else path
-        raise BadInput.one(f"{path} is not TOML: {error}", where, "", "PF141") from error
-    lines = _lines(text)
-    found: dict[tuple[str, str], Setting] = {}
-
-    def collect(section: str, inner: Mapping[str, Any]) -> None:
-        for key, value in inner.items():
-            full = f"{section}.{key}" if section else key
-            if isinstance(value, Mapping):
-                collect(full, value)
-                continue
-            place = Place("toml", path, full, lines.get(full))
-            found[(section, key)] = Setting(value, place)
-
-    collect("", values)
-    return found
-
-
-def _lines(text: str) -> dict[str, int]:
-    """Return dotted key -> line; of what a line-by-line look tells."""
-    lines: dict[str, int] = {}
-    section = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        match = KEY.match(line)
-        if match is None:
-            continue
-        if match[1] is not None:
-            section = match[1].strip().replace('"', "")
-            lines.setdefault(section, number)
-        else:
-            key = match[2].replace('"', "")
-            lines.setdefault(f"{section}.{key}" if section else key, number)
-    return lines
 
 
 def _named(
