@@ -18,6 +18,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_verl",
     "read_openrlhf",
     "read_automodel",
+    "read_primerl",
     "read_oumi",
     "model_registry",
     "model_hub_cache",

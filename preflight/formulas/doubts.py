@@ -8,7 +8,7 @@ from preflight.formulas.installed_kernels import KERNELS, is_of_layers
 from preflight.formulas.untraced import UNTRACED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
-from preflight.plan_parts import AUTOMODEL, LABEL_SMOOTHING, UNSLOTH
+from preflight.plan_parts import AUTOMODEL, LABEL_SMOOTHING, PRIME_RL, UNSLOTH
 
 COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
 ACTORS_RELEASE = "what the release of verl decides"
@@ -56,6 +56,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     LOADING: _is_of_loading,
     UNSLOTH: _is_no_state,
     AUTOMODEL: _is_no_state,
+    PRIME_RL: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,
     ENGINES_ROOM: _is_of_engines_room,
     COMPILED_CHUNKS: _is_of_chunks,

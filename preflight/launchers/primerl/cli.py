@@ -1,0 +1,65 @@
+"""prime-rl's trainers as a LaunchPlan: `sft @ FILE`, `rl @ FILE`, `trainer @ FILE`, and their scripts under torchrun.
+
+Source: src/prime_rl/entrypoints and packages/prime-rl-configs of its repository, November 2026; it is on no package index.
+"""
+
+from __future__ import annotations
+
+from preflight.launch import LaunchCommand, LaunchPlan, ScriptFacts
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_launch import own_loop_plan
+from preflight.launchers.launcher_in_front import launcher_in_front
+from preflight.launchers.primerl import LAUNCHER, PROGRAMS, is_ours
+from preflight.launchers.primerl.plan import deployed_ranks, read_trainer
+from preflight.launchers.primerl.words import read_words
+from preflight.reading import Problems
+from preflight.setting import Place, Setting
+from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.program_names import program_name
+
+NEWEST = "of November 2026"
+
+
+def read_primerl(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a training of prime-rl's; None where it is another command."""
+    problems = Problems()
+    part: LauncherPart | None = None
+    program, first = program_name(command.argv[0]), 1
+    if program not in PROGRAMS:
+        found = launcher_in_front(command, lambda index: is_ours(command.argv[index]))
+        if found is None:
+            return None
+        part, notes = problems.take(found)
+        problems.extend(notes)
+        script = command.argv[part.script_index].replace("\\", "/").replace(".", "/")
+        program, first = "sft" if "sft/train" in script else "trainer", part.script_index + 1
+    library = FrameworkLibrary.of("prime-rl", command, NEWEST, "prime_rl")
+    keys = FrameworkKeys(library, read_words(command, first))
+    part = part or _started_part(keys, program)
+    read_trainer(keys, program, part.ranks["world_size"].value)
+    problems.extend(keys.problems)
+    return own_loop_plan(
+        command,
+        part,
+        keys,
+        "plain_loop",
+        library.label,
+        problems,
+        library="transformers",
+        script=ScriptFacts(is_of_library=True, is_text_only=True),
+    )
+
+
+def _started_part(keys: FrameworkKeys, program: str) -> LauncherPart:
+    """Return the ranks of the trainer that `sft` and `rl` start with torchrun; `trainer` is one process."""
+    default = Setting(1, Place("default", "", keys.library.label))
+    ranks, nodes = deployed_ranks(keys) if program != "trainer" else (default, default)
+    return LauncherPart(
+        name=LAUNCHER.name,
+        first_option=1,
+        script_index=1,
+        ranks={"world_size": ranks, "num_nodes": nodes},
+        mode="multi_gpu" if ranks.value > 1 else "single",
+        mode_place=ranks.place,
+        origins={},
+    )

@@ -1,0 +1,125 @@
+"""prime-rl's trainers, read from TOML files behind `@` and the keys that beat them.
+
+It is on no package index, and its config classes need a library that is on none either: values are those of its classes, by
+hand (packages/prime-rl-configs of its repository, November 2026).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from framework_launches import plan_of_words
+
+import preflight
+from preflight.errors import BadInput
+from preflight.hooks.read_primerl import preflight_read_launch
+from preflight.launch import LaunchPlan
+from preflight.plan_parts import PRIME_RL
+from preflight.verdict import Answer
+
+FOLDER = Path(__file__).with_name("prime_rl")
+
+
+def read(words: str, folder: Path = FOLDER) -> LaunchPlan:
+    plan = plan_of_words(preflight_read_launch, words, folder, {})
+    assert plan is not None
+    return plan
+
+
+def fields_of(plan: LaunchPlan, *names: str) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in names}
+
+
+def test_an_sft_config_is_read_with_the_defaults_of_its_classes() -> None:
+    plan = read("sft @ sft.toml")
+
+    expected = {
+        "model": "Qwen/Qwen3-1.7B",
+        "objective": "sft",
+        "seq_len": 4096,
+        "micro_batch_size": 2,
+        "gradient_accumulation_steps": 8,
+        "world_size": 4,
+        "engine": "fsdp2",
+        "shard_degree": 4,
+        "load_dtype": "fp32",
+        "mixed_precision": "bf16",
+        "reduce_dtype": "bf16",
+        "activation_checkpointing": "full",
+        "optimizer": "adamw_torch_fused",
+        "max_grad_norm": 0.5,
+    }
+    assert fields_of(plan, *expected) == expected
+
+
+def test_files_are_merged_in_order_and_flags_beat_them() -> None:
+    plan = read("sft @ sft.toml @ longer.toml --data.micro-batch-size=1 --optim.max-norm 2.0")
+
+    assert (plan.seq_len, plan.micro_batch_size, plan.max_grad_norm) == (8192, 1, 2.0)
+    assert plan.origins["seq_len"].where == "longer.toml:2"
+
+
+def test_a_file_of_a_section_and_switches_are_read() -> None:
+    plan = read(
+        "sft @ sft.toml --model @ lora.toml --no-model.reshard-after-forward --model.ac None"
+    )
+
+    assert plan.model == "Qwen/Qwen3-4B" and plan.adapter is not None
+    assert plan.adapter.rank == 8 and plan.adapter.targets == ("q_proj", "v_proj")
+    assert plan.reshard_after_forward is False and plan.activation_checkpointing == "none"
+
+
+def test_the_trainer_of_an_rl_config_is_what_its_section_and_the_shared_keys_say() -> None:
+    plan = read("rl @ rl.toml")
+
+    expected = {
+        "model": "Qwen/Qwen3-8B",
+        "seq_len": 16384,
+        "world_size": 16,
+        "num_nodes": 2,
+        "load_dtype": "bf16",
+    }
+    assert fields_of(plan, *expected) == expected
+    assert read("rl @ rl.toml --trainer.model.seq-len 1024").seq_len == 1024
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "torchrun --nproc-per-node 8 src/prime_rl/trainer/sft/train.py @ sft.toml",
+        "torchrun --nproc-per-node 8 -m prime_rl.trainer.sft.train @ sft.toml",
+    ],
+)
+def test_ranks_that_torchrun_starts_are_its_own(words: str) -> None:
+    plan = read(words)
+
+    assert plan.world_size == 8 and plan.objective == "sft" and plan.seq_len == 4096
+
+
+def test_the_rl_trainer_by_hand_is_one_process() -> None:
+    assert read("trainer @ trainer.toml").world_size == 1
+
+
+def test_a_program_of_that_name_without_a_file_is_left_alone() -> None:
+    assert plan_of_words(preflight_read_launch, "sft --config sft.yaml", FOLDER, {}) is None
+
+
+def test_a_file_that_is_not_there_is_said() -> None:
+    with pytest.raises(BadInput, match=r"absent\.toml"):
+        read("sft @ absent.toml")
+
+
+def check(words: str) -> preflight.Report:
+    return preflight.check(words.split(), device="h100-sxm-80", cwd=FOLDER, env={})
+
+
+def test_weights_and_states_alone_refuse_and_nothing_is_said_to_fit() -> None:
+    """What its layers save is not counted; what FSDP2 keeps of every parameter is there at its step."""
+    small, large = check("sft @ sft.toml"), check("sft @ sft.toml --model.name Qwen/Qwen3-32B")
+
+    assert small.verdict.answer is Answer.UNKNOWN and PRIME_RL in small.verdict.unpriced
+    assert large.verdict.answer is Answer.DOES_NOT_FIT
+    offloaded = check("sft @ sft.toml --model.name Qwen/Qwen3-32B --model.full-offload true")
+    assert offloaded.verdict.answer is Answer.UNKNOWN
