@@ -2,7 +2,7 @@
 
 Types without a class of Automodel's own run transformers' modules, under Liger where it has some, which take less. Its own
 Llama, Qwen2 and Qwen3 keep no more than those do, but where they are checkpointed: norms, attention and MLP of a layer are,
-one by one, so that the input of each stays. tests/formulas/test_automodel.py holds steps that were counted.
+one by one, so that the input of each stays. tests/formulas/test_automodel_steps.py holds steps that were counted.
 """
 
 from __future__ import annotations

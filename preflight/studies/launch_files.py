@@ -29,9 +29,10 @@ MAX_DEPTH = 12
 NOT_OURS = frozenset(["__pycache__", "build", "dist", "node_modules", "site-packages", "venv"])
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
 LAUNCHER = re.compile(launch_pattern())
-PYTHON = re.compile(
-    r"\bpython[\d.]*\s+(?:-\S+\s+)*\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
-)
+SCRIPT = r"\"?\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
+PYTHON = re.compile(rf"\bpython[\d.]*\s+(?:-\S+\s+)*{SCRIPT}")
+JOB = re.compile(rf"\bhf\s+jobs\s+(?:uv\s+)?run\s(?:\\\n|[^\n;&|])*?\s{SCRIPT}")
+"""A job of the Hub's, whose options have values of their own."""
 ENVELOPE = re.compile(r"^(?:run|commands|jobs|runs|kind|services)[ \t]*:", re.MULTILINE)
 """A key of every envelope, and of hardly any config."""
 STARTS = re.compile(rf"\b(?:python[\d.]*|{'|'.join(map(re.escape, words_in_texts()))})\b")
@@ -142,7 +143,7 @@ def found_in_parts(path: str, parts: Iterable[Part], folder: str) -> Iterator[Fo
 
 
 def _starts_training(text: str) -> bool:
-    return LAUNCHER.search(text) is not None or PYTHON.search(text) is not None
+    return any(pattern.search(text) for pattern in (LAUNCHER, PYTHON, JOB))
 
 
 def _of_part(path: str, part: Part, folder: str) -> list[FoundCommand]:

@@ -124,7 +124,10 @@ UNBOUNDED = {
     "--neftune.noise_alpha 5": "neftune of a recipe",
     "--distributed.enable_async_tensor_parallel true": "distributed of a recipe",
     "--validation_dataloader.batch_size 64": "rows of the validation",
-    "--validation_dataset.seq_length 65536": "rows of the validation",
+    "--validation_dataset._target_ make_squad_dataset": "rows of the validation",
+    "--validation_dataset._target_ a.Mock --validation_dataset.seq_len 65536": "rows of the validation",
+    "--dataset.batch_size 64": "rows of a batch",
+    "--distributed.mp_policy.output_dtype float32": "the dtype between layers",
 }
 
 
@@ -134,6 +137,19 @@ def test_what_nobody_counted_is_named_and_not_said_to_fit(more: str) -> None:
 
     assert report.verdict.answer is Answer.UNKNOWN
     assert UNBOUNDED[more] in report.verdict.unpriced
+
+
+def test_rows_are_cut_where_truncation_is_on() -> None:
+    """A length alone cuts nothing (components/datasets/llm/squad.py and its kin, 0.7.0)."""
+    squad = "automodel full.yaml --dataset.seq_len none --dataset.seq_length 1024"
+    uncut, cut = read(squad), read(f"{squad} --dataset.truncation longest_first")
+
+    assert uncut is not None and uncut.seq_len is None
+    assert cut is not None and cut.seq_len == 1024
+    padded = read(
+        f"{squad} --dataset.truncation true --dataloader.collate_fn.pad_seq_len_divisible 768"
+    )
+    assert padded is not None and padded.seq_len == 1536
 
 
 def test_weights_without_a_dtype_are_trained_as_they_are_stored_and_fp32_at_most() -> None:

@@ -62,3 +62,18 @@ def test_each_of_them_is_read_with_its_own_config(folder):
     assert [each.path for each in found] == places
     assert all(each.report is not None for each in found), [each.problems for each in found]
     assert {each.report.plan.engine for each in found if each.report} == {"zero3"}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("hf jobs uv run --flavor a10g-large train.py\n", 1),
+        ("hf jobs run --flavor a100-large pytorch/pytorch python train.py\n", 1),
+        ("hf jobs uv run \\\n  --flavor a100-large \\\n  train.py --bf16\n", 1),
+        ("hf jobs uv run --flavor a10g-large https://example.org/trl/scripts/sft.py --bf16\n", 1),
+        ("hf jobs uv run --flavor cpu-basic serve.py\n", 0),
+        ("hf jobs ps\ncat train.py\n", 0),
+    ],
+)
+def test_a_job_of_the_hub_that_trains_is_found(text, count, folder):
+    assert len(list(found_in("job.sh", text, str(folder)))) == count

@@ -5,9 +5,10 @@ Source: recipes/llm/train_ft.py and components/distributed/config.py of nemo-aut
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.setting import Setting
 
 SWITCHES = {
     "fp8.enabled": NotModelled("float8 is not estimated", "float8", "either"),
@@ -55,21 +56,42 @@ READ: Mapping[str, tuple[str, ...]] = {
 """Section of a recipe -> its keys that are read, or that memory does not depend on."""
 
 
-def name_unread(keys: FrameworkKeys, lengths: Iterable[str]) -> None:
-    """Name what is not estimated: switches that are on, what a recipe says that is not read, and validation rows that are more than those of the training."""
+def row_length(keys: FrameworkKeys, section: str) -> Setting | None:
+    """Return how long rows of a dataset are at most: made-up and joined ones are as long as it says, and others are cut where
+    truncation is on (components/datasets/llm/*.py, 0.4 to 0.7: `truncation: str | bool = "do_not_truncate"`)."""
+    is_cut = keys.value(f"{section}.truncation", False) not in (False, "do_not_truncate")
+    is_joined = str(keys.value(f"{section}._target_")).endswith("MegatronPretraining")
+    if is_cut or is_joined:
+        return keys.count(f"{section}.seq_length")
+    return keys.count(f"{section}.seq_len")
+
+
+def name_unread(keys: FrameworkKeys) -> None:
+    """Name what is not estimated: switches that are on, what a recipe says that is not read, and validation rows that may
+    be more than those of the training, or longer."""
     keys.leave_out_given(SWITCHES)
     for name, setting in keys.given.items():
         section, _, key = name.partition(".")
         if READ.get(section, ()) is not ANY and key.partition(".")[0] not in READ.get(section, ()):
             message = f"what {name} does is not read"
             keys.leave_out(NotModelled(message, f"{section} of a recipe", "either"), setting)
-    for name, trained in (
-        ("validation_dataloader.batch_size", "micro_batch_size"),
-        *((length.replace("dataset", "validation_dataset"), "seq_len") for length in lengths),
+    validation = keys.get("validation_dataset._target_")
+    if validation is not None and "seq_len" in keys.settings:
+        length = row_length(keys, "validation_dataset")
+        if length is None or length.value > keys.settings["seq_len"].value:
+            message = "rows of the validation may be longer than the training's, and no forward of it is estimated"
+            keys.leave_out(NotModelled(message, "rows of the validation", "more"), validation)
+    trained = keys.settings.get("micro_batch_size")
+    for name in ("validation_dataloader.batch_size", "dataloader.batch_size", "dataset.batch_size"):
+        rows = keys.count(name)
+        if rows is not None and (trained is None or rows.value > trained.value):
+            message = f"{name} is more than step_scheduler.local_batch_size, which is estimated"
+            what = "rows of the validation" if name.startswith("validation") else "rows of a batch"
+            keys.leave_out(NotModelled(message, what, "more"), rows)
+    handed_on = keys.get("distributed.mp_policy.output_dtype")
+    if handed_on is not None and str(handed_on.value).rpartition(".")[2] not in (
+        "bfloat16",
+        "bf16",
     ):
-        rows, others = keys.count(name), keys.settings.get(trained)
-        if rows is not None and (others is None or rows.value > others.value):
-            message = (
-                f"{name} is more than the training's, and no forward of the validation is estimated"
-            )
-            keys.leave_out(NotModelled(message, "rows of the validation", "more"), rows)
+        message = "layers hand on what they compute in another dtype, which is not estimated"
+        keys.leave_out(NotModelled(message, "the dtype between layers", "more"), handed_on)

@@ -10,13 +10,14 @@ from typing import Any
 
 from preflight.launch import Origin
 from preflight.launchers.automodel.adapter import read_adapter
-from preflight.launchers.automodel.left_out import name_unread
+from preflight.launchers.automodel.left_out import name_unread, row_length
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.named_optimizer import named_optimizer
 from preflight.plan_parts import AUTOMODEL, STORED_DTYPE
 from preflight.scripts.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
+from preflight.units import ceil_div
 
 DECIDES = {
     "model.pretrained_model_name_or_path": "model",
@@ -32,7 +33,6 @@ MODELS = (
     "model.config",
 )
 CAUSAL = ("NeMoAutoModelForCausalLM.from_pretrained", "NeMoAutoModelForCausalLM.from_config")
-LENGTHS = ("dataset.seq_length", "dataset.seq_len", "dataset.max_seq_length")
 DTYPES = {
     "bf16": "bf16",
     **dict.fromkeys(("bfloat16", "torch.bfloat16"), "bf16"),
@@ -83,7 +83,7 @@ def read_recipe(keys: FrameworkKeys, part: LauncherPart) -> None:
         if isinstance(keys.value(name), int) and keys.value(name) > 1:
             keys.leave_out(left_out, keys.given[name])
     keys.leave_out(OWN_CODE, here)
-    name_unread(keys, LENGTHS)
+    name_unread(keys)
 
 
 def _model(keys: FrameworkKeys, target: Setting) -> None:
@@ -215,13 +215,16 @@ def _length(keys: FrameworkKeys) -> None:
         keys.put("seq_len", packed.value, packed)
         keys.assume("sequence_kind", "packed")
         return
-    length = next((one for name in LENGTHS if (one := keys.count(name)) is not None), None)
+    length = row_length(keys, "dataset")
     keys.assume("sequence_kind", "padded", "rows are padded to the longest of the batch")
     if length is not None:
-        keys.put("seq_len", length.value, length)
-    elif (here := keys.get("dataset._target_")) is not None:
-        message = "no dataset.seq_length: the longest row of the data decides, which preflight does not read"
-        keys.note("PF143", message, here, "--dataset.seq_length N", "info")
+        to = keys.count("dataloader.collate_fn.pad_seq_len_divisible")
+        padded_to = 1 if to is None else to.value
+        keys.put("seq_len", padded_to * ceil_div(length.value, padded_to), length)
+    elif (here := keys.get("dataset.seq_length", "dataset._target_")) is not None:
+        message = "no length that cuts rows: the longest row of the data decides, which preflight does not read"
+        fix = "--dataset.seq_length N --dataset.truncation true"
+        keys.note("PF143", message, here, fix, "info")
 
 
 def _optimizer(keys: FrameworkKeys) -> None:
