@@ -69,7 +69,7 @@ def most_of(row: dict[str, Any], plugins: Any) -> int:
     """Return the most that a step is said to take, without what lies outside the counted tensors."""
     sizes = {**SIZES, **row.get("sizes", {}), "num_hidden_layers": row["layers"]}
     plan, model = plan_of(row), describe(sizes, "tiny", "test")
-    dearest = dearest_of(plan, model)
+    dearest = dearest_of(plan, model, {})
     assert dearest is not None
     estimate = estimate_memory(dearest.plan, model, None, plugins)
     return (
