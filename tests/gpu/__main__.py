@@ -1,6 +1,6 @@
 """Trains some forty small models on the GPU of this machine, and writes what they took as measured runs.
 
-    python -m tests.gpu [--out runs-gpu.yaml] [--only NAME ...] [--seconds 540] [--snapshots FOLDER]
+    python -m tests.gpu [--out runs-gpu.yaml] [--only NAME ...] [--seconds 500] [--snapshots FOLDER]
     preflight validate runs-gpu.yaml
 
 Needs torch, transformers, accelerate and peft; bitsandbytes, liger_kernel and flash_attn have cases of their own.
@@ -33,7 +33,8 @@ from .cases import Case, cases
 from .training import job_of
 
 ROOT = Path(__file__).parents[2]
-LIBRARIES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "liger_kernel")
+NEEDED = ("torch", "transformers", "accelerate", "peft")
+LIBRARIES = (*NEEDED, "bitsandbytes", "liger_kernel")
 LONGEST_CASE_S = 90
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "WANDB_DISABLED": "true"}
 
@@ -50,13 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(case.name for case in chosen))
         return 0
     if options.device == "cuda" and not nvidia_cards()[1]:
-        print("tests.gpu: nvidia-smi lists no GPU here; --device cpu rehearses the kit")
+        print("tests.gpu: nvidia-smi lists no GPU here, and the kit trains on one; --device cpu rehearses the kit")
+        return 2
+    if absent := _absent(NEEDED):
+        print(f"tests.gpu: needs {', '.join(absent)}, not installed here")
         return 2
     end = time.monotonic() + options.seconds
     runs, models, failed = [], {}, 0
     for case in chosen:
-        missing = [name for name in case.needs if find_spec(name) is None]
-        if missing:
+        if missing := _absent(case.needs):
             print(f"{case.name}: not run, {', '.join(missing)} is not installed", flush=True)
             continue
         if time.monotonic() > end:
@@ -71,10 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = run_of(case, is_rehearsal, found)
         models[run["plan"]["model"]] = case.config(is_rehearsal)
         runs.append(run)
+        write(Path(options.out), runs, models)  # each time: whoever is stopped keeps what was measured
         print(f"{case.name}: {words(found['measured'])}", flush=True)
-    write(Path(options.out), runs, models)
     print(f"{len(runs)} runs in {options.out}; next: preflight validate {options.out}")
     return 1 if failed else 0
+
+
+def _absent(names: Sequence[str]) -> list[str]:
+    return [name for name in names if find_spec(name) is None]
 
 
 def parser() -> argparse.ArgumentParser:

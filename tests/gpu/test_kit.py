@@ -69,7 +69,9 @@ def test_without_a_gpu_the_kit_says_how_it_is_rehearsed(monkeypatch, tmp_path, c
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert main(["--only", "llama-full"]) == 2
-    assert "--device cpu rehearses the kit" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "lists no GPU here" in said
+    assert "--device cpu rehearses the kit" in said
 
 
 def test_the_device_is_watched_until_it_is_told_to_stop(monkeypatch):
