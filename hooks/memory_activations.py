@@ -12,6 +12,7 @@ from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import forwards_at_once, of_one_forward
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
+from preflight.formulas.recorded_layers import recorded_layers
 from preflight.formulas.sharding import held_tensors, num_tokens
 from preflight.formulas.user_loop import finds_gradients
 from preflight.hookspecs import hookimpl
@@ -31,18 +32,18 @@ LAYER_SOURCE = (
 def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
     """Price saved activations, the layer in backward and the autocast cache."""
     tokens = num_tokens(plan)
-    layers = [unit for unit in model.layers if unit.layer is not None]
+    layers = recorded_layers(plan, model)
     if not tokens or not layers:
         return
     precision = precision_of(plan, model)
-    costs = [(unit, layer_costs(plan, model, unit, precision)) for unit in layers]
+    costs = [(kept, layer_costs(plan, model, unit, precision)) for unit, kept in layers]
     shared = shared_bytes(plan, model, precision)
     if plan.offload_activations == "cpu" and plan.activation_checkpointing == "none":
         costs = [(unit, _offloaded(plan, model, unit, precision, cost)) for unit, cost in costs]
     yield from _saved(plan, model, costs, tokens, shared)
     one = of_one_forward(plan)
     if is_traced(plan, costs) and one is not plan:
-        of_one = [(unit, layer_costs(one, model, unit, precision)) for unit in layers]
+        of_one = [(kept, layer_costs(one, model, unit, precision)) for unit, kept in layers]
         beside = shared_bytes(one, model, precision)
         yield from _worst_moments(one, model, precision, of_one, beside)
     elif is_traced(plan, costs):
@@ -117,7 +118,7 @@ def _worst_moments(
         return sum(
             gradient_element_bytes(plan, precision, held.tensor) * held.tensor.num_params
             for held in held_tensors(plan, model)
-            if held.unit is unit and held.trains
+            if held.unit.tensors is unit.tensors and held.trains
         )
 
     words = sum(unit.count * gradients_of(unit) for unit in model.units if unit.role == "embedding")
@@ -129,11 +130,14 @@ def _worst_moments(
         # in a layer's forward and in its backward, later layers of other kinds keep nothing; at the backward of the
         # lowest layer of its kind, those below it keep all and have made no gradients
         later = [
-            (sum(place > max(unit.places) for place in other.places), other, other_cost)
+            (sum(place > max(unit.places, default=-1) for place in other.places), other, other_cost)
             for other, other_cost in costs
-            if other is not unit and unit.places
+            if other is not unit and (unit.places or not unit.count)
         ]
         kept_later = sum(count * kept_by(other_cost) for count, _, other_cost in later)
+        if not unit.count:  # run without a graph, before anything is kept
+            forward = max(forward, cost.traced_forward_bytes - kept_later)
+            continue
         gone = sum(count * other_cost.copied_in_forward_bytes for count, _, other_cost in later)
         made_later = sum(count * gradients_of(other) for count, other, _ in later)
         forward = max(forward, cost.traced_forward_bytes - kept - kept_later)
@@ -147,7 +151,7 @@ def _worst_moments(
             lowest += num_below * (kept_at_backward(other_cost) - gradients_of(other))
         if shared is not None:
             lowest += shared["backward"] + held
-            if unit is costs[0][0]:
+            if unit is costs[0][0] and unit in model.layers:
                 # what layers above hold on to, as Gemma 4's last ones do to keys that they made again, is there too
                 held = max(0, shared["first"] - made - lowest)
                 lowest = shared["first"] - made

@@ -151,6 +151,9 @@ class ScriptFacts:
     of the projector that have weights."""
     towers_keep_outputs: bool = False
     """Whether it asks a vision tower for the outputs of every layer, which live until the tower's forward is over."""
+    inputs_ask: bool = False
+    """Whether it may make what the embedding hands on ask for gradients where no layer is checkpointed either: then layers
+    below the lowest adapter are recorded too."""
 
 
 @dataclass(frozen=True)

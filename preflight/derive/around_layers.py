@@ -54,6 +54,7 @@ def shared_of(
     gone: dict[str, int] = {}
     handed: dict[int, Form] = {}
     last_of_kinds = {kind_of(unit): index for index, unit in enumerate(seen.units)}
+    recorded = {part.layer for part in walked.levels if part.name == LAYER_BACKWARD}
     for part, levels in walked.levels.items():
         if part.micro != micro:
             continue
@@ -88,7 +89,7 @@ def shared_of(
         elif part.name == EMBEDDING_BACKWARD:
             found["embedding"] = _without_logits(summed(now, _peak(levels, BY_HEAD)))
         now = summed(now, levels[-1][0])
-        if part.name == LAYER_FORWARD:
+        if part.name == LAYER_FORWARD and part.layer in recorded:
             now = taken_off(now, of_layer["saved"], of_layer.get("left", {}))
             kept = summed(kept, of_layer["saved"])
             beyond = taken_off(levels[-1][0], of_layer["saved"], of_layer.get("left", {}))

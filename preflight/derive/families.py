@@ -30,9 +30,11 @@ from preflight.derive.model_behaviour import (
     traced_nulls,
     traced_switches,
 )
+from preflight.derive.small_models import NUM_VARIANTS, small_config
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
 from preflight.derive.type_configs import VARIANTS, class_of_type, windows_of
 from preflight.errors import ModelNotKnown
+from preflight.formulas.adaptations import ADAPTATIONS, USUAL, Adaptation, adapter_of
 from preflight.formulas.cost_tables import (
     CHECKPOINTED,
     EAGER,
@@ -51,7 +53,7 @@ from preflight.trace.encoders import HEADS, encoder_class
 
 MOST_OFF = 0.01
 LAYOUTS, COSTS = "preflight/models/families/tables", "preflight/formulas/costs"
-USUAL = (
+FIRST = (
     "full", "full, autocast", "LoRA", "LoRA, autocast", "full, bf16 under autocast", "LoRA, fp32 adapters",
 )  # fmt: skip
 OF_ENCODERS = (
@@ -89,6 +91,7 @@ def files_of(model_type: str, chosen: Chosen, say: Say) -> Files:
     """
     paths = [f"{folder}/{model_type}.json" for folder in (LAYOUTS, COSTS)]
     paths += [_path(*file) for file in _beside(model_type)]
+    paths += [_path(name, way.folder) for name, way in _ways(model_type, chosen)]
     before = [read(path) for path in paths]
     try:
         _make(model_type, chosen, say)
@@ -124,7 +127,7 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     """Write what is made of a type where it belongs."""
     known = known_costs(model_type)
     is_encoder = encoder_class(model_type, MASKED_LM) is not None
-    first = OF_ENCODERS if is_encoder else USUAL
+    first = OF_ENCODERS if is_encoder else FIRST
     every = OF_ENCODERS if is_encoder else tuple(METHODS)
     usual = every if chosen.only_missing else tuple(known["shared"] if known else first)
     usual = methods_of(model_type, chosen, usual)
@@ -163,6 +166,9 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
             entries.append(
                 _compared(name, head, {**made, "kinds": kinds}, list(made["shared"]), say)
             )
+    if not is_encoder:
+        ways = _ways(model_type, chosen)
+        entries += [_adapted(name, way, chosen, usual, say) for name, way in ways]
     table["widths"] = sorted(set().union(*map(_used, entries)).intersection(table["widths"]))
     _write(layout, _in_rows(table))
 
@@ -185,12 +191,43 @@ def _of_own_head(name: str, chosen: Chosen, usual: Sequence[str], say: Say) -> d
     return _compared(name, MASKED_LM, entry, new, say)
 
 
+def _ways(model_type: str, chosen: Chosen) -> tuple[tuple[str, Adaptation], ...]:
+    """Return the files with adapters elsewhere that a type or a variant of it has, or that are asked for."""
+    names = [model_type, *(name for name, head in _beside(model_type) if head == MASKED_LM)]
+    return tuple(
+        (name, way)
+        for name in names
+        for way in ADAPTATIONS
+        if way.folder
+        and family_costs(name) is not None
+        and (way.folder in chosen.adapters or family_costs(name, way.folder) is not None)
+    )
+
+
+def _adapted(
+    name: str, way: Adaptation, chosen: Chosen, usual: Sequence[str], say: Say
+) -> dict[str, Any]:
+    """Write the costs of a type or a variant whose adapters are elsewhere; return them."""
+    known = known_costs(name, way.folder)
+    had = known["shared"] if known is not None and chosen.only_missing else ()
+    usual = [method for method in chosen.methods or usual if "adapter" in METHODS[method]]
+    entry = chosen_costs(name, chosen, usual, way)
+    new = [method for method in usual if method not in had]
+    return _compared(name, MASKED_LM, entry, new, say, way)
+
+
 def _compared(
-    name: str, head: str, entry: dict[str, Any], methods: Sequence[str], say: Say
+    name: str,
+    head: str,
+    entry: dict[str, Any],
+    methods: Sequence[str],
+    say: Say,
+    way: Adaptation = USUAL,
 ) -> dict[str, Any]:
     """Write costs without the methods whose formulas are off; return what is left of them."""
+    path = _path(name, way.folder or head)
     if entry["shared"]:
-        _write(_path(name, head), rendered(entry))
+        _write(path, rendered(entry))
     left_out = []
     for method in methods:
         if method.endswith(CHECKPOINTED):
@@ -199,14 +236,15 @@ def _compared(
             key = method + CHECKPOINTED * checkpointing
             if key not in entry["shared"]:
                 continue  # a class that cannot be checkpointed, or is not said to be
-            worst = worst_of(name, method, checkpointing, head)
-            said = f"{name}, {key}" if head == MASKED_LM else f"{name}, {head}, {key}"
+            worst = worst_of(name, method, checkpointing, head, way)
+            of = way.folder or ("" if head == MASKED_LM else head)
+            said = ", ".join(filter(None, (name, of, key)))
             say(f"{said}: {_said(worst)}")
             if worst is None or abs(worst.error) > MOST_OFF:
                 # what recomputes a layer is made of what it keeps, and not the other way
                 left_out += [key] if checkpointing else [key, method + CHECKPOINTED]
     entry = without(entry, left_out)
-    _write(_path(name, head), rendered(entry) if entry["shared"] else "")
+    _write(path, rendered(entry) if entry["shared"] else "")
     return entry
 
 
@@ -231,11 +269,20 @@ WITH_HEAD = ("ForCausalLM", "LMHeadModel", "LMHead")
 
 
 def worst_of(
-    model_type: str, method: str, checkpointing: bool, head: str = MASKED_LM
+    model_type: str,
+    method: str,
+    checkpointing: bool,
+    head: str = MASKED_LM,
+    way: Adaptation = USUAL,
 ) -> Compared | None:
     """Return the moment at which a method's formulas are off most, in sizes that nothing was solved from."""
+    changes: dict[str, Any] = {}
+    if way is not USUAL:
+        model = describe(small_config(model_type, NUM_VARIANTS), model_type, "small_models.py")
+        changes["adapter"] = adapter_of(way, METHODS[method]["adapter"], model)
     try:
-        found = compare(model_type, method, checkpointing, load_plugins(str(ROOT)), head=head)
+        plugins = load_plugins(str(ROOT))
+        found = compare(model_type, method, checkpointing, plugins, head=head, **changes)
     except CANNOT_RUN as error:
         print(f"{model_type}, {method}: not compared: {error}", file=sys.stderr)
         return None

@@ -18,6 +18,7 @@ from preflight.derive.small_models import (
 )
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.errors import BadInput
+from preflight.formulas.recorded_layers import recorded_layers
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
@@ -83,7 +84,7 @@ def compare(
         changes = {"objective": objective_of(head), **changes}
     spec = describe(whole, model_type, "small_models.py")
     plan = replace(small_launch(model_type, method, checkpointing), **changes)
-    traced = moments_of(trace(job_of(plan, spec)).levels, ends_of_kinds(spec))
+    traced = moments_of(trace(job_of(plan, spec)).levels, ends_of_kinds(plan, spec))
     formulas = formulas_of(plan, spec, plugins)
     return [
         Compared(model_type, method, checkpointing, moment, formulas[moment], num_bytes)
@@ -108,9 +109,9 @@ def formulas_of(plan: LaunchPlan, spec: ModelSpec, plugins: PluginManager) -> di
     return found
 
 
-def ends_of_kinds(spec: ModelSpec) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the places of the last layer of every kind, and of the first."""
-    places = [unit.places for unit in spec.layers if unit.places]
+def ends_of_kinds(plan: LaunchPlan, spec: ModelSpec) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the places of the last layer of every kind that has a backward, and of the first."""
+    places = [kept.places for _, kept in recorded_layers(plan, spec) if kept.places]
     return frozenset(map(max, places)), frozenset(map(min, places))
 
 

@@ -118,7 +118,11 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
     table["defaults"] = _defaults(seen, names)
     table["fixed"] = _fixed(seen, followed)
     table["never"] = {
-        name: [v for text, (n, v) in seen.changes.items() if n == name and text not in followed]
+        name: [
+            v
+            for text, (n, v) in seen.changes.items()
+            if n == name and text not in followed and v is not ABSENT
+        ]
         for text, (name, value) in seen.changes.items()
         if text not in followed and is_none_of_experts(name, value)
     }

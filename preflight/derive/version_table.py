@@ -68,7 +68,7 @@ def traced(
     from preflight.trace.run import trace
 
     plan, spec = launch_of(family, method, checkpointing, versions)
-    found = moments_of(trace(job_of(plan, spec)).levels, ends_of_kinds(spec))
+    found = moments_of(trace(job_of(plan, spec)).levels, ends_of_kinds(plan, spec))
     return {moment.value: num_bytes for moment, num_bytes in found.items()}
 
 

@@ -48,6 +48,8 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     if adds:
         again = forms.get("adding", {})
         forms = {**forms, "first_backward": None, **again}
+    if "first" not in forms:  # traced with no gradient that reached the lowest layer
+        forms = {**forms, "first": forms["backward"]}
     sizes = layer_sizes(plan, model, units[-1])
     if not traced_eagerly(plan, model, precision) and not _has_masks(plan, units):
         sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}

@@ -247,7 +247,12 @@ class FrameworkKeys:
             environment=self.environment,
             libraries=tuple(self.libraries),
             documents={} if document is None else {"trainer": document.path},
-            script=ScriptFacts(is_of_library=True, is_text_only=self._is_text_only),
+            script=ScriptFacts(
+                is_of_library=True,
+                is_text_only=self._is_text_only,
+                inputs_ask=self.library.name
+                == "axolotl",  # load_adapter in loaders/adapter.py, 0.9.2 to 0.19.0
+            ),
         )
 
 

@@ -172,6 +172,7 @@ class _Making:
             step_loss=step,
             composites=counted_composites(trainer, signs.composites),
             towers_keep_outputs=signs.towers_keep_outputs,
+            inputs_ask=signs.inputs_ask,
         )
         self.trainer = replace(trainer, script=facts)
         uncut = never_cut(self.trainer, signs)

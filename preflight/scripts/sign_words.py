@@ -6,6 +6,7 @@ import re
 
 from preflight.plan_parts import UNSLOTH
 from preflight.scripts.uncounted import UNCOUNTED
+from preflight.versions.peft import PREPARING
 
 SIGNS = {
     "engine": r"fully_shard|FullyShardedDataParallel|\bFSDP\w*|fsdp_plugin|deepspeed|init_device_mesh|parallelize|\blightning\b|pytorch_lightning|\bparallel_strategy\b",
@@ -93,6 +94,12 @@ MAKES_ROWS = re.compile(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\
 
 INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)"
 """Calls of which a script that only evaluates or generates has one."""
+
+ASKS_INPUTS = re.compile(
+    r"require_grads|\brequires_grad_\(|\brequires_grad\s*=\s*True|\bFast(?:Language|Vision)?Model\b|"
+    + "|".join(PREPARING)
+)
+"""Words of a script that may make the output of a frozen embedding ask for gradients."""
 
 REDUCES_LOGITS = re.compile(r"\bpreprocess_logits_for_metrics\s*=\s*(?!None\b)\w")
 """What Trainer calls on a batch's logits before it gathers them."""

@@ -28,6 +28,7 @@ from preflight.scripts.replaced_attention import (
 )
 from preflight.scripts.repository_files import repository_files
 from preflight.scripts.sign_words import (
+    ASKS_INPUTS,
     BESIDE_TEXT,
     CUTS,
     DIVIDED,
@@ -81,6 +82,8 @@ class Signs:
     """What it puts in place of a model's attention."""
     divided: Place | None
     """Where its loop gives the model one rank's share of every row, if it does."""
+    inputs_ask: bool
+    """Whether it may make a frozen embedding's output ask for gradients, or not all of it was read."""
 
 
 def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = None) -> Signs:
@@ -156,6 +159,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
             if REPLACES.search(each.text)
         ),
         _divided(reach) if DIVIDED in unpriced else None,
+        not is_whole or ASKS_INPUTS.search(whole) is not None,
     )
 
 

@@ -8,7 +8,11 @@ import pytest
 
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.formulas.recorded_layers import recorded_layers
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter
+from preflight.launch_facts import ScriptFacts
+from preflight.models import describe
 from preflight.plugins import load_plugins
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -81,6 +85,32 @@ def test_values_are_kept_beside_keys_that_are_views_of_what_was_convolved(plugin
     assert peak_of(found) == pytest.approx(0, abs=0.002)
 
 
+@pytest.mark.parametrize("model_type", ["qwen3_next", "jamba"])
+def test_layers_below_the_lowest_adapter_keep_nothing(plugins, model_type):
+    """The output of a frozen embedding asks for no gradient where no layer is checkpointed."""
+    own = adapter("LoRA, autocast", ATTENTION, dtype="fp32")
+    found = compare(model_type, "LoRA, autocast", False, plugins, adapter=own)
+
+    assert abs(peak_of(found)) <= 0.003
+
+
+def test_layers_below_the_lowest_adapter_keep_all_where_inputs_ask_for_gradients(plugins):
+    """As axolotl makes them, and scripts that call enable_input_require_grads."""
+    model = describe(small_config("qwen3_next"), "qwen3_next", "small_models.py")
+    own = adapter("LoRA, autocast", ATTENTION, dtype="fp32")
+    plan = replace(small_launch("qwen3_next", "LoRA, autocast", False), adapter=own)
+    asking = replace(plan, script_facts=ScriptFacts(inputs_ask=True))
+    kept = {
+        name: {t.name: t.num_bytes for t in estimate_memory(one, model, None, plugins, ()).terms}
+        for name, one in (("silent", plan), ("asking", asking))
+    }
+    saved = "activations saved by the layers"
+
+    assert kept["asking"][saved] > 1.2 * kept["silent"][saved]
+    trained = replace(plan, adapter=replace(own, modules_to_save=("embed_tokens",)))
+    assert recorded_layers(trained, model) == recorded_layers(asking, model)
+
+
 @pytest.mark.parametrize("model_type", ["granite", "opt", "phi", "gpt_neox"])
 def test_dropout_adds_masks_where_adapters_have_inputs_of_their_own(plugins, model_type):
     """What a norm in fp32 hands on is cast for each adapter: dropout's copy is in place of that, not beside it."""
@@ -102,7 +132,6 @@ def peak_of(found) -> float:
 def test_experts_that_an_adapter_leaves_alone_are_never_the_reason_to_refuse():
     """Latent and linear attention were traced with adapters on attention in a few methods: elsewhere it is said."""
     from preflight.formulas.left_out import with_left_out
-    from preflight.models import describe
 
     model = describe(small_config("qwen3_next"), "qwen3_next", "small_models.py")
     plan = replace(small_launch("qwen3_next", "QLoRA", False), adapter=adapter("QLoRA", ATTENTION))

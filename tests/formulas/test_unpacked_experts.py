@@ -46,7 +46,9 @@ def packed_launch(model_type, checkpointing, method="QLoRA, autocast", **changes
 @pytest.mark.parametrize("model_type", ["qwen3_moe", "mixtral"])
 def test_packed_experts_cost_what_bitsandbytes_makes_of_them(plugins, model_type, checkpointing):
     plan, model = packed_launch(model_type, checkpointing)
-    traced = moments_of(trace(job_of(plan, model, full_depth=True)).levels, ends_of_kinds(model))
+    traced = moments_of(
+        trace(job_of(plan, model, full_depth=True)).levels, ends_of_kinds(plan, model)
+    )
     formulas = formulas_of(plan, model, plugins)
 
     scales = sum(

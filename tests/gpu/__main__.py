@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(case.name for case in chosen))
         return 0
     if options.device == "cuda" and not nvidia_cards()[1]:
-        print("tests.gpu: nvidia-smi lists no GPU here, and the kit trains on one; --device cpu rehearses the kit")
+        print(
+            "tests.gpu: nvidia-smi lists no GPU here, and the kit trains on one; --device cpu rehearses the kit"
+        )
         return 2
     if absent := _absent(NEEDED):
         print(f"tests.gpu: needs {', '.join(absent)}, not installed here")
@@ -74,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = run_of(case, is_rehearsal, found)
         models[run["plan"]["model"]] = case.config(is_rehearsal)
         runs.append(run)
-        write(Path(options.out), runs, models)  # each time: whoever is stopped keeps what was measured
+        write(
+            Path(options.out), runs, models
+        )  # each time: whoever is stopped keeps what was measured
         print(f"{case.name}: {words(found['measured'])}", flush=True)
     print(f"{len(runs)} runs in {options.out}; next: preflight validate {options.out}")
     return 1 if failed else 0

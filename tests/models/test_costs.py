@@ -75,7 +75,7 @@ def test_a_chunked_layer_holds_at_any_length(plugins, length):
     model = describe(small_config("qwen3_next", NUM_VARIANTS), "small", "here")
     plan = small_launch("qwen3_next", "full", False, seq_len=length, micro_batch_size=1)
     formulas = formulas_of(plan, model, plugins)
-    traced = moments_of(trace(job_of(plan, model)).levels, ends_of_kinds(model))
+    traced = moments_of(trace(job_of(plan, model)).levels, ends_of_kinds(plan, model))
 
     for moment, num_bytes in traced.items():
         assert formulas[moment] == pytest.approx(num_bytes, rel=0.01), moment

@@ -43,6 +43,24 @@ def unpriced(folder, text: str) -> set[str]:
     return set(signs.unpriced)
 
 
+@pytest.mark.parametrize(
+    ("line", "asks"),
+    [
+        ("model.enable_input_require_grads()", True),
+        ("model = prepare_model_for_kbit_training(model)", True),
+        ("model = FastLanguageModel.get_peft_model(model)", True),
+        ("print([p for p in model.parameters() if p.requires_grad])", False),
+        ("# model.enable_input_require_grads()", False),
+    ],
+)
+def test_a_script_may_make_a_frozen_embeddings_output_ask_for_gradients(tmp_path, line, asks):
+    text = f"from transformers import Trainer\nmodel = load()\n{line}\nTrainer(model).train()\n"
+    (tmp_path / "train.py").write_text(text)
+    signs = signs_of(LaunchCommand(("torchrun", "train.py"), {}, str(tmp_path)), "train.py")
+
+    assert signs.inputs_ask is asks
+
+
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_a_loss_that_is_not_of_the_models_output_is_not_priced(tmp_path, body):
     found = unpriced(tmp_path, OWN_TRAINER.format(body=body)) - {"a second forward pass"}
