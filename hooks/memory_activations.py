@@ -136,7 +136,7 @@ def _worst_moments(
         ]
         kept_later = sum(count * kept_by(other_cost) for count, _, other_cost in later)
         if not unit.count:  # run without a graph, before anything is kept
-            forward = max(forward, cost.traced_forward_bytes - kept_later)
+            forward = max(forward, tokens * cost.forward_checkpointed - kept_later)
             continue
         gone = sum(count * other_cost.copied_in_forward_bytes for count, _, other_cost in later)
         made_later = sum(count * gradients_of(other) for count, other, _ in later)
