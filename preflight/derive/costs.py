@@ -159,7 +159,8 @@ def chosen_costs(
     """Return a family's file with what is chosen of it derived anew, and the rest as it is kept."""
     is_whole = not chosen.methods and not chosen.only_missing
     known = None if is_whole else known_costs(name, adaptation.folder)
-    wanted = [method for method in chosen.methods or usual if method in usual]
+    asked = chosen.methods or usual
+    wanted = [method for method in METHODS if method in asked and method in usual]
     if known is not None and chosen.only_missing:
         wanted = [method for method in wanted if method not in known["shared"]]
     entry = derive(name, wanted, adaptation)
