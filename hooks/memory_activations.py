@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.formulas.adapters import recorded_layers
 from preflight.formulas.attention_tensors import has_bool_mask, mask_bytes
 from preflight.formulas.beside_layers import behind_bytes, shared_bytes
 from preflight.formulas.layer_bytes import LayerCosts
@@ -12,7 +13,6 @@ from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import forwards_at_once, of_one_forward
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
-from preflight.formulas.recorded_layers import recorded_layers
 from preflight.formulas.sharding import held_tensors, num_tokens
 from preflight.formulas.user_loop import finds_gradients
 from preflight.hookspecs import hookimpl

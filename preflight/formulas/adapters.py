@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from preflight.formulas.adapted_experts import GATE_AND_UP, ROUTER, adapted_stacks, expert_names
 from preflight.formulas.adapter_kinds import BRANCHES, default_targets, num_parameters
@@ -224,3 +225,35 @@ def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
         return True
     names = (targets,) if isinstance(targets, str) else targets
     return any(tensor.module == name or tensor.name.endswith(f"{name}.weight") for name in names)
+
+
+@remembered
+def recorded_layers(plan: LaunchPlan, model: ModelSpec) -> tuple[tuple[ModelUnit, ModelUnit], ...]:
+    """Return each kind of decoder layers with those of it that keep something for backward: all of them in most plans,
+    and a unit of no layer where none of its kind does.
+
+    The output of a frozen embedding asks for no gradient by itself. PEFT and TRL make it ask where layers are
+    checkpointed (peft/peft_model.py:734 in 0.21.2, trl/trainer/sft_trainer.py:899 in 1.16.0), axolotl and some scripts
+    always. Below the lowest adapter layers are otherwise run as in an evaluation: those with a recurrent state below
+    the first attention, where adapters are on attention alone.
+    """
+    lowest = _lowest_recorded(plan, model)
+    layers = [unit for unit in model.layers if unit.layer is not None]
+    above = [tuple(place for place in unit.places if place >= lowest) for unit in layers]
+    return tuple(
+        (unit, replace(unit, count=len(places), places=places) if lowest else unit)
+        for unit, places in zip(layers, above, strict=True)
+    )
+
+
+def _lowest_recorded(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the place of the lowest layer that is recorded."""
+    if plan.adapter is None or plan.activation_checkpointing != "none" or plan.vision is not None:
+        return 0
+    if plan.script_facts.inputs_ask:
+        return 0
+    trained = [unit for unit, tensor in adapter_tensors(plan, model) if tensor.gets_gradient]
+    is_placed = all(unit.places for unit in model.layers)
+    if not is_placed or any(u.role not in ("layer", "final_norm", "lm_head") for u in trained):
+        return 0
+    return min((place for unit in trained for place in unit.places), default=0)

@@ -8,7 +8,7 @@ import pytest
 
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
-from preflight.formulas.recorded_layers import recorded_layers
+from preflight.formulas.adapters import recorded_layers
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter
 from preflight.launch_facts import ScriptFacts
