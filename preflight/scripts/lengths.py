@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from preflight.scripts.answer_lengths import (
     TOKENIZING,
@@ -13,7 +14,7 @@ from preflight.scripts.answer_lengths import (
     lengths_of_answers,
 )
 from preflight.scripts.files import CallFound
-from preflight.scripts.nodes import last_name, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings, said_of
@@ -72,8 +73,11 @@ def _joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
 
 
 def _cutting(reader: ScriptReader, answers: frozenset[ast.Call]) -> list[Known]:
-    """Return the lengths that truncating tokenizers are called with, but for `answers`; else those that the script's
-    datasets are made with."""
+    """Return the lengths of the pieces that the script cuts joined rows into; else those that truncating tokenizers
+    are called with, but for `answers`; else those that the script's datasets are made with."""
+    by_pieces = list(_pieces(reader))
+    if by_pieces:
+        return by_pieces
     by_tokenizer, by_dataset = [], []
     for found in (*reader.calls, *reader.unsure):
         if found.node in answers:
@@ -90,6 +94,38 @@ def _cutting(reader: ScriptReader, answers: frozenset[ast.Call]) -> list[Known]:
             by_dataset += whole or _joined(halves, reader.classes.get(found.name, (None,))[0])
     known = [each for each in by_tokenizer if each.value is not UNKNOWN]
     return known or [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
+
+
+def _pieces(reader: ScriptReader) -> Iterator[Known]:
+    """Yield the lengths of `{name: [ids[i : i + N] for i in range(0, total, N)] for name, ids in columns.items()}`.
+
+    So the examples of transformers cut the texts that they joined, and so do those who learned from them
+    (examples/pytorch/language-modeling/run_clm.py group_texts, 5.24.0). A list of rows that is cut into batches the same
+    way has no columns around it.
+    """
+    steps = {
+        id(step)
+        for tree in reader.trees.values()
+        for node in walk(tree)
+        if isinstance(node, ast.DictComp) and (step := _step_of(node.value)) is not None
+    }
+    for found in (*reader.calls, *reader.unsure):
+        if found.name == "range" and len(found.node.args) == 3 and id(found.node.args[2]) in steps:
+            known = reader.evaluator.evaluate(found.node.args[2], found.scope)
+            yield Known(known.value, known.place if said_of(known) else reader.place(found))
+
+
+def _step_of(pieces: ast.expr) -> ast.expr | None:
+    """Return N of `[ids[i : i + N] for i in range(0, total, N)]`."""
+    if not (isinstance(pieces, ast.ListComp) and isinstance(pieces.elt, ast.Subscript)):
+        return None
+    cut, steps = pieces.elt.slice, pieces.generators[0].iter
+    if not (isinstance(cut, ast.Slice) and isinstance(cut.upper, ast.BinOp)):
+        return None
+    is_range = isinstance(steps, ast.Call) and last_name(steps.func) == "range"
+    if not is_range or len(steps.args) != 3 or not isinstance(cut.upper.op, ast.Add):
+        return None
+    return steps.args[2] if unparse(steps.args[2]) == unparse(cut.upper.right) else None
 
 
 def _joined(halves: list[Known], made_by: ast.AST | None) -> list[Known]:

@@ -83,6 +83,50 @@ def test_a_tokenizer_that_does_not_cut_says_no_length(tmp_path):
     assert plan.seq_len is None
 
 
+PIECES = """\
+def encode(row):
+    return tokenizer(row["text"]{cut})
+def group(rows):
+    joined = {{name: sum(rows[name], []) for name in rows}}
+    total = len(joined["input_ids"]) // {size} * {size}
+    return {{name: [ids[i : i + {size}] for i in range(0, total, {size})] for name, ids in joined.items()}}
+rows = rows.map(encode, batched=True).map(group, batched=True)
+"""
+
+
+@pytest.mark.parametrize("cut", ["", ", truncation=True, max_length=2048"])
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ("size = 640", "size"),
+        ("SIZES = {'long': 640}", "SIZES['long']"),
+        (ARGUMENTS["argparse"], "args.model_max_length"),
+    ],
+)
+def test_pieces_of_joined_rows_are_as_long_as_they_are_cut(arguments, size, cut, tmp_path):
+    text = SCRIPT.format(arguments=arguments, cuts=PIECES.format(size=size, cut=cut))
+
+    assert plan_of(tmp_path, "python train.py", {"train.py": text}).seq_len == 640
+
+
+def test_pieces_of_nobody_knows_what_leave_the_length_open(tmp_path):
+    cuts = PIECES.format(size="size", cut=", truncation=True, max_length=512")
+    text = SCRIPT.format(arguments="size = min(tokenizer.model_max_length, find())", cuts=cuts)
+    plan = plan_of(tmp_path, "python train.py", {"train.py": text})
+
+    assert plan.seq_len is None or "seq_len" in opens(plan)
+
+
+def test_rows_that_are_cut_into_batches_are_no_pieces(tmp_path):
+    cuts = (
+        "def batches(rows):\n    return [rows[i : i + 16] for i in range(0, len(rows), 16)]\n"
+        "rows = batches(rows)\n" + CUTS["tokenizer"]
+    )
+    text = SCRIPT.format(arguments=ARGUMENTS["argparse"], cuts=cuts)
+
+    assert plan_of(tmp_path, "python train.py", {"train.py": text}).seq_len == 640
+
+
 COLLATOR = """\
 class DataCollatorForRows:
     def __init__(self, tokenizer, source_max_len, target_max_len):
