@@ -146,6 +146,8 @@ class ScriptFacts:
     """What its own step makes of the model's logits; None where that is the model's own loss, or could not be read."""
     tower: BuiltTower | None = None
     """What it puts in front of its language model itself; None where there is nothing, or nobody knows its sizes."""
+    frozen: Mapping[str, Place] = field(default_factory=dict)
+    """Part of a model that sees (`FREEZABLE`) -> the statement of its own that leaves it as it is."""
     composites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What a class of its own adds to the model, where that class is a tower, a language model and a projector -> the modules
     of the projector that have weights."""

@@ -51,15 +51,16 @@ from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
+from preflight.scripts.frozen_statements import frozen_by_statements
 from preflight.scripts.model_shape import adds_to_model
 from preflight.scripts.second_model import SECOND_MODEL
-from preflight.scripts.sign_words import DIVIDED
+from preflight.scripts.sign_words import DIVIDED, FROZEN
 from preflight.scripts.signs import OF_STEP, signs_of
 from preflight.scripts.uncounted import REPLICAS
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
-from preflight.trainers.frozen_parts import frozen_parts
+from preflight.trainers.frozen_parts import frozen_parts, has_adapter
 from preflight.trainers.own_towers import beside_projector, counted_composites, with_tower
 from preflight.writers.source import LaunchSource
 
@@ -137,6 +138,10 @@ class _Making:
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
         held = without_gathers(held, fields.get("engine"), self.origins.get("engine"))
+        frozen = frozen_by_statements(trainer.reader) if FROZEN in held and trainer.reader else None
+        if frozen is not None and not has_adapter(trainer):
+            held.pop(FROZEN)
+            trainer = replace(trainer, script=replace(trainer.script, frozen=frozen))
         if signs.divided is not None and num_ranks is not None and not has_open_ranks:
             held.pop(DIVIDED, None)
             degree = Setting(num_ranks.value, signs.divided)

@@ -122,8 +122,9 @@ def _step_of(pieces: ast.expr) -> ast.expr | None:
     cut, steps = pieces.elt.slice, pieces.generators[0].iter
     if not (isinstance(cut, ast.Slice) and isinstance(cut.upper, ast.BinOp)):
         return None
-    is_range = isinstance(steps, ast.Call) and last_name(steps.func) == "range"
-    if not is_range or len(steps.args) != 3 or not isinstance(cut.upper.op, ast.Add):
+    if not (isinstance(steps, ast.Call) and last_name(steps.func) == "range"):
+        return None
+    if len(steps.args) != 3 or not isinstance(cut.upper.op, ast.Add):
         return None
     return steps.args[2] if unparse(steps.args[2]) == unparse(cut.upper.right) else None
 

@@ -1,4 +1,5 @@
-"""Which parts of a vision-language model a launch is told not to train, by the flags of its script (scripts/freezing.py)."""
+"""Which parts of a vision-language model a launch is told not to train: by the flags of its script (scripts/freezing.py),
+or by statements in it (scripts/frozen_statements.py)."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
     They freeze a part's own weights, as an adapter does anyway: where that goes is for its targets to say. Where those
     are known only when the script runs, it may leave the parts that are frozen alone, all but the language model.
     """
-    found = frozen_by_flags(trainer.raw)
+    found = {part: Setting(False, place) for part, place in trainer.script.frozen.items()}
+    found.update(frozen_by_flags(trainer.raw))
     built = trainer.script.tower
     may_train = built is not None and TOWER not in found
     if built is not None:
@@ -47,9 +49,8 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
     flag = next(iter(found.values()))
     vision = Vision(frozen=tuple(part for part in FREEZABLE if part in found))
     seeing = Vision(frozen=tuple(part for part in vision.frozen if part != LANGUAGE_MODEL))
-    adapter = trainer.settings.get("adapter")
     is_open = "adapter" in trainer.script.unread or any(map(unfreezes, trainer.raw.items()))
-    if adapter is None or adapter.value is None:
+    if not has_adapter(trainer):
         others = (Vision(), seeing) if is_open else ()
         if may_train:  # the code of many copies has a switch for it
             others = (Vision(tuple(part for part in vision.frozen if part != TOWER)), *others)
@@ -58,6 +59,12 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
         # an adapter that is made before the tower is on the language model alone; its projector is among what it saves
         return FrozenParts(Vision((TOWER, PROJECTOR)), flag, (Vision(),))
     return FrozenParts(Vision(), flag, (seeing,) if is_open and seeing.frozen else ())
+
+
+def has_adapter(trainer: TrainerArguments) -> bool:
+    """Tell whether a launch trains an adapter."""
+    adapter = trainer.settings.get("adapter")
+    return adapter is not None and adapter.value is not None
 
 
 def unfreezes(argument: tuple[str, Setting]) -> bool:
