@@ -126,3 +126,36 @@ def test_degrees_of_the_launcher_count_them_too(tmp_path):
     assert (plan.engine, plan.world_size, plan.shard_degree) == ("fsdp2", 8, 4)
     assert not any(each.id == "PF115" for each in plan.notices)
     assert not plan.origins["world_size"].may_be
+
+
+@pytest.mark.parametrize(
+    ("more", "ranks", "degrees"),
+    [
+        ("tensor_parallel_size: 2\n", 8, (4, 1, 2, 1)),
+        ("tensor_parallel_size: 2\ndp_shard_size: 4\n", 16, (4, 2, 2, 1)),
+        ("context_parallel_size: 2\nflash_attention: true\n", 16, (16, 1, 1, 2)),
+        ("tensor_parallel_size: 2\ndp_replicate_size: 2\n", 16, (4, 2, 2, 1)),
+        ("dp_shard_size: 4\n", 16, (4, 4, 1, 1)),
+    ],
+)
+def test_axolotl_works_out_the_sizes_that_nobody_gives(more, ranks, degrees, tmp_path):
+    """Asked of utils/distributed.py _get_parallel_config_kwargs of axolotl 0.19.0; accelerate shards over shard * context."""
+    (tmp_path / "train.yaml").write_text(f"{AXOLOTL}fsdp_version: 2\n{more}")
+    words = ("axolotl", "train", "train.yaml", "--launcher", "accelerate", "--", "--num_processes")
+    command = LaunchCommand((*words, str(ranks)), {}, str(tmp_path))
+    plan = answer_of(command, "h100-sxm-80").plan
+
+    assert degrees == (
+        plan.shard_degree,
+        plan.replicate_degree,
+        plan.tensor_parallel_degree,
+        plan.context_parallel_degree,
+    )
+
+
+def test_what_is_left_of_ranks_that_nobody_counts_is_named(tmp_path):
+    (tmp_path / "train.yaml").write_text(f"{AXOLOTL}fsdp_version: 2\ntensor_parallel_size: 2\n")
+    command = LaunchCommand(("axolotl", "train", "train.yaml"), {}, str(tmp_path))
+    report = answer_of(command, "h100-sxm-80")
+
+    assert "degrees over ranks that nobody counts" in report.verdict.unpriced

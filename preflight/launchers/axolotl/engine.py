@@ -15,6 +15,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, neste
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
 from preflight.shell.fsdp_variables import fsdp_variable
+from preflight.shell.launcher_part import LauncherPart
 
 FSDP_KEYS = (
     "activation_checkpointing", "offload_params", "cpu_ram_efficient_loading", "state_dict_type", "auto_wrap_policy",
@@ -174,3 +175,26 @@ def _parallelism(keys: FrameworkKeys) -> None:
     if sizes:
         at = next(iter(sizes.values()))
         keys.environment["ACCELERATE_USE_PARALLELISM_CONFIG"] = Setting("true", at.place)
+
+
+def fill_in_degrees(keys: FrameworkKeys, part: LauncherPart) -> None:
+    """Record the sizes that axolotl works out of the ranks: what tensor and context parallelism leave of them is sharded,
+    and beside a shard size that is given it is copied (utils/distributed.py:320 _get_parallel_config_kwargs, 0.19.0)."""
+    given = {name: keys.environment.get(variable) for name, variable in PARALLELISM.items()}
+    first = next((size for size in given.values() if size is not None), None)
+    if first is None:
+        return
+    tp, shard, replicate, cp = (1 if s is None else int(s.value) for s in given.values())
+    if part.has_open_ranks:
+        if shard == 1 and "ACCELERATE_USE_FSDP" in keys.environment:
+            del keys.environment["ACCELERATE_USE_PARALLELISM_CONFIG"]
+            what = "degrees over ranks that nobody counts"
+            message = (
+                f"{first.place.key} divides ranks, and how many are left to shard is not known"
+            )
+            keys.leave_out(NotModelled(message, what, "either"), first)
+        return
+    left = int(part.ranks["world_size"].value) // (tp * cp * shard * replicate)
+    name = "dp_replicate_size" if shard > 1 else "dp_shard_size"
+    if left > 1 and given[name] is None:
+        keys.environment[PARALLELISM[name]] = Setting(str(left), first.place)
