@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from preflight.plan_parts import FREEZABLE
 from preflight.scripts.files import CallFound
-from preflight.scripts.nodes import last_name, walk
+from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place
@@ -32,6 +32,10 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 (models/qwen2_vl/modeling_qwen2_vl.py, models/glm4v/modeling_glm4v.py, 5.24.0). `language_model` is none: whether the
 head is in it changed in 4.52."""
 SETS = "requires_grad_"
+INSIDE = ("model", "base_model", "visual")
+"""Modules that parts hang on."""
+WHOLE = ("model", "self.model")
+"""What is all of the model that trains; a `ref_model` is frozen for itself."""
 
 
 class _Sets(NamedTuple):
@@ -135,11 +139,17 @@ def _of_one(statement: ast.stmt) -> bool | None:
 
 
 def _parts(node: ast.expr) -> tuple[str, ...] | None:
-    """Return the parts that an expression names: `model.model.visual`, or all of a `model`."""
+    """Return the parts that an expression names: `model.model.visual`, or all of the `model`; None of another model's."""
     if isinstance(node, ast.Attribute) and node.attr in PARTS:
-        return PARTS[node.attr]
-    name = node.id if isinstance(node, ast.Name) else ""
-    return FREEZABLE if name == "model" or name.endswith("_model") else None
+        return PARTS[node.attr] if _is_in_model(node.value) else None
+    return FREEZABLE if unparse(node) in WHOLE else None
+
+
+def _is_in_model(node: ast.expr) -> bool:
+    """Tell whether a part hangs on the model that trains, under the names that transformers and PEFT give what is in it."""
+    while isinstance(node, ast.Attribute) and node.attr in INSIDE:
+        node = node.value
+    return isinstance(node, ast.Name) and node.id in ("model", "self")
 
 
 def _word(test: ast.expr) -> str:

@@ -64,6 +64,9 @@ STATEMENTS = {
 }
 NOT_READ = {
     "a language model, whose head may be in it": LOOP.format("model.model.language_model"),
+    "another model": "ref_model = make()\nref_model.requires_grad_(False)\n",
+    "a part of another model": "teacher_model = make()\nteacher_model.visual.requires_grad_(False)\n",
+    "a model without its head": "model.model.requires_grad_(False)\n",
     "some layers": LOOP.format("model.model.language_model.layers[:4]"),
     "by a test that is not a word": (
         "for n, p in model.named_parameters():\n    if 'visual' in n or n.endswith('bias'):\n"
