@@ -17,7 +17,7 @@ FEW_WORDS = 1024
 """That a script adds to a tokenizer, or a length that is rounded up: a thousandth of a model of billions."""
 _OF_TOKENIZER = re.compile(r"Tokenizer\w*\.from_pretrained$")
 RESIZES = "resize_token_embeddings"
-ADDS = "add_tokens"
+ADDS = ("add_tokens", "add_special_tokens")
 MORE_WORDS = "embeddings for words that a script adds"
 
 
@@ -32,7 +32,7 @@ def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
         for call in reader.named("from_pretrained")
         if _OF_TOKENIZER.search(unparse(call.node.func))
     ]
-    for call in reader.named(ADDS):
+    for call in reader.named(*ADDS):
         if call.node.args and not _adds_few(reader, call.node.args[0], call.scope):
             settings.uncounted[MORE_WORDS] = Uncounted(reader.place(call), "more")
     held = _num_words(model.value)
@@ -49,6 +49,8 @@ def _adds_few(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
     """Tell whether few words are added: those that are written out, special ones, or one for each of few numbers."""
     if isinstance(node, (ast.List, ast.Tuple, ast.Constant, ast.JoinedStr, ast.Call)):
         return True
+    if isinstance(node, ast.Dict):  # {"additional_special_tokens": [...]}
+        return all(_adds_few(reader, each, scope) for each in node.values)
     if isinstance(node, ast.ListComp):
         over = node.generators[0].iter
         if not isinstance(over, ast.Call) or last_name(over.func) != "range" or not over.args:
@@ -56,8 +58,9 @@ def _adds_few(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
         last = reader.evaluator.value(over.args[min(1, len(over.args) - 1)], scope)
         return isinstance(last, int) and last <= FEW_WORDS
     value = reader.evaluator.value(node, scope)
-    if isinstance(value, (str, list, tuple)):
-        return isinstance(value, str) or len(value) <= FEW_WORDS
+    groups = value.values() if isinstance(value, dict) else [value]
+    if all(isinstance(group, (str, list, tuple)) for group in groups):
+        return all(isinstance(group, str) or len(group) <= FEW_WORDS for group in groups)
     if isinstance(node, ast.Name):
         made = reader.evaluator.may_hold(node.id, scope, (node.lineno, node.col_offset))
         made = [each for each in made if not isinstance(each, ast.Name)]

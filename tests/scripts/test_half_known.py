@@ -179,6 +179,10 @@ def adding(words: str) -> str:
     return f"words.add_tokens({words})\nmodel.resize_token_embeddings(len(words))"
 
 
+def special(words: str) -> str:
+    return adding(words).replace("add_tokens", "add_special_tokens")
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
@@ -205,6 +209,9 @@ def adding(words: str) -> str:
         ({"after": adding("[f'<|{i}|>' for i in range(28_672)]")}, MORE_WORDS),
         ({"after": "more = 4096 * 7\nsounds = [str(i) for i in range(more)]\n" + adding("sounds")}, MORE_WORDS),
         ({"after": adding("[f'<|{i}|>' for i in range(100)]")}, None),
+        ({"after": special("{'additional_special_tokens': [f'<|{i}|>' for i in range(28_672)]}")}, MORE_WORDS),
+        ({"after": "more = {'additional_special_tokens': [str(i) for i in range(4096)]}\n" + special("more")}, MORE_WORDS),
+        ({"after": special("{'pad_token': '[PAD]', 'additional_special_tokens': ['<a>', '<b>']}")}, None),
         ({"after": adding("['<a>', '<b>']")}, None),
         ({"after": words_of("own/tokenizer").replace("model.resize", "print")}, None),
     ],
