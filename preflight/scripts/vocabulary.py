@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import Any
 
 from preflight.launch_facts import Uncounted
 from preflight.models.registry import find_model
@@ -58,7 +59,7 @@ def _adds_few(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
         last = reader.evaluator.value(over.args[min(1, len(over.args) - 1)], scope)
         return isinstance(last, int) and last <= FEW_WORDS
     value = reader.evaluator.value(node, scope)
-    groups = value.values() if isinstance(value, dict) else [value]
+    groups: list[Any] = [*value.values()] if isinstance(value, dict) else [value]
     if all(isinstance(group, (str, list, tuple)) for group in groups):
         return all(isinstance(group, str) or len(group) <= FEW_WORDS for group in groups)
     if isinstance(node, ast.Name):
