@@ -51,7 +51,6 @@ from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
-from preflight.scripts.frozen_statements import frozen_by_statements
 from preflight.scripts.model_shape import adds_to_model
 from preflight.scripts.second_model import SECOND_MODEL
 from preflight.scripts.sign_words import DIVIDED, FROZEN
@@ -138,10 +137,11 @@ class _Making:
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
         held = without_gathers(held, fields.get("engine"), self.origins.get("engine"))
-        frozen = frozen_by_statements(trainer.reader) if FROZEN in held and trainer.reader else None
-        if frozen is not None and not has_adapter(trainer):
-            held.pop(FROZEN)
-            trainer = replace(trainer, script=replace(trainer.script, frozen=frozen))
+        if FROZEN in held and not has_adapter(trainer):
+            frozen = _frozen_by_statements(trainer)
+            if frozen is not None:
+                held.pop(FROZEN)
+                trainer = replace(trainer, script=replace(trainer.script, frozen=frozen))
         if signs.divided is not None and num_ranks is not None and not has_open_ranks:
             held.pop(DIVIDED, None)
             degree = Setting(num_ranks.value, signs.divided)
@@ -200,6 +200,13 @@ class _Making:
             )
             may_be = tuple(other.versions for other in others)
             origins["versions"] = Origin("nobody", True, reason, may_be)
+
+
+def _frozen_by_statements(trainer: TrainerArguments) -> dict[str, Place] | None:
+    """Return what statements of the script freeze; few scripts have any, and the rest do without the module."""
+    from preflight.scripts.frozen_statements import frozen_by_statements
+
+    return None if trainer.reader is None else frozen_by_statements(trainer.reader)
 
 
 def make_plan(
