@@ -72,6 +72,8 @@ READ_BY_RELEASE: tuple[Boundary, ...] = (
     trl_online.NEEDS_NO_REFERENCE,
     trl_online.SERVES_ENGINE,
     trl.FUSES_LOGPROBS,
+    trl.IGNORES_PROMPT_LENGTH,
+    trl.LIGER_KERNEL_IS_LOSS,
     trl_pairs.DPO_HAS_PADDING_FREE,
     trl_pairs.DPO_KEEPS_REFERENCE,
     trl_pairs.DPO_LOADS_REFERENCE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 from importlib import import_module
 from pathlib import Path
 
@@ -234,6 +234,7 @@ NOT_OF_FIELDS = {
     "UNPADS_BY_DEFAULT": "verl's padding, which is open where nobody says the release",
     "REFERENCE_IF_ASKED": "verl's reference, which is open where nobody says the release",
     "RECOMPUTES_BY_DEFAULT": "verl's first release, which no launch has that does not say it",
+    "SERVES_ITS_ENGINE": "verl's reward model, which is named where nobody says the release",
     "SUMS_ROWS": "OpenRLHF's actor, which is the dearest release's where nobody says which",
     "SCORES_BY_KERNEL": "OpenRLHF's loss, which is the dearer release's where nobody says which",
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
@@ -248,9 +249,10 @@ def test_a_change_that_readers_ask_for_is_one_that_launches_are_read_again_for()
         for package in ("trainers", "engines", "scripts", "launchers")
         for path in sorted((ROOT / package).rglob("*.py"))
         if path.name != "trainer_versions.py"
-        for module, names in re.findall(r"from preflight\.versions\.(\w+) import ([\w, ]+)", path.read_text())
-        for name in names.split(", ")
-        if isinstance(boundary := getattr(import_module(f"preflight.versions.{module}"), name), Boundary)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("preflight.versions.")
+        for name in (each.name for each in node.names)
+        if isinstance(boundary := getattr(import_module(node.module), name), Boundary)
         and id(boundary) not in read
     ]  # fmt: skip
 
