@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from preflight.plan_parts import FREEZABLE
 from preflight.scripts.files import CallFound
-from preflight.scripts.nodes import last_name, unparse, walk
+from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place
@@ -34,8 +34,9 @@ head is in it changed in 4.52."""
 SETS = "requires_grad_"
 INSIDE = ("model", "base_model", "visual")
 """Modules that parts hang on."""
-WHOLE = ("model", "self.model")
-"""What is all of the model that trains; a `ref_model` is frozen for itself."""
+MODEL = "model"
+"""What the model that trains is called; a `ref_model` is frozen for itself, and `self` may be anybody's."""
+LOADS = ("from_pretrained", "from_config")
 
 
 class _Sets(NamedTuple):
@@ -56,7 +57,7 @@ def frozen_by_statements(reader: ScriptReader) -> dict[str, Place] | None:
         if loop is None and (found.name != SETS or id(found.node) in inside):
             continue
         told = _by_call(found) if loop is None else _by_loop(found, loop)
-        if told is None:
+        if told is None or not _loads_model(reader, found.scope):
             return None
         understood.append(told)
     may_run = [each for each in reader.unsure if id(each.node) in loops or each.name == SETS]
@@ -81,7 +82,17 @@ def _in_turn(understood: list[_Sets]) -> dict[str, Place] | None:
                 frozen.pop(part, None)
             else:
                 frozen.setdefault(part, place)
-    return frozen
+    # where nothing of it trains, something in front of it or behind it does, and its layers may keep all the same
+    return None if len(frozen) == len(FREEZABLE) else frozen
+
+
+def _loads_model(reader: ScriptReader, scope: Scope) -> bool:
+    """Tell whether the block of a statement loads what it calls `model`: the parameter of a helper may be another's."""
+    held = [] if MODEL not in scope.assigned else reader.evaluator.may_hold(MODEL, scope)
+    calls = [
+        last_name(node.func) for each in held for node in walk(each) if isinstance(node, ast.Call)
+    ]
+    return any(name in LOADS for name in calls)
 
 
 def _loops(reader: ScriptReader) -> Iterator[tuple[int, ast.For]]:
@@ -142,14 +153,18 @@ def _parts(node: ast.expr) -> tuple[str, ...] | None:
     """Return the parts that an expression names: `model.model.visual`, or all of the `model`; None of another model's."""
     if isinstance(node, ast.Attribute) and node.attr in PARTS:
         return PARTS[node.attr] if _is_in_model(node.value) else None
-    return FREEZABLE if unparse(node) in WHOLE else None
+    return FREEZABLE if _is_model(node) else None
 
 
 def _is_in_model(node: ast.expr) -> bool:
     """Tell whether a part hangs on the model that trains, under the names that transformers and PEFT give what is in it."""
     while isinstance(node, ast.Attribute) and node.attr in INSIDE:
         node = node.value
-    return isinstance(node, ast.Name) and node.id in ("model", "self")
+    return _is_model(node)
+
+
+def _is_model(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == MODEL
 
 
 def _word(test: ast.expr) -> str:

@@ -66,6 +66,14 @@ NOT_READ = {
     "a language model, whose head may be in it": LOOP.format("model.model.language_model"),
     "another model": "ref_model = make()\nref_model.requires_grad_(False)\n",
     "a part of another model": "teacher_model = make()\nteacher_model.visual.requires_grad_(False)\n",
+    "whatever a helper is given": (
+        "def freeze(model):\n    model.visual.requires_grad_(False)\nfreeze(make())\n"
+    ),
+    "a model of an object's": (
+        "class Teacher:\n    def __init__(self):\n        self.model = make()\n"
+        "        self.model.requires_grad_(False)\nteacher = Teacher()\n"
+    ),
+    "all of it, and so something beside it trains": "model.requires_grad_(False)\n",
     "a model without its head": "model.model.requires_grad_(False)\n",
     "some layers": LOOP.format("model.model.language_model.layers[:4]"),
     "by a test that is not a word": (
