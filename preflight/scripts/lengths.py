@@ -73,11 +73,9 @@ def _joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
 
 
 def _cutting(reader: ScriptReader, answers: frozenset[ast.Call]) -> list[Known]:
-    """Return the lengths of the pieces that the script cuts joined rows into; else those that truncating tokenizers
-    are called with, but for `answers`; else those that the script's datasets are made with."""
+    """Return the lengths of the pieces that the script cuts joined rows into, and what may be cut longer; else those that
+    truncating tokenizers are called with, but for `answers`; else those that the script's datasets are made with."""
     by_pieces = list(_pieces(reader))
-    if by_pieces:
-        return by_pieces
     by_tokenizer, by_dataset = [], []
     for found in (*reader.calls, *reader.unsure):
         if found.node in answers:
@@ -92,6 +90,10 @@ def _cutting(reader: ScriptReader, answers: frozenset[ast.Call]) -> list[Known]:
             whole = [values[name] for name in LENGTHS if name in values][:1]
             halves = [v for n, v in values.items() if HALVES.fullmatch(n) and "max" in n]
             by_dataset += whole or _joined(halves, reader.classes.get(found.name, (None,))[0])
+    if by_pieces:  # other rows, of an evaluation or of the training itself, may be in none
+        longest = max((each.value for each in by_pieces if isinstance(each.value, int)), default=0)
+        shorter = [e for e in by_tokenizer if isinstance(e.value, int) and e.value <= longest]
+        return [*by_pieces, *(each for each in by_tokenizer if each not in shorter)]
     known = [each for each in by_tokenizer if each.value is not UNKNOWN]
     return known or [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
 

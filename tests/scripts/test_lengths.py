@@ -94,7 +94,7 @@ rows = rows.map(encode, batched=True).map(group, batched=True)
 """
 
 
-@pytest.mark.parametrize("cut", ["", ", truncation=True, max_length=2048"])
+@pytest.mark.parametrize("cut", ["", ", truncation=True, max_length=512"])
 @pytest.mark.parametrize(
     ("arguments", "size"),
     [
@@ -107,6 +107,15 @@ def test_pieces_of_joined_rows_are_as_long_as_they_are_cut(arguments, size, cut,
     text = SCRIPT.format(arguments=arguments, cuts=PIECES.format(size=size, cut=cut))
 
     assert plan_of(tmp_path, "python train.py", {"train.py": text}).seq_len == 640
+
+
+def test_rows_that_may_be_in_no_piece_leave_the_length_open(tmp_path):
+    cuts = PIECES.format(size="640", cut=", truncation=True, max_length=2048")
+    plan = plan_of(
+        tmp_path, "python train.py", {"train.py": SCRIPT.format(arguments="", cuts=cuts)}
+    )
+
+    assert plan.seq_len is None or "seq_len" in opens(plan)
 
 
 def test_pieces_of_nobody_knows_what_leave_the_length_open(tmp_path):
