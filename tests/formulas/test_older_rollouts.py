@@ -185,7 +185,7 @@ def test_logits_of_prompts_are_bounded_by_completions_as_long_as_the_rows(edits)
     plan = older_plan(row).with_edits({**edits, "load_dtype": "bf16"})
     model = describe(LLAMA, "tiny", "test")
     named = with_left_out(plan, model)
-    dearest = dearest_of(named, model)
+    dearest = dearest_of(named, model, {})
 
     assert not unpriced_objective(plan)
     assert PROMPT_LOGITS in {notice.unpriced for notice in named.notices}
