@@ -6,7 +6,6 @@ Source: cli/app.py, components/config/_arg_parser.py and components/config/loade
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.launchers.automodel import ENDINGS
+from preflight.launchers.literal_words import literal_of
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
@@ -50,7 +50,7 @@ def read_words(command: LaunchCommand, first: int) -> Reading[AutomodelWords]:
                 after = command.argv[index + 1 : index + 2]
                 has_value = bool(after) and not after[0].startswith("--")
                 at, text = next(words) if has_value else (index, "True")
-            said[key] = Setting(translated(text), Place("argv", "", f"--{key}", index=at))
+            said[key] = Setting(literal_of(text), Place("argv", "", f"--{key}", index=at))
         elif word.endswith(ENDINGS):
             file_index = index
     path = command.argv[file_index] if file_index < len(command.argv) else ""
@@ -76,14 +76,3 @@ def leaves(document: Document) -> Iterator[tuple[str, Setting]]:
             yield name, Setting(value, Place("yaml", document.path, name, document.line(keys)))
 
     yield from walk(document.value, ())
-
-
-def translated(text: str) -> Any:
-    """Return a word as translate_value makes it: a literal, words for nothing and for yes and no, else the text."""
-    special = {"none": None, "true": True, "false": False}
-    if text.lower() in special:
-        return special[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text

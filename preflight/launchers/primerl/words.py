@@ -6,12 +6,10 @@ in order, `--section @ FILE` is a file of one section, `--a.b-c 1` is the key a.
 
 from __future__ import annotations
 
-import ast
-from typing import Any
-
 from preflight.errors import BadInput
 from preflight.formats.toml import toml_leaves
 from preflight.launch import LaunchCommand
+from preflight.launchers.literal_words import literal_of
 from preflight.setting import Place, Setting
 
 USAGE = "uv run sft @ FILE.toml --data.seq-len 4096"
@@ -40,7 +38,7 @@ def read_words(command: LaunchCommand, first: int) -> dict[str, Setting]:
                 continue
             place = Place("argv", "", f"--{name}", index=at)
             if is_joined or (after and not after.startswith("--")):
-                flags[key] = Setting(_value(text if is_joined else after), place)
+                flags[key] = Setting(literal_of(text if is_joined else after), place)
                 at += 1 if is_joined else 2
             else:
                 flags[key.removeprefix("no_")] = Setting(not key.startswith("no_"), place)
@@ -48,14 +46,3 @@ def read_words(command: LaunchCommand, first: int) -> dict[str, Setting]:
         else:
             at += 1
     return {**files, **flags}
-
-
-def _value(text: str) -> Any:
-    """Return a word as its type: a number, a list, a switch, nothing, else the text."""
-    special = {"none": None, "true": True, "false": False}
-    if text.lower() in special:
-        return special[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
