@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from preflight.plan_parts import FREEZABLE
 from preflight.scripts.files import CallFound
+from preflight.scripts.freezing import PROJECTOR, TOWER
 from preflight.scripts.nodes import last_name, walk
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place
 
-TOWER, PROJECTOR, LANGUAGE_MODEL = FREEZABLE
 PARTS: Mapping[str, tuple[str, ...]] = {
     "vision_tower": (TOWER,),
     "vision_model": (TOWER,),

@@ -92,8 +92,10 @@ def _cutting(reader: ScriptReader, answers: frozenset[ast.Call]) -> list[Known]:
             by_dataset += whole or _joined(halves, reader.classes.get(found.name, (None,))[0])
     if by_pieces:  # other rows, of an evaluation or of the training itself, may be in none
         longest = max((each.value for each in by_pieces if isinstance(each.value, int)), default=0)
-        shorter = [e for e in by_tokenizer if isinstance(e.value, int) and e.value <= longest]
-        return [*by_pieces, *(each for each in by_tokenizer if each not in shorter)]
+        return [
+            *by_pieces,
+            *(e for e in by_tokenizer if not isinstance(e.value, int) or e.value > longest),
+        ]
     known = [each for each in by_tokenizer if each.value is not UNKNOWN]
     return known or [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
 

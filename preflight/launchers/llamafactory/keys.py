@@ -100,8 +100,7 @@ def _older_releases(name: str, keys: FrameworkKeys) -> str:
         return f"LLaMA-Factory {first if first == last else f'{first} to {last}'}"
     span = spans_of("transformers", "Seq2SeqTrainingArguments").get(name)
     if span is not None and span.until:
-        is_older = version is None or release(version) < release(llamafactory_version())
-        return f"transformers {span}" if is_older else ""
+        return f"transformers {span}" if is_before(keys, llamafactory_version()) else ""
     return "LLaMA-Factory before 0.8" if name in RENAMED and is_before(keys, "0.8.0") else ""
 
 
