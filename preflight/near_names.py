@@ -39,20 +39,28 @@ def nearest_file_fix(path: str, full_path: str, base: str = "the folder of the l
 
     `base` says in words where relative paths start.
     """
-    folder, name = os.path.split(full_path)
+    folder = os.path.dirname(full_path)
     start = "" if os.path.isabs(path) else f": relative paths start at {base}"
     if os.path.isdir(full_path):
         return "name one of the files in it"
     if os.path.exists(full_path):
         return ""  # a pipe, a socket, a device: it is there, and is no file
-    try:
-        names = tuple(sorted(os.listdir(folder or os.curdir)))
-    except (OSError, ValueError):  # ValueError: a null byte in the path
+    near = nearest_beside(full_path)
+    if near is None:
         return f"there is no folder {folder}{start}"
-    near = nearest(name, names)
     if near:
         return f"did you mean {os.path.join(os.path.dirname(path), near)}"
     return f"looked for {full_path}{start}" if start else f"nothing in {folder} has that name"
+
+
+def nearest_beside(full_path: str) -> str | None:
+    """Return the name in a path's folder that is nearest to the path's own, or an empty string; None without the folder."""
+    folder, name = os.path.split(full_path)
+    try:
+        names = tuple(sorted(os.listdir(folder or os.curdir)))
+    except (OSError, ValueError):  # ValueError: a null byte in the path
+        return None
+    return nearest(name, names)
 
 
 @lru_cache(maxsize=8)

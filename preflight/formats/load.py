@@ -118,7 +118,7 @@ def launch_text(command: LaunchCommand, path: str, stated_at: str = "", id: str 
     except IsADirectoryError as error:
         raise BadInput.one(f"{path} is a folder, not a file", stated_at or path, "", id) from error
     except FileNotFoundError as error:
-        absent = not_here(path, stated_at or path)
+        absent = not_here(command, path, stated_at or path)
         if absent is not None:
             raise BadInput(absent) from error
         raise BadInput.one(

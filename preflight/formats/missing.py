@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from preflight.errors import BadInput, Problem
 from preflight.files import wrong_kind
 from preflight.launch import LaunchCommand
-from preflight.near_names import nearest_file_fix
+from preflight.near_names import nearest_beside, nearest_file_fix
 
 TO_FILL_IN = "PF125"
 """The finding of a launch that is not read, under which such a name is told."""
@@ -23,7 +23,7 @@ _ALL_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
 
 def no_config(command: LaunchCommand, path: str, kind: str, where: str, id: str) -> Problem:
     """Return what to say of a config file that a launch names and cannot read; `kind` is its word: `DeepSpeed config`."""
-    absent = not_here(path, where) if path else None
+    absent = not_here(command, path, where) if path else None
     if absent is not None:
         return absent
     wrong = wrong_kind(command.resolve(path)) if path else "has no name"
@@ -32,12 +32,12 @@ def no_config(command: LaunchCommand, path: str, kind: str, where: str, id: str)
     return Problem(f"the {kind} {path!r} {wrong}", where, fix, id)
 
 
-def not_here(path: str, where: str) -> Problem | None:
-    """Return what to say of a path that a person is to fill in, or that lies in a folder of another machine; None of one
+def not_here(command: LaunchCommand, path: str, where: str) -> Problem | None:
+    """Return what to say of a path that a person is to fill in, or that lies in a folder which is not here; None of one
     that should be here."""
     if is_to_fill_in(path):
         return to_fill_in(path, where)
-    folder = _folder_elsewhere(path)
+    folder = _folder_elsewhere(command, path)
     if not folder:
         return None
     message = f"{path} is not read: {folder} is not on this machine"
@@ -45,15 +45,18 @@ def not_here(path: str, where: str) -> Problem | None:
     return Problem(message, where, fix, TO_FILL_IN, unpriced="a config file that is not here")
 
 
-def _folder_elsewhere(path: str) -> str:
-    """Return the uppermost folder of an absolute path that is not here, such as a container's or a compute node's has:
-    `/workspace` or `/home/user`; empty where only what is deeper is missing, as behind a slip of the pen."""
-    parts = PurePosixPath(path).parts
-    depths = (2, 3) if parts[1:2] in (("home",), ("Users",)) else (2,)
-    upper = [PurePosixPath(*parts[:depth]) for depth in depths if len(parts) > depth]
-    if not parts or parts[0] != "/":
-        return ""
-    return next((str(each) for each in upper if not os.path.exists(each)), "")
+def _folder_elsewhere(command: LaunchCommand, path: str) -> str:
+    """Return the uppermost folder of a path that is not here: `/workspace` or `/home/user` of a container or a compute
+    node, `examples` of a copy of another repository. Empty where only what is deeper is missing, or where a folder here
+    has nearly that name, as behind a slip of the pen."""
+    folders = PurePosixPath(path).parts[:-1]
+    if folders[:1] == ("/",):
+        depths = (2, 3) if folders[1:2] in (("home",), ("Users",)) else (2,)
+    else:
+        depths = (next((i for i, part in enumerate(folders, 1) if part != ".."), 0),)
+    upper = [str(PurePosixPath(*folders[:depth])) for depth in depths if 0 < depth <= len(folders)]
+    absent = next((each for each in upper if not os.path.exists(command.resolve(each))), "")
+    return "" if absent and nearest_beside(command.resolve(absent)) else absent
 
 
 def is_to_fill_in(path: str) -> bool:

@@ -59,6 +59,7 @@ def test_a_file_that_is_to_be_named_leaves_the_launch_unknown(words, path, tmp_p
 )
 @pytest.mark.parametrize("words", LAUNCHES.values(), ids=LAUNCHES)
 def test_a_file_that_is_not_there_is_a_mistake(words, path, tmp_path):
+    (tmp_path / "configs").mkdir()
     with pytest.raises(BadInput, match=path):
         check(words, path, tmp_path)
 

@@ -1,4 +1,4 @@
-"""A config file of another machine is no mistake of the launch: it is not read, and the answer is `unknown`."""
+"""A config file in a folder that is not here is no mistake of the launch: it is not read, and the answer is `unknown`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,14 @@ def check(folder, launcher, path):
 
 
 @pytest.mark.parametrize("launcher", LAUNCHES)
-@pytest.mark.parametrize("path", ["/no-such-root/zero3.yaml", "/home/nobody-here/a/zero3.yaml"])
-def test_a_file_in_a_folder_of_another_machine_leaves_all_open(tmp_path, launcher, path):
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/no-such-root/zero3.yaml", "/home/nobody-here/a/zero3.yaml"),
+        *("examples/fsdp/zero3.yaml", "./framework/zero3.yaml", "../no-such-sibling/zero3.yaml"),
+    ],
+)
+def test_a_file_in_a_folder_that_is_not_here_leaves_all_open(tmp_path, launcher, path):
     report = check(tmp_path, launcher, path)
     (notice,) = report.plan.notices
 
@@ -39,8 +45,17 @@ def test_a_file_in_a_folder_of_another_machine_leaves_all_open(tmp_path, launche
 
 
 @pytest.mark.parametrize("launcher", LAUNCHES)
-def test_a_file_that_is_missing_in_a_folder_of_this_machine_is_a_mistake(tmp_path, launcher):
+@pytest.mark.parametrize(
+    "path", ["{}/zero3.yaml", "zero3.yaml", "configs/zero3.yaml", "configs/old/zero3.yaml"]
+)
+def test_a_file_that_is_missing_in_a_folder_of_this_machine_is_a_mistake(tmp_path, launcher, path):
+    (tmp_path / "configs").mkdir()
     with pytest.raises(BadInput, match=r"does not exist|no file"):
-        check(tmp_path, launcher, f"{tmp_path}/zero3.yaml")
+        check(tmp_path, launcher, path.replace("{}", str(tmp_path)))
+
+
+@pytest.mark.parametrize("launcher", LAUNCHES)
+def test_a_folder_whose_name_is_misspelt_is_a_mistake(tmp_path, launcher):
+    (tmp_path / "configs").mkdir()
     with pytest.raises(BadInput, match=r"does not exist|no file"):
-        check(tmp_path, launcher, "configs/zero3.yaml")
+        check(tmp_path, launcher, "confgs/zero3.yaml")
