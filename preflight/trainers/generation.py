@@ -189,6 +189,10 @@ def _put_reference(fields: FieldReader, objective: str) -> None:
         fields.assume("reference_model", what, "no beta", "trl")
 
 
+def _several(said: Any) -> list[Any]:
+    return list(said) if isinstance(said, (list, tuple)) else [said]
+
+
 def _put_rewards(fields: FieldReader) -> str:
     named = fields.given.known.get("reward_model_name_or_path")
     if named is not None and named.value:
@@ -196,6 +200,10 @@ def _put_rewards(fields: FieldReader) -> str:
         is_same = model is not None and str(model.value) == str(named.value)
         fields.put("reward_models", ("same",) if is_same else (str(named.value),), named)
         return ""
+    functions = fields.get("reward_funcs")
+    said = [] if functions is None else functions.value
+    if fields.given.kind.is_own_script and any("." in str(each) for each in _several(said)):
+        return "a reward function of another module"  # which may load a model
     text = PROSE.sub("", fields.given.kind.text)
     if fields.given.kind.is_own_script or not text:
         return ""

@@ -330,6 +330,11 @@ def test_easy_r1_has_defaults_of_its_own() -> None:
             "worker.rollout.max_search_turns=3",
             {"sequences that worker.rollout.max_search_turns makes"},
         ),
+        (
+            "worker.actor.model.override_config.num_hidden_layers=2",
+            {"what actor_rollout_ref.model.override_config.num_hidden_layers changes"},
+        ),
+        ("worker.actor.model.override_config.attn_implementation=eager", set()),
         ("config=absent.yaml", {"a config that is not here", "a reference on the card", PADDED}),
     ],
 )

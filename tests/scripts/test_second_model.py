@@ -139,6 +139,28 @@ def test_what_scores_and_no_plan_holds_is_named(tmp_path, rewards, names, unpric
     assert unpriced in {each.unpriced for each in plan.notices}
 
 
+@pytest.mark.parametrize(
+    ("rewards", "names", "is_named"),
+    [
+        ("score", "from my_rewards import score", True),
+        ("scores", "import my_rewards\nscores = [short]\nscores.append(my_rewards.score)", True),
+        ("[scores[name] for name in args.names]", "from my_rewards import scores", True),
+        ("score", "from beside import score", False),
+        ("[short, partial(short, 2)]", "from functools import partial", False),
+        ("scores", "from trl.rewards import think_format_reward as f\nscores = [f]\nscores = [*scores, short]", False),
+    ],
+)  # fmt: skip
+def test_a_reward_of_a_module_that_is_not_here_may_load_a_model(tmp_path, rewards, names, is_named):
+    (tmp_path / "beside.py").write_text(
+        "def score(completions, **rest): return [1 for _ in completions]\n"
+    )
+    plan = online(tmp_path, rewards, names)
+
+    assert (
+        "a reward function that is not here" in {each.unpriced for each in plan.notices}
+    ) is is_named
+
+
 def test_beside_a_model_that_the_trainer_loads_by_its_name_every_other_is_one(tmp_path):
     names = 'fixed = AutoModelForCausalLM.from_pretrained("gpt2-xl")'
     for more, is_beside in ((names, True), ("pass", False)):

@@ -254,3 +254,10 @@ def test_a_trainer_that_is_derived_from_grpos_may_do_more(tmp_path):
     text = text.replace("trainer = GRPOTrainer(", "trainer = Mine(")
 
     assert "derived from GRPOTrainer" in " ".join(unpriced(read("", tmp_path, text=text)))
+
+
+def test_a_reward_that_is_named_by_its_module_may_load_a_model(tmp_path):
+    for name, is_named in (("think_format_reward", False), ("my_lib.rewards.score", True)):
+        arguments = read(f"--reward_funcs {name}", tmp_path)
+
+        assert any("another module" in message for message in unpriced(arguments)) is is_named

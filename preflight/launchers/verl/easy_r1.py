@@ -72,6 +72,8 @@ FIELDS = frozenset(
 )  # fmt: skip
 """Keys of `worker.actor` in EasyR1 0.3.1 and 0.3.3; a copy that was changed has more."""
 FORWARD = "_forward_micro_batch"
+CHANGED = "worker.actor.model.override_config."
+"""Of the model's config; FlashAttention is asked for beside it (workers/fsdp_workers.py _build_model_optimizer)."""
 CPU_REFERENCE = "worker.ref.fsdp.enable_cpu_offload"
 
 
@@ -85,6 +87,8 @@ def in_verls_words(
     found.update((name, setting) for name, setting in given.items() if name != "config")
     for name, setting in list(found.items()):
         verls = VERLS.get(name.removeprefix(WORKER)) if name.startswith(WORKER) else None
+        if name.startswith(CHANGED) and name != f"{CHANGED}attn_implementation":
+            verls = f"{MODEL}.override_config.{name.removeprefix(CHANGED)}"
         if verls is not None:
             found[verls] = setting
     without = found["algorithm.disable_kl"]
