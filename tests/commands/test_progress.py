@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,27 @@ def test_short_work_shows_no_progress(capsys):
         done(5)
 
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("shown", "line"),
+    [
+        (lambda: progress.progress(12, "jobs"), "preflight: 0 of 12 jobs\n"),
+        (lambda: progress.steps("tracing"), "preflight: tracing\n"),
+    ],
+)
+def test_work_that_says_nothing_is_shown_once_people_wait(shown, line, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_PROGRESS", 0.02)
+    with shown():
+        time.sleep(0.5)
+
+    assert capsys.readouterr().err == line
+
+
+def test_a_step_that_lasts_is_shown_though_it_began_before_people_waited(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_PROGRESS", 0.02)
+    with progress.steps("tracing") as doing:
+        doing("importing torch")
+        time.sleep(0.5)
+
+    assert capsys.readouterr().err == "preflight: tracing, importing torch\n"
