@@ -86,9 +86,11 @@ def judge_plan(
     readings = None
     if device is not None:
         readings = read_all_ways(plan, judging.judged, among or {}, settles)
-    if readings is not None:
-        return Judged(plan, model, device, readings.shown.estimate, readings.verdict, readings)
-    return Judged(plan, model, device, *judging.judged(plan), model_problem=model_problem)
+    if readings is None:
+        estimate, verdict = judging.judged(plan)
+    else:
+        estimate, verdict = readings.shown.estimate, readings.verdict
+    return Judged(plan, model, device, estimate, verdict, readings, model_problem)
 
 
 def _reward_models(plan: LaunchPlan, plugins: PluginManager) -> dict[str, ModelSpec]:
@@ -152,7 +154,7 @@ class _Judging:
     ) -> Verdict:
         host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
         margin = self.policy.margin_of(one.engine)
-        return judge(estimate, self.device, missing, margin, host_bytes)
+        return judge(estimate, self.device, missing, margin, host_bytes, one.model)
 
     def _refused_all_the_same(
         self, one: LaunchPlan, estimate: MemoryEstimate, missing: tuple[str, ...]

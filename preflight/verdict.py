@@ -62,6 +62,7 @@ def judge(
     missing: tuple[str, ...] = (),
     margin_share: float = MARGIN_SHARE,
     host_bytes: int | None = None,
+    model_name: str | None = None,
 ) -> Verdict:
     """Return the verdict of an estimate on a device, and on a node's own memory where that is known.
 
@@ -72,7 +73,8 @@ def judge(
         return Verdict(Answer.UNKNOWN, "no device is known", missing=(*missing, "device"))
     if estimate is None:
         missing = tuple(dict.fromkeys(("model", *missing)))
-        return Verdict(Answer.UNKNOWN, f"{', '.join(missing)} not known", missing=missing)
+        named = (f"model {model_name}" if model_name else "model", *missing[1:])
+        return Verdict(Answer.UNKNOWN, f"{', '.join(named)} not known", missing=missing)
     if not estimate.peaks:
         return Verdict(Answer.UNKNOWN, "there is nothing to add up", missing=missing)
     missing = tuple(dict.fromkeys((*missing, *estimate.unknown)))

@@ -183,8 +183,11 @@ def _only_judged(
     try:
         submission = read_submission(name, words, env, os.getcwd(), text)
     except OSError as error:
+        late = "preflight's own options (--set, --device, ...) stand in front of all of sbatch's"
         raise BadInput.one(
-            f"the job script cannot be read: {error.strerror}", " ".join(words)
+            f"the job script cannot be read: {error.strerror}",
+            " ".join(words),
+            late if "--set" in words or "--policy" in words else "",
         ) from error
     answer, asked = _judged(submission, env, options, device)
     if answer.refused:

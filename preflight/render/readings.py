@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.device import DeviceSpec
 from preflight.plan_parts import Adapter, BaseQuantization, Vision
 from preflight.readings import Readings, Settled, moved_library
 from preflight.render.page import Page
@@ -15,15 +16,22 @@ from preflight.verdict import Answer
 
 def cannot_tell(report: Report) -> str:
     """Return the first line's words for readings that disagree; empty where they agree."""
-    readings, device = report.readings, report.device
-    if readings is None or readings.answer is not None or device is None:
+    if report.device is None:
+        return ""
+    text = question_of(report.readings, report.device, longest_words(report))
+    return f"preflight: {text}" if text else ""
+
+
+def question_of(readings: Readings | None, device: DeviceSpec, longest: str = "") -> str:
+    """Return what readings come to that disagree, and the option that says which holds; empty where they agree."""
+    if readings is None or readings.answer is not None:
         return ""
     capacity = device.capacity_bytes
     if not readings.deciding:
         least, most = _number(readings.least.peak_bytes, capacity), readings.most.peak_bytes
         names = ", ".join(name for name in readings.may_be if name != "versions")
         return (
-            f"preflight: cannot tell. {least} to {of_capacity(most, capacity)} per rank: nobody said {names},"
+            f"cannot tell. {least} to {of_capacity(most, capacity)} per rank: nobody said {names},"
             " and no single one of them decides"
         )
     name, ways = best_question(readings)
@@ -32,7 +40,7 @@ def cannot_tell(report: Report) -> str:
     if in_doubt is not None:
         sure, values, ways = in_doubt
         asked = option(name, ways, readings)
-        return f"preflight: cannot tell. {of_capacity(sure, capacity)} per rank {values}: {asked} says which"
+        return f"cannot tell. {of_capacity(sure, capacity)} per rank {values}: {asked} says which"
     low, high = ways[0], ways[-1]
     up_to, from_on = low.most.peak_bytes, high.least.peak_bytes
     if up_to > from_on:  # other open values matter as much
@@ -46,7 +54,7 @@ def cannot_tell(report: Report) -> str:
             f"with a {name} of {low.value:,}, {of_high} with {high.value:,}, the most that may come"
         )
     return (
-        f"preflight: cannot tell. {of_low} per rank {values}{longest_words(report)}:"
+        f"cannot tell. {of_low} per rank {values}{longest}:"
         f" {option(name, ways, readings)} says which"
     )
 

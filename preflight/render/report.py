@@ -44,8 +44,10 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     answer = report.verdict.answer
     lines = head_lines(report, page)
     lines += reading_lines(report, page)
+    # Why nobody can tell is a warning's to say, and comes before what was taken for granted.
+    first = ("error", "warning") if answer is Answer.UNKNOWN else ("error",)
     for finding in report.findings:
-        if finding.severity == "error":
+        if finding.severity in first:
             lines += finding_lines(finding, page)
     # What to do comes first: who reads ten lines has read it. Then why.
     lines += applied_lines(report, page)
@@ -65,7 +67,7 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     elif report.estimate is not None and is_host_remarkable(report):
         lines += host_lines(report.estimate, page, report.plan.host_memory_gib)
     for finding in report.findings:
-        if finding.severity == "warning" or (finding.severity != "error" and is_verbose):
+        if finding.severity not in first and (finding.severity == "warning" or is_verbose):
             lines += finding_lines(finding, page)
     if is_verbose:
         lines += plan_lines(report, page)

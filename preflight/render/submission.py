@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from preflight.render.page import Page
+from preflight.render.readings import question_of
 from preflight.render.report import ANSWER_COLORS, finding_lines
 from preflight.render.words import of_capacity
 from preflight.slurm.guard import Answer, JudgedLaunch
@@ -77,7 +78,7 @@ def head_line(one: JudgedLaunch, page: Page) -> str:
     place = f"({one.launch.origin})"
     if one.fit is Fit.UNKNOWN:
         why = one.problem or "what decides its memory is not known"
-        return f"preflight: cannot tell: {why} {place}"
+        return f"preflight: {_question(one) or f'cannot tell: {why}'} {place}"
     assert one.judgement is not None
     words = {
         Fit.FITS: "tight" if one.is_tight else "fits",
@@ -98,6 +99,15 @@ def head_line(one: JudgedLaunch, page: Page) -> str:
     if one.judgement.judged.is_mixed:
         return f"{text}: it depends on the node {place}"
     return f"{text}: it depends on which card the nodes have {place}"
+
+
+def _question(one: JudgedLaunch) -> str:
+    """Return what the job's smallest card and the values that nobody said come to, where those decide; else nothing."""
+    group = one.judgement.smallest(Fit.UNKNOWN) if one.judgement is not None else None
+    if one.judgement is None or group is None or group.memory is None:
+        return ""
+    judged = one.judgement.on(group.memory.low)
+    return "" if judged is None else question_of(judged.readings, group.memory.low)
 
 
 def _fit(one: JudgedLaunch, group: GpuGroup, fit: Fit) -> str:
