@@ -26,16 +26,40 @@ def audit_lines(jobs: Sequence[Audited], page: Page, is_verbose: bool) -> list[s
         f"{counts[word]} {meaning}" for word, meaning in VERDICTS.items() if counts[word]
     )
     lines = page.wrap(f"preflight: {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {shown}")
+    lines += _ended_lines(jobs, page)
     order = list(VERDICTS)
     ordered = sorted(jobs, key=lambda job: (order.index(job.verdict), job.name))
     rows = [
-        (job.verdict.replace("_", " "), job.name, _about(job))
+        (job.verdict.replace("_", " "), job.name, *_ended(job), _about(job))
         for job in ordered
         if is_verbose or job.verdict not in ("no_gpus", "none")
     ]
     if rows:
         lines += page.table(rows)
     lines.append(_next(counts))
+    return lines
+
+
+def _ended(job: Audited) -> tuple[str, ...]:
+    """Return how a job ended and its GPU hours, as cells of its row; nothing for a script."""
+    if not job.state:
+        return ()
+    return job.state, "" if job.gpu_hours is None else f"{job.gpu_hours:,.1f} GPU hours"
+
+
+def _ended_lines(jobs: Sequence[Audited], page: Page) -> list[str]:
+    """Return a line for each verdict: how jobs with it ended, and the GPU hours that they had."""
+    lines = []
+    for verdict in VERDICTS:
+        those = [job for job in jobs if job.verdict == verdict and job.gpu_hours is not None]
+        if those:
+            states = ", ".join(
+                f"{count} {state}"
+                for state, count in Counter(job.state for job in those).most_common()
+            )
+            hours = sum(job.gpu_hours or 0.0 for job in those)
+            words = verdict.replace("_", " ")
+            lines += page.wrap(f"{words}: {hours:,.1f} GPU hours ({states})", "  ", "    ")
     return lines
 
 

@@ -47,6 +47,10 @@ class Audited:
     answer: Answer | None = None
     problem: str = ""
     """Why it could not be judged."""
+    state: str = ""
+    """Slurm's word for where the job is or how it ended; empty for a script that nobody submitted."""
+    gpu_hours: float | None = None
+    """Of all its GPUs together; None where nobody knows them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -55,6 +59,8 @@ class Audited:
             "name": self.name,
             "verdict": self.verdict,
             "problem": self.problem,
+            "state": self.state or None,
+            "gpu_hours": self.gpu_hours,
             "read_by": self.answer.reading.how if self.answer is not None else None,
             "reasons": list(self.answer.reading.reasons) if self.answer is not None else [],
             "launches": [
@@ -89,6 +95,8 @@ class Found:
     submission: Submission | None = None
     problem: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    state: str = ""
+    gpu_hours: float | None = None
 
 
 def scripts_in(path: str, env: Mapping[str, str]) -> list[Found]:
@@ -135,7 +143,7 @@ def jobs_of_controller(env: Mapping[str, str]) -> list[Found]:
     Raises BadInput where Slurm does not say; a job whose script is not for us has that as its problem.
     """
     try:
-        text = _said(("scontrol", "show", "job", "--json"), env)
+        text = said_by(("scontrol", "show", "job", "--json"), env)
     except PreflightError as error:
         raise BadInput.one(
             str(error), fix="a folder of job scripts is audited without Slurm"
@@ -152,20 +160,22 @@ def jobs_of_controller(env: Mapping[str, str]) -> list[Found]:
 def _job(job: Mapping[str, Any], env: Mapping[str, str]) -> Found:
     number = str(job.get("job_id", ""))
     name = f"job {number} ({job.get('name', '')})"
+    state = job.get("job_state")
+    state = str(state[0] if isinstance(state, list) and state else state or "")
     try:
-        text = _said(("scontrol", "write", "batch_script", number, "-"), env)
+        text = said_by(("scontrol", "write", "batch_script", number, "-"), env)
     except PreflightError as error:
-        return Found(name, problem=f"its script cannot be read: {error}")
+        return Found(name, problem=f"its script cannot be read: {error}", state=state)
     # Slurm keeps the words without their quotes: an argument with blanks is several here.
     command = str(job.get("command") or "").split()
     folder = str(job.get("current_working_directory") or "/")
     try:
         submission = read_submission("sbatch", words_of_job(job), {}, folder, text)
     except BadInput as error:
-        return Found(name, problem=error.problems[0].message)
+        return Found(name, problem=error.problems[0].message, state=state)
     name_of_script = os.path.basename(command[0]) if command else "the script"
     submission = replace(submission, name=name_of_script, arguments=tuple(command[1:]))
-    return Found(name, submission, env=env)
+    return Found(name, submission, env=env, state=state)
 
 
 def words_of_job(job: Mapping[str, Any]) -> list[str]:
@@ -224,7 +234,8 @@ def _is_gpu(item: str) -> bool:
     return item.removeprefix("gres/").partition(":")[0] == "gpu"
 
 
-def _said(words: tuple[str, ...], env: Mapping[str, str]) -> str:
+def said_by(words: tuple[str, ...], env: Mapping[str, str]) -> str:
+    """Return what a program of Slurm's prints; raise PreflightError with its last line where it fails."""
     try:
         done = subprocess.run(
             words,
@@ -247,16 +258,24 @@ def audited(found: Found, inventory: Inventory | None, device: DeviceSpec | None
 
     With a device, its nodes are taken to have GPUs of that kind, and no cluster is asked.
     """
+    verdict, answer, problem = _judged(found, inventory, device)
+    return Audited(found.name, verdict, answer, problem, found.state, found.gpu_hours)
+
+
+def _judged(
+    found: Found, inventory: Inventory | None, device: DeviceSpec | None
+) -> tuple[str, Answer | None, str]:
+    """Return the verdict on a job, the guard's answer, and why there is none."""
     submission = found.submission
     if submission is None:
-        return Audited(found.name, "unknown", None, found.problem)
+        return "unknown", None, found.problem
     if not any(part.wants_gpus for part in submission.options.components):
-        return Audited(found.name, "no_gpus")
+        return "no_gpus", None, ""
     try:
         asked: Asked = replace(asked_of_nobody(), inventory=inventory, device=device)
         answer = judge_submission(submission, found.env, asked)
     except PreflightError as error:
-        return Audited(found.name, "unknown", None, said_of(error))
+        return "unknown", None, said_of(error)
     except Exception as error:  # a bug of ours
-        return Audited(found.name, "unknown", None, f"{type(error).__name__}: {error}")
-    return Audited(found.name, answer.verdict, answer, answer.problem)
+        return "unknown", None, f"{type(error).__name__}: {error}"
+    return answer.verdict, answer, answer.problem

@@ -134,7 +134,7 @@ def candidates(
 def candidates_with(device: DeviceSpec, options: SubmitOptions) -> Candidates:
     """Return one node that has as many GPUs of a kind as a component of a job asks for, whatever cluster it is for."""
     asked = options.num_gpus_per_node or sum(gpu.count for gpu in options.requested_gpus)
-    nodes = (Node("any node"),)
+    nodes = (Node("any-node"),)  # a word: job scripts cut lists of nodes at blanks
     if not options.wants_gpus:
         return Candidates((), nodes)
     memory = GpuMemory(device, device, "--device")

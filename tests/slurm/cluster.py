@@ -110,8 +110,9 @@ class Cluster:
         self._write_configuration()
         commands = {
             "munged": self._munged(),
-            "slurmctld": [self._which("slurmctld"), "-D", "-i"],
-            **{name: [self._which("slurmd"), "-D", "-N", name] for name in NODE_NAMES},
+            **self.accounting_daemons(),
+            "slurmctld": [self.which("slurmctld"), "-D", "-i"],
+            **{name: [self.which("slurmd"), "-D", "-N", name] for name in NODE_NAMES},
         }
         self._keeper = subprocess.Popen(
             [
@@ -127,11 +128,19 @@ class Cluster:
             start_new_session=True,
         )
         self.daemon("start", "munged")
-        self._wait((self.root / "munge" / "socket").exists, "munged made no socket")
+        self.wait((self.root / "munge" / "socket").exists, "munged made no socket")
+        self.start_accounting()
         self.daemon("start", "slurmctld")
         for name in NODE_NAMES:
             self.daemon("start", name)
-        self._wait(self._all_idle, "not all nodes are idle")
+        self.wait(self._all_idle, "not all nodes are idle")
+
+    def accounting_daemons(self) -> dict[str, list[str]]:
+        """Return the commands of what keeps accounts; this cluster keeps none."""
+        return {}
+
+    def start_accounting(self) -> None:
+        """Start what keeps accounts, before the controller asks for it."""
 
     def stop(self) -> None:
         """End every process of the cluster, jobs and their steps among them."""
@@ -153,7 +162,7 @@ class Cluster:
 
     def wait_for_controller(self) -> None:
         """Return once slurmctld answers."""
-        self._wait(lambda: "is UP" in self.output("scontrol", "ping"), "slurmctld does not answer")
+        self.wait(lambda: "is UP" in self.output("scontrol", "ping"), "slurmctld does not answer")
 
     # Talking to it
 
@@ -199,7 +208,7 @@ class Cluster:
                 "COMPLETING",
             )
 
-        self._wait(has_ended, f"job {job_id} did not end", timeout_s)
+        self.wait(has_ended, f"job {job_id} did not end", timeout_s)
         return facts
 
     def facts(self, job_id: str) -> dict[str, str]:
@@ -209,7 +218,7 @@ class Cluster:
 
     def running(self, job_id: str, timeout_s: float = 30.0) -> None:
         """Wait until a job has started."""
-        self._wait(
+        self.wait(
             lambda: self.facts(job_id).get("JobState") == "RUNNING",
             f"job {job_id} did not start",
             timeout_s,
@@ -217,7 +226,7 @@ class Cluster:
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Return once every node is idle again: after a restart of the controller they answer one by one."""
-        self._wait(self._all_idle, "not all nodes are idle again", timeout_s)
+        self.wait(self._all_idle, "not all nodes are idle again", timeout_s)
 
     def cancel_all(self) -> None:
         """Cancel every job, running or not."""
@@ -259,14 +268,14 @@ class Cluster:
         key.write_bytes(os.urandom(1024))
         files = ("key", "pid", "log", "seed")
         return [
-            self._which("munged"),
+            self.which("munged"),
             "--foreground",
             "--force",  # a folder of a test run is writable by its group
             f"--socket={folder / 'socket'}",
             *(f"--{name}-file={folder / name}" for name in files),
         ]
 
-    def _which(self, program: str) -> str:
+    def which(self, program: str) -> str:
         found = shutil.which(program, path=self.path)
         if found is None:
             raise ClusterFailed(f"{program} is not installed: apt-get install {PACKAGES}")
@@ -278,7 +287,7 @@ class Cluster:
         states = dict(line.split() for line in lines if line)
         return set(states) == set(NODE_NAMES) and set(states.values()) == {"idle"}
 
-    def _wait(self, is_done: Callable[[], bool], what: str, timeout_s: float = START_S) -> None:
+    def wait(self, is_done: Callable[[], bool], what: str, timeout_s: float = START_S) -> None:
         deadline = time.monotonic() + timeout_s
         while not is_done():
             if time.monotonic() > deadline:

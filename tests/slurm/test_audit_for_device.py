@@ -60,7 +60,7 @@ def test_a_folder_is_judged_for_a_device_without_slurm(jobs, capsys):
 
     assert found["small.sh"]["verdict"] == "fits"
     assert found["huge.sh"]["verdict"] == "does_not_fit"
-    assert found["small.sh"]["launches"][0]["nodes"][0]["gpus"].startswith("any node (h100-sxm-80")
+    assert found["small.sh"]["launches"][0]["nodes"][0]["gpus"].startswith("any-node (h100-sxm-80")
 
 
 def test_the_device_decides(jobs, capsys):
@@ -172,3 +172,15 @@ def test_nodes_on_the_command_line_count_without_a_slurm(tmp_path):
     )
 
     assert done.returncode == 0 and "--nnodes=4" in done.stderr, done.stderr
+
+
+def test_the_job_that_init_writes_is_judged_without_slurm(tmp_path, monkeypatch, capsys):
+    """Its script cuts the list of its nodes at blanks, as many do."""
+    monkeypatch.chdir(tmp_path)
+    asked = "init --model Qwen/Qwen2.5-0.5B --gpu h100 --num-gpus 16 --slurm --output ."
+    assert main(asked.split()) == 0
+    capsys.readouterr()
+
+    assert main(["sbatch", "--device", "h100-sxm-80", "job.sbatch"]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("preflight: fits. "), told
