@@ -12,6 +12,7 @@ from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.fake_quantized import fake_quantized_at_most
+from preflight.formulas.float8_linears import float8_at_most
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.precision import precision_of
 from preflight.formulas.reward_models import OF_REWARDS, scored_at_most
@@ -29,6 +30,8 @@ from preflight.plan_parts import (
     AUTOMODEL,
     COMM_HOOK,
     FAKE_QUANTIZED,
+    FLOAT8,
+    FLOAT8_HEAD,
     GATHERED,
     LABEL_SMOOTHING,
     LEFT_WHOLE,
@@ -91,6 +94,11 @@ def dearest_of(
     if FAKE_QUANTIZED in named and plan.seq_len and model.layers:
         terms.append(fake_quantized_at_most(plan, model))
         names.add(FAKE_QUANTIZED)
+    float8 = named & {FLOAT8, FLOAT8_HEAD}
+    of_float8 = float8_at_most(plan, model, FLOAT8_HEAD in float8) if float8 else []
+    if of_float8:
+        terms += of_float8
+        names |= float8
     if RANDOM_LTD in named and plan.seq_len:
         terms.append(_rows_beside_some_tokens(plan, model))
         names.add(RANDOM_LTD)

@@ -28,13 +28,13 @@ from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
+from preflight.plan_parts import FLOAT8, FP8
 from preflight.units import format_gib
 
 GATHERED_LOGITS = "logits gathered for compute_metrics"
 BESIDE_TEXT = "images or audio beside the text"
 TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
-FP8 = "fp8 matrices"
 STAGES = "stages of a pipeline"
 _MORE_STATES = re.compile(
     r"\b(?:momentum\s*=\s*(?!0(?:\.0*)?\s*(?:,|$))|use_kahan|kahan_sum|\w+_dtype)"
@@ -195,7 +195,8 @@ def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
             unpriced=f"the states of {plan.optimizer}",
             takes="either",
         )
-    if plan.mixed_precision == "fp8":
+    is_named = any(notice.unpriced == FLOAT8 for notice in plan.notices)
+    if plan.mixed_precision == "fp8" and not is_named:
         yield Problem(
             "fp8 matrices are estimated as the 16-bit ones that they are made from",
             where_of(plan, "mixed_precision"),

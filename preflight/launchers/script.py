@@ -51,6 +51,7 @@ from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
+from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
 from preflight.scripts.model_shape import adds_to_model
 from preflight.scripts.second_model import SECOND_MODEL
 from preflight.scripts.sign_words import DIVIDED, FROZEN
@@ -233,6 +234,9 @@ def make_plan(
     if zero_init is not None:
         values["zero_init"], origins["zero_init"] = zero_init
     taken = {name: making.libraries.version(name) for name in engine.library_names}
+    has_float8 = any(problem.unpriced in (FLOAT8, FLOAT8_HEAD) for problem in making.problems)
+    if has_float8 and making.libraries.is_known("torchao"):
+        taken["torchao"] = making.libraries.version("torchao")
     others = version_readings(command, part, trainer, taken, values)
     making.note_versions(taken, others)
     frozen = None if trainer.script.is_of_library else frozen_parts(trainer)

@@ -120,6 +120,7 @@ LIBRARIES = (
     "openrlhf",
     "peft",
     "torch",
+    "torchao",
     "torchtitan",
     "torchtune",
     "transformers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.adapter_kinds import NOT_LORA
-from preflight.plan_parts import COMM_HOOK, GPTQ_OR_AWQ
+from preflight.plan_parts import COMM_HOOK, FLOAT8_HEAD, FP8, GPTQ_OR_AWQ
 
 REPLICAS = "replicas of nn.DataParallel"
 OUTPUTS = "outputs of every layer"
@@ -27,8 +27,9 @@ UNCOUNTED = {
         r"|\bcomm_hook\s*=\s*(?!None\b|DDPCommunicationHookType\.(?:NO|FP16|BF16)\b)",
         "more",
     ),
-    "fp8 matrices": (
-        r"convert_to_float8_training|fp8_autocast|fp8_model_init|\bte\.(?:Linear|LayerNorm\w*|Transformer\w*)\(",
+    FLOAT8_HEAD: (r"convert_to_float8_training", "either"),
+    FP8: (
+        r"fp8_autocast|fp8_model_init|\bte\.(?:Linear|LayerNorm\w*|Transformer\w*)\(",
         "either",
     ),
     WIDE_WEIGHTS: (

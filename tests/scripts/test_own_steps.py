@@ -236,7 +236,7 @@ def test_every_adapter_and_every_scheme_of_the_installed_libraries_is_named():
     [
         ("ema = copy.deepcopy(model)", "a second copy of the model"),
         ("ema = AveragedModel(model)", "a second copy of the model"),
-        ("convert_to_float8_training(model)", "fp8 matrices"),
+        ("convert_to_float8_training(model)", "float8 linear layers and a float8 head"),
         ('model = torch.compile(model, mode="reduce-overhead")', "CUDA graphs"),
         ("opt = Muon(model.parameters())", "the states of Muon"),
         ("load(quantization_config=HqqConfig(nbits=4))", "weights stored by another scheme"),

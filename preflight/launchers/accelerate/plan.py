@@ -28,6 +28,7 @@ from preflight.launchers.script_arguments import (
 )
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
+from preflight.plan_parts import FLOAT8
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions
@@ -81,6 +82,11 @@ def launcher_notes(
     yield from (n for n in launch_notes(settings, env, engine) if n.where not in refused)
     yield from _single_process_notes(command, settings, trainer)
     yield from cpu_notes(settings)
+    backend = settings.values["fp8_backend"]
+    precision = engine.fields.get("mixed_precision")
+    if precision is not None and precision.value == "fp8" and str(backend.value).lower() == "ao":
+        message = "fp8 matrices are estimated as the 16-bit ones that they are made from"
+        yield Problem.left_out(message, backend.place.where, FLOAT8, "either")
 
 
 def _leaves_zero3_off(

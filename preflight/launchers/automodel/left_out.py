@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
 from preflight.setting import Setting
 
 SWITCHES = {
-    "fp8.enabled": NotModelled("float8 is not estimated", "float8", "either"),
     "qat.enabled": NotModelled("fake quantization is not estimated", "fake quantization", "either"),
     "autopipeline._target_": NotModelled(
         "its own pipeline is not estimated", "pipeline stages", "either"
@@ -32,7 +32,7 @@ READ: Mapping[str, tuple[str, ...]] = {
         ("recipe", "step_scheduler", "dataset", "dataloader", "validation_dataset", "validation_dataloader", "optimizer",
          "packed_sequence", "clip_grad_norm", "lr_scheduler", "checkpoint", "dist_env", "rng", "seed", "tokenizer", "compile",
          "benchmark", "ci", "wandb", "mlflow", "comet", "nvtx", "nproc-per-node", "nproc_per_node",
-         *(name.partition(".")[0] for name in SWITCHES if not name.startswith(("model.", "distributed.")))),
+         "fp8", *(name.partition(".")[0] for name in SWITCHES if not name.startswith(("model.", "distributed.")))),
         ANY,
     ),
     "model": (
@@ -70,6 +70,10 @@ def name_unread(keys: FrameworkKeys) -> None:
     """Name what is not estimated: switches that are on, what a recipe says that is not read, and validation rows that may
     be more than those of the training, or longer."""
     keys.leave_out_given(SWITCHES)
+    leaves_head = "lm_head" in (keys.value("fp8.filter_fqns") or ())
+    message = "float8 layers are estimated as the 16-bit ones that they stand for"
+    float8 = NotModelled(message, FLOAT8 if leaves_head else FLOAT8_HEAD, "either")
+    keys.leave_out_given({"fp8.enabled": float8})  # torchao's (components/quantization/fp8.py)
     for name, setting in keys.given.items():
         section, _, key = name.partition(".")
         if READ.get(section, ()) is not ANY and key.partition(".")[0] not in READ.get(section, ()):

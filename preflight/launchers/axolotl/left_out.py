@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preflight.launchers.axolotl.keys import listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import OTHERS_QAT
+from preflight.plan_parts import FLOAT8, OTHERS_QAT
 
 NOT_MODELLED: dict[str, NotModelled] = {
     "lisa_n_layers": NotModelled(
@@ -65,7 +65,7 @@ NOT_MODELLED: dict[str, NotModelled] = {
     ),
     "fp8": NotModelled(
         "fp8 matrices are estimated as the 16-bit ones that they are made from",
-        "fp8 matrices",
+        FLOAT8,
         "either",
     ),
     "fp32_norms": NotModelled(

@@ -18,7 +18,7 @@ from preflight.launchers.llamafactory.model import (
     read_trained,
 )
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import UNSLOTH
+from preflight.plan_parts import FLOAT8, FP8, UNSLOTH
 from preflight.scripts.trainer_tables import argument_table
 
 DECIDES = {
@@ -71,11 +71,6 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "use_hyper_parallel": NotModelled(
         "HyperParallel's sharding is not estimated", "HyperParallel", "either"
     ),
-    "fp8": NotModelled(
-        "fp8 matrices are estimated as the 16-bit ones that they are made from",
-        "fp8 matrices",
-        "either",
-    ),
     "use_asft_loss": NotModelled(
         "the reference model of use_asft_loss is not counted", "a reference model", "more"
     ),
@@ -120,6 +115,11 @@ def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
     _length(keys, stage, attention)
     _loss(keys, stage)
     keys.leave_out_given(NOT_MODELLED)
+    own = (
+        keys.value("fp8_backend", "auto") != "te"
+    )  # torchao's otherwise (train/fp8_utils.py, 0.9.5)
+    message = "fp8 matrices are estimated as the 16-bit ones that they are made from"
+    keys.leave_out_given({"fp8": NotModelled(message, FLOAT8 if own else FP8, "either")})
 
 
 def _stage(keys: FrameworkKeys) -> str:

@@ -15,10 +15,16 @@ from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
 from preflight.launchers.torchtitan.pipeline import read_pipeline
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
+from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
 from preflight.setting import Setting
 
 DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 LOSSES = {"ChunkedLossWrapper": "chunked_linear", "CrossEntropyLoss": "full_logits"}
+
+FLOAT8_SECTIONS = ("float8", "quantize.linear.float8")
+FLOAT8_CONVERTERS = (*FLOAT8_SECTIONS, "Float8")
+"""What makes torchao's Float8Linear of linear layers, by release (torchtitan/components/quantization/float8.py, 0.1 to 0.3)."""
+HEADS = frozenset({"output", "lm_head"})
 
 
 def read_plan(keys: FrameworkKeys, config: TitanConfig, world_size: Setting) -> None:
@@ -221,7 +227,16 @@ def _rest(reader: TitanReader) -> None:
         at = converters or Setting(names, _default_place(reader))
         shown = ", ".join(str(name) for name in names)
         message = f"{shown} converts layers, which are estimated as they were"
-        keys.leave_out(NotModelled(message, f"layers converted by {shown}", "either"), at)
+        unpriced = f"layers converted by {shown}"
+        if all(str(name) in FLOAT8_CONVERTERS for name in names):
+            unpriced = FLOAT8 if _leaves_head(reader) else FLOAT8_HEAD
+        keys.leave_out(NotModelled(message, unpriced, "either"), at)
+
+
+def _leaves_head(reader: TitanReader) -> bool:
+    """Tell whether a float8 converter is told to leave the head as it is."""
+    left = [reader.value(f"{section}.filter_fqns") or () for section in FLOAT8_SECTIONS]
+    return any(HEADS.intersection(names) for names in left if isinstance(names, (list, tuple)))
 
 
 def _graphs(reader: TitanReader) -> None:
