@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from preflight.formulas.adapted_names import UNLISTED
@@ -12,7 +12,6 @@ from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.fake_quantized import fake_quantized_at_most
-from preflight.formulas.float8_linears import float8_at_most
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.precision import precision_of
 from preflight.formulas.reward_models import OF_REWARDS, scored_at_most
@@ -94,11 +93,10 @@ def dearest_of(
     if FAKE_QUANTIZED in named and plan.seq_len and model.layers:
         terms.append(fake_quantized_at_most(plan, model))
         names.add(FAKE_QUANTIZED)
-    float8 = named & {FLOAT8, FLOAT8_HEAD}
-    of_float8 = float8_at_most(plan, model, FLOAT8_HEAD in float8) if float8 else []
+    of_float8 = _of_float8(plan, model, named)
     if of_float8:
         terms += of_float8
-        names |= float8
+        names |= {FLOAT8, FLOAT8_HEAD}
     if RANDOM_LTD in named and plan.seq_len:
         terms.append(_rows_beside_some_tokens(plan, model))
         names.add(RANDOM_LTD)
@@ -135,6 +133,15 @@ def dearest_of(
         terms.append(critic)
         names.add(CRITIC)
     return Dearest(dearest, tuple(terms), frozenset(names)) if names else None
+
+
+def _of_float8(plan: LaunchPlan, model: ModelSpec, named: Collection[str]) -> Sequence[MemoryTerm]:
+    """Return the terms of float8 layers where the plan has them and they are bounded."""
+    if not {FLOAT8, FLOAT8_HEAD}.intersection(named):
+        return ()
+    from preflight.formulas.float8_linears import float8_at_most  # few launches have any
+
+    return float8_at_most(plan, model, FLOAT8_HEAD in named)
 
 
 def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) -> MemoryTerm:
