@@ -13,13 +13,12 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.optimizers import LOW_RANK
 from preflight.formulas.trainer_arguments import argument, checks_groups, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.versions.transformers import ZERO3_REFUSES_AUTO_BATCH
 from preflight.versions.trl import GRPO_REFUSES_AUTO_BATCH
-
-LOW_RANK_OPTIMIZERS = ("galore_", "apollo_")
 
 
 @hookimpl
@@ -29,7 +28,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
         return
     yield from _checkpointing(plan)
     yield from _auto_batch(plan)
-    if plan.optimizer.startswith(LOW_RANK_OPTIMIZERS):
+    if plan.optimizer.startswith(LOW_RANK):
         yield from _low_rank(plan)
     yield from _strategies(plan)
 

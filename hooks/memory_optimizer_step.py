@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.optimizers import step_bytes_per_element, step_copies_of_one
+from preflight.formulas.optimizers import (
+    ITERATED,
+    MUON,
+    is_orthogonalized,
+    step_bytes_per_element,
+    step_copies_of_one,
+)
 from preflight.formulas.precision import precision_of
 from preflight.formulas.segments import pool_of_states
 from preflight.formulas.sharding import held_tensors, local_elements
@@ -50,6 +56,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{elements:,} x {size}: {each} of a tensor, and one of the tensor before",
             "preflight/formulas/optimizers.py STEP_COPIES: torch/optim _single_tensor_* (2.13)",
         )
+    if plan.optimizer == MUON:
+        yield _orthogonalization(plan, model, size)
     if plan.optimizer == "adafactor":
         copies = ADAFACTOR_NARROW if precision.bytes_of("trainable") == 2 else ADAFACTOR_WIDE
         elements = _most_in_a_loop(plan, model, copies)
@@ -60,6 +68,22 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{elements:,} x 4: {copies} of a tensor, and the update of the tensor before",
             "transformers/optimization.py:1229 Adafactor.step (5.24.0)",
         )
+
+
+def _orthogonalization(plan: LaunchPlan, model: ModelSpec, size: int) -> MemoryTerm:
+    """Return a term of Muon's update of its largest matrix, or of AdamW's two copies of the largest other tensor."""
+    sizes = {True: 0, False: 0}
+    for held in held_tensors(plan, model):
+        if held.trains:
+            is_muon = is_orthogonalized(held.tensor)
+            sizes[is_muon] = max(sizes[is_muon], local_elements(plan, held))
+    return MemoryTerm(
+        "optimizer step, orthogonalized update",
+        max((size + ITERATED) * sizes[True], 2 * size * sizes[False]),
+        STEP,
+        f"the larger of {sizes[True]:,} x {size + ITERATED} and {sizes[False]:,} x {2 * size}",
+        "preflight/formulas/optimizers.py ITERATED: torch/optim/_muon.py (2.13)",
+    )
 
 
 def _most_in_a_loop(plan: LaunchPlan, model: ModelSpec, each: int) -> int:

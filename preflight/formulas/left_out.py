@@ -18,7 +18,7 @@ from preflight.formulas.generated_answers import generates
 from preflight.formulas.kernels import LIGER_TYPES
 from preflight.formulas.left_out_of_answers import left_out_of_answers
 from preflight.formulas.objective import LANGUAGE_MODEL, ONLINE
-from preflight.formulas.optimizers import NUM_STATES, is_known
+from preflight.formulas.optimizers import LOW_RANK, MUON, NUM_STATES, is_known
 from preflight.formulas.other_adapters import not_known
 from preflight.formulas.pipelines import is_divisible
 from preflight.formulas.rollouts import starts_engines
@@ -184,7 +184,27 @@ def _of_images(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
 
 def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
     """Yield what the plan alone names and no formula knows: an optimizer, a number format."""
-    if not is_known(plan.optimizer):
+    if plan.optimizer == MUON and plan.engine not in ("single", "ddp"):
+        yield Problem(
+            "what Muon gathers of matrices that are divided over ranks is not counted",
+            where_of(plan, "optimizer"),
+            "--set optimizer=adamw_torch estimates the launch with AdamW",
+            "PF406",
+            "warning",
+            unpriced="the states of muon",
+            takes="either",
+        )
+    if plan.optimizer.startswith(LOW_RANK):
+        yield Problem(
+            f"the low-rank states of {plan.optimizer} are estimated as AdamW's two of every matrix, which are no less",
+            where_of(plan, "optimizer"),
+            "",
+            "PF406",
+            "warning",
+            unpriced=f"the states of {plan.optimizer}",
+            takes="less",
+        )
+    elif not is_known(plan.optimizer):
         yield Problem(
             f"optimizer {plan.optimizer} is not known: the estimate has AdamW's two states per parameter",
             where_of(plan, "optimizer"),

@@ -9,7 +9,7 @@ from preflight.formulas.optimizer_classes import element_cost
 from preflight.formulas.precision import Precision
 from preflight.formulas.user_loop import optimizer_kernel
 from preflight.launch import LaunchPlan
-from preflight.model import ParameterTensor
+from preflight.model import LINEAR, ParameterTensor
 from preflight.plan_choices import HF_TRAINERS
 from preflight.units import ceil_div
 
@@ -30,6 +30,12 @@ TORCHAO_BITS = {"adamw_torch_8bit": 8, "adamw_torch_4bit": 4}
 """torchao's states, embeddings too (torchao/optim/adam.py, 0.18.0)."""
 TORCHAO_BLOCK = {8: 256, 4: 128}
 """Elements that one fp32 scale serves (block_size of AdamW8bit and AdamW4bit)."""
+
+MUON = "muon"
+ITERATED = 14
+"""Bytes that Newton and Schulz's iteration of one matrix makes beside its update, in bf16: itself before and after it is
+scaled, a step's two and its products, squares at most (counted: 10 in torch 2.13, 14 in Moonlight's, which the frameworks
+have)."""
 
 PAGED = frozenset(
     {
@@ -78,6 +84,7 @@ NUM_STATES = {
     "schedule_free_radam": 2,
     "schedule_free_sgd": 1,
     "grokadamw": 3,
+    MUON: 1,
     "lomo": 0,
     "adalomo": 0,
 }
@@ -96,6 +103,8 @@ def state_bytes(
     if cost is not None:
         return ceil(elements * (cost.states_fp32 if size == 4 else cost.states_16_bits))
     count = NUM_STATES.get(name, 2)
+    if name == MUON and not is_orthogonalized(tensor):
+        count = NUM_STATES["adamw_torch"]
     if name in TORCHAO_BITS:
         return count * _torchao_bytes(TORCHAO_BITS[name], precision, elements)
     if name in EIGHT_BIT:
@@ -107,6 +116,16 @@ def state_bytes(
             4 * count * elements
         )  # bitsandbytes' 32-bit states, and AnyPrecision's unless optim_args say otherwise
     return size * count * elements
+
+
+def is_orthogonalized(tensor: ParameterTensor) -> bool:
+    """Tell whether Muon has a matrix: one of two dimensions in a layer; AdamW has the rest, embeddings and head among it.
+
+    (_create_muon_optimizer of llamafactory/train/trainer_utils.py, 0.9.5; MuonOptimizerFactory of axolotl-contribs-mit
+    0.0.6; ms-swift's optimizers/muon.py, 4.6, which has stacks of experts too)
+    """
+    is_outside = "." not in tensor.name or "embed" in tensor.name  # a head is a unit of its own
+    return tensor.kind == LINEAR and len(tensor.shape) == 2 and not is_outside
 
 
 def paged_bytes(plan: LaunchPlan, tensor: ParameterTensor, elements: int) -> int:
@@ -139,6 +158,11 @@ def _torchao_bytes(bits: int, precision: Precision, elements: int) -> int:
     if elements < SMALLEST_8BIT_TENSOR or elements % block:
         return precision.bytes_of("trainable") * elements
     return elements * bits // 8 + 4 * (elements // block)
+
+
+LOW_RANK = ("galore_", "apollo_")
+"""How Trainer's names begin of optimizers whose states of a matrix are two of its longer side by a rank, 128 unless said,
+and a projection; a projection is taken of one fp32 copy after the other (galore_torch 1.0, apollo_torch 1.0.3)."""
 
 
 def is_known(optimizer: str) -> bool:

@@ -7,6 +7,7 @@ TrainingArguments gets), utils/config/__init__.py (resolve_dtype, normalize_conf
 from __future__ import annotations
 
 from preflight.bool_words import STRTOBOOL
+from preflight.formulas.optimizers import MUON
 from preflight.launchers.axolotl.activations import (
     read_attention,
     read_checkpointing,
@@ -172,11 +173,11 @@ def _optimizer(keys: FrameworkKeys) -> None:
     trainers = argument_table(None).arguments["optim"].choices or ()
     if name in LIKE_TRAINERS:
         name = LIKE_TRAINERS[name]
-    elif name in own:
+    elif name in own and name != MUON:
         message = f"{name} is estimated as adamw_torch_fused"
         keys.leave_out(NotModelled(message, f"the states of {name}", "either"), setting)
         name = "adamw_torch_fused"
-    elif name not in trainers:
+    elif name not in trainers and name != MUON:
         known = tuple(str(choice) for choice in (*trainers, *own))
         keys.refuse(f"there is no optimizer {name!r}", setting, nearest_fix(name, known))
         return

@@ -6,6 +6,7 @@ Source: LLaMA-Factory 0.9.5, hparams/*.py, data/processor, model/model_utils/lig
 from __future__ import annotations
 
 from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.formulas.optimizers import MUON
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, read_accumulation
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.launchers.llamafactory.keys import is_before
@@ -53,7 +54,6 @@ NOT_MODELLED: dict[str, NotModelled] = {
         "BAdam trains a block at a time: the estimate trains all of them", "BAdam", "less"
     ),
     "use_adam_mini": NotModelled("Adam-mini is estimated as AdamW", "Adam-mini", "less"),
-    "use_muon": NotModelled("Muon is estimated as AdamW", "Muon", "less"),
     "use_llama_pro": NotModelled(
         "LLaMA Pro trains a few layers: the estimate trains all of them", "frozen layers", "less"
     ),
@@ -207,7 +207,10 @@ def _compute_dtype(keys: FrameworkKeys) -> str | None:
 
 
 def _optimizer(keys: FrameworkKeys) -> None:
-    setting = keys.get("optim")
+    setting, muon = keys.get("optim"), keys.get("use_muon")
+    if muon is not None and keys.is_on("use_muon"):
+        keys.put("optimizer", MUON, muon)
+        return
     if setting is None:
         return  # the Trainer's own
     known = tuple(str(name) for name in argument_table(None).arguments["optim"].choices or ())

@@ -14,7 +14,7 @@ from preflight.setting import Place, Setting
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "muon": "muon"}
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "muon": "dion_muon"}
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "experts")
 OWN_CODE = NotModelled(
     "its own layers, compiled and with what they save on the host, and its losses are estimated as transformers' layers on the"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import ceil
 
 from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.formulas.optimizers import MUON
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.swift.engine import shards
 from preflight.launchers.swift.model import (
@@ -64,7 +65,6 @@ NOT_MODELLED = {
 """Arguments whose effect on memory the plan cannot hold -> what the estimate does instead."""
 OPTIMIZERS = {
     "galore": ("GaLore's low-rank states", "less"),
-    "muon": ("Muon's states", "less"),
     "muonclip": ("MuonClip's states", "either"),
 }
 """`optimizer`, which beats `optim` -> what is estimated as AdamW's; lorap and multimodal change rates alone."""
@@ -144,6 +144,9 @@ def _evaluation(keys: FrameworkKeys) -> None:
 
 def _optimizer(keys: FrameworkKeys) -> None:
     own = keys.get("optimizer")
+    if own is not None and own.value == MUON:
+        keys.put("optimizer", MUON, own)
+        return
     if own is not None and own.value not in ALIKE:
         what, takes = OPTIMIZERS.get(str(own.value), (f"the optimizer {own.value}", "either"))
         keys.leave_out(NotModelled(f"{what} are estimated as AdamW's", what, takes), own)
