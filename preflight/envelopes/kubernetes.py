@@ -13,6 +13,8 @@ from dataclasses import replace
 from preflight.devices.cloud_names import bounded, card_of_any, count_of
 from preflight.envelopes.contract import Job, Part
 from preflight.envelopes.texts import Sheet, shell_text, variables, words_as_text
+from preflight.shell.program_names import program_name
+from preflight.shell.wrapper_options import SHELLS
 
 GPUS = ("nvidia.com/gpu", "amd.com/gpu", "gpu")
 CARDS = (
@@ -55,7 +57,7 @@ def _containers(
     if len(keys) > _DEEPEST:
         return
     if isinstance(value, Mapping):
-        if "image" in value and ("command" in value or "args" in value):
+        if "image" in value and {"command", "args"} & set(value):
             yield keys, value, pod
             return
         pod = value if "containers" in value or "container" in value else pod
@@ -87,6 +89,13 @@ def _container(
             job = replace(job, env={**job.env, "PET_NODE_RANK": "1", "RANK": "1"})
     env = {**variables(container.get("env")), **job.variables}
     named = [((*keys, name), container[name]) for name in ("command", "args") if name in container]
+    command = container.get("command")
+    if isinstance(command, list) and command and "source" in container:  # a script of Argo's
+        is_shell = program_name(str(command[0])) in SHELLS
+        source = container["source"] if is_shell else None
+        for block in shell_text(sheet, (*keys, "source"), source, env):
+            yield Part(block, job)
+        return
     for block in words_as_text(sheet, named, env):
         yield Part(block, job)
 

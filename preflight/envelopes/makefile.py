@@ -12,7 +12,7 @@ from preflight.shell.blocks import Block, joined_lines
 _VARIABLE = re.compile(
     r"(?:(?:export|override)\s+)*([A-Za-z_][\w.-]*)\s*(\?=|::?=|\+=|=)\s*(.*)", re.DOTALL
 )
-_REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_][\w.-]*)\)|\{([A-Za-z_][\w.-]*)\}|(\([^()]*\)))")
+_REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_][\w.-]*)\)|\{([A-Za-z_][\w.-]*)\}|(\([^()]*\))|[@<^?+*%])")
 _RULE = re.compile(r"([^:=#]+?)\s*::?(?!=)\s*([^=#;]*?)(?:\s*[#;].*)?", re.DOTALL)
 """`train eval: data  ## makes a model`"""
 _DEEPEST = 8
@@ -84,7 +84,7 @@ def recipes(text: str, given: Mapping[str, str] | None = None) -> Iterator[Recip
 
 
 def _filled(text: str, variables: Mapping[str, str], depth: int) -> str:
-    """Return a text as make hands it on: its variables filled in, `$$` as one `$`, its functions left to be not known."""
+    """Return a text as make hands it on: its variables filled in, `$$` as one `$`, its functions and `$@` left to be not known."""
 
     def value(match: re.Match[str]) -> str:
         if match[0] == "$$":

@@ -33,8 +33,9 @@ def _job(sheet: Sheet, task: Mapping[str, object]) -> Job:
     assert isinstance(resources, Mapping)
     written = task.get("num_nodes", resources.get("num_nodes", 1))
     num_nodes = count_of(sheet.said.get("num_nodes", written)) or 1
-    accelerators = sheet.said.get("accelerators", resources.get("accelerators"))
-    cards = [named_and_counted(word) for word in _accelerators(accelerators)]
+    said = sheet.said.get("accelerators")
+    asked = [said] if said is not None else _asked(resources)
+    cards = [named_and_counted(word) for value in asked for word in _accelerators(value)]
     counts = {count for _, count in cards}
     devices = {card for card, _ in cards}
     gpus = counts.pop() if len(counts) == 1 else None
@@ -50,6 +51,15 @@ def _job(sheet: Sheet, task: Mapping[str, object]) -> Job:
         env["SKYPILOT_NUM_GPUS_PER_NODE"] = str(gpus)
     where = "--gpus" if "accelerators" in sheet.said else sheet.where(*keys)
     return Job("SkyPilot task", where, num_nodes, gpus, device, env)
+
+
+def _asked(resources: Mapping[str, object]) -> list[object]:
+    """Return the accelerators of every set of resources that may do; nothing where one of them has none."""
+    own = resources.get("accelerators")
+    sets = [resources[key] for key in ("any_of", "ordered") if key in resources]
+    choices = sets[0] if sets and isinstance(sets[0], list) else [{}]
+    asked = [one.get("accelerators", own) for one in choices if isinstance(one, Mapping)]
+    return [] if None in asked else asked
 
 
 def _accelerators(value: object) -> list[str]:

@@ -53,7 +53,8 @@ def launch_pattern() -> str:
             if launcher.subcommands and name not in launcher.without_subcommand:
                 start += rf"\s+(?:{'|'.join(launcher.subcommands)})"
             starts.append(start)
-    return rf"\b(?:{'|'.join(dict.fromkeys(starts))})\b"
+    patterns = [rf"\b(?:{'|'.join(dict.fromkeys(starts))})\b"]
+    return "|".join((*patterns, *(one.in_texts for one in launchers() if one.in_texts)))
 
 
 def launcher_of(plan: LaunchPlan) -> Launcher:

@@ -43,6 +43,8 @@ class Launcher:
     """Programs and modules among its own that start a script all the same: `accelerate-launch`."""
     trains_nothing: tuple[str, ...] = ()
     """Subcommands that are known to train nothing; what is in neither list may train."""
+    in_texts: str = ""
+    """A pattern that finds its commands in a text, where its programs' names alone are words of any text."""
     recognises: Callable[[LaunchCommand], bool] | None = None
     """Tells cheaply whether a command may be its own, where programs and modules do not."""
     guarded_by: str = ""

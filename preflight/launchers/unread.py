@@ -6,6 +6,7 @@ import os
 import shlex
 from dataclasses import replace
 
+from preflight.envelopes.all import hands_on
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.all import programs
@@ -21,6 +22,14 @@ READERS = "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` t
 
 def unread_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan:
     """Return the plan of a launch that nobody reads, with the way on as its notice."""
+    if hands_on(command.argv):
+        words = " ".join(command.argv[:3])
+        return unread(
+            command,
+            f"no launch that trains was found in what {words} starts",
+            "the command after --",
+            "check the command that its machines run: preflight check -- COMMAND",
+        )
     return unread(
         command,
         f"no reader knows this launcher: {' '.join(command.argv[:3])}",

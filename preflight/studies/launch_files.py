@@ -35,7 +35,9 @@ JOB = re.compile(rf"\bhf\s+jobs\s+(?:uv\s+)?run\s(?:\\\n|[^\n;&|])*?\s{SCRIPT}")
 """A job of the Hub's, whose options have values of their own."""
 ENVELOPE = re.compile(r"^(?:run|commands|jobs|runs|kind|services)[ \t]*:", re.MULTILINE)
 """A key of every envelope, and of hardly any config."""
-STARTS = re.compile(rf"\b(?:python[\d.]*|{'|'.join(map(re.escape, words_in_texts()))})\b")
+STARTS = re.compile(
+    rf"\b(?:python[\d.]*|{'|'.join(map(re.escape, words_in_texts()))})\b|{launch_pattern()}"
+)
 ARGUMENTS_OF_SCRIPT = ("$@", "${@}", "$*", "${*}")
 """What whoever starts the script adds; without them it is the launch as the repository has it."""
 

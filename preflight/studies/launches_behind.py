@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
 from preflight.devices.cloud_names import card_of_any
-from preflight.envelopes.all import ENDINGS
+from preflight.envelopes.all import ENDINGS, SUBMITTERS
 from preflight.envelopes.compose import FILES
 from preflight.envelopes.contract import Job
 from preflight.envelopes.makefile import made_parts
@@ -32,14 +32,6 @@ from preflight.studies.launch_files import (
 )
 from preflight.values import dataclass
 
-SUBMITTERS: Mapping[str, tuple[str, ...]] = {
-    "sky": ("launch", "exec", "jobs"),
-    "dstack": ("apply",),
-    "kubectl": ("apply", "create", "replace"),
-    "oc": ("apply", "create", "replace"),
-    "argo": ("submit",),
-}
-"""Program -> its subcommands that start what a file says."""
 LONGEST_COMMAND = 20_000
 """Characters of a command that is looked through for the file that it hands on; a text of more is one launch, or a list."""
 MAKE_FLAGS = ("-s", "-k", "-B", "-e", "-i", "--silent", "--always-make", "--keep-going")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from preflight import check
+from preflight.cli import main
 from preflight.devices.cloud_names import flavor, named_and_counted
 from preflight.launch import LaunchCommand
 from preflight.plugins import load_plugins
@@ -201,6 +202,66 @@ def test_one_of_several_cards_is_none(choice):
 
     assert found.job is not None and found.job.device is None
     assert (found.job.gpus_per_node == 8) == ("8" in choice)
+
+
+ALIKE = """\
+resources:
+  KEY:
+  - {accelerators: "H100:8", infra: aws}
+  - {accelerators: OTHER, infra: gcp}
+run: torchrun --nproc_per_node $SKYPILOT_NUM_GPUS_PER_NODE train.py
+"""
+
+
+@pytest.mark.parametrize("key", ["any_of", "ordered"])
+def test_clouds_to_choose_from_that_have_the_same_cards_have_them(key):
+    (same,) = found_in("task.yaml", ALIKE.replace("KEY", key).replace("OTHER", "H100:8"))
+    (other,) = found_in("task.yaml", ALIKE.replace("KEY", key).replace("OTHER", "A100:4"))
+
+    assert (same.argv[2], same.job.device) == ("8", "h100-sxm-80")
+    assert (other.unknown, other.job.device) == (("$SKYPILOT_NUM_GPUS_PER_NODE",), None)
+
+
+def test_the_script_of_a_template_of_argo_is_read_where_a_shell_runs_it():
+    script = """\
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+spec:
+  templates:
+  - script:
+      image: trainer
+      command: [SHELL]
+      source: |
+        cd src
+        torchrun --nproc_per_node 4 train.py
+      resources: {limits: {nvidia.com/gpu: 4}}
+"""
+    (found,) = found_in("flow.yaml", script.replace("SHELL", "bash"))
+
+    assert (found.line, found.argv[:3]) == (10, ("torchrun", "--nproc_per_node", "4"))
+    assert (found.job.gpus_per_node, found.job.where) == (4, "flow.yaml:11")
+    assert list(found_in("flow.yaml", script.replace("SHELL", "python"))) == []
+
+
+def test_what_make_fills_in_by_itself_is_not_known():
+    (found,) = found_in("Makefile", "%.run:\n\ttorchrun train.py --output_dir $* --run_name $@\n")
+
+    assert found.argv[2:5:2] == ("--output_dir", "--run_name")
+    assert found.unknown
+
+
+def test_a_file_without_a_launch_is_said_to_have_none(folder, capsys):
+    (folder / "pod.yaml").write_text(JOB.replace("accelerate launch train.py", "vllm serve"))
+
+    for command in ("kubectl apply -f pod.yaml", "make lint", "docker compose up board"):
+        main(["check", "--device", "h100-sxm-80", "--", *command.split()])
+        assert "no launch that trains was found in what" in capsys.readouterr().out
+
+
+def test_the_programs_of_prime_rl_are_found_by_the_file_that_they_are_given():
+    text = "uv run sft @ sft.toml\nrl @home is nice\nuv run rl @ rl.toml --max-steps 3\n"
+
+    assert [found.line for found in found_in("job.sh", text)] == [1, 3]
 
 
 def test_a_template_of_another_language_is_left_alone():

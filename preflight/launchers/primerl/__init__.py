@@ -7,8 +7,7 @@ from preflight.launchers.contract import Launcher
 from preflight.shell.program_names import program_name
 
 PROGRAMS = ("sft", "rl", "trainer")
-"""Of its environment, started by `uv run`; only with `@ FILE` are these names surely its own, so that no text is searched for
-them."""
+"""Of its environment, started by `uv run`; only with `@ FILE` are these names surely its own."""
 SCRIPTS = ("prime_rl/trainer/sft/train.py", "prime_rl/trainer/rl/train.py")
 MODULES = ("prime_rl.trainer.sft.train", "prime_rl.trainer.rl.train")
 
@@ -27,5 +26,6 @@ LAUNCHER = Launcher(
     name="primerl",
     reader="preflight.launchers.primerl.cli:read_primerl",
     modules=MODULES,
+    in_texts=rf"\b(?:{'|'.join(PROGRAMS)})[ \t]+@[ \t]",
     recognises=_may_be_ours,
 )
