@@ -17,6 +17,7 @@ from preflight.errors import BadInput
 from preflight.formulas.left_out import with_left_out
 from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.launchers.axolotl.adapter import pattern_names
 from preflight.launchers.axolotl.keys import axolotl_table, option_of
 from preflight.models import describe
 from preflight.plan_parts import OTHERS_QAT
@@ -118,6 +119,20 @@ def test_a_word_of_the_command_line_is_where_it_was_said() -> None:
 
     assert plan.origins["reshard_after_forward"].where == "--fsdp-config.reshard-after-forward"
     assert plan.origins["offload_params"].where == "--fsdp-config.offload-params"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        (r"model.layers.[\d]+.(mlp|self_attn).(up|down|q|k)_proj", ("up_proj", "down_proj", "q_proj", "k_proj")),
+        (r"(text\.(\d+)\.attn\.(q|out)_proj|tower\.mlp\.fc[12])", ("q_proj", "out_proj", "fc1", "fc2")),
+        (r".*\.(?:query|value)$", ("query", "value")),
+        (r".*\.(q_proj|v_proj)", ("q_proj", "v_proj")),
+        ("q_proj", ("q_proj",)),
+    ],
+)
+def test_a_pattern_adapts_the_modules_that_its_names_end_with(pattern, names) -> None:
+    assert pattern_names(pattern) == names
 
 
 def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_key() -> None:

@@ -15,6 +15,11 @@ from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
 
 EXPERTS = "quantize_moe_experts"
+CHARACTERS = re.compile(r"\[(\w{1,20})\]")
+CHOICES = re.compile(
+    r"(?<!\w)([A-Za-z]\w{0,40})?\((?:\?:)?(\w{1,40}(?:\|\w{1,40}){1,40})\)(\w{0,40})(?!\w|\\?\.)"
+)
+"""The names of a group that ends a module's name: none of what a dot follows."""
 INT8_EXPERTS = NotModelled(
     "experts are estimated as they are stored in the checkpoint: int8 ones are unpacked to fp32",
     "quantized experts",
@@ -149,14 +154,18 @@ def _targets(
 
 
 def pattern_names(pattern: str) -> tuple[str, ...]:
-    """Return the module names that a pattern for whole names ends with: `(q|k)_proj` is two.
+    """Return the module names that a pattern for whole names ends with: `(q|k)_proj` and `fc[12]` are two each.
 
     The pattern itself is never run: somebody's pattern may take for ever.
     """
     if pattern.isidentifier():
         return (pattern,)
-    names: list[str] = []
-    for group, suffix in re.findall(r"\(([\w|]{1,200})\)(_\w{1,40})", pattern):
-        names += [f"{part}{suffix}" for part in group.split("|") if part]
-    names += re.findall(r"\b[A-Za-z]\w{0,40}_proj\b", pattern)
+    text = CHARACTERS.sub(lambda chosen: f"({'|'.join(chosen[1])})", pattern)
+    names = [
+        f"{before}{part}{after}"
+        for before, group, after in CHOICES.findall(text)
+        for part in group.split("|")
+        if part
+    ]
+    names += re.findall(r"\b[A-Za-z]\w{0,40}_proj\b", text)
     return tuple(dict.fromkeys(names))
