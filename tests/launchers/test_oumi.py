@@ -217,6 +217,15 @@ def test_one_process_that_may_see_several_gpus_may_hold_less_of_the_model(env, i
     assert [one.takes for one in divided] == ["less"] * is_named
 
 
+def test_null_is_none_and_no_default(tmp_path) -> None:
+    model = "model: {model_name: Qwen/Qwen2.5-0.5B, device_map: null}"
+    (tmp_path / "c.yaml").write_text(f"{model}\ntraining: {{trainer_type: TRL_SFT}}\n")
+    plan = read("oumi train -c c.yaml", tmp_path)
+
+    assert plan is not None
+    assert not [one for one in plan.notices if one.unpriced.startswith("a model divided")]
+
+
 FSDP = "--fsdp.enable_fsdp true --fsdp.auto_wrap_policy TRANSFORMER_BASED_WRAP"
 
 

@@ -197,6 +197,13 @@ def test_a_rank_that_may_see_more_gpus_may_take_less() -> None:
     }
 
 
+@pytest.mark.parametrize(("device", "takes"), [("cuda:0", []), ("cpu", []), ("auto", ["less"])])
+def test_a_device_that_is_named_has_all_of_the_model(device: str, takes: list[str]) -> None:
+    argv = f"swift sft --model Qwen/Qwen2.5-7B --dataset a --device_map {device}"
+
+    assert [notice.takes for notice in read(argv).notices] == takes
+
+
 NF4 = BaseQuantization("nf4", True, "bf16", None, "none")
 ROUND_TRIPS = [
     (

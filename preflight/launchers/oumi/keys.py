@@ -26,7 +26,10 @@ def oumi_version() -> str:
 
 
 def or_default(keys: FrameworkKeys, name: str) -> Setting:
-    """Return what is said of a key, else oumi's default."""
+    """Return what is said of a key, where null is None and no default (OmegaConf), else oumi's default."""
+    said = keys.given.get(name)
+    if said is not None and said.value is None:
+        return said
     place = Place("default", "", keys.library.label)
     return keys.get(name) or Setting(_table()["keys"][name], place)
 

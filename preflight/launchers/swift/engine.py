@@ -6,6 +6,7 @@ utils/env.py of ms-swift 4.6.0; llm/argument/train_args.py of 3.x has the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from preflight.shell.variables import is_on
 from preflight.shell.visible_devices import num_visible_devices
 
 SINGLE_DEVICE = "SWIFT_SINGLE_DEVICE_MODE"
+ONE_DEVICE = re.compile(r"(?:cpu|(?:cuda|npu|musa|mps)(?::\d+)?)")
+"""A `device_map` that spreads nothing (args.device_map or get_default_device_map, model/utils.py of 4.6.0)."""
 USUAL_DEVICES = 8
 """GPUs of a usual node, where nobody counts them."""
 
@@ -99,7 +102,8 @@ def shards(keys: FrameworkKeys, part: LauncherPart) -> bool:
 
 def _spread(keys: FrameworkKeys, part: LauncherPart, command: LaunchCommand) -> None:
     """Say where a rank sees several GPUs: its layers are then spread over them, and no formula knows which."""
-    if command.env.get(SINGLE_DEVICE) == "1":
+    device = keys.get("device_map")
+    if command.env.get(SINGLE_DEVICE) == "1" or (device and ONE_DEVICE.fullmatch(str(device.value))):
         return
     ranks = -(-int(part.ranks["world_size"].value) // int(part.ranks["num_nodes"].value))
     seen = num_visible_devices(command.env)
