@@ -12,7 +12,9 @@ from preflight.shell.blocks import Block, joined_lines
 _VARIABLE = re.compile(
     r"(?:(?:export|override)\s+)*([A-Za-z_][\w.-]*)\s*(\?=|::?=|\+=|=)\s*(.*)", re.DOTALL
 )
-_REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_][\w.-]*)\)|\{([A-Za-z_][\w.-]*)\}|(\([^()]*\))|[@<^?+*%])")
+_REFERENCE = re.compile(
+    r"\$(?:\$|\(([A-Za-z_][\w.-]*)\)|\{([A-Za-z_][\w.-]*)\}|(\([^()]*\))|[@<^?+*%])"
+)
 _RULE = re.compile(r"([^:=#]+?)\s*::?(?!=)\s*([^=#;]*?)(?:\s*[#;].*)?", re.DOTALL)
 """`train eval: data  ## makes a model`"""
 _DEEPEST = 8

@@ -124,8 +124,14 @@ def test_a_word_of_the_command_line_is_where_it_was_said() -> None:
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
-        (r"model.layers.[\d]+.(mlp|self_attn).(up|down|q|k)_proj", ("up_proj", "down_proj", "q_proj", "k_proj")),
-        (r"(text\.(\d+)\.attn\.(q|out)_proj|tower\.mlp\.fc[12])", ("q_proj", "out_proj", "fc1", "fc2")),
+        (
+            r"model.layers.[\d]+.(mlp|self_attn).(up|down|q|k)_proj",
+            ("up_proj", "down_proj", "q_proj", "k_proj"),
+        ),
+        (
+            r"(text\.(\d+)\.attn\.(q|out)_proj|tower\.mlp\.fc[12])",
+            ("q_proj", "out_proj", "fc1", "fc2"),
+        ),
         (r".*\.(?:query|value)$", ("query", "value")),
         (r".*\.(q_proj|v_proj)", ("q_proj", "v_proj")),
         ("q_proj", ("q_proj",)),

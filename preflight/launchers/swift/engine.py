@@ -103,7 +103,9 @@ def shards(keys: FrameworkKeys, part: LauncherPart) -> bool:
 def _spread(keys: FrameworkKeys, part: LauncherPart, command: LaunchCommand) -> None:
     """Say where a rank sees several GPUs: its layers are then spread over them, and no formula knows which."""
     device = keys.get("device_map")
-    if command.env.get(SINGLE_DEVICE) == "1" or (device and ONE_DEVICE.fullmatch(str(device.value))):
+    if command.env.get(SINGLE_DEVICE) == "1" or (
+        device and ONE_DEVICE.fullmatch(str(device.value))
+    ):
         return
     ranks = -(-int(part.ranks["world_size"].value) // int(part.ranks["num_nodes"].value))
     seen = num_visible_devices(command.env)
