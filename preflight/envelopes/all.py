@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from preflight.envelopes.compose import compose_parts
 from preflight.envelopes.contract import Part
@@ -14,29 +14,13 @@ from preflight.envelopes.makefile import recipes
 from preflight.envelopes.sky import sky_parts
 from preflight.envelopes.texts import sheets_of
 from preflight.shell.blocks import blocks_of
-from preflight.shell.program_names import program_name
 
 ENDINGS = (".yaml", ".yml")
 READERS = (sky_parts, dstack_parts, github_parts, kubernetes_parts, compose_parts)
 """Each tells its own files by their keys; a file is of one kind."""
-SUBMITTERS: Mapping[str, tuple[str, ...]] = {
-    "sky": ("launch", "exec", "jobs"),
-    "dstack": ("apply",),
-    "kubectl": ("apply", "create", "replace"),
-    "oc": ("apply", "create", "replace"),
-    "argo": ("submit",),
-}
-"""Program -> its subcommands that start what a file says."""
 NOTHING: Mapping[str, str] = {}
 WORKFLOWS = ".github"
 """The hidden folder in which workflows stand."""
-
-
-def hands_on(argv: Sequence[str]) -> bool:
-    """Tell whether a command has something else start what a file says."""
-    name, subcommand = program_name(argv[0]), next(iter(argv[1:]), "")
-    is_compose = name == "docker" and subcommand == "compose"
-    return name == "make" or is_compose or subcommand in SUBMITTERS.get(name, ())
 
 
 def parts_of(path: str, text: str, said: Mapping[str, str] = NOTHING) -> Iterator[Part]:

@@ -6,14 +6,13 @@ import os
 import shlex
 from dataclasses import replace
 
-from preflight.envelopes.all import hands_on
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.all import programs
 from preflight.near_names import nearest_fix
 from preflight.notebooks import is_notebook
 from preflight.plugin_manager import PluginManager
-from preflight.shell.program_names import program_name
+from preflight.shell.program_names import hands_on, program_name
 from preflight.shell.wrapper_options import SHELLS
 
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")

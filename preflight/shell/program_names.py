@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 TRAINS_NOTHING = frozenset(
@@ -14,6 +14,16 @@ TRAINS_NOTHING = frozenset(
     }
 )  # fmt: skip
 """Modules that `python -m` is told to run and that train nothing."""
+
+
+SUBMITTERS: Mapping[str, tuple[str, ...]] = {
+    "sky": ("launch", "exec", "jobs"),
+    "dstack": ("apply",),
+    "kubectl": ("apply", "create", "replace"),
+    "oc": ("apply", "create", "replace"),
+    "argo": ("submit",),
+}
+"""Program -> its subcommands that start what a file says."""
 
 
 class Called(NamedTuple):
@@ -33,6 +43,13 @@ def program_name(path: str) -> str:
     """Return a program's name without folder and `.exe`."""
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
     return name[:-4] if name.endswith(".exe") else name
+
+
+def hands_on(argv: Sequence[str]) -> bool:
+    """Tell whether a command has something else start what a file says."""
+    name, subcommand = program_name(argv[0]), next(iter(argv[1:]), "")
+    is_compose = name == "docker" and subcommand == "compose"
+    return name == "make" or is_compose or subcommand in SUBMITTERS.get(name, ())
 
 
 def is_python(word: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
 from preflight.devices.cloud_names import card_of_any
-from preflight.envelopes.all import ENDINGS, SUBMITTERS
+from preflight.envelopes.all import ENDINGS
 from preflight.envelopes.compose import FILES
 from preflight.envelopes.contract import Job
 from preflight.envelopes.makefile import made_parts
@@ -15,7 +15,7 @@ from preflight.envelopes.sky import OPTIONS
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.launchers.all import is_launchers_own
-from preflight.shell.program_names import is_python, program_name
+from preflight.shell.program_names import SUBMITTERS, is_python, program_name
 from preflight.shell.wrapper_options import SHELLS
 from preflight.shell.wrappers import MAX_LAYERS, unwrapped
 from preflight.slurm.job_environment import job_environment, place_of
