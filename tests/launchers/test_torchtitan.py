@@ -80,6 +80,12 @@ def test_a_misspelt_key_and_flag_get_their_line_and_the_nearest_name():
     assert flag.value.problems[0].fix == "did you mean training.local_batch_size"
 
 
+def test_a_module_of_torchtitan_that_trains_nothing_is_none_of_its_launches():
+    words = "torchrun --nproc_per_node 2 -m torchtitan.models.flux.inference.infer --module flux"
+
+    assert preflight_read_launch(command=command(words)) is None
+
+
 def test_other_launches_are_left_to_torchrun():
     for line in ("torchrun train.py --config x.toml", "bash run.sh", "./run_train.py"):
         assert preflight_read_launch(command=command(line)) is None

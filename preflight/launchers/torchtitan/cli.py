@@ -45,7 +45,9 @@ def read_torchtitan(command: LaunchCommand) -> LaunchPlan | None:
 
 def _is_titan(command: LaunchCommand, index: int) -> bool:
     script = command.argv[index]
-    if script.startswith("torchtitan.") or script.endswith("torchtitan/train.py"):
+    if script.startswith("torchtitan."):
+        return script.endswith("train")  # and not `torchtitan.models.flux.inference.infer`
+    if script.endswith("torchtitan/train.py"):
         return True
     flags = command.argv[index + 1 :]
     named = any(word.startswith((f"--{FILE_FLAG}", "--job.config-file")) for word in flags)
