@@ -51,6 +51,20 @@ def answer_calls(reader: ScriptReader) -> frozenset[ast.Call]:
     )
 
 
+def calls_of_both_stacks(reader: ScriptReader) -> frozenset[ast.Call]:
+    """Return the calls that run only where the model is an encoder with a decoder, as `if not self.is_encoder_decoder`
+    has them in its `else` (trl/trainer/dpo_trainer.py 0.8, and the trainers that were made after it)."""
+    return frozenset(
+        call
+        for tree in reader.trees.values()
+        for branch in walk(tree)
+        if isinstance(branch, ast.If)
+        for statement in _for_both_stacks(branch)
+        for call in walk(statement)
+        if isinstance(call, ast.Call)
+    )
+
+
 def length_of_answers(reader: ScriptReader, answers: frozenset[ast.Call]) -> Known | None:
     """Return the length that all calls agree on for answers; None where that is not known, or one cuts nothing."""
     lengths = list(lengths_of_answers(reader, answers))
@@ -71,6 +85,13 @@ def lengths_of_answers(
             yield from _max_length(reader, found)
         elif not truncating_alone:
             yield Known(UNKNOWN, reader.place(found))
+
+
+def _for_both_stacks(branch: ast.If) -> list[ast.stmt]:
+    test, taken, other = branch.test, branch.body, branch.orelse
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        test, taken, other = test.operand, other, taken
+    return taken if last_name(test) == "is_encoder_decoder" else []
 
 
 def _names(tree: ast.AST, classes: re.Pattern[str]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from preflight.scripts.answer_lengths import (
     TOKENIZING,
     answer_calls,
+    calls_of_both_stacks,
     has_both_stacks,
     length_of_answers,
     lengths_of_answers,
@@ -41,9 +42,10 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put("target_len", of_answers)
     if _joins_rows(reader, settings) or "seq_len" in settings.arguments:
         return
-    cutting = list(_cutting(reader, answers if is_apart else frozenset()))
+    elsewhere = answers if is_apart else calls_of_both_stacks(reader)
+    cutting = list(_cutting(reader, elsewhere))
     if not is_apart and cutting:  # the other part of a row may be as long again
-        others = lengths_of_answers(reader, answers, truncating_alone=True)
+        others = lengths_of_answers(reader, answers - elsewhere, truncating_alone=True)
         cutting += [each for each in others if each.value != cutting[0].value]
     values = [known.value for known in cutting if isinstance(known.value, int)]
     if not cutting:
@@ -72,13 +74,13 @@ def _joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
     return is_longer
 
 
-def _cutting(reader: ScriptReader, answers: frozenset[ast.Call]) -> list[Known]:
+def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known]:
     """Return the lengths of the pieces that the script cuts joined rows into, and what may be cut longer; else those that
-    truncating tokenizers are called with, but for `answers`; else those that the script's datasets are made with."""
+    truncating tokenizers are called with, but for calls that make no whole row; else those that the script's datasets are made with."""
     by_pieces = list(_pieces(reader))
     by_tokenizer, by_dataset = [], []
     for found in (*reader.calls, *reader.unsure):
-        if found.node in answers:
+        if found.node in elsewhere:
             continue
         if found.name in TOKENIZING:
             values, _ = reader.keywords(found)

@@ -75,3 +75,50 @@ def test_a_decoder_alone_is_given_no_length_of_the_question(tmp_path):
     plan = read(tmp_path, NAMED, model="AutoModelForCausalLM")
 
     assert plan.seq_len is None
+
+
+PAIRS = """\
+from dataclasses import dataclass
+from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, Trainer, TrainingArguments
+
+@dataclass
+class Arguments(TrainingArguments):
+    max_length: int = None
+    max_prompt_length: int = None
+
+class PairTrainer(Trainer):
+    def __init__(self, args, tokenizer, train_dataset, model):
+        self.max_length = args.max_length
+        self.max_prompt_length = args.max_prompt_length
+        self.tokenizer = tokenizer
+        super().__init__(model=model, args=args, train_dataset=train_dataset.map(self.encode))
+
+    def encode(self, row):
+        {condition}:
+            prompt, answer = self.tokenizer(row["prompt"]), self.tokenizer(row["chosen"])
+            if len(prompt) + len(answer) > self.max_length:
+                answer = answer[: self.max_length - self.max_prompt_length]
+            return prompt[-self.max_prompt_length :] + answer
+        {other}:
+            return self.tokenizer(row["prompt"], truncation=True, max_length=self.max_prompt_length)
+
+args, = HfArgumentParser(Arguments).parse_args_into_dataclasses()
+tokenizer = AutoTokenizer.from_pretrained("gpt2")
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+PairTrainer(args=args, tokenizer=tokenizer, train_dataset=rows, model=model).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "other"),
+    [
+        ("if not self.is_encoder_decoder", "else"),
+        ("if not model.config.is_encoder_decoder", "else"),
+        ("if not self.is_encoder_decoder", "if self.is_encoder_decoder"),
+    ],
+)
+def test_what_a_model_with_an_encoder_alone_would_be_asked_is_no_length(tmp_path, condition, other):
+    text = PAIRS.format(condition=condition, other=other)
+    words = "python train.py --output_dir out --max_length 1024 --max_prompt_length 384"
+
+    assert plan_of(tmp_path, words, {"train.py": text}).seq_len == 1024
