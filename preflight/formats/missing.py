@@ -45,6 +45,14 @@ def not_here(command: LaunchCommand, path: str, where: str) -> Problem | None:
     return Problem(message, where, fix, TO_FILL_IN, unpriced="a config file that is not here")
 
 
+def refuse_address(path: str) -> None:
+    """Raise the error of a config that a framework would fetch: it cannot be read here, and is no mistake."""
+    if path.startswith(("http://", "https://")):
+        message = "the config is on the net: preflight reads files only"
+        unpriced = "a config file that is not here"
+        raise BadInput(Problem(message, path, "download it first", TO_FILL_IN, unpriced=unpriced))
+
+
 def _folder_elsewhere(command: LaunchCommand, path: str) -> str:
     """Return the uppermost folder of a path that is not here: `/workspace` or `/home/user` of a container or a compute
     node, `examples` of a copy of another repository. Empty where only what is deeper is missing, or where a folder here

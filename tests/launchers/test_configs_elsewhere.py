@@ -59,3 +59,14 @@ def test_a_folder_whose_name_is_misspelt_is_a_mistake(tmp_path, launcher):
     (tmp_path / "configs").mkdir()
     with pytest.raises(BadInput, match=r"does not exist|no file"):
         check(tmp_path, launcher, "confgs/zero3.yaml")
+
+
+@pytest.mark.parametrize(
+    "words", ["axolotl train {}", "litgpt finetune_lora pythia-160m --config {}"]
+)
+def test_a_config_that_a_framework_fetches_leaves_all_open(tmp_path, words):
+    launch = words.format("https://configs.example/lora.yaml").split()
+    verdict = preflight.check(launch, device="h100", cwd=str(tmp_path)).verdict
+
+    assert verdict is not None
+    assert verdict.answer.value == "unknown"

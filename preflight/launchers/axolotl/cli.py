@@ -11,6 +11,7 @@ from dataclasses import replace
 from preflight.errors import BadInput, raise_if_any
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
+from preflight.formats.missing import refuse_address
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl import LAUNCHER
 from preflight.launchers.axolotl.checks import check_axolotl
@@ -65,13 +66,7 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
 
 
 def _document(command: LaunchCommand, path: str) -> Document:
-    if path.startswith("https://"):
-        raise BadInput.one(
-            "the config is on the net: preflight reads files only",
-            path,
-            "download it first",
-            "PF111",
-        )
+    refuse_address(path)
     # Whatever its name, axolotl loads it as YAML.
     return read_document(command, path, "yaml", stated_at=path)
 

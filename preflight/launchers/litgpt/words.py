@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from preflight.errors import BadInput, Problem
+from preflight.errors import Problem
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
+from preflight.formats.missing import refuse_address
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import nested_settings, settings_of
 from preflight.launchers.litgpt.table import options_of
@@ -111,13 +112,7 @@ def _file(
     command: LaunchCommand, path: str, stated_at: str, name: str
 ) -> Reading[Mapping[str, Setting]]:
     """Return the settings of a config file."""
-    if path.startswith(("http://", "https://")):
-        raise BadInput.one(
-            "the config is on the net: preflight reads files only",
-            path,
-            "download it first",
-            "PF111",
-        )
+    refuse_address(path)
     document = read_document(command, path, "yaml", stated_at=stated_at)
     problems = Problems(document.problems)
     found: dict[str, Setting] = {}
