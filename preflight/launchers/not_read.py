@@ -12,17 +12,33 @@ from preflight.near_names import nearest_file_fix
 from preflight.notebooks import ENDING
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.asked_training import ASKS
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
 HELD = "what a script that is not here holds"
-PUBLISHED = (
-    *("/language-modeling/run_clm.py", "/language-modeling/run_mlm.py", "trl/scripts/sft.py"),
-    *("/text-classification/run_glue.py", "/summarization/run_summarization.py"),
-)
+OF_TRANSFORMERS = {
+    "/language-modeling/run_clm.py": None,
+    "/language-modeling/run_mlm.py": "masked_lm",
+    "/text-classification/run_glue.py": "sequence_classification",
+    "/token-classification/run_ner.py": "token_classification",
+    "/summarization/run_summarization.py": None,
+}
+PUBLISHED = (*OF_TRANSFORMERS, "trl/scripts/sft.py")
 """Ends of the paths of scripts that transformers and TRL publish, which hold one model and their Trainer's own loss
 (examples/pytorch of transformers 4.28 to 5.24, trl/scripts of 0.12 to 1.16); like a folder that has a model's public
-name, such a path is what it says."""
+name, such a path is what it says. Those of transformers make no adapter, pack no weights, and train the head that is said
+here on an encoder."""
+
+
+def settings_of_published(script: str, trainer: TrainerArguments) -> dict[str, Setting]:
+    """Return what a script that is not here says by its path, where transformers publishes it."""
+    end = None if trainer.is_here else next(filter(script.endswith, OF_TRANSFORMERS), None)
+    if end is None:
+        return {}
+    objective = {} if OF_TRANSFORMERS[end] is None else {"objective": OF_TRANSFORMERS[end]}
+    said = {"adapter": None, "base_quantization": None, **objective}
+    return {name: Setting(value, Place("script", script, "")) for name, value in said.items()}
 
 
 def not_here(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
@@ -21,8 +21,12 @@ def version_readings(
     trainer: TrainerArguments,
     taken: Mapping[str, str],
     values: Mapping[str, Any],
+    of_script: Collection[str],
 ) -> tuple[VersionReading, ...]:
-    """Return what the launch is under the other versions that its libraries may have."""
+    """Return what the launch is under the other versions that its libraries may have.
+
+    `of_script` are the fields that the script says whatever the release.
+    """
     libraries = libraries_of(command)
     if all(libraries.is_known(name) for name in taken):
         return ()
@@ -34,7 +38,8 @@ def version_readings(
             continue
         sides = tuple(boundary.holds_in(versions) for boundary in READ_BY_RELEASE)
         if sides not in known:
-            known[sides] = _differing(command, part, trainer, versions, values)
+            differing = _differing(command, part, trainer, versions, values)
+            known[sides] = {k: v for k, v in differing.items() if k not in of_script}
         readings.append(VersionReading(versions, known[sides]))
     return tuple(reversed(readings))
 

@@ -28,6 +28,7 @@ from preflight.launchers.not_read import (
     does_not_train,
     is_not_asked_to_train,
     not_here,
+    settings_of_published,
     unseen,
 )
 from preflight.launchers.other_versions import plan_values, span_of, version_readings
@@ -128,6 +129,10 @@ class _Making:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script, self.trainer.reader)
         trainer = with_tower(self.trainer, signs.llava_classes)
+        published = settings_of_published(script, trainer)
+        trainer = replace(trainer, settings={**published, **trainer.settings})
+        for name, setting in published.items():
+            fields.setdefault(name, setting)
         if trainer.script.tower is not None and "adapter" in self.origins:
             self.origins["adapter"] = beside_projector(self.origins["adapter"])
         ranks, num_ranks = self.origins.get("world_size"), fields.get("world_size")
@@ -203,6 +208,12 @@ class _Making:
             origins["versions"] = Origin("nobody", True, reason, may_be)
 
 
+def _changed(before: Mapping[str, Setting], after: Mapping[str, Setting]) -> frozenset[str]:
+    """Return the names of settings that came, went or became another."""
+    names = before.keys() | after.keys()
+    return frozenset(name for name in names if before.get(name) is not after.get(name))
+
+
 def _frozen_by_statements(trainer: TrainerArguments) -> dict[str, Place] | None:
     """Return what statements of the script freeze; few scripts have any, and the rest do without the module."""
     from preflight.scripts.frozen_statements import frozen_by_statements
@@ -225,6 +236,7 @@ def make_plan(
     making.open_what_only_running_tells()
     if not trainer.script.is_of_library:
         making.take_what_the_script_holds()
+    of_script = _changed(trainer.settings, making.trainer.settings)
     trainer, origins = making.trainer, making.origins
     if "engine" in trainer.script.unread:
         origins.update(opened_engine(engine, trainer.script.unread["engine"]))
@@ -237,7 +249,7 @@ def make_plan(
     has_float8 = any(problem.unpriced in (FLOAT8, FLOAT8_HEAD) for problem in making.problems)
     if has_float8 and making.libraries.is_known("torchao"):
         taken["torchao"] = making.libraries.version("torchao")
-    others = version_readings(command, part, trainer, taken, values)
+    others = version_readings(command, part, trainer, taken, values, of_script)
     making.note_versions(taken, others)
     frozen = None if trainer.script.is_of_library else frozen_parts(trainer)
     if frozen is not None:

@@ -172,3 +172,21 @@ def test_a_process_of_python_may_start_ranks_itself(tmp_path):
 
     assert 8 in alone.origins["world_size"].may_be
     assert not read(f"python train.py {BIG}", tmp_path).origins["world_size"].may_be
+
+
+@pytest.mark.parametrize(
+    ("script", "objective"),
+    [
+        ("text-classification/run_glue.py", "sequence_classification"),
+        ("language-modeling/run_mlm.py", "masked_lm"),
+        ("token-classification/run_ner.py", "token_classification"),
+    ],
+)
+def test_a_published_script_says_by_its_path_what_it_trains(script, objective, tmp_path):
+    words = f"torchrun --nproc-per-node 2 examples/pytorch/{script} --output_dir out --max_seq_length 128 --per_device_train_batch_size 8 --model_name_or_path bert-base-cased"
+    report = judged(words, tmp_path)
+    plan = report.plan
+
+    assert plan.objective == objective
+    assert not {"adapter", "base_quantization"} & {n for n, o in plan.origins.items() if o.may_be}
+    assert report.verdict.answer is Answer.FITS

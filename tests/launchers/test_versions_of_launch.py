@@ -150,6 +150,14 @@ def test_a_value_that_is_said_is_the_same_under_every_version(repository):
     assert not changed & {"activation_checkpointing", "mixed_precision", "load_dtype", "optimizer"}
 
 
+def test_what_a_script_says_holds_under_every_version(tmp_path):
+    words = "torchrun --nproc_per_node 2 a/text-classification/run_glue.py --output_dir out --model_name_or_path bert-base-cased"
+    plan = preflight.check(words.split(), device="h100", cwd=tmp_path, env=ELSEWHERE).plan
+
+    assert plan.objective == "sequence_classification" and plan.version_readings
+    assert all("objective" not in other.fields for other in plan.version_readings)
+
+
 def test_a_setting_of_the_user_holds_under_every_version(repository):
     report = check(repository, LAUNCH, activation_checkpointing="full", loss="chunked_linear")
     fields = {name for other in report.plan.version_readings for name in other.fields}
