@@ -140,10 +140,13 @@ def _loop_fields(config: DeepSpeedConfig, trainer: TrainerArguments) -> dict[str
     """Return what a script of one's own has from the config and a trainer would have from its arguments.
 
     A DataLoader of the script gives what it is made with: DeepSpeed cuts nothing of it (runtime/engine.py, 0.19.8).
+    Accelerate's one micro batch to a step, where its config says none, is no value of a script that calls DeepSpeed itself.
     """
     fields: dict[str, Setting] = {}
     steps = config.setting("gradient_accumulation_steps")
-    if isinstance(steps.value, int):
+    is_own = trainer.engine is not None and trainer.engine.engines == ("deepspeed",)
+    is_of_accelerate = steps.place.kind == "default" and steps.place.key == "accelerate"
+    if isinstance(steps.value, int) and not (is_own and is_of_accelerate):
         fields["gradient_accumulation_steps"] = steps
     clip = config.setting("gradient_clipping")
     if isinstance(clip.value, (int, float)):

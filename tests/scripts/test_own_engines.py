@@ -167,6 +167,18 @@ def test_a_deepspeed_config_of_the_script_is_read(stage, engine, tmp_path):
     assert plan.mixed_precision == "bf16"
 
 
+@pytest.mark.parametrize(("said", "steps"), [("", 16), (', "gradient_accumulation_steps": 4', 4)])
+def test_micro_batches_to_a_step_are_the_scripts_where_its_config_says_none(said, steps, tmp_path):
+    wrapping = (
+        'config = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": 2}'
+        f"{said}}}\n"
+        "model, *_ = deepspeed.initialize(model=model, config=config)"
+    )
+    words = "deepspeed --num_gpus 8 loop.py --gradient_accumulation_steps 16"
+
+    assert plan_of(tmp_path, words, loop(wrapping)).gradient_accumulation_steps == steps
+
+
 def test_ranks_that_share_matrices_do_not_divide_states_again(tmp_path):
     wrapping = (
         'config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 2},'
