@@ -24,6 +24,9 @@ EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
     ),
     "bloom": (None, None),
     **dict.fromkeys(("t5", "mt5", "umt5"), (None, transformers.T5_HAS_SDPA)),
+    **dict.fromkeys(("gpt2", "gpt_neox"), (None, transformers.GPT2_HAS_SDPA)),
+    **dict.fromkeys(("mistral", "mixtral"), (None, transformers.MISTRAL_HAS_SDPA)),
+    **dict.fromkeys(("phi", "stablelm"), (None, transformers.PHI_HAS_SDPA)),
     "gemma2": (transformers.GEMMA2_HAS_NO_SDPA, None),
     "gpt_oss": (None, None),
     "gptj": (None, transformers.GPTJ_HAS_SDPA),
@@ -32,7 +35,7 @@ EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
 }
 """Type -> since when its class has no SDPA, None for ever since; and since when it has, None for not yet.
 
-Read in modeling_*.py of the releases 4.44.2 to 5.24.0. `get_correct_attn_implementation` (modeling_utils.py,
+Read in modeling_*.py of the releases 4.36.2 to 5.24.0. `get_correct_attn_implementation` (modeling_utils.py,
 5.24.0) takes eager there: ALiBi, sinks and capped scores are not in torch's kernel.
 """
 RUNS_SDPA = (transformers.HAS_SDPA, torch.SERVES_SDPA)

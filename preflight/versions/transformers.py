@@ -13,6 +13,20 @@ HAS_SDPA = Boundary(
     "modeling_utils.py _autoset_attn_implementation in 4.36.2; no `sdpa` in models/llama/modeling_llama.py of 4.35.2",
     "5.24.0",
 )
+MISTRAL_HAS_SDPA = Boundary(
+    _NAME,
+    "4.37",
+    "the classes of Mistral and Mixtral have SDPA",
+    "`_supports_sdpa` in models/mistral/modeling_mistral.py, models/mixtral/modeling_mixtral.py: 4.36.2 against 4.37.2",
+    "5.24.0",
+)
+PHI_HAS_SDPA = Boundary(
+    _NAME,
+    "4.39",
+    "the classes of Phi and StableLM have SDPA",
+    "`_supports_sdpa` in models/phi/modeling_phi.py, models/stablelm/modeling_stablelm.py: 4.38.2 against 4.39.3",
+    "5.24.0",
+)
 BERT_HAS_SDPA = Boundary(
     _NAME,
     "4.41",
@@ -25,6 +39,13 @@ SCALES_WORDS_OF_STACKS = Boundary(
     "4.41",
     "encoder and decoder of BART and mBART look words up in modules of their own, which share a weight",
     "models/bart/modeling_bart.py BartScaledWordEmbedding: 4.41.2 against 4.40.2; :733 (4.57.1)",
+    "5.24.0",
+)
+GPT2_HAS_SDPA = Boundary(
+    _NAME,
+    "4.42",
+    "the classes of GPT-2 and GPT-NeoX have SDPA",
+    "`_supports_sdpa` in models/gpt2/modeling_gpt2.py, models/gpt_neox/modeling_gpt_neox.py: 4.41.2 against 4.42.4",
     "5.24.0",
 )
 TAKES_NUM_LOGITS_TO_KEEP = Boundary(
