@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
-from preflight.engines.published_configs import published_config
 from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document
 from preflight.formats.load import launch_text, load_json, load_yaml
@@ -119,7 +118,12 @@ def load_deepspeed_file(
 def _not_here(
     stated: Setting, command: LaunchCommand, needs_zero: bool
 ) -> Reading[DeepSpeedConfig | None]:
-    """Return what a framework publishes under the path, where its folder is not here; else what is wrong with it."""
+    """Return what a framework publishes under the path, where its folder is not here; else what is wrong with it.
+
+    Few launches name such a file, and the rest do without the module.
+    """
+    from preflight.engines.published_configs import published_config
+
     path, where = str(stated.value), stated.place.where
     wrong = no_config(command, path, "DeepSpeed config", where, "PF112")
     published = published_config(path) if wrong.id == TO_FILL_IN else None
