@@ -13,7 +13,7 @@ from typing import Any
 from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document
 from preflight.formats.load import launch_text, load_json, load_yaml
-from preflight.formats.missing import TO_FILL_IN, no_config
+from preflight.formats.missing import no_config
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.reading import Problems, Reading
@@ -87,7 +87,8 @@ def load_deepspeed_file(
         path = str(value)
         is_inline = path.lstrip().startswith("{")
         if not is_inline and not command.exists(path):
-            return _not_here(stated, command, needs_zero)
+            where = stated.place.where
+            return Reading(None, (no_config(command, path, "DeepSpeed config", where, "PF112"),))
         shown = stated.place.where if is_inline else path
         content = path if is_inline else launch_text(command, path, id="PF112")
         # transformers and accelerate load the file with json.load: the last of two equal keys counts.
@@ -113,27 +114,6 @@ def load_deepspeed_file(
         )
         return Reading(None, tuple(problems))
     return Reading(config, tuple(problems))
-
-
-def _not_here(
-    stated: Setting, command: LaunchCommand, needs_zero: bool
-) -> Reading[DeepSpeedConfig | None]:
-    """Return what a framework publishes under the path, where its folder is not here; else what is wrong with it.
-
-    Few launches name such a file, and the rest do without the module.
-    """
-    from preflight.engines.published_configs import published_config
-
-    path, where = str(stated.value), stated.place.where
-    wrong = no_config(command, path, "DeepSpeed config", where, "PF112")
-    published = published_config(path) if wrong.id == TO_FILL_IN else None
-    if published is None:
-        return Reading(None, (wrong,))
-    publisher, values = published
-    message = f"{path} is not here to be read: it is taken as {publisher} publishes it"
-    fix = "run preflight where the launch starts, or name a copy"
-    taken = load_deepspeed_file(Setting(values, stated.place), command, needs_zero)
-    return Reading(taken.value, (Problem(message, where, fix, severity="info"), *taken.problems))
 
 
 def _with_text_keys(value: Any) -> Any:
