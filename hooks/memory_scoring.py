@@ -18,7 +18,7 @@ from preflight.formulas.forward_alone import (
     scored_forward,
 )
 from preflight.formulas.heads import trains_value_model
-from preflight.formulas.objective import reference_of, refers_in_loss, second_copy
+from preflight.formulas.objective import reference_of, refers_in_loss, scores_in_loss, second_copy
 from preflight.formulas.ppo import policy_of, scoring_bytes
 from preflight.formulas.reward_models import reward_model_bytes
 from preflight.formulas.rollouts import (
@@ -61,6 +61,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     elif reference == "same":
         copy = second_copy(plan)
         forwards["reference model"] = sum(gathered_of_copy(copy, model)) + _forward(copy, model)
+    moments = frozenset({Moment.LOSS_FORWARD}) if scores_in_loss(plan) else SCORING
     models = () if trains_actor(plan) else plan.reward_models or ()
     for number in range(len(models)):
         held, passing = reward_model_bytes(plan, model)
@@ -77,7 +78,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield MemoryTerm(
             "scoring of completions",
             max(forwards.values()),
-            SCORING,
+            moments,
             "the largest forward: "
             + ", ".join(f"{name} {size:,}" for name, size in forwards.items()),
             SOURCE,

@@ -173,7 +173,7 @@ class _Judging:
         """Return what a launch fits in spite of: what is bounded, where the dearest that it may be fits too; and that one."""
         if self.model is None:
             return frozenset(), None
-        dearest = dearest_of(one, self.model, self.reward_models)
+        dearest = dearest_of(one, self.model, self.reward_models, self.device)
         if dearest is None:
             return frozenset(), None
         most = estimate_memory(dearest.plan, self.model, self.device, self.plugins, missing)

@@ -6,11 +6,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from preflight.device import DeviceSpec
 from preflight.formulas.adapted_names import UNLISTED
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
+from preflight.formulas.engines import sglang_at_most
 from preflight.formulas.fake_quantized import fake_quantized_at_most
 from preflight.formulas.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.precision import precision_of
@@ -36,6 +38,7 @@ from preflight.plan_parts import (
     LEFT_WHOLE,
     PROMPT_LOGITS,
     RANDOM_LTD,
+    SGLANG,
     STATE_DICT_ON_CARD,
     STORED_DTYPE,
 )
@@ -57,7 +60,10 @@ class Dearest:
 
 
 def dearest_of(
-    plan: LaunchPlan, model: ModelSpec, reward_models: Mapping[str, ModelSpec]
+    plan: LaunchPlan,
+    model: ModelSpec,
+    reward_models: Mapping[str, ModelSpec],
+    device: DeviceSpec | None = None,
 ) -> Dearest | None:
     """Return the dearest that a plan may be in what is bounded; None where nothing of it is.
 
@@ -122,6 +128,9 @@ def dearest_of(
     if of_rewards:
         terms += of_rewards
         names |= scoring
+    if SGLANG in named and device is not None and plan.generation is not None:
+        terms += sglang_at_most(plan, device)
+        names.add(SGLANG)
     critic = None
     if CRITIC in named:
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)

@@ -8,7 +8,7 @@ from preflight.formulas.installed_kernels import KERNELS, is_of_layers
 from preflight.formulas.untraced import UNTRACED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
-from preflight.plan_parts import AUTOMODEL, LABEL_SMOOTHING, PRIME_RL, UNSLOTH
+from preflight.plan_parts import AUTOMODEL, LABEL_SMOOTHING, PRIME_RL, SGLANG, UNSLOTH
 
 COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
 ACTORS_RELEASE = "what the release of verl decides"
@@ -59,6 +59,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     PRIME_RL: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,
     ENGINES_ROOM: _is_of_engines_room,
+    SGLANG: _is_of_engines_room,
     COMPILED_CHUNKS: _is_of_chunks,
     LABEL_SMOOTHING: _is_of_loss,
     UNTRACED: _is_no_state,

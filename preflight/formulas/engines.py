@@ -5,6 +5,10 @@ asked for     ceil(memory_share x the whole card), which must be free when it st
 weights       in 16 bits, divided over tensor parallel ranks
 working       the peak of a profile run above them: TRL lets it take 4096 tokens at once, and draw for max_num_seqs
 keys, values  all that is left (vllm/v1/worker/gpu_worker.py determine_available_memory)
+
+SGLang's weights, keys and values are `mem_fraction_static` of what is free when it starts, and a forward and its graphs
+stand beside them (sglang/srt/mem_cache/kv_cache_configurator.py _profile_available_bytes, 0.5.23): never more than that
+share of the whole card and what it reserves for those itself.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from dataclasses import replace
 
 from preflight.device import DeviceSpec
 from preflight.formulas.key_values import cache_bytes
+from preflight.formulas.outside_torch import PROCESS_BYTES
 from preflight.formulas.rollouts import generation_of, num_completions, places_groups
 from preflight.formulas.sharding import held_tensors, quantized_bytes
 from preflight.launch import LaunchPlan
+from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.units import ceil_div
+from preflight.plan_parts import SGLANG
+from preflight.units import GIB, MIB, ceil_div
 from preflight.values import dataclass
 
 BATCHED_TOKENS = 4096
@@ -30,6 +37,15 @@ MOST_SEQUENCES = 1024
 """max_num_seqs of a large card where nobody says it (vllm/engine/arg_utils.py, 0.8 on; 256 before)."""
 WEIGHT = 2
 """Bytes per weight: `auto` makes fp32 checkpoints 16 bits (vllm/config/model.py)."""
+
+
+SGLANG_SOURCE = "sglang/srt/arg_groups/memory_hook.py handle_gpu_memory_settings (0.5.23)"
+PREFILLED = ((160 * GIB, 8192), (math.inf, 16384))
+"""Tokens that SGLang takes at once, on cards below a size."""
+RESERVED_MIB = 512
+"""Beside them: what is constant; every rank of tensor parallelism has an eighth of a GiB, a token at once 1.5 MiB, and each
+of up to 512 sequences in a graph 2 MiB, each of up to 64 sizes of a graph 8."""
+GRAPHS_MIB = 2 * 512 + 8 * 64
 
 
 @dataclass(frozen=True)
@@ -103,3 +119,20 @@ def _working(plan: LaunchPlan, model: ModelSpec, degree: int) -> int:
     if places_groups(plan):  # which tells the engine nothing of how many there are
         drawn = min(drawn, MOST_SEQUENCES)
     return passing + DRAWN * max(1, drawn) * model.vocab_size
+
+
+def sglang_at_most(plan: LaunchPlan, device: DeviceSpec) -> list[MemoryTerm]:
+    """Return the terms of what SGLang has beside its share at most: a forward while it generates; graphs and the context of
+    a process at all times."""
+    generation = generation_of(plan)
+    assert generation is not None
+    tokens = next(number for size, number in PREFILLED if device.capacity_bytes < size)
+    forward = MIB * (RESERVED_MIB + 3 * tokens // 2 + 128 * generation.tensor_parallel_degree)
+    kept = MIB * GRAPHS_MIB + PROCESS_BYTES
+    return [
+        MemoryTerm(f"{SGLANG}: {what}", size, moments, f"{size:,}", SGLANG_SOURCE)
+        for what, size, moments in (
+            ("a forward", forward, frozenset({Moment.ROLLOUT})),
+            ("graphs and a process", kept, ALWAYS),
+        )
+    ]

@@ -18,7 +18,10 @@ tests/formulas/test_older_objectives.py, n sequences:
     1.14           1                   1                       1                   2.5           2
     ms-swift       1 + 1/n  (2)        1                       1 + 1/n  (1 + 2/n)                4  (2)
     torchtune      3                   1                       3                                 3
+    BCO            3  (2)              2  (2)                  2                                 4  (2)
+    online DPO     1 + c               c                       1 + c                             3c, or 1 + c
 
+c: the share of a row that is its completion. BCO's columns are of 16 bits (and of 32).
 torchtune holds the reference's logits beside them: to the next one's, or from 0.7 on to the next step's own.
 In brackets where the logits have 16 bits: each row's softmax is kept.
 """
@@ -30,7 +33,9 @@ from typing import NamedTuple
 
 from preflight.formulas.objective import (
     COMPARED,
+    GENERATED_PAIRS,
     OF_LLAMAFACTORY,
+    forwards_at_once,
     is_of_llamafactory,
     is_of_swift,
     is_of_torchtune,
@@ -67,6 +72,8 @@ SWIFT = (
     "swift/rlhf_trainers/{dpo,kto}_trainer.py, rlhf_mixin.py get_per_token_logps (3.5.0 to 4.6.0)"
 )
 OF_STEP = "a step of the script's own"
+ONLINE_DPO = "trl/experimental/online_dpo/online_dpo_trainer.py _forward (1.16.0), trainer/online_dpo_trainer.py (0.14.0)"
+BCO = "trl/experimental/bco/bco_trainer.py forward, get_batch_logps (1.13.0), trainer/bco_trainer.py (0.24.0)"
 TORCHTUNE = "recipes/lora_dpo_distributed.py concatenated_forward, train (0.3.1 to 0.7.0); rlhf/sequence_processing.py"
 
 
@@ -74,7 +81,8 @@ class Scoring(NamedTuple):
     """How a trainer turns whole logits into log-probabilities of pairs."""
 
     reads: str
-    """all logits at once, rows one by one, a kernel that keeps nothing of its own, or a step that was read."""
+    """all logits at once, rows one by one, those of completions at once, a kernel that keeps nothing of its own, or a step
+    that was read."""
     shift: str
     """cut: the last position is cut off, and what reads all of the rest copies it; copied: the trainer itself
     copies it; rolled: labels are moved, and logits stay as they are."""
@@ -82,6 +90,8 @@ class Scoring(NamedTuple):
     """The logits are gone, but for what a graph holds of them, when the reference runs."""
     takes_nll: bool = False
     """The cross entropy of the chosen half is taken beside it, and lives as long."""
+    copies_rows: bool = False
+    """Rows of chosen and of rejected answers are copied when they are scored, and those copies are what lives on."""
     takes_means: bool = False
     """The logits of completions are copied to take their mean, a half of the rows at a time."""
     takes_entropy: bool = False
@@ -145,6 +155,10 @@ def scoring_of(plan: LaunchPlan) -> Scoring | None:
     has = plan.versions
     if plan.objective == "kto" and KTO_SCORES_WHOLE.holds_in(has):
         return Scoring("rows", "cut", False, takes_means=True, takes_entropy=True)
+    if plan.objective == "bco":
+        return Scoring("rows", "cut", False, copies_rows=True, source=BCO)
+    if plan.objective in GENERATED_PAIRS:
+        return Scoring("completions", "cut", True, source=ONLINE_DPO)
     if plan.objective not in ("dpo", "ipo"):
         return None
     reads = "rows" if DPO_SCORES_ROWS.holds_in(has) else "all"
@@ -216,12 +230,16 @@ def scoring_bytes(
     if scoring.reads == "rows":
         graph, scored, alone = (0, row, row) if is_wide else (logits, logits, 2 * row)
         backward = 4 * logits if is_wide else 2 * logits
+    elif scoring.reads == "completions":
+        return _of_completions(plan, size, outputs, entries)
     elif scoring.reads == "kernel":
         graph, scored, alone, backward = 0, 0, 0, 2 * logits
     half = logits // 2 if scoring.takes_means else 0
     # what a graph keeps of rows in fp32, or for a kernel, are the logits themselves, or their copy
     held = graph + (0 if scoring.drops_logits else logits + copied)
     held = max(held, logits)
+    if scoring.copies_rows:
+        held, scored, alone = 2 * logits, max(scored, graph + logits), logits
     nll = logits // 2 if scoring.takes_nll else 0
     last = logits + copied + (0 if scoring.takes_entropy else half)
     policy = max(casting, logits + copied + scored, last + graph)
@@ -241,3 +259,24 @@ def scoring_bytes(
         (logits + copied if compares and not scoring.drops_logits else 0) + reference,
         kept,
     )
+
+
+def _of_completions(plan: LaunchPlan, size: int, outputs: int, entries: int) -> ScoringBytes:
+    """Return what a softmax of the logits of completions takes, which is what a graph keeps of them.
+
+    Nash-MD and XPO score a row after the other, and keep fp32 logits themselves, prompts among them; XPO has a forward for
+    each half of its rows.
+    """
+    generation, turns = plan.generation, forwards_at_once(plan)
+    logits = outputs * entries
+    longest = plan.seq_len or 1
+    answer = longest if generation is None else min(generation.max_completion_len, longest)
+    part = ceil_div(logits * answer, longest)
+    keeps_logits = outputs == 4 and plan.objective != "online_dpo"
+    held = logits if keeps_logits else part
+    casting = size * entries + logits if size != outputs else 0
+    most = max(casting, logits + part)
+    forward = held - held // turns + ceil_div(most, turns)
+    reference = ceil_div(most, turns)
+    backward = max(held + 2 * part, part + logits)
+    return ScoringBytes(forward, held, reference, 0, backward, reference, 0)

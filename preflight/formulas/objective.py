@@ -12,8 +12,12 @@ classification, prm micro batch                               a score for every 
                     (FlagEmbedding's rerankers: x texts of a row)
 masked_lm           micro batch                               an encoder's words that were masked
 embedding           micro batch x texts of a row              the mean of what a model without a head returns
+bco                 micro batch                               compared with a reference model
 grpo, rloo          micro batch, of completions               compared with a reference model, before the step
                     (TRL 0.14's: x completions of a prompt)
+online_dpo, xpo     2 x micro batch, both generated           compared with a reference model, beside its graph
+                    (xpo: in two forwards)
+nash_md             micro batch, generated                    the same
 """
 
 from __future__ import annotations
@@ -44,16 +48,18 @@ LANGUAGE_MODEL = (None, "sft", "pretrain", MASKED_LM)
 OWN_PAIRS = "preference_pairs"
 """Of a script whose own step takes log-probabilities of pairs (preflight/scripts/step_loss.py)."""
 PAIRED = (
-    "dpo", "ipo", "orpo", "cpo", "simpo", "reward", "scored_pairs", "scored_in_turn", OWN_PAIRS,
+    "dpo", "ipo", "orpo", "cpo", "simpo", "reward", "scored_pairs", "scored_in_turn", "online_dpo", "xpo", OWN_PAIRS,
 )  # fmt: skip
 """Objectives that put chosen and rejected answers into one forward, chosen first, padded to the longest of both
 (trl/trainer/dpo_trainer.py:150-190, reward_trainer.py:196-220, experimental/orpo/orpo_trainer.py concatenated_inputs,
 1.16.0)."""
-ONLINE = ("grpo", "rloo", "ppo")
+GENERATED_PAIRS = ("online_dpo", "nash_md", "xpo")
+"""Objectives of TRL whose every micro step generates two completions of its prompts, and compares them."""
+ONLINE = ("grpo", "rloo", "ppo", *GENERATED_PAIRS)
 """Objectives that generate what they train on, and score it, before an update with it."""
-GENERATES = ("online_dpo", "nash_md", "xpo", "distillation")
+GENERATES = ("distillation",)
 """Those that generate and are priced by nobody here."""
-COMPARED = ("dpo", "ipo", "kto")
+COMPARED = ("dpo", "ipo", "kto", "bco")
 """Objectives that need the log-probabilities of a reference model."""
 KEEPS_LOGITS = ("orpo", "cpo", "simpo")
 """Objectives of TRL that read whole logits, and take their log-probabilities beside another loss."""
@@ -117,7 +123,7 @@ def forwards_at_once(plan: LaunchPlan) -> int:
     """Return the forwards whose activations wait for one backward: each has autocast's copies of weights for itself."""
     loss = plan.script_facts.step_loss
     own = 1 if loss is None else loss.forwards
-    return 2 if scores_in_turn(plan) else own
+    return 2 if scores_in_turn(plan) or plan.objective == "xpo" else own
 
 
 def of_one_forward(plan: LaunchPlan) -> LaunchPlan:
@@ -194,9 +200,13 @@ def refers_in_loss(plan: LaunchPlan) -> bool:
     """Tell whether a reference model runs beside the graph of the policy's forward: of pairs, and of GRPO in two releases."""
     if plan.objective not in ONLINE:
         return True
-    return trains_groups(plan) or (
-        _is_grpo_of_trl(plan) and REFERENCE_IN_LOSS.holds_in(plan.versions)
-    )
+    is_grpos = _is_grpo_of_trl(plan) and REFERENCE_IN_LOSS.holds_in(plan.versions)
+    return is_grpos or trains_groups(plan) or plan.objective in GENERATED_PAIRS
+
+
+def scores_in_loss(plan: LaunchPlan) -> bool:
+    """Tell whether models that score run beside the graph of the policy's forward."""
+    return trains_groups(plan) or plan.objective == "online_dpo"
 
 
 def reference_of(plan: LaunchPlan) -> str:

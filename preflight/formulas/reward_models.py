@@ -20,6 +20,7 @@ from preflight.formulas.forward_alone import (
 from preflight.formulas.heads import trains_value_model
 from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.objective import scores_in_loss
 from preflight.formulas.ppo import without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.rollouts import rows_of_forward, with_tokens
@@ -95,9 +96,10 @@ def scored_at_most(plan: LaunchPlan, known: Mapping[str, ModelSpec]) -> tuple[Me
         else:
             held, passing = reward_model_bytes(replace(plan, load_dtype="fp32"), model)
         always = ALWAYS | {Moment.PREPARE}
+        beside = frozenset({Moment.LOSS_FORWARD if scores_in_loss(plan) else Moment.SCORING})
         for what, num_bytes, moments in (
             ("parameters", held, always),
-            ("forward", passing, frozenset({Moment.SCORING})),
+            ("forward", passing, beside),
         ):
             name = f"{what} of reward model {number + 1}"
             terms.append(MemoryTerm(name, num_bytes, moments, f"{num_bytes:,}", __name__))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.objective import (
     COMPARED,
+    GENERATED_PAIRS,
     GENERATES,
     KEEPS_LOGITS,
     LANGUAGE_MODEL,
@@ -32,6 +33,7 @@ from preflight.versions.trl import (
     FUSES_HEAD,
     HAS_NO_PPO,
     HAS_NO_PRM,
+    LOGPROBS_ROW_BY_ROW,
     SCORES_AS_GRPO,
     SCORES_ROWS_OF_PPO,
 )
@@ -64,7 +66,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         if objective == "reward" and is_of_swift(plan):
             return ""
         if objective == "prm" and HAS_NO_PRM.holds_in(plan.versions):
-            return "PRM after TRL 1.13"
+            return f"{objective} after TRL 1.13"
         is_known = plan.trainer in (*HF_TRAINERS, "plain_loop") and objective != "reward"
         is_known = is_known or (plan.trainer is None and objective == "scored_pairs")
         return "" if is_known else f"{objective} of {_whose(plan)}"
@@ -84,6 +86,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return f"{objective} of {_whose(plan)}"
     if objective == "ppo":
         return _unpriced_ppo(plan)
+    if objective in GENERATED_PAIRS or objective == "bco":
+        return _unpriced_experiment(plan)
     if objective in ("dpo", "ipo") and not FUSES_HEAD.holds_in(plan.versions):
         return _unpriced_pairs(plan)
     boundary = FUSES_HEAD if objective in (*COMPARED, *ONLINE) else None
@@ -149,6 +153,28 @@ def _unpriced_ppo(plan: LaunchPlan) -> str:
     if any(model != "same" for model in plan.reward_models or ()):
         return "a reward model of another size"
     return "how ppo generates" if plan.generation is None else ""
+
+
+def _unpriced_experiment(plan: LaunchPlan) -> str:
+    """Return in words what no formula holds of BCO, and of pairs that are generated.
+
+    Online DPO is in TRL to this day; BCO, Nash-MD and XPO went with the trainer of PRM.
+    """
+    objective = plan.objective
+    if objective != "online_dpo" and HAS_NO_PRM.holds_in(plan.versions):
+        return f"{objective} after TRL 1.13"
+    if not LOGPROBS_ROW_BY_ROW.holds_in(plan.versions):
+        return f"{objective} before TRL {LOGPROBS_ROW_BY_ROW.since}"
+    if plan.is_fsdp:
+        return f"{objective} under FSDP"
+    if reference_of(plan) not in ("none", "same", "adapter_off"):
+        return "a reference model of another size"
+    if objective == "bco":
+        return ""
+    if plan.generation is None:
+        return f"how {objective} generates"
+    is_other = any(model != "same" for model in plan.reward_models or ())
+    return "a reward model of another size" if is_other else ""
 
 
 def _unpriced_of_llamafactory(plan: LaunchPlan) -> str:

@@ -9,7 +9,7 @@ from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
 from preflight.formulas.adapter_kinds import BRANCHES, NOT_LORA
 from preflight.formulas.left_out import BESIDE_TEXT
-from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
+from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
@@ -262,7 +262,7 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     if name == "a second forward pass" and objective == "scored_in_turn":
         return True
     if name == "a head that is no language model's":
-        if objective == "ppo":
+        if objective in ("ppo", *GENERATED_PAIRS):
             return True  # of the value model, and of the one that scores
         if objective == "embedding":
             return True  # read with the only model that such a script makes

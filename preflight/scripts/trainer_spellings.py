@@ -187,6 +187,7 @@ KINDS: dict[str, str] = {
             "vllm_max_model_length",
             "vllm_max_model_len",
             "response_length",
+            "max_new_tokens",
             "local_rollout_forward_batch_size",
             "num_mini_batches",
             "train_group_size",

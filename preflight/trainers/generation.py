@@ -19,10 +19,10 @@ from preflight.versions.trl_online import GENERATES_FOR_A_STEP, NEEDS_NO_REFEREN
 
 GENERATION_ARGUMENTS = (
     "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_device",
-    "vllm_max_model_length", "max_prompt_length", "max_completion_length", "num_generations", "steps_per_generation",
+    "vllm_max_model_length", "max_prompt_length", "max_completion_length", "max_new_tokens", "num_generations", "steps_per_generation",
     "num_iterations", "response_length", "local_rollout_forward_batch_size", "num_mini_batches", "ds3_gather_for_generation", "vllm_importance_sampling_correction",
 )  # fmt: skip
-"""Arguments of trl.GRPOConfig, RLOOConfig and PPOConfig that decide the plan's `generation`."""
+"""Arguments of trl.GRPOConfig, RLOOConfig, PPOConfig and OnlineDPOConfig that decide the plan's `generation`."""
 NOT_PRICED = {
     "use_transformers_paged": "continuous batching of transformers",
     "use_transformers_continuous_batching": "continuous batching of transformers",
@@ -120,6 +120,45 @@ def read_generation(fields: FieldReader, objective: str) -> str:
     return unpriced
 
 
+NEW_TOKENS, SHARE_OF_PAIRS = 64, 0.55
+"""Defaults of OnlineDPOConfig and of those that derive from it (trl/experimental/online_dpo/online_dpo_config.py, 1.16.0)."""
+
+
+def read_generated_pairs(fields: FieldReader, unpriced: str) -> str:
+    """Put how online DPO, Nash-MD and XPO generate in every micro step; return in words what is not priced.
+
+    `max_length` cuts what is trained, and a prompt is generated from as it is: no length is put.
+    """
+    said = fields.positive("max_new_tokens", "generation")
+    engine = fields.get("use_vllm")
+    is_vllm = engine is not None and engine.value is True
+    mode, share = fields.value("vllm_mode", "colocate"), fields.value("vllm_gpu_memory_utilization")
+    generation = Generation(
+        engine="vllm" if is_vllm else "transformers",
+        mode=str(mode) if is_vllm else "colocate",
+        memory_share=None if not is_vllm else float(SHARE_OF_PAIRS if share is None else share),
+        tensor_parallel_degree=int(fields.value("vllm_tensor_parallel_size") or 1),
+        sleep=is_vllm and fields.value("vllm_enable_sleep_mode") is True,
+        max_completion_len=NEW_TOKENS if said is None else int(said.value),
+        num_generations=2,
+        steps_per_generation=1,
+        gradients_wait=_accumulation(fields) > 1,
+        gathers_parameters=fields.value("ds3_gather_for_generation") is not False,
+    )
+    stated = [each for each in (said, engine) if each is not None]
+    if stated:
+        fields.put("generation", generation, *stated)
+    else:
+        fields.assume("generation", generation, "no max_new_tokens", "trl")
+    if is_vllm and not SERVES_ENGINE.holds_in({"trl": fields.given.versions.of("trl")}):
+        return "an engine of online DPO before TRL 0.16"
+    if fields.value("cache_implementation") is not None:
+        return NOT_PRICED["cache_implementation"]
+    if fields.value("generation_kwargs") is not None:
+        return "what generation_kwargs changes"
+    return unpriced or _put_rewards(fields, fields.get("reward_model_path"))
+
+
 def ligers_loss(fields: FieldReader) -> Setting | None:
     """Return what makes GRPO's or DPO's loss Liger's, one switch and later another; RLOO never had it."""
     versions = {"trl": fields.given.versions.of("trl")}
@@ -193,8 +232,9 @@ def _several(said: Any) -> list[Any]:
     return list(said) if isinstance(said, (list, tuple)) else [said]
 
 
-def _put_rewards(fields: FieldReader) -> str:
-    named = fields.given.known.get("reward_model_name_or_path")
+def _put_rewards(fields: FieldReader, path: Setting | None = None) -> str:
+    """Put the reward model that is named, `path` by an argument of the trainer's own; return what is not priced of others."""
+    named = fields.given.known.get("reward_model_name_or_path") or path
     if named is not None and named.value:
         model = fields.get("model_name_or_path")
         is_same = model is not None and str(model.value) == str(named.value)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.objective import COMPARED, ONLINE
+from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, ONLINE
 from preflight.formulas.reward_models import OF_ANOTHER_SIZE
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import LaunchPlan
@@ -16,7 +16,7 @@ from preflight.scripts.nodes import last_name, unparse, walk
 from preflight.scripts.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
-from preflight.trainers.generation import read_generation
+from preflight.trainers.generation import read_generated_pairs, read_generation
 from preflight.trainers.handed import handed_reference
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
@@ -26,7 +26,7 @@ from preflight.trainers.ppo import read_ppo
 from preflight.trainers.retrievers import read_retriever
 from preflight.trainers.texts import read_texts
 
-FUSES_HEAD_FOR = ("sft", *COMPARED, "grpo", "rloo")
+FUSES_HEAD_FOR = ("sft", "dpo", "ipo", "kto", "grpo", "rloo")
 """Objectives of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
 LEFT_OUT = {
     "distillation": "its teacher and generation",
@@ -75,10 +75,12 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         unpriced = "one of several trainers"  # and which one, only running tells
     elif not unpriced:
         fields.put("objective", objective, because)
-        if objective in ("dpo", "ipo", "kto"):
+        if objective in COMPARED:
             unpriced = _reference(fields)
         if objective == "ppo":
             unpriced = read_ppo(fields)
+        elif objective in GENERATED_PAIRS:
+            unpriced = read_generated_pairs(fields, _reference(fields))
         elif objective in ONLINE:
             unpriced = read_generation(fields, objective)
     if objective == "sft" and not unpriced:

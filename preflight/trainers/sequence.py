@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preflight.errors import Problem
+from preflight.formulas.objective import GENERATED_PAIRS
 from preflight.reading import Reading
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.lookup import Given
@@ -38,7 +39,7 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
                 severity="warning",
             )
         )
-    elif setting is not None:
+    elif setting is not None and given.kind.trl_script not in GENERATED_PAIRS:
         counted = fields.positive("seq_len", "seq_len")
         if counted is not None:
             fields.put("seq_len", _padded(fields, counted.value), counted)
@@ -88,8 +89,8 @@ def _padded(fields: FieldReader, length: int) -> int:
 
 def _has_max_length(given: Given) -> bool:
     """Tell whether TRL's own max_length is there: SFT's trainer gives it to plain TrainingArguments too."""
-    if has_own_loop(given):
-        return False
+    if has_own_loop(given) or given.kind.trl_script in GENERATED_PAIRS:
+        return False  # what it cuts there are answers to prompts that are whole
     return "max_length" in given.table.arguments or given.kind.trl_script == "sft"
 
 

@@ -217,8 +217,8 @@ HAS_NO_PPO = Boundary(
 HAS_NO_PRM = Boundary(
     _NAME,
     "1.14",
-    "there is no trainer of process reward models",
-    "experimental/prm in 1.13.0, none in 1.14.0",
+    "there is no trainer of process reward models, and none of BCO, Nash-MD and XPO",
+    "experimental/{prm,bco,nash_md,xpo} in 1.13.0, none in 1.14.0",
     "1.16.0",
 )
 FUSES_LOGPROBS = Boundary(

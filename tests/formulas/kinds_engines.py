@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from preflight.formulas.objective import ONLINE
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import Generation, LaunchPlan
 
@@ -15,8 +16,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "kinds.md"
 BEGIN, END = "<!-- engines -->\n", "<!-- end of engines -->\n"
 PAIRS = ("dpo", "ipo", "kto", "orpo", "cpo", "simpo", "reward")
 KINDS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
-    "TRL": ("trl", None, ("sft", *PAIRS, "grpo", "rloo", "prm", "bco", "online_dpo", "nash_md", "xpo", "distillation")),
-    "TRL 1.12": ("trl", None, ("kto", "grpo", "rloo", "ppo", "prm")),
+    "TRL": ("trl", None, ("sft", *PAIRS, "grpo", "rloo", "online_dpo", "distillation")),
+    "TRL 1.12": ("trl", None, ("kto", "grpo", "rloo", "ppo", "prm", "bco", "nash_md", "xpo")),
     "TRL 0.19": ("trl", None, ("dpo", "kto", "reward", "grpo", "rloo", "ppo")),
     "axolotl": ("transformers", "axolotl", ("dpo", "kto", "orpo", "simpo", "reward", "grpo")),
     "LLaMA-Factory": ("transformers", "llamafactory", ("dpo", "kto", "orpo", "simpo", "reward", "ppo")),
@@ -31,7 +32,7 @@ def plan_of(by: str, objective: str, engine: str) -> LaunchPlan:
     """Return the plan of a full training whose reference and reward models are as large as the model."""
     trainer, launcher, _ = KINDS[by]
     _, _, version = by.partition(" ")
-    is_online = objective in ("grpo", "rloo", "ppo")
+    is_online = objective in ONLINE
     return LaunchPlan(
         objective=objective,
         trainer=trainer,

@@ -101,6 +101,17 @@ def verdict_of(folder: Path, *words: str, release: str = "0.9.1"):
     return report
 
 
+@pytest.mark.parametrize(("share", "answer"), [(0.4, "fits"), (0.75, "unknown"), (0.95, "unknown")])
+def test_sglangs_share_is_judged_at_its_most(tmp_path, share, answer):
+    words = (
+        "actor_rollout_ref.rollout.name=sglang",
+        f"actor_rollout_ref.rollout.gpu_memory_utilization={share}",
+    )
+    report = verdict_of(tmp_path, *words)
+
+    assert report.verdict.answer.value == answer
+
+
 def test_the_share_of_an_engine_decides(tmp_path):
     share = "actor_rollout_ref.rollout.gpu_memory_utilization="
     small, large = (verdict_of(tmp_path, share + number) for number in ("0.6", "0.95"))
@@ -163,7 +174,7 @@ def test_the_ranks_together_hold_a_critics_states_once(tmp_path):
     [
         (("algorithm.adv_estimator=gae",), "a critic"),
         (("reward_model.enable=True",), "an engine of a reward model"),
-        (("actor_rollout_ref.rollout.name=sglang",), "sglang"),
+        (("actor_rollout_ref.rollout.name=hf",), "hf"),
     ],
 )
 def test_what_no_formula_holds_is_named(tmp_path, words, named):

@@ -220,7 +220,9 @@ def test_workers_of_a_newer_release_are_named() -> None:
     for strategy in (f"{ACTOR}.strategy", "model_engine"):
         plan = read(f"python -m verl.trainer.main_ppo {strategy}=veomni {ROLLOUT}.name=sglang")
 
-        assert {"workers of verl's veomni", "sglang"} <= {one.unpriced for one in plan.notices}
+        assert {"workers of verl's veomni", "SGLang's share of the card"} <= {
+            one.unpriced for one in plan.notices
+        }
 
 
 def test_copies_in_smaller_groups_are_named_where_a_launch_is_priced() -> None:

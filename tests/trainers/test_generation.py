@@ -261,3 +261,28 @@ def test_a_reward_that_is_named_by_its_module_may_load_a_model(tmp_path):
         arguments = read(f"--reward_funcs {name}", tmp_path)
 
         assert any("another module" in message for message in unpriced(arguments)) is is_named
+
+
+PAIRS = """
+from datasets import load_dataset
+from transformers import AutoModelForCausalLM
+from trl import ModelConfig, TrlParser
+from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+args, model = TrlParser((OnlineDPOConfig, ModelConfig)).parse_args_and_config()
+policy = AutoModelForCausalLM.from_pretrained(model.model_name_or_path, dtype="bfloat16")
+OnlineDPOTrainer(model=policy, args=args, train_dataset=rows, reward_funcs=[len]).train()
+"""
+
+
+def test_pairs_that_are_generated_have_no_length_that_cuts_a_prompt(tmp_path):
+    words = "--max_new_tokens 256 --max_length 512 --gradient_accumulation_steps 2"
+    arguments = read(f"{words} --reward_model_path some/reward", tmp_path, text=PAIRS)
+    generation = value(arguments, "generation")
+
+    assert value(arguments, "objective") == "online_dpo"
+    assert value(arguments, "seq_len") is None
+    assert generation.max_completion_len == 256
+    assert generation.gradients_wait
+    assert value(arguments, "reward_models") == ("some/reward",)
+    assert value(arguments, "loss") == "full_logits"
+    assert value(read("", tmp_path, text=PAIRS), "generation").max_completion_len == 64

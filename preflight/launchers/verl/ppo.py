@@ -25,6 +25,7 @@ from preflight.launchers.verl.workers import (
     read_sharding,
     rows_of,
 )
+from preflight.plan_parts import SGLANG
 from preflight.scripts.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
@@ -182,7 +183,8 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
     name = keys.get(f"{ROLLOUT}.name")
     if name is not None and name.value != "vllm":
         message = f"the share of {name.value} is estimated as vLLM's"
-        keys.leave_out(NotModelled(message, str(name.value), "either"), name)
+        unpriced = SGLANG if name.value == "sglang" else str(name.value)
+        keys.leave_out(NotModelled(message, unpriced, "either"), name)
     if name is not None:
         keys.put("generation", generation, name)
     else:
