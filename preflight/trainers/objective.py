@@ -107,7 +107,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         ("a class", "the log-prob", "a trainer", "the trainer", "one of")
     )
     saves = objective in ("reward", "prm") or (objective not in ONLINE and _saves(given))
-    if objective in (*COMPARED, *ONLINE) or unpriced.startswith("the trainer"):
+    if objective in (*COMPARED, *ONLINE, "prm") or unpriced.startswith("the trainer"):
         left_out = unpriced
     message = f"TRL's {objective} trainer is estimated in part, without {unpriced}"
     if left_out != unpriced:
