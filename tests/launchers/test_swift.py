@@ -21,6 +21,8 @@ from preflight.hooks.read_swift import preflight_read_launch, preflight_write_la
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.swift.table import arguments_of, newest_with, preset
 
+PLUGIN = Path(__file__).with_name("ask_swift.py")
+"""A file that is here, and loads no model."""
 FOLDER = CONFIGS / "swift"
 CASES = cases_of("swift")
 READ = {name: case for name, case in CASES.items() if "plan" in case}
@@ -301,6 +303,8 @@ def test_a_launch_is_judged_as_far_as_it_is_known(
         ("grpo --use_vllm true --deepspeed zero2", "grpo", "adapter_off", "full_logits", ""),
         ("grpo --fsdp fsdp2 --tuner_type full", "grpo", "same", "full_logits", "under FSDP"),
         ("grpo --steps_per_generation 3 --gradient_accumulation_steps 2", "grpo", "adapter_off", "full_logits", "wait"),
+        ("grpo --external_plugins absent.py", "grpo", "adapter_off", "full_logits", "plugin loads"),
+        (f"grpo --external_plugins {PLUGIN}", "grpo", "adapter_off", "full_logits", ""),
         ("gkd --teacher_model a", "distillation", "none", "full_logits", "gkd of ms-swift"),
     ],
 )  # fmt: skip

@@ -5,6 +5,10 @@ Source: ms-swift 4.6.0, arguments/rlhf_args.py and trainers/trainer_factory.py; 
 
 from __future__ import annotations
 
+import os
+import re
+
+from preflight.files import read_text
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.swift.table import default_of
@@ -31,6 +35,12 @@ LEFT_OUT_OF_GRPO = {
     "chord_sft_dataset": ("rows of CHORD", "more"),
 }
 """Arguments of `grpo` under which it holds what no formula counts -> what that is, and whether it is more."""
+
+
+_LOADS = re.compile(
+    r"from_pretrained\(|get_model_tokenizer\(|\bLLM\(|SentenceTransformer\(|CrossEncoder\(|pipeline\(|load_model\(|\.cuda\("
+)
+"""What a plugin loads a model with."""
 
 
 def read_objective(keys: FrameworkKeys, name: str) -> str:
@@ -110,8 +120,24 @@ def _preference(keys: FrameworkKeys) -> str:
     return objective
 
 
+def _may_load(path: str) -> bool:
+    """Tell whether a plugin's file is not here, or loads a model."""
+    try:
+        return _LOADS.search(read_text(path)) is not None
+    except (OSError, ValueError):
+        return True
+
+
 def _left_out_of_grpo(keys: FrameworkKeys) -> None:
     """Say what of GRPO no formula counts."""
+    plugins = keys.get("external_plugins")
+    said = [] if plugins is None else plugins.value
+    paths = said if isinstance(said, list) else str(said).split()
+    if plugins is not None and any(
+        _may_load(os.path.join(keys.library.folder or "", str(each))) for each in paths
+    ):
+        message = "a plugin that is not here, or loads a model itself, is not counted"
+        keys.leave_out(NotModelled(message, "what a plugin loads", "more"), plugins)
     for name, (what, takes) in LEFT_OUT_OF_GRPO.items():
         setting = keys.get(name)
         if setting is not None and str(setting.value).lower() not in ("false", "none", ""):
