@@ -9,7 +9,7 @@ from dataclasses import replace
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.all import programs
-from preflight.near_names import nearest_fix
+from preflight.near_names import nearest_file_fix, nearest_fix
 from preflight.notebooks import is_notebook
 from preflight.plugin_manager import PluginManager
 from preflight.shell.program_names import hands_on, program_name
@@ -21,6 +21,10 @@ READERS = "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` t
 
 def unread_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan:
     """Return the plan of a launch that nobody reads, with the way on as its notice."""
+    script = _script_of(command)
+    if script and not command.in_container and not os.path.exists(command.resolve(script)):
+        fix = nearest_file_fix(script, command.resolve(script))
+        return unread(command, f"there is no file {script}", "the command after --", fix)
     if hands_on(command.argv):
         words = " ".join(command.argv[:3])
         return unread(
@@ -57,15 +61,21 @@ def _meant(command: LaunchCommand) -> str:
         return f"the cells of a notebook are read as a script: -- python {shlex.quote(notebook)}"
     if name.endswith(".py"):
         return f"put what starts it in front: -- python {shlex.join(command.argv)}"
-    script = first if name.endswith(SHELL_ENDINGS) else ""
-    if name in (*SHELLS, "source", "."):
-        script = next((word for word in rest if not word.startswith("-")), "")
-    if script and os.path.isfile(command.resolve(script)):
-        path = shlex.quote(script)
-        return f"preflight scan {path} checks the launches that stand in it; or put preflight run -- in front of them there"
-    if script:
-        return f"there is no file {script}: relative paths start at the folder of the launch"
+    script = shlex.quote(_script_of(command))
+    if script != "''":
+        return f"preflight scan {script} checks the launches that stand in it; or put preflight run -- in front of them there"
     return nearest_fix(name, tuple(programs()))
+
+
+def _script_of(command: LaunchCommand) -> str:
+    """Return the file of shell commands that a command names; empty where it names none."""
+    first, *rest = command.argv
+    name = program_name(first)
+    if name in (*SHELLS, "source", "."):
+        return "" if "-c" in rest else next((word for word in rest if not word.startswith("-")), "")
+    if name == "sbatch":
+        return next((word for word in rest if word.endswith(SHELL_ENDINGS)), "")
+    return first if name.endswith(SHELL_ENDINGS) else ""
 
 
 def _launcher_behind(command: LaunchCommand, plugins: PluginManager) -> str:

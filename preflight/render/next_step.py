@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.finding import Finding
 from preflight.formulas.left_out import ANOTHER_MODEL
 from preflight.render.changes import is_same_by_hand
 from preflight.render.readings import best_question, option
@@ -57,8 +58,16 @@ def _next(report: Report, door: str) -> str:
     return f"{verb} the launch as written{doubt}{unsure}"
 
 
+def unread_launch(report: Report) -> Finding | None:
+    """Return what says that there is no launch, or no script, to be read: it is why nobody can tell, whatever else is open."""
+    return next((one for one in report.findings if one.id in ("PF125", "PF128")), None)
+
+
 def _what_to_say(report: Report) -> str:
-    """Return the options that would turn `unknown` into an answer."""
+    """Return what would turn `unknown` into an answer: options, or the way on to a launch that can be read."""
+    unread = unread_launch(report)
+    if unread is not None and unread.fix:
+        return unread.fix
     options = {
         "model": "--set model=NAME"
         if report.plan.model is None

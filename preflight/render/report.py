@@ -16,7 +16,7 @@ from preflight.render.changes import (
     suggested_lines,
 )
 from preflight.render.estimate import estimate_lines, host_lines
-from preflight.render.next_step import next_lines
+from preflight.render.next_step import next_lines, unread_launch
 from preflight.render.page import Page
 from preflight.render.readings import (
     cannot_tell,
@@ -100,7 +100,8 @@ def head_lines(report: Report, page: Page) -> list[str]:
         after_words = report.final_verdict.answer.words
         text += f" as written, {'still ' if after_words == words else ''}{after_words} rewritten"
     if verdict.answer is Answer.UNKNOWN:
-        text += f": {verdict.reason}{longest_words(report)}"
+        unread = unread_launch(report)
+        text += f": {unread.message if unread else verdict.reason}{longest_words(report)}"
     text += "."
     device, estimate = report.device, report.estimate
     if estimate is not None and estimate.peaks:

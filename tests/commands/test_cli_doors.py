@@ -232,11 +232,12 @@ def test_a_launch_that_nobody_reads_is_unknown_and_starts(folder):
     ],
 )
 def test_what_somebody_meant_with_a_launch_that_nobody_reads_is_said(folder, words, way_on):
-    (folder / "train.sh").write_text("make train\n")
+    for name in ("train.sh", "job.sh"):
+        (folder / name).write_text("make train\n")
     done = preflight(folder, "check", "--format", "json", *DEVICE, "--", *words)
 
     (finding,) = json.loads(done.stdout)["findings"]
-    assert finding["id"] == "PF125" and way_on in finding["fix"]
+    assert finding["id"] == "PF125" and way_on in f"{finding['message']}; {finding['fix']}"
 
 
 def test_a_launch_that_nobody_reads_is_refused_where_a_policy_wants_to_know(folder):

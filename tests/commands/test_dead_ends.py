@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from toy import preflight
 
+from preflight.cli import main
+
 LAUNCH = ("--", "python", "train.py")
 WRONG = {
     "JSON as other tools ask for it": (
@@ -110,3 +112,35 @@ def test_help_of_what_is_no_command_names_the_nearest(folder):
 
     assert done.returncode == 2
     assert "did you mean check" in done.stderr
+
+
+NOT_THERE = {
+    "bash trian.sh": ("there is no file trian.sh", "did you mean train.sh"),
+    "sbatch trian.sh": ("there is no file trian.sh", "did you mean train.sh"),
+    "./trian.sh": ("there is no file ./trian.sh", "did you mean ./train.sh"),
+    "python trian.py": ("the script trian.py does not exist", "did you mean train.py"),
+}
+
+
+@pytest.mark.parametrize("command", NOT_THERE)
+def test_a_file_that_is_not_there_is_the_first_word_and_a_near_name_the_last(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.sh").write_text("python train.py\n")
+    (tmp_path / "train.py").write_text("print()\n")
+
+    assert main(["check", "--", *command.split()]) == 0
+    lines = capsys.readouterr().out.rstrip().split("\n")
+    missing, meant = NOT_THERE[command]
+    assert lines[0] == f"preflight: unknown: {missing}."
+    assert lines[-1].endswith(meant)
+
+
+def test_a_model_that_is_a_letter_off_is_asked_about(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["size", "meta-llama/Llama-3.1-8"]) == 2
+    assert "did you mean meta-llama/Llama-3.1-8B?" in capsys.readouterr().err
+    assert main(["size", "nobody/Mystery-9B"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
