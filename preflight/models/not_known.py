@@ -22,7 +22,9 @@ def not_known(message: str, model: str, where: str, fix: str = CONFIG_ELSEWHERE)
     near = models_like(model)
     like = f"if it has the shapes of {near[0]}, `--set model={near[0]}`; otherwise " if near else ""
     meant = "" if near else _meant(model)
-    return ModelNotKnown.one(message, where, like + (f"did you mean {meant}? {fix}" if meant else fix))
+    return ModelNotKnown.one(
+        message, where, like + (f"did you mean {meant}? {fix}" if meant else fix)
+    )
 
 
 @lru_cache(maxsize=64)

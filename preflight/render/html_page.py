@@ -41,7 +41,10 @@ summary:focus-visible, input:focus-visible, .scroll:focus-visible { outline: 2px
 .sliders input, .sliders select { width: 100%; font: inherit } .sliders h2 { margin-top: 0 } svg { width: 100%; min-width: 50rem; height: auto } svg text { fill: var(--ink); font-size: 12px }
 svg text.over { paint-order: stroke; stroke: var(--paper); stroke-width: 3px }
 @media (max-width: 34rem) { td.wide { min-width: 8rem } .phases tr > :nth-child(3) { display: none } .sliders label { grid-template-columns: 1fr 4rem }
-  .sliders label span { grid-column: 1 / -1 } }
+  .sliders label span { grid-column: 1 / -1 } .sheet tr > :nth-child(4), .legend:has(+ .scroll > .sheet), .remedies thead { display: none }
+  .remedies tr { display: flex; flex-wrap: wrap; gap: 0 .9rem; border-bottom: 1px solid var(--line); padding: .4rem 0 }
+  .remedies td { border: 0; padding: 0 } .remedies td:first-child { flex-basis: 100% } .remedies td:nth-child(2) { order: 1; flex-basis: 100% }
+  .remedies code { overflow-wrap: anywhere } }
 @media print { .sliders { display: none !important } body { max-width: none; padding: 0; font-size: 11pt }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact } .scroll { overflow: visible } svg { min-width: 0 }
   pre { white-space: pre-wrap; overflow-wrap: anywhere } h2 { break-after: avoid } tr, .bar, .legend, svg { break-inside: avoid } }

@@ -169,7 +169,7 @@ def _remedies(report: Report) -> list[str]:
             lines.append(f"<h2>{escape(title)}</h2>")
             rows = [_remedy_row(one, report) for one in tried]
             head = ["remedy", "what it does", "safety", "peak", "step time", "verdict"]
-            lines += table(head, rows, right=(3, 4), caption=title)
+            lines += table(head, rows, right=(3, 4), caption=title, kind="remedies")
     return lines
 
 

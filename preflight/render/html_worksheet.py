@@ -38,7 +38,7 @@ def worksheet_html(sheets: Sequence[Worksheet], budget: float | None) -> str:
         body += ["<h2>One rank that holds all</h2>", legend(list(WORDS), WORDS)]
         rows = [_row(row, scale) for row in sheet.rows]
         head = ["method", "seq", "ckpt", "GiB by what holds it", "total", "smallest card"]
-        body += table(head, rows, right=(1, 4), caption="Memory of one rank", wide=3)
+        body += table(head, rows, right=(1, 4), caption="Memory of one rank", kind="sheet", wide=3)
         for title, cells in (
             ("Fewest devices on which it fits, sharded", device_rows(sheet, budget)),
             ("The cheapest of them", cost_rows(sheet, budget)),

@@ -71,6 +71,13 @@ def test_a_page_says_what_the_command_says(name, said, pages):
     assert text.splitlines()[0].removeprefix("preflight: ")[1:20] in page
 
 
+CUT_BY = (
+    "<script>var box=document.querySelector('.{kind}').parentElement;"
+    "document.title='cut by '+(box.scrollWidth-box.clientWidth)</script></body>"
+)
+"""What tells by how many pixels a table is wider than its place."""
+
+
 @pytest.mark.launch
 def test_pages_fit_their_window(pages, browse, tmp_path):
     for name, (_, page) in pages.items():
@@ -118,3 +125,11 @@ def test_words_over_a_timeline_are_drawn_in_the_ink_of_the_theme(theme, pages, b
     flag = f"--blink-settings=preferredColorScheme={int(theme == 'light')}"
 
     assert f"<title>{ink} on {paper}</title>" in browse(path, flag, "--dump-dom")
+
+
+@pytest.mark.launch
+def test_a_phone_shows_totals_and_cards_without_scrolling(pages, browse, tmp_path):
+    path = tmp_path / "size.html"
+    path.write_text(pages["size"][1].replace("</body>", CUT_BY.format(kind="sheet")))
+
+    assert "<title>cut by 0</title>" in browse(path, "--window-size=500,900", "--dump-dom")

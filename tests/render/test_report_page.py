@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from page_reader import read
+from test_other_pages import CUT_BY
 
 from preflight.commands.output import save_page
 from preflight.formulas.buckets import BUCKETS, at_peak
@@ -184,6 +185,14 @@ def test_a_page_is_not_wider_than_the_window(rewritten, browse, tmp_path, width)
 
     assert "<title>wide by 0</title>" in document
     assert struct.unpack(">II", header[16:24]) == (width, 1400)
+
+
+@pytest.mark.launch
+def test_a_phone_shows_what_to_change_without_scrolling(rewritten, browse, tmp_path):
+    page = tmp_path / "phone.html"
+    page.write_text(rewritten.read_text().replace("</body>", CUT_BY.format(kind="remedies")))
+
+    assert "<title>cut by 0</title>" in browse(page, "--window-size=500,900", "--dump-dom")
 
 
 def test_a_page_names_what_was_checked_and_draws_what_would_fit(tmp_path):
