@@ -50,7 +50,7 @@ def unread(command: LaunchCommand, message: str, where: str, fix: str = READERS)
 
 def _meant(command: LaunchCommand) -> str:
     """Return which command says what somebody wanted to know; empty where that is not seen."""
-    first, *rest = command.argv
+    first = command.argv[0]
     name = program_name(first)
     if name == "sbatch":
         return f"preflight {shlex.join(command.argv)} judges the job on the nodes that may run it"

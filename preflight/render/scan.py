@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from preflight.verdict import Answer
 
 FEW = 3
 """Launches that were not checked, up to which the lines above say enough; and reasons that a summary names."""
+JOB_ENDINGS = (".slurm", ".sbatch")
 SHOWN_LEFT_OUT = 5
 """Files that were not looked into, named in a line; the rest are counted."""
 
@@ -87,7 +89,11 @@ def _next(launches: Sequence[ScannedLaunch]) -> str:
     unsure = sum(launch.outcome == Answer.UNKNOWN.words for launch in launches)
     if unsure:
         return f"`preflight check -- COMMAND` says what would tell the {unsure} unknown"
-    unchecked = sum(bool(launch.untold) for launch in launches)
+    untold = [launch for launch in launches if launch.untold]
+    job = next((one.path for one in untold if one.path.endswith(JOB_ENDINGS)), "")
+    if job:
+        return f"`preflight check -- sbatch {shlex.quote(job)}` reads what only a job's shell knows"
+    unchecked = len(untold)
     if unchecked:
         return (
             f"`preflight run --` in front of the {unchecked} not checked judges them where they run"

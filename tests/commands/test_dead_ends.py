@@ -144,3 +144,15 @@ def test_a_model_that_is_a_letter_off_is_asked_about(tmp_path, monkeypatch, caps
     assert "did you mean meta-llama/Llama-3.1-8B?" in capsys.readouterr().err
     assert main(["size", "nobody/Mystery-9B"]) == 2
     assert "did you mean" not in capsys.readouterr().err
+
+
+def test_a_scan_that_meets_a_job_script_names_what_reads_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "train.py").write_text("print()\n")
+    launch = "torchrun --nnodes $SLURM_NNODES --nproc_per_node 8 train.py"
+    (tmp_path / "job.slurm").write_text(f"#!/bin/bash\n#SBATCH --nodes=2\n{launch}\n")
+
+    main(["scan", "--device", "h100-sxm-80"])
+    said = capsys.readouterr().out.rstrip().split("\n")[-1]
+    assert said == "next: `preflight check -- sbatch job.slurm` reads what only a job's shell knows"
