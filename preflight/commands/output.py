@@ -98,7 +98,7 @@ def write_page(path: str, text: str) -> None:
     write_asked(path, text, "--report")
 
 
-def write_asked(path: str, text: str, option: str) -> None:
+def write_asked(path: str, text: str | bytes, option: str) -> None:
     """Write the file that an option names, whole or not at all; raise BadInput where it cannot be written."""
     try:
         write_whole(os.path.realpath(path), text)

@@ -14,7 +14,13 @@ from preflight.commands.options import (
     settings_from,
     split_command,
 )
-from preflight.commands.output import print_json, print_lines, tell_left_alone, write_page
+from preflight.commands.output import (
+    print_json,
+    print_lines,
+    tell_left_alone,
+    write_asked,
+    write_page,
+)
 from preflight.commands.parser import Parser
 from preflight.commands.progress import steps
 from preflight.errors import BadInput
@@ -47,6 +53,7 @@ examples:
   preflight trace -- accelerate launch --config_file fsdp2.yaml train.py --max_length 4096
   preflight trace --plan plan.yaml --format json
   preflight trace --set loss=full_logits -- accelerate launch sft.py
+  preflight trace --snapshot step.pickle -- accelerate launch sft.py
 
 not traced, and said so: FSDP1 and DeepSpeed (they need real memory; --set engine=single),
 torch.compile (--set torch_compile=false), parallelism other than data, offload, fp8, 8-bit
@@ -91,6 +98,14 @@ def run(name: str, args: list[str]) -> int:
         from preflight.render.html_trace import trace_html
 
         write_page(options.report, trace_html(model, result, estimate, capacity))
+    if options.snapshot is not None:
+        import pickle
+
+        from preflight.trace.snapshot import snapshot_of
+
+        write_asked(
+            options.snapshot, pickle.dumps(snapshot_of(result.timeline), protocol=4), "--snapshot"
+        )
     if options.format == "json":
         print_json(as_dict(plan, model, result, estimate), sys.stdout)
         return FITS
@@ -130,6 +145,11 @@ def parser(name: str) -> Parser:
     )
     group.add_argument("--no-cache", action="store_true", help="neither read nor keep a result")
     add_report_option(parser, "every phase beside the formulas")
+    group.add_argument(
+        "--snapshot",
+        metavar="FILE.pickle",
+        help="also write what is alive as a memory snapshot, for docs.pytorch.org/memory_viz",
+    )
     add_output_options(parser)
     return parser
 
