@@ -21,8 +21,9 @@ READERS = "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` t
 
 def unread_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan:
     """Return the plan of a launch that nobody reads, with the way on as its notice."""
-    script = _script_of(command)
-    if script and not command.in_container and not os.path.exists(command.resolve(script)):
+    behind = _launcher_behind(command, plugins)
+    script = "" if behind or command.in_container else _script_of(command)
+    if script and not os.path.exists(command.resolve(script)):
         fix = nearest_file_fix(script, command.resolve(script))
         return unread(command, f"there is no file {script}", "the command after --", fix)
     if hands_on(command.argv):
@@ -37,7 +38,7 @@ def unread_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan:
         command,
         f"no reader knows this launcher: {' '.join(command.argv[:3])}",
         "the command after --",
-        _launcher_behind(command, plugins) or _meant(command) or READERS,
+        behind or _meant(command) or READERS,
     )
 
 
