@@ -42,8 +42,12 @@ def read_trainers_own(reader: ScriptReader, settings: ScriptSettings) -> None:
         for call in reader.named(trainer):
             values, _ = reader.keywords(call)
             for name, argument in names.items():
-                if name in values:
-                    settings.put(argument, values[name])
+                if name not in values:
+                    continue
+                settings.put(argument, values[name])
+                if argument == "seq_len" and values[name].value is not None:
+                    # It beats what its arguments say (dpo_trainer.py, 0.8 to 0.13); one of SFT's had no such field.
+                    settings.arguments.pop("max_length", None)
 
 
 def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:

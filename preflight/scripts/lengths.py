@@ -43,8 +43,9 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
     if _joins_rows(reader, settings) or "seq_len" in settings.arguments:
         return
     elsewhere = answers if is_apart else calls_of_both_stacks(reader)
-    cutting = list(_cutting(reader, elsewhere))
-    if not is_apart and cutting:  # the other part of a row may be as long again
+    kept = [] if is_apart else _kept(reader)
+    cutting = kept or list(_cutting(reader, elsewhere))
+    if not is_apart and cutting and not kept:  # the other part of a row may be as long again
         others = lengths_of_answers(reader, answers - elsewhere, truncating_alone=True)
         cutting += [each for each in others if each.value != cutting[0].value]
     values = [known.value for known in cutting if isinstance(known.value, int)]
@@ -100,6 +101,37 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
         ]
     known = [each for each in by_tokenizer if each.value is not UNKNOWN]
     return known or [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
+
+
+_COUNTED = re.compile(r"len\(\w+\[.\w*(?:input_ids|tokens)\w*.\]\)")
+
+
+def _kept(reader: ScriptReader) -> list[Known]:
+    """Return the lengths up to which rows are kept; none where not every dataset that the script loads is so filtered."""
+    loaded = [*reader.named("load_dataset", "load_from_disk"), *reader.maybe("load_dataset")]
+    filtered = [known for found in reader.named("filter") for known in _longest_kept(reader, found)]
+    is_told = all(isinstance(known.value, int) for known in filtered)
+    return filtered if is_told and loaded and len(filtered) >= len(loaded) else []
+
+
+def _longest_kept(reader: ScriptReader, found: CallFound) -> Iterator[Known]:
+    """Yield N of `data.filter(lambda row: len(row["input_ids"]) <= N)`, a condition at most."""
+    for keeps in found.node.args[:1]:
+        keeps = found.node.args[0]
+        if not isinstance(keeps, ast.Lambda):
+            continue
+        body = keeps.body
+        tests = body.values if isinstance(body, ast.BoolOp) and isinstance(body.op, ast.And) else [body]  # fmt: skip
+        for test in tests:
+            if (
+                isinstance(test, ast.Compare)
+                and _COUNTED.fullmatch(unparse(test.left))
+                and isinstance(test.ops[0], (ast.Lt, ast.LtE))
+                and len(test.ops) == 1
+            ):
+                known = reader.evaluator.evaluate(test.comparators[0], found.scope)
+                yield Known(known.value, known.place if said_of(known) else reader.place(found))
+                return
 
 
 def _pieces(reader: ScriptReader) -> Iterator[Known]:

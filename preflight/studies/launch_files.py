@@ -154,11 +154,14 @@ def _of_part(path: str, part: Part, folder: str) -> list[FoundCommand]:
 
 
 def _of_block(path: str, block: Block, folder: str) -> list[FoundCommand]:
-    follower = _Follower(path, block, folder)
-    try:
-        return follower.found_in(known(block.text))
-    except (CannotRead, TooManySteps, RecursionError):
-        pass
+    with suppress(CannotRead, TooManySteps, RecursionError):
+        follower = _Follower(path, block, folder)
+        found = follower.found_in(known(block.text))
+        if follower.is_lost:  # it says `cd ../src`, seen from where it lies
+            from_own = _Follower(path, block, folder, os.path.dirname(follower.script))
+            again = from_own.found_in(known(block.text))
+            found = found if from_own.is_lost else again
+        return found
     found = []
     for line in lines_of(block):
         if not _starts_training(line.text) or line.text.startswith("#"):
@@ -174,17 +177,20 @@ def _of_block(path: str, block: Block, folder: str) -> list[FoundCommand]:
 class _Follower:
     """Follows a text and writes down the commands that start a training."""
 
-    def __init__(self, path: str, block: Block, folder: str) -> None:
+    def __init__(self, path: str, block: Block, folder: str, start: str | None = None) -> None:
+        """Follow a text of a file of `folder` that is started there, or in `start`."""
         self.block = block
         self.folder = os.path.abspath(folder)
+        self.start_in = os.path.normpath(os.path.join(self.folder, start or block.folder))
         self.script = os.path.abspath(os.path.join(folder, path))
         self.found: list[FoundCommand] = []
+        self.is_lost = False
+        """Whether a launch starts in a folder that is not there."""
 
     def found_in(self, text: Text) -> list[FoundCommand]:
         tree = parse(text)
         world = World(Files(opens=False), nodes=(), is_partial=True)
-        inside = os.path.normpath(os.path.join(self.folder, self.block.folder))
-        start = inside if os.path.isdir(inside) else self.folder
+        start = self.start_in if os.path.isdir(self.start_in) else self.folder
         state = state_of(world, self.block.exported, (), start, known(self.script))
         reader = Reader(state, self.start, goes_on=True, explores=True)
         with suppress(Leave):
@@ -215,6 +221,7 @@ class _Follower:
         env.pop("PWD", None)
         unknown = dict.fromkeys(source for word in words for source in word.unknown)
         folder = state.cwd.known or ""
+        self.is_lost = self.is_lost or (folder != "" and not os.path.isdir(folder))
         self.found.append(
             FoundCommand(
                 self.block.line + reader.line - 1,

@@ -109,6 +109,36 @@ def test_pieces_of_joined_rows_are_as_long_as_they_are_cut(arguments, size, cut,
     assert plan_of(tmp_path, "python train.py", {"train.py": text}).seq_len == 640
 
 
+KEPT = """\
+from datasets import load_dataset
+def encode(row):
+    return tokenizer(row["text"], truncation=True)
+train = load_dataset("rows", split="train").map(encode).filter(lambda row: {test})
+{other}
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "other", "expected"),
+    [
+        ("len(row['input_ids']) <= args.model_max_length", "", 640),
+        ("len(row['chosen_input_ids']) < 512 and len(row['rejected_input_ids']) < 512", "", 512),
+        ("len(row['text']) <= 512", "", None),
+        ("len(row['input_ids']) >= 512", "", None),
+        ("len(row['input_ids']) <= 512 or row['is_long']", "", None),
+        ("len(row['input_ids']) <= 512", "test = load_dataset('rows', split='test').map(encode)", None),
+    ],
+)  # fmt: skip
+def test_rows_that_a_filter_keeps_are_no_longer_than_it_lets_through(
+    test, other, expected, tmp_path
+):
+    cuts = KEPT.format(test=test, other=other)
+    text = SCRIPT.format(arguments=ARGUMENTS["argparse"], cuts=cuts)
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
+
+    assert (None if "seq_len" in opens(plan) else plan.seq_len) == expected
+
+
 def test_rows_that_may_be_in_no_piece_leave_the_length_open(tmp_path):
     cuts = PIECES.format(size="640", cut=", truncation=True, max_length=2048")
     plan = plan_of(
@@ -210,9 +240,10 @@ TRAINERS = {
 """Trainer -> a release of TRL that takes the length as a keyword of the trainer, and that keyword."""
 
 
+@pytest.mark.parametrize("own", ["", "    max_length: int = None\n"])
 @pytest.mark.parametrize("trainer", sorted(TRAINERS))
 def test_a_length_that_a_trainer_is_told_holds_where_a_parser_makes_the_arguments(
-    trainer, tmp_path
+    trainer, own, tmp_path
 ):
     pin, keyword = TRAINERS[trainer]
     text = (
@@ -220,8 +251,9 @@ def test_a_length_that_a_trainer_is_told_holds_where_a_parser_makes_the_argument
         "from transformers import AutoModelForCausalLM, HfArgumentParser, TrainingArguments\n"
         f"from trl import {trainer}\n"
         "@dataclass\nclass Rows:\n    longest: int = 320\n"
+        f"@dataclass\nclass Mine(TrainingArguments):\n    note: str = ''\n{own}"
         "def main():\n"
-        "    arguments, rows = HfArgumentParser((TrainingArguments, Rows)).parse_args_into_dataclasses()\n"
+        "    arguments, rows = HfArgumentParser((Mine, Rows)).parse_args_into_dataclasses()\n"
         "    model = AutoModelForCausalLM.from_pretrained('meta-llama/Llama-2-7b-hf')\n"
         f"    {trainer}(model=model, args=arguments, {keyword}=rows.longest).train()\n"
         "main()\n"

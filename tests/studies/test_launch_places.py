@@ -21,6 +21,7 @@ FILES = {
     "own/scripts/finetune.sh": f"HERE=$(pwd)\ntorchrun finetune.py {FLAGS} ds.json\n",
     "own/scripts/from_top.sh": f"torchrun train.py {FLAGS} own/ds.json\n",
     "own/scripts/goes.sh": f"cd own\ntorchrun finetune.py {FLAGS} ds.json\n",
+    "own/scripts/from_own.sh": f"cd ../../own\ntorchrun finetune.py {FLAGS} ds.json\n",
     "own/README.md": f"```\ntorchrun finetune.py {FLAGS} ds.json\n```\n",
     "fork/verl/trainer/main_ppo.py": "",
     "fork/examples/run.sh": "python -m verl.trainer.main_ppo trainer.nnodes=1\n",
@@ -30,7 +31,8 @@ FILES = {
 }
 PLACES = {
     "top.sh": "", "own/finetune.sh": "own", "own/scripts/finetune.sh": "own", "own/scripts/from_top.sh": "",
-    "own/scripts/goes.sh": "own", "own/README.md": "own", "both/train.sh": "both", "fork/examples/run.sh": "fork",
+    "own/scripts/goes.sh": "own", "own/scripts/from_own.sh": "own",
+    "own/README.md": "own", "both/train.sh": "both", "fork/examples/run.sh": "fork",
 }  # fmt: skip
 
 
