@@ -13,7 +13,7 @@ class Place:
     """Where a value is written, so that it can be written again."""
 
     kind: str
-    """yaml, json, toml, argv, env, script or default."""
+    """yaml, json, toml, argv, env, script, default, or shipped: of a framework's own file, which is not here."""
     document: str
     """The file's path as the user spelled it, a training script's too; empty for argv, env and default."""
     key: str
@@ -26,7 +26,7 @@ class Place:
     @property
     def where(self) -> str:
         """Return the place as an Origin or an error names it."""
-        if self.kind in ("yaml", "json", "toml", "script"):
+        if self.kind in ("yaml", "json", "toml", "script", "shipped"):
             return self.document if self.line is None else place_of(self.document, self.line)
         if self.kind == "env":
             return f"${self.key}"

@@ -57,4 +57,15 @@ KINDS: dict[str, FindingKind] = {
         fix="the newer keys",
         proof=_READ[:1],
     ),
+    "PF145": FindingKind(
+        name="config-by-its-name",
+        severity="warning",
+        proof_kind="reading",
+        trigger="a config of LLaMA-Factory or axolotl that names one of the DeepSpeed files of their repositories, where that file is not",
+        effect="the file is taken for the framework's own, and nothing is refused for it: it may have been changed",
+        fix="run preflight where the launch starts",
+        proof=(
+            "tests/launchers/test_shipped_deepspeed.py::test_a_file_of_the_frameworks_own_is_known_by_its_name",
+        ),
+    ),
 }

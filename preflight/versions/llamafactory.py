@@ -13,3 +13,10 @@ KTO_HANDS_ON_LOGITS = Boundary(
     "train/kto/trainer.py forward and concatenated_forward: log-probabilities alone in 0.9.0, logits in 0.9.1",
     "0.9.5",
 )
+OVERLAPS_NOTHING = Boundary(
+    _NAME,
+    "0.9.2",
+    "the DeepSpeed configs of its examples say overlap_comm: false; true before",
+    "examples/deepspeed/ds_z*.json: true in copies of 0.9.1 and of January 2025, false in copies of March 2025",
+    "0.9.5",
+)

@@ -23,6 +23,7 @@ from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fir
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, settings_of
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
 from preflight.launchers.launcher_in_front import launcher_in_front
+from preflight.launchers.shipped_deepspeed import take_shipped_deepspeed
 from preflight.reading import Problems
 from preflight.setting import Place, Setting
 
@@ -48,7 +49,7 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
     document = _document(command, words.config)
     problems.extend(document.problems)
     library = FrameworkLibrary.of("axolotl", command, axolotl_table()["version"])
-    keys = _keys(library, words, document)
+    keys = _keys(command, library, words, document)
     fill_in_degrees(keys, part)
     problems.extend(keys.problems)
     trainer = keys.finish(document)
@@ -71,7 +72,9 @@ def _document(command: LaunchCommand, path: str) -> Document:
     return read_document(command, path, "yaml", stated_at=path)
 
 
-def _keys(library: FrameworkLibrary, words: AxolotlWords, document: Document) -> FrameworkKeys:
+def _keys(
+    command: LaunchCommand, library: FrameworkLibrary, words: AxolotlWords, document: Document
+) -> FrameworkKeys:
     given = settings_of(document)
     overridden: dict[str, tuple[Place, ...]] = {}
     for key, setting in words.overrides.items():
@@ -90,6 +93,7 @@ def _keys(library: FrameworkLibrary, words: AxolotlWords, document: Document) ->
         return keys
     note_unknown_keys(keys)
     note_placeholders(keys, DECIDES)
+    take_shipped_deepspeed(keys, command)
     read_axolotl_plan(keys)
     read_axolotl_engine(keys, document, words.overrides)
     check_axolotl(keys)

@@ -27,6 +27,7 @@ from preflight.launchers.llamafactory.launch import (
 )
 from preflight.launchers.llamafactory.plan import DECIDES, read_llamafactory_plan
 from preflight.launchers.llamafactory.words import LlamaFactoryWords, read_words
+from preflight.launchers.shipped_deepspeed import take_shipped_deepspeed
 from preflight.reading import Problems
 from preflight.shell.launcher_part import LauncherPart
 
@@ -94,6 +95,7 @@ def _keys(command: LaunchCommand, part: LauncherPart, words: LlamaFactoryWords) 
     keys = FrameworkKeys(library, dict(words.given), words.overridden)
     check_unknown_keys(keys, is_enabled(command.env, "ALLOW_EXTRA_ARGS"))
     note_placeholders(keys, DECIDES)
+    take_shipped_deepspeed(keys, command)
     engine = read_engine_facts(keys, part, command)
     read_llamafactory_plan(keys, engine)
     check_llamafactory(keys, engine)
