@@ -245,6 +245,7 @@ NOT_OF_FIELDS = {
     "SERVES_ITS_ENGINE": "verl's reward model, which is named where nobody says the release",
     "SUMS_ROWS": "OpenRLHF's actor, which is the dearest release's where nobody says which",
     "SCORES_BY_KERNEL": "OpenRLHF's loss, which is the dearer release's where nobody says which",
+    "OVERLAPS_NOTHING": "LLaMA-Factory's own DeepSpeed file, which is the dearer release's where nobody says which",
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
 }
 
