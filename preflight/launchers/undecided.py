@@ -15,6 +15,7 @@ from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import COMM_HOOK, GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD
 from preflight.scripts.beside_adapter import BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE
+from preflight.scripts.collators import GROWN
 from preflight.scripts.own_steps import TAKES_OF_CALLS
 from preflight.scripts.replaced_attention import ReplacedAttention
 from preflight.scripts.second_model import SECOND_MODEL
@@ -160,7 +161,7 @@ def _held(trainer: TrainerArguments, is_told: bool) -> Iterator[Problem]:
     """Yield what was read of a script that no formula counts; a second model where nothing else tells of it, and it is no
     tower that is counted."""
     for name, (place, takes) in trainer.script.uncounted.items():
-        if name == SECOND_MODEL and is_told:
+        if (name == SECOND_MODEL and is_told) or _is_objective(name, place, trainer):
             continue
         message, at = _not_counted(name, name), place.where
         yield Problem(message, at, severity="warning", unpriced=name, takes=takes)
@@ -259,6 +260,8 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     objective = None if setting is None else setting.value
     if name in ("a loss of its own", "logits gathered for compute_metrics"):
         return objective in SCORED  # read with the objective, and of scores alone
+    if name == GROWN:
+        return objective in (*SCORED, *COMPARED, "embedding")  # whose rows are pairs or groups
     if name == "a second forward pass" and objective == "scored_in_turn":
         return True
     if name == "a head that is no language model's":

@@ -1,9 +1,10 @@
-"""The collator that a script gives its trainer, where it is one of the script's own that cuts no row."""
+"""The collator that a script gives its trainer, where it is one of the script's own: it may cut no row, or make more of them."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from preflight.scripts.files import CallFound
@@ -30,6 +31,46 @@ def uncut_collator(reader: ScriptReader) -> Place | None:
             if keyword.arg == "data_collator" and _is_uncut(reader, keyword.value, found):
                 return Place("script", found.scope.path, "data_collator", keyword.value.lineno)
     return None
+
+
+GROWN = "rows that a collator makes more of"
+
+
+def grown_collator(reader: ScriptReader) -> Place | None:
+    """Return where a collator of the script's own makes several rows of one, which the batch size does not count."""
+    for found in (*reader.calls, *reader.unsure):
+        for keyword in found.node.keywords if reader.makes_trainer(found) else ():
+            if keyword.arg != "data_collator":
+                continue
+            made = _makers(reader, keyword.value, found.scope, 0)
+            grown = [line for each in made for line in _several_of_one(each)]
+            if grown:
+                return Place("script", found.scope.path, "data_collator", min(grown))
+    return None
+
+
+def _several_of_one(made: ast.AST) -> Iterator[int]:
+    """Yield the lines where rows are repeated, `[row for row in rows for _ in range(4)]`, or put twice into one list."""
+    for node in walk(made):
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            inner = [each.iter for each in node.generators[1:]]
+            if any(
+                isinstance(each, ast.Tuple)
+                or (isinstance(each, ast.Call) and last_name(each.func) == "range")
+                for each in inner
+            ):
+                yield node.lineno
+        elif isinstance(node, ast.For):
+            lists = Counter(
+                unparse(call.func.value)
+                for statement in node.body
+                for call in (statement.value if isinstance(statement, ast.Expr) else None,)
+                if isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr == "append"
+            )
+            if any(times > 1 for times in lists.values()):
+                yield node.lineno
 
 
 def _is_uncut(reader: ScriptReader, node: ast.expr, found: CallFound) -> bool:

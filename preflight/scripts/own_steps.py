@@ -236,9 +236,13 @@ def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
 def _forwards(body: Sequence[ast.stmt]) -> list[int]:
     """Return the lines of forward passes that one run of a block makes and that have a graph."""
     found: list[int] = []
-    for statement in body:
+    for place, statement in enumerate(body, 1):
         if isinstance(statement, ast.If):
-            ways = (_forwards(statement.body), _forwards(statement.orelse))
+            leaves = isinstance(statement.body[-1], (ast.Return, ast.Raise))
+            behind = body[place:] if leaves else ()  # nothing of it runs after what leaves
+            ways = (_forwards(statement.body), _forwards([*statement.orelse, *behind]))
+            if leaves:
+                return [*found, *max(*ways, key=len)]
             found += ways[len(ways[1]) > len(ways[0])]
         elif isinstance(statement, (ast.With, ast.AsyncWith)):
             if not any(re.search("no_grad|inference", unparse(i)) for i in statement.items):
@@ -253,9 +257,12 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
                 node.lineno
                 for part in (statement, *again)  # all that a comprehension makes is held
                 for node in walk(part)
-                if isinstance(node, ast.Call) and MODEL.match(unparse(node.func))
+                if isinstance(node, ast.Call) and _FORWARD.match(unparse(node.func))
             ]
     return found
+
+
+_FORWARD = re.compile(rf"{MODEL.pattern}|(?:self|super\(.*\))\.compute_loss$")
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)

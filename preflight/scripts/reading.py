@@ -25,7 +25,7 @@ from preflight.scripts.by_call import (
     read_optimizer,
     read_trainers_own,
 )
-from preflight.scripts.collators import uncut_collator
+from preflight.scripts.collators import GROWN, grown_collator, uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
 from preflight.scripts.files import CallFound
 from preflight.scripts.fsdp_units import left_whole
@@ -127,6 +127,9 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     collator = uncut_collator(reader)
     if collator is not None:
         settings.seen["collator"] = collator
+    grown = grown_collator(reader)
+    if grown is not None:
+        settings.uncounted[GROWN] = Uncounted(grown, "more")
     beside = model_beside(reader, settings.seen.get("model"), "model_by_name" in settings.seen)
     if beside is not None:
         settings.uncounted[SECOND_MODEL] = Uncounted(beside, "more")

@@ -19,6 +19,8 @@ FEW_WORDS = 1024
 _OF_TOKENIZER = re.compile(r"Tokenizer\w*\.from_pretrained$")
 RESIZES = "resize_token_embeddings"
 ADDS = ("add_tokens", "add_special_tokens")
+OF_FILES = frozenset({"load", "loads", "read", "readlines", "read_text", "splitlines", "tolist"})
+"""Calls that give the words of a file, as many as it has."""
 MORE_WORDS = "embeddings for words that a script adds"
 
 
@@ -41,14 +43,30 @@ def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
         given = reader.evaluator.value(call.node.args[0], call.scope) if call.node.args else None
         words = _num_words(given) if isinstance(given, str) else given
         is_other = isinstance(given, str) and given != model.value
+        if call.node.args and _adds_many(reader, call.node.args[0], call.scope):
+            settings.uncounted[MORE_WORDS] = Uncounted(reader.place(call), "more")
         is_more = not isinstance(words, int) or held is None or words > held + FEW_WORDS
         if is_more and (is_other or isinstance(given, int)):
             settings.uncounted[OTHER_VOCABULARY] = Uncounted(reader.place(call), "more")
 
 
+def _adds_many(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
+    """Tell whether a length is one that is not known and many words more: `len(tokenizer) + 65536`."""
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add):
+        return False
+    sides = [reader.evaluator.value(side, scope) for side in (node.left, node.right)]
+    return any(isinstance(side, int) and side > FEW_WORDS for side in sides) and not all(
+        isinstance(side, int) for side in sides
+    )
+
+
 def _adds_few(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
     """Tell whether few words are added: those that are written out, special ones, or one for each of few numbers."""
-    if isinstance(node, (ast.List, ast.Tuple, ast.Constant, ast.JoinedStr, ast.Call)):
+    if isinstance(node, ast.BinOp):
+        return all(_adds_few(reader, side, scope) for side in (node.left, node.right))
+    if isinstance(node, ast.Call):
+        return last_name(node.func) not in OF_FILES
+    if isinstance(node, (ast.List, ast.Tuple, ast.Constant, ast.JoinedStr)):
         return True
     if isinstance(node, ast.Dict):  # {"additional_special_tokens": [...]}
         return all(_adds_few(reader, each, scope) for each in node.values)

@@ -122,6 +122,32 @@ def test_branches_of_which_one_is_taken_are_one_forward_pass():
     assert names_of(text, text) == []
 
 
+STEP = """
+class Mine(Trainer):
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        {body}
+        self.accelerator.backward(loss)
+        return loss.detach()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "is_second"),
+    [
+        ("loss = self.compute_loss(model, inputs)", False),
+        ("loss = sum(self.compute_loss(model, inputs) for _ in range(4))", True),
+        ("loss = self.compute_loss(model, inputs) + model(**self.other).loss", True),
+        ("if self.plain:\n            return super().compute_loss(model, inputs)\n        loss = model(**inputs).loss", False),
+        ("if self.plain:\n            return model(**inputs).loss\n        loss = model(**inputs).loss + model(**self.other).loss", True),
+        ("if self.plain:\n            loss = super().compute_loss(model, inputs)\n        loss = model(**inputs).loss", True),
+    ],
+)  # fmt: skip
+def test_a_trainer_that_asks_twice_for_its_loss_holds_two_graphs(body, is_second):
+    text = STEP.format(body=body)
+
+    assert ("a second forward pass" in names_of(text, text)) is is_second
+
+
 def test_a_function_of_another_package_may_make_anything_of_a_model():
     assert found(before="model = upcycle(model, experts=8)") == {"what upcycle makes of the model"}
     assert found(before="model = set_peft_model_state_dict(model, torch.load(path))") == set()

@@ -1,0 +1,76 @@
+"""A collator of the script's own that makes several rows of one holds more than the batch size says."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import plan_of
+
+from preflight.scripts.collators import GROWN
+
+SCRIPT = """\
+import torch
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+class Collator:
+    def __call__(self, rows):
+        {body}
+        ids = torch.tensor(ids)
+        return {{"input_ids": ids, "labels": ids}}
+
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+args = TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True)
+Trainer(model=model, args=args, train_dataset=rows, data_collator=Collator()).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "is_grown"),
+    [
+        ("ids = [row['input_ids'] for row in rows for _ in range(4)]", True),
+        ("ids = [row[name] for row in rows for name in ('first', 'second')]", True),
+        ("ids = []\n        for row in rows:\n            ids.append(row['first'])\n            ids.append(row['second'])", True),
+        ("ids = [row['input_ids'] for row in rows]", False),
+        ("ids = [word for row in rows for word in row['input_ids']]", False),
+        ("ids, mask = [], []\n        for row in rows:\n            ids.append(row['input_ids'])\n            mask.append(1)", False),
+        ("ids = []\n        for row in rows:\n            if row['is_long']:\n                ids.append(row['cut'])\n            else:\n                ids.append(row['input_ids'])", False),
+    ],
+)  # fmt: skip
+def test_rows_that_a_collator_makes_more_of_are_named(body, is_grown, tmp_path):
+    plan = plan_of(
+        tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": SCRIPT.format(body=body)}
+    )
+
+    assert (GROWN in {notice.unpriced for notice in plan.notices}) is is_grown
+
+
+REWARD = """\
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
+
+class Collator:
+    def __call__(self, rows):
+        both = []
+        for row in rows:
+            both.append({"input_ids": row["input_ids_j"], "attention_mask": row["attention_mask_j"]})
+            both.append({"input_ids": row["input_ids_k"], "attention_mask": row["attention_mask_k"]})
+        return tokenizer.pad(both, padding=True, return_tensors="pt")
+
+class RewardTrainer(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False):
+        rewards = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
+        jidx = torch.arange(0, rewards.size(0), 2)
+        loss = -torch.nn.functional.logsigmoid(rewards[jidx] - rewards[jidx + 1]).mean()
+        return loss
+
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-2-7b-hf")
+model = AutoModelForSequenceClassification.from_pretrained("meta-llama/Llama-2-7b-hf", num_labels=1)
+args = TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True)
+RewardTrainer(model=model, args=args, train_dataset=rows, data_collator=Collator()).train()
+"""
+
+
+def test_pairs_of_a_reward_model_are_counted(tmp_path):
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": REWARD})
+
+    assert plan.objective == "scored_pairs"
+    assert GROWN not in {notice.unpriced for notice in plan.notices}
