@@ -11,9 +11,10 @@ from preflight.commands.submit_program import become, judged_here, say
 from preflight.rewrite import save_rewrite
 
 if TYPE_CHECKING:
-    from preflight.slurm.guard import Answer, Asked, JudgedLaunch
+    from preflight.slurm.guard import Answer, Asked
     from preflight.slurm.job_fix import JobFix
     from preflight.slurm.job_script import Submission
+    from preflight.slurm.judged_launch import JudgedLaunch
 
 
 def pass_on(

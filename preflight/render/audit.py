@@ -74,10 +74,10 @@ def _about(job: Audited) -> str:
         if one.fit is wanted and one.judgement is not None:
             bad = one.judgement.judged.groups(Fit.DOES_NOT_FIT)
             nodes = "; not on " + ", ".join(group.words for group in bad) if bad else ""
-            return f"{one.launch.origin}{nodes}"
+            return f"{one.where}{nodes}"
     for one in job.answer.launches:
         if one.problem:
-            return f"{one.launch.origin}: {one.problem}"
+            return f"{one.where}: {one.problem}"
     return "; ".join(job.answer.reading.reasons)
 
 

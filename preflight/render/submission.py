@@ -8,7 +8,8 @@ from preflight.render.page import Page
 from preflight.render.readings import question_of
 from preflight.render.report import ANSWER_COLORS, finding_lines
 from preflight.render.words import of_capacity
-from preflight.slurm.guard import Answer, JudgedLaunch
+from preflight.slurm.guard import Answer
+from preflight.slurm.judged_launch import JudgedLaunch
 from preflight.slurm.node_hint import node_hint
 from preflight.slurm.nodes import Fit, GpuGroup
 from preflight.verdict import Answer as Verdict
@@ -75,7 +76,7 @@ def launch_lines(one: JudgedLaunch, page: Page, is_verbose: bool = False) -> lis
 
 def head_line(one: JudgedLaunch, page: Page) -> str:
     """Return the first line: the verdict, and the launch's place."""
-    place = f"({one.launch.origin})"
+    place = f"({one.where})"
     if one.fit is Fit.UNKNOWN:
         why = one.problem or "what decides its memory is not known"
         return f"preflight: {_question(one) or f'cannot tell: {why}'} {place}"

@@ -66,6 +66,7 @@ class Audited:
             "launches": [
                 {
                     "origin": one.launch.origin,
+                    "array_task": one.task,
                     "argv": list(one.launch.argv),
                     "fit": one.fit.value,
                     "problem": one.problem,

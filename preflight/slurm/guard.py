@@ -19,9 +19,15 @@ from preflight.policy import Policy, policy_from_dict
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request, with_request, with_said_versions
 from preflight.rewriting import read_launch
+from preflight.slurm.array_tasks import array_tasks, of_tasks
 from preflight.slurm.inventory import Inventory, NoInventory, read_inventory
-from preflight.slurm.job_environment import JobPlace, components_of, place_of
+from preflight.slurm.job_environment import (
+    JobPlace,
+    components_of,
+    place_of,
+)
 from preflight.slurm.job_script import MOST_BYTES, Submission
+from preflight.slurm.judged_launch import JudgedLaunch
 from preflight.slurm.judgement import LaunchJudgement, judge_launch
 from preflight.slurm.nodes import Candidates, Fit, candidates, candidates_with, site_map
 from preflight.slurm.reading import read_job_script
@@ -50,39 +56,6 @@ class Asked:
 
     def request(self) -> Request:
         return Request(None, dict(self.settings), self.policy, repository=self.repository)
-
-
-@dataclass(frozen=True)
-class JudgedLaunch:
-    """One launch line with what is known of it."""
-
-    launch: ScriptLaunch
-    component: int = 0
-    """Of a heterogeneous job."""
-    candidates: Candidates | None = None
-    judgement: LaunchJudgement | None = None
-    problem: str = ""
-    """Why it is not judged."""
-    refused_by: tuple[str, ...] = ()
-    """Ids of findings, or `tight`, that the policy starts nothing with."""
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether it surely fits on none of its job's nodes, or the policy wants none of it."""
-        return self.fit is Fit.DOES_NOT_FIT or bool(self.refused_by)
-
-    @property
-    def is_tight(self) -> bool:
-        """Whether it fits the smallest of the nodes only without the allocator's fragmentation."""
-        group = self.judgement.smallest(Fit.FITS) if self.judgement is not None else None
-        if group is None or group.memory is None or self.judgement is None:
-            return False
-        judged = self.judgement.on(group.memory.low)
-        return judged is not None and judged.verdict.answer is Verdict.TIGHT
-
-    @property
-    def fit(self) -> Fit:
-        return self.judgement.fit if self.judgement is not None else Fit.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -125,7 +98,9 @@ def _that_matter(launches: tuple[JudgedLaunch, ...]) -> list[JudgedLaunch]:
     """Return the launches without what only looks like one: `python prepare.py` beside a training."""
     known = [one for one in launches if one.fit is not Fit.UNKNOWN]
     plain = [
-        one for one in launches if one.judgement is None or one.judgement.plan.launcher == "python"
+        one
+        for one in launches
+        if one.task is None and (one.judgement is None or one.judgement.plan.launcher == "python")
     ]
     return [one for one in launches if one in known or one not in plain] or list(launches)
 
@@ -180,13 +155,21 @@ def judge_submission(submission: Submission, env: Mapping[str, str], asked: Aske
     if inventory is None:
         launches = tuple(JudgedLaunch(launch) for launch in reading.launches)
         return Answer(submission, reading, launches, place, problem)
-    judged = []
-    for launch in reading.launches:
-        for component in components_of(launch.through, len(parts)):
-            judged.append(
-                _judged(submission, reading, launch, component, found[component], inventory, asked)
-            )
-    return Answer(submission, reading, tuple(judged), place)
+
+    def judged_of(reading: ScriptReading) -> tuple[JudgedLaunch, ...]:
+        return tuple(
+            _judged(submission, reading, launch, component, found[component], inventory, asked)
+            for launch in reading.launches
+            for component in components_of(launch.through, len(parts))
+        )
+
+    launches = judged_of(reading)
+    tasks = array_tasks(submission.options.array or "")
+    if len(tasks) > 1 and launches:
+        launches = of_tasks(
+            launches, tasks, lambda task: judged_of(read_job_script(submission, env, place, task))
+        )
+    return Answer(submission, reading, launches, place)
 
 
 def _judged(
@@ -198,7 +181,7 @@ def _judged(
     inventory: Inventory,
     asked: Asked,
 ) -> JudgedLaunch:
-    one = JudgedLaunch(launch, component, found)
+    one = JudgedLaunch(launch, component, found, reading.files)
     plugins = asked.plugins
     plugins.next_answer()
     try:

@@ -5,10 +5,10 @@ Source: sbatch(1) of Slurm 24.11, OUTPUT ENVIRONMENT VARIABLES, and what jobs of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from preflight.shell.visible_devices import numbered
+from preflight.slurm.array_tasks import array_tasks
 from preflight.slurm.hostlist import MOST_DIGITS, MOST_NAMES, host_list
 from preflight.slurm.nodes import Candidates
 from preflight.slurm.options import SubmitOptions
@@ -51,9 +51,14 @@ def place_of(options: SubmitOptions, found: Candidates | None) -> JobPlace:
 
 
 def job_environment(
-    options: SubmitOptions, place: JobPlace, env: Mapping[str, str], cwd: str, name: str = "job"
+    options: SubmitOptions,
+    place: JobPlace,
+    env: Mapping[str, str],
+    cwd: str,
+    name: str = "job",
+    task: int | None = None,
 ) -> dict[str, str]:
-    """Return the environment of a job's script on its first node."""
+    """Return the environment of a job's script on its first node; of an array, that of a task, or of the first."""
     job = exported(options, env)
     num_nodes = str(options.num_nodes)
     gpus = numbered(min(place.num_gpus, MOST_GPUS))
@@ -98,10 +103,11 @@ def job_environment(
             words = ",".join(f"{gpu.type}:{gpu.count}" if gpu.type else f"{gpu.count}" for gpu in asked)  # fmt: skip
             values[f"SLURM_{field.upper()}"] = words
     if options.array:
-        first = re.match(r"\d+", options.array)
+        tasks = array_tasks(options.array) or (0,)
         values["SLURM_ARRAY_JOB_ID"] = JOB_ID
-        values["SLURM_ARRAY_TASK_ID"] = first[0] if first else "0"
-        values["SLURM_ARRAY_TASK_COUNT"] = 1
+        values["SLURM_ARRAY_TASK_ID"] = tasks[0] if task is None else task
+        values["SLURM_ARRAY_TASK_COUNT"] = len(tasks)
+        values["SLURM_ARRAY_TASK_MIN"], values["SLURM_ARRAY_TASK_MAX"] = min(tasks), max(tasks)
     if options.het:
         values["SLURM_HET_SIZE"] = len(options.components)
         for number, _ in enumerate(options.components):

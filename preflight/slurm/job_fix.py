@@ -18,9 +18,10 @@ from preflight.request import with_request
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile, free_path
 from preflight.rewriting import differing_fields, read_launch
 from preflight.slurm.gpu_memory import device_words
-from preflight.slurm.guard import Answer, Asked, JudgedLaunch, command_of
+from preflight.slurm.guard import Answer, Asked, command_of
 from preflight.slurm.job_environment import JobPlace
 from preflight.slurm.job_script import STANDARD_INPUT, Submission
+from preflight.slurm.judged_launch import JudgedLaunch
 from preflight.slurm.nodes import GpuGroup
 from preflight.slurm.reading import read_job_script
 from preflight.slurm.script_edits import edited_script
@@ -68,7 +69,7 @@ def report_on(one: JudgedLaunch, group: GpuGroup, answer: Answer, asked: Asked) 
     """Return the whole report of a launch on the GPUs of a group, remedies and all."""
     assert group.memory is not None
     plugins = asked.plugins
-    command = command_of(one.launch, answer.reading.files, asked)
+    command = command_of(one.launch, one.files, asked)
     plan = read_launch(command, plugins)
     assert plan is not None
     request = replace(asked.request(), device=device_words(group.memory.low))
@@ -78,9 +79,11 @@ def report_on(one: JudgedLaunch, group: GpuGroup, answer: Answer, asked: Asked) 
 def written(
     fix: JobFix, one: JudgedLaunch, answer: Answer, asked: Asked, env: Mapping[str, str]
 ) -> JobFix:
-    """Return the fix with the whole job's rewrite; without one where the script cannot be made to say it."""
+    """Return the fix with the whole job's rewrite; without one where the script cannot be made to say it, or one line of it
+    is another launch in every task of an array."""
     report = fix.report
-    if report.rewrite is None or not report.applied or answer.place is None:
+    differ = any(each.task is not None for each in answer.launches)
+    if report.rewrite is None or not report.applied or answer.place is None or differ:
         return fix
     submission = answer.submission
     wanted, before = report.applied[-1].plan, report.plan

@@ -18,10 +18,10 @@ SHELLS = ("", "bash", "sh", "dash")
 
 
 def read_job_script(
-    submission: Submission, env: Mapping[str, str], place: JobPlace
+    submission: Submission, env: Mapping[str, str], place: JobPlace, task: int | None = None
 ) -> ScriptReading:
-    """Return the launches of what is submitted; a reading without any says why."""
-    reading = _reading(submission, env, place)
+    """Return the launches of what is submitted, of one task where it is an array; a reading without any says why."""
+    reading = _reading(submission, env, place, task)
     launches = tuple(
         replace(one, origin=_as_typed(one.origin, submission.kind)) for one in reading.launches
     )
@@ -38,12 +38,14 @@ def _as_typed(origin: str, kind: str) -> str:
     return origin
 
 
-def _reading(submission: Submission, env: Mapping[str, str], place: JobPlace) -> ScriptReading:
+def _reading(
+    submission: Submission, env: Mapping[str, str], place: JobPlace, task: int | None
+) -> ScriptReading:
     if submission.kind == "nothing":
         return ScriptReading("nothing", reasons=("there is no script to read",))
     interpreter = interpreter_of(submission.text)
     variables = job_environment(
-        submission.options, place, env, submission.cwd, submission.name.rpartition("/")[2]
+        submission.options, place, env, submission.cwd, submission.name.rpartition("/")[2], task
     )
     if interpreter.startswith("python"):
         # The job script is the training.

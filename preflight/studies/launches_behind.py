@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
@@ -18,6 +19,7 @@ from preflight.launchers.all import is_launchers_own
 from preflight.shell.program_names import SUBMITTERS, is_python, program_name
 from preflight.shell.wrapper_options import SHELLS
 from preflight.shell.wrappers import MAX_LAYERS, unwrapped
+from preflight.slurm.array_tasks import TASKS_READ, array_tasks
 from preflight.slurm.job_environment import job_environment, place_of
 from preflight.slurm.job_script import read_submission, script_options
 from preflight.slurm.options import SubmitOptions, submit_options
@@ -119,12 +121,35 @@ def _followed(
         found = tuple(_found(launch, name) for launch in reading.launches)
         return LaunchesBehind(name, found, reading.files, reading.reasons)
     place = place_of(options, None)
-    env = job_environment(options, place, command.env, command.cwd, name)
-    reading = read_script(text, name, arguments, env, command.cwd, place.nodes)
     types = [gpu.type for gpu in options.gpus_per_node or options.gpus or () if gpu.type]
     job = Job("Slurm job", name, options.num_nodes, place.num_gpus or None, card_of_any(types))
-    found = tuple(_found(launch, name)._replace(job=job) for launch in reading.launches)
-    return LaunchesBehind(name, found, reading.files, reading.reasons)
+    launches: list[tuple[int | None, FoundCommand]] = []
+    files: dict[str, str] = {}
+    reasons: tuple[str, ...] = ()
+    for task in array_tasks(options.array or "")[:TASKS_READ] or (None,):
+        env = job_environment(options, place, command.env, command.cwd, name, task)
+        reading = read_script(text, name, arguments, env, command.cwd, place.nodes)
+        for launch in reading.launches:
+            one = _found(launch, name)._replace(job=job)
+            if not any(_same_but_for_task(one, task, *other) for other in launches):
+                launches.append((task, one))
+        files = {**reading.files, **files}
+        reasons = reasons or reading.reasons
+    return LaunchesBehind(name, tuple(one for _, one in launches), files, reasons)
+
+
+def _same_but_for_task(
+    one: FoundCommand, task: int | None, other_task: int | None, other: FoundCommand
+) -> bool:
+    """Tell whether a line launches the same in two tasks of an array, but for their numbers: a seed, a folder."""
+    if one.line != other.line or len(one.argv) != len(other.argv) or task == other_task:
+        return False
+    return all(
+        word == another
+        or re.sub(rf"(?<![\w.]){task}(?![\w.])", "", word)
+        == re.sub(rf"(?<![\w.]){other_task}(?![\w.])", "", another)
+        for word, another in zip(one.argv, other.argv, strict=True)
+    )
 
 
 def _found(launch: ScriptLaunch, name: str) -> FoundCommand:
