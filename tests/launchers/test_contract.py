@@ -201,3 +201,12 @@ def test_nobody_else_lists_launchers():
     }
 
     assert listed == {}
+
+
+WITH_FLAGS = {"accelerate", "torchrun", "deepspeed", "python", "trl", "swift"}
+"""Launchers whose scripts are told a length by a flag of their own, `--max_length` where none is known."""
+
+
+@EVERY
+def test_a_shorter_length_is_advised_in_the_launchers_own_words(launcher):
+    assert ("seq_len" in launcher.spellings) is (launcher.name not in WITH_FLAGS)

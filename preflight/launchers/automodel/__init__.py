@@ -41,4 +41,5 @@ LAUNCHER = Launcher(
     modules=MODULES,
     recognises=_may_be_ours,
     ranks_per_node_flag="--nproc-per-node",
+    spellings={"seq_len": "--dataset.seq_length "},
 )

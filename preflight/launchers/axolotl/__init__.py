@@ -25,6 +25,7 @@ LAUNCHER = Launcher(
     spellings={
         "chunked_loss": "chunked_cross_entropy: true",
         "qlora": "adapter: qlora, load_in_4bit: true, lora_r: 16, lora_alpha: 32, lora_target_linear: true",
+        "seq_len": "sequence_len: ",
         "sharding": "deepspeed: deepspeed_configs/zero{stage}.json",
     },
 )

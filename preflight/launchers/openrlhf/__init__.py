@@ -37,4 +37,5 @@ LAUNCHER = Launcher(
     reader="preflight.launchers.openrlhf.cli:read_openrlhf",
     modules=tuple(TRAINERS),
     recognises=_may_be_named,
+    spellings={"seq_len": "--max_len "},
 )

@@ -30,5 +30,5 @@ LAUNCHER = Launcher(
         "synth", "synthesize",
     ),
     recognises=_may_be_ours,
-    spellings={"qlora": "training.use_peft: true, peft.q_lora: true, peft.lora_r: 16"},
+    spellings={"qlora": "training.use_peft: true, peft.q_lora: true, peft.lora_r: 16", "seq_len": "model.model_max_length: "},
 )  # fmt: skip

@@ -28,4 +28,5 @@ LAUNCHER = Launcher(
     modules=MODULES,
     in_texts=rf"\b(?:{'|'.join(PROGRAMS)})[ \t]+@[ \t]",
     recognises=_may_be_ours,
+    spellings={"seq_len": "data.seq_len = "},
 )

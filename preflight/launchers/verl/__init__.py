@@ -29,5 +29,6 @@ LAUNCHER = Launcher(
         "engine_share": "actor_rollout_ref.rollout.gpu_memory_utilization=",
         "engine_sleep": "actor_rollout_ref.rollout.free_cache_engine=True",
         "offload_optimizer": "actor_rollout_ref.actor.fsdp_config.offload_policy=True (FSDP2)",
+        "seq_len": "data.max_length=",
     },
 )
