@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.checkpointing import is_launchers_own
+from preflight.formulas.layers.checkpointing import is_launchers_own
 from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.adapted_experts import (
+from preflight.formulas.adapters.adapted_experts import (
     expert_names,
     is_fused,
     is_reached,
@@ -22,8 +22,8 @@ from preflight.formulas.adapted_experts import (
     loses_string_targets,
     names_linear_modules,
 )
-from preflight.formulas.adapted_names import adapts_other_names
-from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, peft_model_type
+from preflight.formulas.adapters.adapted_names import adapts_other_names
+from preflight.formulas.adapters.adapters import PEFT_DEFAULT_TARGETS, peft_model_type
 from preflight.formulas.trainer_arguments import method_of, where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl

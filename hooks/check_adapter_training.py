@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.checkpointing import is_reentrant
+from preflight.formulas.layers.checkpointing import is_reentrant
 from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.scripts.repository_files import repository_text
+from preflight.scripts.python.repository_files import repository_text
 from preflight.versions.peft import PREPARING
 from preflight.versions.transformers import EMBEDDINGS_ASK_FOR_GRADIENTS
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.checkpointing import is_launchers_own
+from preflight.formulas.layers.checkpointing import is_launchers_own
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec

@@ -1,7 +1,7 @@
 """PF446: gradient checkpointing that the model's class takes and does not do.
 
 Starcoder2 in transformers 4.48 to 4.51 and GPTBigCode in 4.54 to 4.57 run their layers without it, and every
-activation is kept. The estimate counts them so (preflight/formulas/checkpointing.py).
+activation is kept. The estimate counts them so (preflight/formulas/layers/checkpointing.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.checkpointing import IGNORES_CHECKPOINTING, as_its_class_runs
+from preflight.formulas.layers.checkpointing import IGNORES_CHECKPOINTING, as_its_class_runs
 from preflight.formulas.trainer_arguments import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

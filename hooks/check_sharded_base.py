@@ -21,7 +21,7 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec
-from preflight.scripts.repository_files import repository_text
+from preflight.scripts.python.repository_files import repository_text
 
 HALF = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}
 """Mixed precision -> the dtype in which FSDP computes."""

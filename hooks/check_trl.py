@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.trainer_arguments import argument, checks_groups, method_of, where_of
-from preflight.formulas.unpriced import unpriced_objective
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.versions.trl import CHECKS_GROUPS, CHECKS_REFERENCE_SYNC, FUSES_HEAD

@@ -17,7 +17,7 @@ from preflight.formulas.optimizers import EIGHT_BIT
 from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.scripts.repository_files import repository_text
+from preflight.scripts.python.repository_files import repository_text
 
 ADAMW_8BIT = EIGHT_BIT & {"adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit"}
 """AdamW that accelerate does not take for AdamW when it chooses DeepSpeedCPUAdam's mode."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.adapters import recorded_layers
-from preflight.formulas.attention_tensors import has_bool_mask, mask_bytes
-from preflight.formulas.beside_layers import behind_bytes, shared_bytes
-from preflight.formulas.layer_bytes import LayerCosts
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.adapters.adapters import recorded_layers
+from preflight.formulas.layers.attention_tensors import has_bool_mask, mask_bytes
+from preflight.formulas.layers.beside_layers import behind_bytes, shared_bytes
+from preflight.formulas.layers.layer_bytes import LayerCosts
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.objective import forwards_at_once, of_one_forward
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
@@ -24,7 +24,7 @@ from preflight.units import ceil_div
 TRACED_SOURCE = "preflight/formulas/costs: traces of transformers 5.24"
 Costs = list[tuple[ModelUnit, LayerCosts]]
 LAYER_SOURCE = (
-    "preflight/formulas/layer_costs.py: transformers 5.24 modelling code, saved-tensor hooks"
+    "preflight/formulas/layers/layer_costs.py: transformers 5.24 modelling code, saved-tensor hooks"
 )
 
 

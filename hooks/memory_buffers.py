@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from preflight.formulas.other_adapters import bytes_that_do_not_train
+from preflight.formulas.adapters.other_adapters import bytes_that_do_not_train
 from preflight.formulas.precision import load_dtype
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl

@@ -14,15 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from preflight.formulas.deepspeed_rules import (
+from preflight.formulas.engines.deepspeed_rules import (
     bucket_elements,
     largest_sub_group,
 )
+from preflight.formulas.engines.rollouts import between_micro_steps, states_there
+from preflight.formulas.engines.zero_passing import (
+    STAGE_1_2,
+    STAGE_3,
+    buckets,
+    gathered,
+    reduces_late,
+)
 from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
 from preflight.formulas.precision import Precision, precision_of
-from preflight.formulas.rollouts import between_micro_steps, states_there
 from preflight.formulas.sharding import held_tensors, local_elements, quantized_bytes
-from preflight.formulas.zero_passing import STAGE_1_2, STAGE_3, buckets, gathered, reduces_late
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment

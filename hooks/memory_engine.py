@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.device import DeviceSpec
-from preflight.formulas.actor_losses import ROLLOUT, trains_actor
-from preflight.formulas.engines import engine_bytes
+from preflight.formulas.engines.engines import engine_bytes
+from preflight.formulas.engines.rollouts import generation_of, has_engine, places_groups
 from preflight.formulas.objective import is_of_swift
+from preflight.formulas.objectives.actor_losses import ROLLOUT, trains_actor
 from preflight.formulas.precision import precision_of
-from preflight.formulas.rollouts import generation_of, has_engine, places_groups
 from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

@@ -1,6 +1,6 @@
 """Device memory of an evaluation batch: logits, what passes through a layer, and what the engine gathers for it.
 
-Nothing is saved for a backward pass; preflight/formulas/forward_alone.py says what is gathered.
+Nothing is saved for a backward pass; preflight/formulas/objectives/forward_alone.py says what is gathered.
 """
 
 from __future__ import annotations
@@ -8,25 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.forward_alone import (
-    DEEPSPEED_SOURCE,
-    FSDP_SOURCE,
-    gathered_in_forward,
-    scored_forward,
-)
-from preflight.formulas.generated_answers import generated_bytes, generates
-from preflight.formulas.heads import scores
-from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
+from preflight.formulas.adapters.unpacked_experts import is_stack
+from preflight.formulas.layers.heads import scores
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.objective import (
     reads_completion_logits,
     sequences_per_sample,
     tokens_with_logits,
 )
+from preflight.formulas.objectives.forward_alone import (
+    DEEPSPEED_SOURCE,
+    FSDP_SOURCE,
+    gathered_in_forward,
+    scored_forward,
+)
+from preflight.formulas.objectives.generated_answers import generated_bytes, generates
+from preflight.formulas.objectives.log_probabilities import logits_of_pairs, scoring_of
+from preflight.formulas.objectives.whole_logits import logits_of_evaluation, whole_logits
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors
-from preflight.formulas.unpacked_experts import is_stack
-from preflight.formulas.whole_logits import logits_of_evaluation, whole_logits
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
@@ -94,7 +94,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
                 generated,
                 EVALUATION,
                 f"{generated:,} of {rows} rows",
-                "preflight/formulas/generated_answers.py",
+                "preflight/formulas/objectives/generated_answers.py",
             )
     if beyond:
         yield MemoryTerm(
@@ -102,7 +102,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             beyond,
             EVALUATION,
             f"{passing:,} gathered + {activations:,} in passing - {logits:,}",
-            FSDP_SOURCE if plan.is_fsdp else "preflight/formulas/layer_costs.py",
+            FSDP_SOURCE if plan.is_fsdp else "preflight/formulas/layers/layer_costs.py",
         )
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from preflight.formulas.adapters import num_trainable_params
-from preflight.formulas.deepspeed_rules import settings_of, sub_groups
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.adapters.adapters import num_trainable_params
+from preflight.formulas.engines.deepspeed_rules import settings_of, sub_groups
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.offloaded_activations import bytes_left
 from preflight.formulas.optimizers import state_bytes
 from preflight.formulas.precision import load_dtype, precision_of

@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from preflight.formulas.adapted_experts import adapts_experts
+from preflight.formulas.adapters.adapted_experts import adapts_experts
+from preflight.formulas.adapters.unpacked_experts import is_stack
 from preflight.formulas.freed_blocks import UNIT_BY_UNIT, terms_left_by_sharding
 from preflight.formulas.optimizers import state_bytes, step_bytes_per_element
 from preflight.formulas.precision import Precision, load_dtype, precision_of
@@ -30,7 +31,6 @@ from preflight.formulas.sharding import (
     wrap_units,
 )
 from preflight.formulas.stored_bytes import local_bytes, whole_bytes
-from preflight.formulas.unpacked_experts import is_stack
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.actor_losses import SOURCE as ACTOR_SOURCE
-from preflight.formulas.actor_losses import runs_on_engine, trains_actor
-from preflight.formulas.actor_losses import update_bytes as actor_bytes
-from preflight.formulas.beside_layers import more_logits, shared_bytes
-from preflight.formulas.chunked_heads import head_bytes, tune_chunks
-from preflight.formulas.forward_alone import held_with_logits
-from preflight.formulas.heads import scores, trains_value_model
-from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
+from preflight.formulas.layers.beside_layers import more_logits, shared_bytes
+from preflight.formulas.layers.chunked_heads import head_bytes, tune_chunks
+from preflight.formulas.layers.heads import scores, trains_value_model
 from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
-from preflight.formulas.pair_losses import entropy_bytes
-from preflight.formulas.ppo import SOURCE as PPO_SOURCE
-from preflight.formulas.ppo import policy_of, update_bytes
+from preflight.formulas.objectives.actor_losses import SOURCE as ACTOR_SOURCE
+from preflight.formulas.objectives.actor_losses import runs_on_engine, trains_actor
+from preflight.formulas.objectives.actor_losses import update_bytes as actor_bytes
+from preflight.formulas.objectives.forward_alone import held_with_logits
+from preflight.formulas.objectives.log_probabilities import Scoring, logits_of_pairs, scoring_of
+from preflight.formulas.objectives.pair_losses import entropy_bytes
+from preflight.formulas.objectives.ppo import SOURCE as PPO_SOURCE
+from preflight.formulas.objectives.ppo import policy_of, update_bytes
+from preflight.formulas.objectives.whole_logits import whole_logits
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_answer_tokens, num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
 from preflight.formulas.user_loop import holds_copy, keeps_outputs, output_rule
-from preflight.formulas.whole_logits import whole_logits
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields, replace
 
-from preflight.formulas.frozen_parts import SEEING
+from preflight.formulas.adapters.frozen_parts import SEEING
+from preflight.formulas.engines.rollouts import between_micro_steps, parameters_there, states_there
 from preflight.formulas.optimizers import paged_bytes, state_bytes
 from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
-from preflight.formulas.rollouts import between_micro_steps, parameters_there, states_there
 from preflight.formulas.segments import pool_of_states
 from preflight.formulas.sharding import (
     held_quantized_bytes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.pipelines import in_flight, kept_in_flight, num_buffers
+from preflight.formulas.engines.pipelines import in_flight, kept_in_flight, num_buffers
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import cuts_stream

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.checkpointing import is_reentrant, recomputes_wrapped_layers
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.layers.checkpointing import is_reentrant, recomputes_wrapped_layers
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.formulas.segments import SOURCE as SEGMENTS_SOURCE
 from preflight.formulas.segments import mlp_block_bytes, rests_of_blocks

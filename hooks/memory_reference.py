@@ -20,18 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.actor_losses import trains_actor
-from preflight.formulas.chunked_heads import head_bytes
-from preflight.formulas.forward_alone import (
-    Gathered,
-    autocast_copies,
-    gathered_of_copy,
-    held_with_logits,
-    scored_forward,
-)
-from preflight.formulas.heads import trains_value_model
-from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
+from preflight.formulas.layers.chunked_heads import head_bytes
+from preflight.formulas.layers.heads import trains_value_model
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.objective import (
     is_of_llamafactory,
     reads_completion_logits,
@@ -40,11 +31,20 @@ from preflight.formulas.objective import (
     second_copy,
     tokens_with_logits,
 )
-from preflight.formulas.ppo import policy_of
+from preflight.formulas.objectives.actor_losses import trains_actor
+from preflight.formulas.objectives.forward_alone import (
+    Gathered,
+    autocast_copies,
+    gathered_of_copy,
+    held_with_logits,
+    scored_forward,
+)
+from preflight.formulas.objectives.log_probabilities import logits_of_pairs, scoring_of
+from preflight.formulas.objectives.ppo import policy_of
+from preflight.formulas.objectives.whole_logits import whole_logits
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
-from preflight.formulas.whole_logits import whole_logits
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launch_facts import StepLoss

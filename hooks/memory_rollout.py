@@ -14,14 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.forward_alone import Gathered, autocast_copies, gathered_in_forward
-from preflight.formulas.heads import trains_value_model
-from preflight.formulas.key_values import appended_bytes, cache_bytes, stream_element_bytes
-from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.ppo import SOURCE as PPO_SOURCE
-from preflight.formulas.ppo import completions_scores, policy_of, without_autocast
-from preflight.formulas.precision import precision_of, uses_autocast
-from preflight.formulas.rollouts import (
+from preflight.formulas.engines.rollouts import (
     generates_itself,
     generation_of,
     num_completions,
@@ -29,6 +22,17 @@ from preflight.formulas.rollouts import (
     rows_of_forward,
     with_tokens,
 )
+from preflight.formulas.layers.heads import trains_value_model
+from preflight.formulas.layers.key_values import appended_bytes, cache_bytes, stream_element_bytes
+from preflight.formulas.layers.layer_costs import layer_costs
+from preflight.formulas.objectives.forward_alone import (
+    Gathered,
+    autocast_copies,
+    gathered_in_forward,
+)
+from preflight.formulas.objectives.ppo import SOURCE as PPO_SOURCE
+from preflight.formulas.objectives.ppo import completions_scores, policy_of, without_autocast
+from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import held_tensors
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.engines.rollouts import processes_beside
 from preflight.formulas.outside_torch import (
     CUDA_CONTEXT_BYTES,
     LEAST_CONTEXT_BYTES,
@@ -15,7 +16,6 @@ from preflight.formulas.outside_torch import (
     NCCL_GROUP_BYTES,
     PROCESS_BYTES,
 )
-from preflight.formulas.rollouts import processes_beside
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryTerm, Moment

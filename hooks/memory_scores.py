@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from preflight.formulas.forward_alone import outputs_of_layers
-from preflight.formulas.heads import SCORE, bytes_of_more_labels, head_of_encoder, scores
+from preflight.formulas.layers.heads import SCORE, bytes_of_more_labels, head_of_encoder, scores
 from preflight.formulas.objective import has_value_head, of_one_forward
+from preflight.formulas.objectives.forward_alone import outputs_of_layers
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
@@ -123,4 +123,4 @@ def _labels(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryT
         yield MemoryTerm(name, more, FORWARD | BACKWARD, f"{more:,}", LABELS_SOURCE)
 
 
-LABELS_SOURCE = "preflight/formulas/heads.py: of a vocabulary as large"
+LABELS_SOURCE = "preflight/formulas/layers/heads.py: of a vocabulary as large"

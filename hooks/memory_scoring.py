@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.actor_losses import trains_actor
-from preflight.formulas.forward_alone import (
+from preflight.formulas.engines.rollouts import (
+    generation_of,
+    places_groups,
+    rows_of_forward,
+)
+from preflight.formulas.layers.heads import trains_value_model
+from preflight.formulas.objective import reference_of, refers_in_loss, scores_in_loss, second_copy
+from preflight.formulas.objectives.actor_losses import trains_actor
+from preflight.formulas.objectives.forward_alone import (
     autocast_copies,
     gathered_in_forward,
     gathered_of_copy,
     scored_forward,
 )
-from preflight.formulas.heads import trains_value_model
-from preflight.formulas.objective import reference_of, refers_in_loss, scores_in_loss, second_copy
-from preflight.formulas.ppo import policy_of, scoring_bytes
-from preflight.formulas.reward_models import reward_model_bytes
-from preflight.formulas.rollouts import (
-    generation_of,
-    places_groups,
-    rows_of_forward,
-)
+from preflight.formulas.objectives.ppo import policy_of, scoring_bytes
+from preflight.formulas.objectives.reward_models import reward_model_bytes
 from preflight.formulas.sharding import num_tokens
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.formulas.segments import (
     SOURCE,

@@ -38,6 +38,6 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     """Price the transients of FSDP."""
     if not plan.is_fsdp or (plan.shard_degree == 1 and plan.mixed_precision == "no"):
         return
-    from preflight.formulas.fsdp_step import fsdp_terms  # most launches have no FSDP
+    from preflight.formulas.engines.fsdp_step import fsdp_terms  # most launches have no FSDP
 
     yield from fsdp_terms(plan, model)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.kept_forwards import kept_by_layers, kept_to_be_pooled
-from preflight.formulas.key_values import stream_element_bytes
+from preflight.formulas.layers.key_values import stream_element_bytes
+from preflight.formulas.objectives.kept_forwards import kept_by_layers, kept_to_be_pooled
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.texts import caches_gradients, forwards_of, shares_negatives, waiting_len
 from preflight.hookspecs import hookimpl

@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.checkpointing import is_reentrant
-from preflight.formulas.deepspeed_rules import live_parameters, prefetch_elements
-from preflight.formulas.heads import scores
-from preflight.formulas.kept_forwards import kept_by_layers, kept_to_be_pooled
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.engines.deepspeed_rules import live_parameters, prefetch_elements
+from preflight.formulas.layers.checkpointing import is_reentrant
+from preflight.formulas.layers.heads import scores
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.objective import forwards_at_once, of_one_forward
+from preflight.formulas.objectives.kept_forwards import kept_by_layers, kept_to_be_pooled
 from preflight.formulas.precision import gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens, wrap_units
 from preflight.formulas.tensor_parallel import divided_elements

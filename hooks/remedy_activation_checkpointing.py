@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.heads import trains_value_model
+from preflight.formulas.layers.heads import trains_value_model
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.attention import attention_in
+from preflight.formulas.layers.attention import attention_in
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

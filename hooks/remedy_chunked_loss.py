@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.kernels import LIGER_KERNELS, LIGER_TYPES
+from preflight.formulas.layers.kernels import LIGER_KERNELS, LIGER_TYPES
 from preflight.formulas.lever_rules import is_installed
 from preflight.formulas.objective import LANGUAGE_MODEL
 from preflight.hookspecs import hookimpl

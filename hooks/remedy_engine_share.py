@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.device import DeviceSpec
-from preflight.formulas.engines import engine_bytes
-from preflight.formulas.rollouts import has_engine
+from preflight.formulas.engines.engines import engine_bytes
+from preflight.formulas.engines.rollouts import has_engine
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of

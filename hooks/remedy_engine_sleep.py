@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.rollouts import generation_of, has_engine
+from preflight.formulas.engines.rollouts import generation_of, has_engine
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of

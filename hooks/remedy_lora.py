@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.adapted_experts import adapts_experts
-from preflight.formulas.heads import trains_value_model
+from preflight.formulas.adapters.adapted_experts import adapts_experts
+from preflight.formulas.layers.heads import trains_value_model
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of

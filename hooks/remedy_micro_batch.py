@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.layers.row_averages import averages_rows
 from preflight.formulas.objective import LANGUAGE_MODEL
-from preflight.formulas.row_averages import averages_rows
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from preflight.formulas.adapters import num_trainable_params
+from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.formulas.lever_rules import PLAIN_ADAMW
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

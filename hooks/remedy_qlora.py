@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.heads import trains_value_model
+from preflight.formulas.layers.heads import trains_value_model
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.launchers.all import launcher_of

@@ -22,7 +22,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from preflight.formulas.deepspeed_rules import bucket_elements, largest_sub_group, live_parameters
+from preflight.formulas.engines.deepspeed_rules import (
+    bucket_elements,
+    largest_sub_group,
+    live_parameters,
+)
 from preflight.formulas.lever_rules import PLAIN_ADAMW, rounds_alike
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

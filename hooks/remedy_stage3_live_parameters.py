@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.deepspeed_rules import settings_of
+from preflight.formulas.engines.deepspeed_rules import settings_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy

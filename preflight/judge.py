@@ -8,20 +8,20 @@ from typing import TypeVar
 
 from preflight.device import DeviceSpec
 from preflight.errors import HookFailed, ModelNotKnown, Problem
+from preflight.formulas.adapters.linear_experts import in_release
 from preflight.formulas.allocator import reserved_terms
-from preflight.formulas.attention import with_default_attention
-from preflight.formulas.both_stacks import with_both_lengths
-from preflight.formulas.bounds import dearest_of
 from preflight.formulas.checkpoint import with_checkpoint
-from preflight.formulas.checkpointing import as_its_class_runs
-from preflight.formulas.doubts import beside, doubts_of
-from preflight.formulas.heads import with_head
-from preflight.formulas.left_out import with_left_out
-from preflight.formulas.linear_experts import in_release
-from preflight.formulas.pipelines import each_rank, is_divisible
+from preflight.formulas.engines.pipelines import each_rank, is_divisible
+from preflight.formulas.layers.attention import with_default_attention
+from preflight.formulas.layers.both_stacks import with_both_lengths
+from preflight.formulas.layers.checkpointing import as_its_class_runs
+from preflight.formulas.layers.heads import with_head
+from preflight.formulas.limits.bounds import dearest_of
+from preflight.formulas.limits.doubts import beside, doubts_of
+from preflight.formulas.limits.left_out import with_left_out
+from preflight.formulas.limits.row_limits import with_open_length
+from preflight.formulas.objectives.reward_models import OF_REWARDS
 from preflight.formulas.precision import missing_inputs
-from preflight.formulas.reward_models import OF_REWARDS
-from preflight.formulas.row_limits import with_open_length
 from preflight.formulas.vision import with_image_masks, with_open_images
 from preflight.launch import LaunchPlan
 from preflight.libraries.of_plan import with_releases_that_know

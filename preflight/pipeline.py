@@ -15,7 +15,7 @@ from preflight.errors import BadInput
 from preflight.finding import Finding
 from preflight.findings import noticed
 from preflight.formats.missing import only_to_fill_in
-from preflight.formulas.adapters import num_trainable_params
+from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.unread import unread_launch

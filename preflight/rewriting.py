@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from preflight.errors import BadInput
 from preflight.formats.load import refuse_long
-from preflight.formulas.attention import is_of_class
+from preflight.formulas.layers.attention import is_of_class
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugin_manager import PluginManager
 from preflight.request import is_override

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from preflight.launch import PLAN_FIELDS
 from preflight.near_names import NEAR, nearest_fix
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 
 ARGUMENTS = tuple(argument_table("sft").arguments)
 KNOWN = (PLAN_FIELDS, ARGUMENTS)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from preflight.formulas.adaptations import nearest_adaptations
-from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.adapters.adaptations import nearest_adaptations
+from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.cost_tables import PACKED, adaptation_of, table_of
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import PLAN_FIELDS, Adapter, LaunchPlan, Vision

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from preflight.commands.init_survey import Launch, Survey
-from preflight.scripts.trainer_spellings import DECLARABLE, SPELLINGS
+from preflight.scripts.arguments.trainer_spellings import DECLARABLE, SPELLINGS
 
 HEAD = """\
 # What preflight takes where a launch of this repository says nothing; the launch itself always wins.

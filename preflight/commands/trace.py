@@ -25,7 +25,7 @@ from preflight.commands.parser import Parser
 from preflight.commands.progress import steps
 from preflight.errors import BadInput
 from preflight.formats.load import read_data_file
-from preflight.formulas.attention import with_default_attention
+from preflight.formulas.layers.attention import with_default_attention
 from preflight.formulas.precision import missing_inputs
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchCommand, LaunchPlan

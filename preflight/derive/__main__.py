@@ -21,7 +21,7 @@ from preflight.derive.small_models import OLDER_MODELS
 from preflight.derive.target import ROOT, Chosen, NotMade, Target, read, write
 from preflight.derive.targets import GROUPS, TARGETS
 from preflight.derive.version_rules import rules_to_read
-from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR
+from preflight.formulas.adapters.adaptations import ADAPTATIONS, ALL_LINEAR
 from preflight.formulas.cost_tables import METHODS
 from preflight.versions.installed import installed_versions
 

@@ -1,4 +1,4 @@
-"""formulas/adapter_kinds.json: what a PEFT adapter of every kind puts on a linear layer, from the real module.
+"""formulas/adapters/adapter_kinds.json: what a PEFT adapter of every kind puts on a linear layer, from the real module.
 
 Each kind is put on one linear layer of several sizes on the CPU and runs forward and backward. Kept are the kinds whose
 parameters, buffers, and every tensor that a step makes are small sums of the layer's widths, the tokens and the kind's
@@ -18,11 +18,11 @@ from typing import Any
 from preflight.derive.adapter_steps import made, step_of
 from preflight.derive.cost_forms import NotSolved, in_halves, solve, summed, taken_off
 from preflight.derive.target import Files, Say, read
-from preflight.formulas.adapter_kinds import kind_of_config
-from preflight.formulas.layer_sizes import Form
+from preflight.formulas.adapters.adapter_kinds import kind_of_config
+from preflight.formulas.layers.layer_sizes import Form
 from preflight.versions.boundary import release
 
-PATH = "preflight/formulas/adapter_kinds.json"
+PATH = "preflight/formulas/adapters/adapter_kinds.json"
 SIZES = ("init_r", "r", "n_frequency", "oft_block_size")
 """What configs call the size of their kind, the first that they have and that is not 0."""
 SHAPES = ((512, 1280, 48), (1280, 768, 112), (768, 512, 80))

@@ -10,7 +10,7 @@ from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked
 from preflight.derive.type_samples import layer_samples
 from preflight.formulas.cost_tables import kind_of
-from preflight.formulas.layer_sizes import Form, bytes_of, layer_sizes
+from preflight.formulas.layers.layer_sizes import Form, bytes_of, layer_sizes
 from preflight.trace.log import (
     EMBEDDING_BACKWARD,
     LAYER_BACKWARD,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.derive.loops import NotAlike, Turns
-from preflight.formulas.layer_sizes import CHUNK
+from preflight.formulas.layers.layer_sizes import CHUNK
 from preflight.model import ModelSpec
 
 FEW, MANY = 3, 5

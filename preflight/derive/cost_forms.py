@@ -7,7 +7,7 @@ from itertools import combinations
 from math import gcd
 from typing import Any
 
-from preflight.formulas.layer_sizes import CHUNK, Form
+from preflight.formulas.layers.layer_sizes import CHUNK, Form
 
 LARGEST_COUNT = 64
 COUNTED_IN = {"N*lnv": 4 * CHUNK * CHUNK, "Bc*lnv": 8}

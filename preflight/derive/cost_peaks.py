@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from preflight.formulas.layer_sizes import CHUNK, Form
+from preflight.formulas.layers.layer_sizes import CHUNK, Form
 
 NEGLIGIBLE_SHARE = 0.002
 """Of what a layer has at its peak."""

@@ -9,10 +9,10 @@ from preflight.derive import chunks, expert_loops, token_loops
 from preflight.derive.cost_forms import NotSolved, Sizes, solve, without_zeros
 from preflight.derive.loops import NotAlike, Turns, joined, joined_levels
 from preflight.derive.small_models import NUM_VARIANTS, objective_of, small_config, small_launch
-from preflight.formulas.adaptations import Adaptation
+from preflight.formulas.adapters.adaptations import Adaptation
+from preflight.formulas.adapters.linear_experts import in_release
 from preflight.formulas.cost_tables import METHODS
-from preflight.formulas.layer_sizes import UNPACKED, Form, layer_sizes
-from preflight.formulas.linear_experts import in_release
+from preflight.formulas.layers.layer_sizes import UNPACKED, Form, layer_sizes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.models import describe

@@ -2,7 +2,7 @@
 
 A small model of every family is traced in four sizes. What is allocated and freed in one of its
 layers is the same list of tensors each time, so every tensor's bytes are a sum of named sizes
-(preflight/formulas/layer_sizes.py) that is solved exactly, and so is what is alive at any point of the layer.
+(preflight/formulas/layers/layer_sizes.py) that is solved exactly, and so is what is alive at any point of the layer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from preflight.derive.cost_traces import Seen, Walked, see_and_walk
 from preflight.derive.small_models import EVERY_MODEL, LIGER_MODELS, OLDER_MODELS, small_config
 from preflight.derive.target import Chosen, Files, Say
 from preflight.errors import BadInput
-from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR, USUAL, Adaptation, targets_of
+from preflight.formulas.adapters.adaptations import (
+    ADAPTATIONS,
+    ALL_LINEAR,
+    USUAL,
+    Adaptation,
+    targets_of,
+)
 from preflight.formulas.cost_tables import CHECKPOINTED, METHODS, family_costs, kind_of
 from preflight.model import MASKED_LM
 from preflight.models import describe

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from preflight.derive.loops import NotAlike, Turns
-from preflight.formulas.linear_experts import LINEAR_EXPERTS, LOOPED_STACKS
+from preflight.formulas.adapters.linear_experts import LINEAR_EXPERTS, LOOPED_STACKS
 from preflight.model import ModelSpec
 from preflight.versions.transformers import FUSES_EXPERTS
 

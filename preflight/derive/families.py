@@ -34,7 +34,7 @@ from preflight.derive.small_models import NUM_VARIANTS, small_config
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
 from preflight.derive.type_configs import VARIANTS, class_of_type, windows_of
 from preflight.errors import ModelNotKnown
-from preflight.formulas.adaptations import ADAPTATIONS, USUAL, Adaptation, adapter_of
+from preflight.formulas.adapters.adaptations import ADAPTATIONS, USUAL, Adaptation, adapter_of
 from preflight.formulas.cost_tables import (
     CHECKPOINTED,
     EAGER,

@@ -18,7 +18,7 @@ from preflight.derive.small_models import (
 )
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.errors import BadInput
-from preflight.formulas.adapters import recorded_layers
+from preflight.formulas.adapters.adapters import recorded_layers
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment

@@ -19,7 +19,7 @@ from typing import Any
 from preflight.derive.json_rows import in_rows
 from preflight.derive.target import Files, Say, read
 from preflight.derive.trainer_tables import parser_arguments
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.versions.boundary import release
 
 AXOLOTL_PATH = "preflight/launchers/axolotl/keys.json"

@@ -8,7 +8,7 @@ from typing import Any
 from preflight.derive.small_models import NUM_VARIANTS, plan_of, small_config
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.formulas.cost_tables import method_of
-from preflight.formulas.layer_coefficients import shared_forms
+from preflight.formulas.layers.layer_coefficients import shared_forms
 from preflight.formulas.precision import precision_of
 from preflight.formulas.user_loop import LOSS_RULES, LossBytes, LossRule, loss_bytes
 from preflight.judge import estimate_memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from preflight.formulas.layer_sizes import Form
+from preflight.formulas.layers.layer_sizes import Form
 from preflight.values import dataclass
 
 Level = tuple[Form, Form]

@@ -16,7 +16,13 @@ from preflight.derive.costs import CANNOT_RUN, derive
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import small_config, small_launch
 from preflight.derive.target import ROOT, Chosen, Files, Say
-from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR, USUAL, Adaptation, targets_of
+from preflight.formulas.adapters.adaptations import (
+    ADAPTATIONS,
+    ALL_LINEAR,
+    USUAL,
+    Adaptation,
+    targets_of,
+)
 from preflight.formulas.cost_tables import METHODS, family_costs
 from preflight.formulas.releases import Release, releases_of
 from preflight.models import describe

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from preflight.derive.json_rows import in_rows
 from preflight.derive.release_rows import with_release
 from preflight.derive.target import Files, Say, read
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.versions.boundary import release
 
 PATH = "preflight/launchers/swift/arguments.json"

@@ -29,7 +29,7 @@ class Chosen:
     only_missing: bool = False
     """What a family's files lack, and nothing that they have."""
     adapters: tuple[str, ...] = ()
-    """Ways of adapting, by their folder (preflight/formulas/adaptations.py)."""
+    """Ways of adapting, by their folder (preflight/formulas/adapters/adaptations.py)."""
 
 
 @dataclass(frozen=True)

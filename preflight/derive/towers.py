@@ -25,7 +25,7 @@ from preflight.derive.small_towers import (
 )
 from preflight.derive.target import Chosen, Files, Say
 from preflight.derive.tower_samples import samples
-from preflight.formulas.layer_sizes import Form, bytes_of
+from preflight.formulas.layers.layer_sizes import Form, bytes_of
 from preflight.formulas.tower_sizes import DTYPES, MODES, key_of, sizes_of_rows
 from preflight.model import Tower
 from preflight.models import describe

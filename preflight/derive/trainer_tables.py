@@ -1,4 +1,4 @@
-"""scripts/trainer_arguments.json: every argument of transformers' and TRL's own parsers, as installed here."""
+"""scripts/arguments/trainer_arguments.json: every argument of transformers' and TRL's own parsers, as installed here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from preflight.derive.json_rows import in_rows
 from preflight.derive.target import Files, Say
 
-PATH = "preflight/scripts/trainer_arguments.json"
+PATH = "preflight/scripts/arguments/trainer_arguments.json"
 
 SCRIPTS = ("sft", "dpo", "grpo", "kto", "reward", "rloo", "distillation")
 """TRL's own training scripts, `trl.scripts.NAME`."""

@@ -11,7 +11,7 @@ from random import Random
 from preflight.derive.small_models import EVERY_MODEL, small_config
 from preflight.derive.type_configs import small_type_config
 from preflight.formulas.cost_tables import kind_of
-from preflight.formulas.layer_sizes import layer_sizes
+from preflight.formulas.layers.layer_sizes import layer_sizes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.models import describe

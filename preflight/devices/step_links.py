@@ -13,7 +13,7 @@ tensor parallel  four all-reduces of the hidden states a layer, in nobody's shad
 from __future__ import annotations
 
 from preflight.devices.gpu_speeds import DeviceSpeed
-from preflight.formulas.adapters import num_trainable_params
+from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens, quantized_bytes
 from preflight.launch import LaunchPlan

@@ -12,7 +12,7 @@ unpacking     4 bits read, 16 written and read again, in every pass over a packe
 from __future__ import annotations
 
 from preflight.devices.gpu_speeds import DeviceSpeed
-from preflight.formulas.adapters import adapter_tensors, num_trainable_params
+from preflight.formulas.adapters.adapters import adapter_tensors, num_trainable_params
 from preflight.formulas.precision import is_quantized, precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan

@@ -9,7 +9,7 @@ from typing import Any
 from preflight.embedded.live_engine import ACCELERATOR, engine_fields
 from preflight.embedded.live_model import MODEL, model_fields, num_elements, unwrapped
 from preflight.errors import Problem
-from preflight.formulas.kernels import liger_kernels
+from preflight.formulas.layers.kernels import liger_kernels
 from preflight.formulas.optimizer_classes import optimizer_of, with_more_states
 from preflight.launch import LaunchPlan, Origin, TrainerFacts
 from preflight.values import dataclass

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from preflight.errors import Problem
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.uncounted import REPLICAS
+from preflight.scripts.uncounted.uncounted import REPLICAS
 from preflight.trainers.arguments import TrainerArguments
 
 

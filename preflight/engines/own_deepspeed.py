@@ -11,7 +11,7 @@ from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, Origin
 from preflight.plan_parts import SCRIPT_DECIDES
-from preflight.scripts.repository_files import repository_files
+from preflight.scripts.python.repository_files import repository_files
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments

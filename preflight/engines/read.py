@@ -20,7 +20,7 @@ from preflight.shell.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
 
 if TYPE_CHECKING:
-    from preflight.scripts.script_settings import OwnEngine
+    from preflight.scripts.settings.script_settings import OwnEngine
 
 
 class _Chosen(NamedTuple):

@@ -13,7 +13,7 @@ Nothing here is fitted; each rule follows from how c10/cuda/CUDACachingAllocator
 4. A block freed on one stream is not lent to another. A side stream's pool stays as large as it ever was,
    whatever is alive in it now.
 5. A block that another stream was told to read is lent again when that stream is past it. How many of those
-   there are is how far the host may run ahead: preflight/formulas/fsdp1_terms.py and hooks/memory_reduce.py say it
+   there are is how far the host may run ahead: preflight/formulas/engines/fsdp1_terms.py and hooks/memory_reduce.py say it
    with terms of level reserved.
 6. Nothing empties the cache between wrapping a model and its first step: the pool stays as large as sharding made
    it, and free blocks that no tensor of a step fits into lie beside the step (preflight/formulas/freed_blocks.py).
@@ -30,8 +30,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from preflight.formulas.actor_losses import trains_actor
-from preflight.formulas.rollouts import places_groups
+from preflight.formulas.engines.rollouts import places_groups
+from preflight.formulas.objectives.actor_losses import trains_actor
 from preflight.launch import LaunchPlan
 from preflight.memory import (
     ALWAYS,

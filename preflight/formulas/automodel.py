@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from preflight.formulas.fsdp_gathers import LAYERS, Gathers
+from preflight.formulas.engines.fsdp_gathers import LAYERS, Gathers
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan

@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from preflight.formulas.adaptations import (
+from preflight.formulas.adapters.adaptations import (
     ALL_LINEAR,
     ANYWHERE,
     USUAL,
     Adaptation,
     nearest_adaptations,
 )
-from preflight.formulas.adapters import REACH
-from preflight.formulas.attention import default_attention
-from preflight.formulas.kernels import asks_liger
-from preflight.formulas.linear_experts import FACT
+from preflight.formulas.adapters.adapters import REACH
+from preflight.formulas.adapters.linear_experts import FACT
+from preflight.formulas.layers.attention import default_attention
+from preflight.formulas.layers.kernels import asks_liger
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.formulas.releases import Release, releases_of
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan

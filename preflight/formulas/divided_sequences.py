@@ -31,8 +31,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.formulas.attention_tensors import repeats_keys
-from preflight.formulas.layer_bytes import LayerCosts
+from preflight.formulas.layers.attention_tensors import repeats_keys
+from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape
 from preflight.units import ceil_div

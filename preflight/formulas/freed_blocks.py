@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.segments import SMALL_REQUEST_BYTES, SOURCE
 from preflight.formulas.sharding import held_tensors, num_tokens, packed_bytes, wrap_units

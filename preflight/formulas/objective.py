@@ -46,7 +46,7 @@ from preflight.versions.trl_pairs import DPO_LOSES_LOGPROBS, DPO_SCORES_AGAIN
 LANGUAGE_MODEL = (None, "sft", "pretrain", MASKED_LM)
 """Objectives whose loss is the next token's; a plan without one is taken to have it."""
 OWN_PAIRS = "preference_pairs"
-"""Of a script whose own step takes log-probabilities of pairs (preflight/scripts/step_loss.py)."""
+"""Of a script whose own step takes log-probabilities of pairs (preflight/scripts/uncounted/step_loss.py)."""
 PAIRED = (
     "dpo", "ipo", "orpo", "cpo", "simpo", "reward", "scored_pairs", "scored_in_turn", "online_dpo", "xpo", OWN_PAIRS,
 )  # fmt: skip

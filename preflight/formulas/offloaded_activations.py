@@ -7,7 +7,7 @@ that is saved again while it waits is not copied twice: it stays on the device, 
 
 from __future__ import annotations
 
-from preflight.formulas.adapters import adapter_targets, is_target
+from preflight.formulas.adapters.adapters import adapter_targets, is_target
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec, ModelUnit

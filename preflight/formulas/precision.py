@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from preflight.formulas.frozen_parts import AROUND, SEEING
-from preflight.formulas.unpriced import unpriced_objective
+from preflight.formulas.adapters.frozen_parts import AROUND, SEEING
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import (

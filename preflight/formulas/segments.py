@@ -8,7 +8,7 @@ states of an adapter never move into blocks that activations left.
 
 from __future__ import annotations
 
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import Precision, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements
 from preflight.launch import LaunchPlan

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from preflight.formulas.adapters import REACH, adapter_tensors
-from preflight.formulas.frozen_parts import SEEING, is_blind, is_frozen
+from preflight.formulas.adapters.adapters import REACH, adapter_tensors
+from preflight.formulas.adapters.frozen_parts import SEEING, is_blind, is_frozen
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
 from preflight.formulas.tensor_parallel import divided_elements

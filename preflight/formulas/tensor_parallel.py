@@ -28,7 +28,7 @@ from preflight.versions.boundary import OLDEST
 from preflight.versions.transformers import DIVIDES_THE_EMBEDDING, DIVIDES_THE_HEAD
 
 if TYPE_CHECKING:
-    from preflight.formulas.layer_bytes import LayerCosts
+    from preflight.formulas.layers.layer_bytes import LayerCosts
 
 
 def cuts_stream(plan: LaunchPlan) -> bool:

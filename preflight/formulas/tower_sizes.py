@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from preflight.formulas.adapters import lora_tensors
+from preflight.formulas.adapters.adapters import lora_tensors
 from preflight.model import ModelSpec
 from preflight.remembered import remembered
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.adapters.adapters import adapter_tensors
+from preflight.formulas.adapters.frozen_parts import PROJECTOR, SEEING
 from preflight.formulas.cost_tables import FOLDER, in_words, method_of
-from preflight.formulas.frozen_parts import PROJECTOR, SEEING
-from preflight.formulas.layer_sizes import Form, bytes_of
+from preflight.formulas.layers.layer_sizes import Form, bytes_of
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors

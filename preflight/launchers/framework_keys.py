@@ -17,7 +17,7 @@ from preflight.launchers.placeholders import is_placeholder
 from preflight.libraries.distributions import normalized
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import dataclass

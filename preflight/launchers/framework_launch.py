@@ -14,7 +14,7 @@ from preflight.launchers.script import make_plan
 from preflight.launchers.script_arguments import read_script_engine
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.reading import Problems
-from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.scripts.arguments.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.visible_devices import num_visible_devices

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from preflight.errors import Problem
 from preflight.files import wrong_kind
-from preflight.formulas.doubts import LOADING
+from preflight.formulas.limits.doubts import LOADING
 from preflight.launch import LaunchCommand
 from preflight.near_names import nearest_file_fix
 from preflight.notebooks import ENDING
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.asked_training import ASKS
+from preflight.scripts.reach.asked_training import ASKS
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments

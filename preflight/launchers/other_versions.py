@@ -10,7 +10,7 @@ from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.launch import LaunchCommand, LaunchPlan, VersionReading
 from preflight.libraries.resolve import assumed_libraries, libraries_of
-from preflight.scripts.trainer_versions import READ_BY_RELEASE
+from preflight.scripts.arguments.trainer_versions import READ_BY_RELEASE
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from preflight.scripts.trainer_tables import Argument
+from preflight.scripts.arguments.trainer_tables import Argument
 from preflight.values import dataclass
 from preflight.versions.boundary import release
 

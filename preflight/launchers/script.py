@@ -53,11 +53,11 @@ from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
-from preflight.scripts.model_shape import adds_to_model
-from preflight.scripts.second_model import SECOND_MODEL
-from preflight.scripts.sign_words import DIVIDED, FROZEN
+from preflight.scripts.settings.model_shape import adds_to_model
+from preflight.scripts.settings.second_model import SECOND_MODEL
 from preflight.scripts.signs import OF_STEP, signs_of
-from preflight.scripts.uncounted import REPLICAS
+from preflight.scripts.uncounted.sign_words import DIVIDED, FROZEN
+from preflight.scripts.uncounted.uncounted import REPLICAS
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
@@ -216,7 +216,7 @@ def _changed(before: Mapping[str, Setting], after: Mapping[str, Setting]) -> fro
 
 def _frozen_by_statements(trainer: TrainerArguments) -> dict[str, Place] | None:
     """Return what statements of the script freeze; few scripts have any, and the rest do without the module."""
-    from preflight.scripts.frozen_statements import frozen_by_statements
+    from preflight.scripts.settings.frozen_statements import frozen_by_statements
 
     return None if trainer.reader is None else frozen_by_statements(trainer.reader)
 

@@ -7,19 +7,23 @@ from dataclasses import replace
 
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
-from preflight.formulas.adapter_kinds import BRANCHES, NOT_LORA
-from preflight.formulas.left_out import BESIDE_TEXT
+from preflight.formulas.adapters.adapter_kinds import BRANCHES, NOT_LORA
+from preflight.formulas.limits.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import COMM_HOOK, GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD
-from preflight.scripts.beside_adapter import BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE
-from preflight.scripts.collators import GROWN
-from preflight.scripts.own_steps import TAKES_OF_CALLS
-from preflight.scripts.replaced_attention import ReplacedAttention
-from preflight.scripts.second_model import SECOND_MODEL
-from preflight.scripts.sign_words import UNPRICED
+from preflight.scripts.settings.collators import GROWN
+from preflight.scripts.settings.second_model import SECOND_MODEL
+from preflight.scripts.uncounted.beside_adapter import (
+    BESIDE_ADAPTER,
+    PROJECTOR_BESIDE,
+    TUNED_BESIDE,
+)
+from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS
+from preflight.scripts.uncounted.replaced_attention import ReplacedAttention
+from preflight.scripts.uncounted.sign_words import UNPRICED
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.formulas.buckets import peaks_of_launch
+from preflight.formulas.engines.buckets import peaks_of_launch
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.render.page import Page, bar
 from preflight.render.words import PHASE_WORDS, amount, phase_name

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from preflight.formulas.buckets import BUCKET_WORDS, BUCKETS, at_moment
+from preflight.formulas.engines.buckets import BUCKET_WORDS, BUCKETS, at_moment
 from preflight.memory import TOWER_MOMENTS, MemoryEstimate, Moment
 from preflight.units import GIB, MIB
 

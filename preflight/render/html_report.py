@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from html import escape
 
-from preflight.formulas.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
+from preflight.formulas.engines.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
 from preflight.launch import PLAN_FIELDS
 from preflight.memory import Level, MemoryEstimate
 from preflight.render.html_advice import advice_section

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from preflight.formulas.allocator import LOSS, is_gradient
-from preflight.formulas.buckets import BUCKET_WORDS, BUCKETS, bucket_of
+from preflight.formulas.engines.buckets import BUCKET_WORDS, BUCKETS, bucket_of
 from preflight.memory import (
     ALWAYS,
     EVERY_STEP,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from html import escape
 
-from preflight.formulas.buckets import BUCKET_WORDS, BUCKETS, of_traced
+from preflight.formulas.engines.buckets import BUCKET_WORDS, BUCKETS, of_traced
 from preflight.memory import Phase
 from preflight.render.html_bars import legend, unit_of
 from preflight.render.html_page import details, table

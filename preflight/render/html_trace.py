@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from preflight.formulas.buckets import BUCKETS, of_traced
+from preflight.formulas.engines.buckets import BUCKETS, of_traced
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
 from preflight.render.html_bars import bar, legend, scale_of, unit_of

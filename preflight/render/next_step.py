@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.finding import Finding
-from preflight.formulas.left_out import ANOTHER_MODEL
+from preflight.formulas.limits.left_out import ANOTHER_MODEL
 from preflight.render.changes import is_same_by_hand
 from preflight.render.readings import best_question, option
 from preflight.render.words import shell_command

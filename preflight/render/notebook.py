@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from preflight.formulas.buckets import peaks_of_launch
+from preflight.formulas.engines.buckets import peaks_of_launch
 from preflight.printable import printable
 from preflight.render.html_bars import scale_of
 from preflight.render.page import Page

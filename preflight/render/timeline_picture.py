@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import groupby, pairwise
 
-from preflight.formulas.buckets import BUCKETS, of_traced
+from preflight.formulas.engines.buckets import BUCKETS, of_traced
 from preflight.memory import Phase
 from preflight.render.html_bars import LEFT, WIDTH, grid, unit_of
 from preflight.trace.result import PHASE_PARTS

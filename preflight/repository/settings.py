@@ -209,7 +209,7 @@ def _plan(value: Any, file: Repository) -> Reading[dict[str, Any]]:
 
 
 def _flags(value: Any, file: Repository) -> Reading[dict[str, str]]:
-    from preflight.scripts.trainer_spellings import DECLARABLE
+    from preflight.scripts.arguments.trainer_spellings import DECLARABLE
 
     if not isinstance(value, dict):
         wrong = Problem('flags must be a table of "flag" = "plan field"', file.place("flags"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from typing import cast
 
-from preflight.scripts.files import CallFound
-from preflight.scripts.held_outputs import held_outputs
-from preflight.scripts.lightning_calls import lightning_trainer
-from preflight.scripts.nodes import unparse
-from preflight.scripts.reader import ScriptReader
-from preflight.scripts.scope import UNKNOWN, Known
-from preflight.scripts.script_settings import ScriptSettings
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.settings.lightning_calls import lightning_trainer
+from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.scripts.uncounted.held_outputs import held_outputs
 from preflight.setting import Place
 
 ROWS = ("per_device_train_batch_size", "loop_eval_rows")

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
-from preflight.scripts.adapter_calls import (
+from preflight.scripts.loop import read_plain_loop
+from preflight.scripts.python.dataclass_fields import is_dataclass
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.options import field_names
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known
+from preflight.scripts.settings.adapter_calls import (
     LORA,
     LORA_DEFAULTS,
     beside_lora,
@@ -16,7 +23,7 @@ from preflight.scripts.adapter_calls import (
     read_adapting,
     written_adapters,
 )
-from preflight.scripts.by_call import (
+from preflight.scripts.settings.by_call import (
     read_batches,
     read_casts,
     read_checkpointing,
@@ -25,32 +32,25 @@ from preflight.scripts.by_call import (
     read_optimizer,
     read_trainers_own,
 )
-from preflight.scripts.collators import GROWN, grown_collator, uncut_collator
-from preflight.scripts.dataclass_fields import is_dataclass
-from preflight.scripts.files import CallFound
-from preflight.scripts.fsdp_units import left_whole
-from preflight.scripts.handed_arguments import changed_arguments
-from preflight.scripts.lengths import read_length
-from preflight.scripts.lightning_calls import read_lightning
-from preflight.scripts.loop import read_plain_loop
-from preflight.scripts.lora_layers import read_lora_layers
-from preflight.scripts.model_calls import read_model
-from preflight.scripts.nodes import last_name, unparse
-from preflight.scripts.options import field_names
-from preflight.scripts.other_adapters import read_other_adapter
-from preflight.scripts.own_engine import own_engine
-from preflight.scripts.own_optimizer import read_own_optimizer
-from preflight.scripts.parameter_casts import read_parameter_casts
-from preflight.scripts.reader import ScriptReader
-from preflight.scripts.reward_calls import read_rewards
-from preflight.scripts.scope import UNKNOWN, FlagOf, Known
-from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
-from preflight.scripts.second_model import SECOND_MODEL, model_beside
-from preflight.scripts.sentence_calls import read_sentences
-from preflight.scripts.set_attributes import read_attention, read_attributes, read_targets
-from preflight.scripts.unread_trainers import unread_trainer
-from preflight.scripts.unsloth_calls import imports_unsloth, read_unsloth
-from preflight.scripts.vocabulary import note_vocabulary
+from preflight.scripts.settings.collators import GROWN, grown_collator, uncut_collator
+from preflight.scripts.settings.fsdp_units import left_whole
+from preflight.scripts.settings.handed_arguments import changed_arguments
+from preflight.scripts.settings.lengths import read_length
+from preflight.scripts.settings.lightning_calls import read_lightning
+from preflight.scripts.settings.lora_layers import read_lora_layers
+from preflight.scripts.settings.model_calls import read_model
+from preflight.scripts.settings.other_adapters import read_other_adapter
+from preflight.scripts.settings.own_engine import own_engine
+from preflight.scripts.settings.own_optimizer import read_own_optimizer
+from preflight.scripts.settings.parameter_casts import read_parameter_casts
+from preflight.scripts.settings.reward_calls import read_rewards
+from preflight.scripts.settings.script_settings import Refused, ScriptSettings, said_of
+from preflight.scripts.settings.second_model import SECOND_MODEL, model_beside
+from preflight.scripts.settings.sentence_calls import read_sentences
+from preflight.scripts.settings.set_attributes import read_attention, read_attributes, read_targets
+from preflight.scripts.settings.unread_trainers import unread_trainer
+from preflight.scripts.settings.unsloth_calls import imports_unsloth, read_unsloth
+from preflight.scripts.settings.vocabulary import note_vocabulary
 from preflight.setting import Place
 from preflight.versions.spans import classes_of
 

@@ -13,21 +13,21 @@ from dataclasses import replace
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Scorer, StepLoss
-from preflight.scripts.asked_training import trains, trains_if_asked
-from preflight.scripts.freezing import is_told_by_flags
-from preflight.scripts.messages import without_messages
-from preflight.scripts.own_losses import NARROW_LOSS, OWN_LOSS
-from preflight.scripts.own_steps import functions_of, uncounted_calls
-from preflight.scripts.reach import Reach
-from preflight.scripts.reach_text import text_left
-from preflight.scripts.reader import ScriptReader
-from preflight.scripts.replaced_attention import (
+from preflight.scripts.losses.own_losses import NARROW_LOSS, OWN_LOSS
+from preflight.scripts.python.messages import without_messages
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.repository_files import repository_files
+from preflight.scripts.reach.asked_training import trains, trains_if_asked
+from preflight.scripts.reach.reach import Reach
+from preflight.scripts.reach.reach_text import text_left
+from preflight.scripts.settings.freezing import is_told_by_flags
+from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
+from preflight.scripts.uncounted.replaced_attention import (
     REPLACES,
     ReplacedAttention,
     replaced_attention,
 )
-from preflight.scripts.repository_files import repository_files
-from preflight.scripts.sign_words import (
+from preflight.scripts.uncounted.sign_words import (
     ASKS_INPUTS,
     BESIDE_TEXT,
     CUTS,
@@ -40,8 +40,12 @@ from preflight.scripts.sign_words import (
     SIGNS,
     UNPRICED,
 )
-from preflight.scripts.tower_calls import composites, llava_classes, only_towers_keep_outputs
-from preflight.scripts.uncounted import OUTPUTS, UNCOUNTED
+from preflight.scripts.uncounted.tower_calls import (
+    composites,
+    llava_classes,
+    only_towers_keep_outputs,
+)
+from preflight.scripts.uncounted.uncounted import OUTPUTS, UNCOUNTED
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -57,7 +61,7 @@ class Signs:
     fields: Mapping[str, Place]
     """Plan fields that it may decide; all of them where the script cannot be read."""
     unpriced: Mapping[str, Place]
-    """Keys of UNPRICED, and what calls hold (preflight/scripts/own_steps.py)."""
+    """Keys of UNPRICED, and what calls hold (preflight/scripts/uncounted/own_steps.py)."""
     is_text_only: bool
     """Whether all of it was read, and nothing in it speaks of images or audio."""
     cuts_rows: bool
@@ -177,7 +181,7 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
     if not OF_STEP & set(unpriced):
         return None
     # Eight modules that a script without a loss of its own does not need.
-    from preflight.scripts.step_loss import File, step_loss
+    from preflight.scripts.uncounted.step_loss import File, step_loss
 
     found = step_loss(
         [File(each.path, each.tree, frozenset(reach.lines[each.path])) for each in reach.files]
@@ -190,7 +194,9 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
 
 
 def _divided(reach: Reach) -> Place | None:
-    from preflight.scripts.divided_rows import divides_rows  # few scripts speak of a share
+    from preflight.scripts.uncounted.divided_rows import (
+        divides_rows,  # few scripts speak of a share
+    )
 
     return divides_rows(reach.files, reach.lines) if reach.is_whole else None
 
@@ -203,7 +209,9 @@ def _has_no_reference(reach: Reach) -> bool:
     files = [each for each in reach.files if _REFERENCE_NAME.search(each.text)]
     if not files:
         return False
-    from preflight.scripts.reference_copies import is_never_made  # few scripts speak of one
+    from preflight.scripts.uncounted.reference_copies import (
+        is_never_made,  # few scripts speak of one
+    )
 
     return is_never_made((each.tree, reach.lines[each.path]) for each in files)
 
@@ -217,7 +225,7 @@ def _scorer(reach: Reach, unpriced: Mapping[str, Place]) -> Scorer | None:
     names = [name.split()[1] for name in unpriced if name.endswith(_MAKES)]
     if len(names) != 1:
         return None
-    from preflight.scripts.scoring_models import scoring_model  # few scripts have one
+    from preflight.scripts.uncounted.scoring_models import scoring_model  # few scripts have one
 
     return scoring_model(((each.path, each.tree) for each in reach.files), names)
 

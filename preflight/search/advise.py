@@ -15,7 +15,7 @@ from preflight.device import DeviceSpec
 from preflight.devices.gpu_table import GpuEntry, device_of, gpu_table
 from preflight.devices.prices import Price, listed_prices
 from preflight.errors import BadInput
-from preflight.formulas.adapters import num_trainable_params
+from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plugin_manager import PluginManager

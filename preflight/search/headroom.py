@@ -12,8 +12,8 @@ from dataclasses import replace
 from itertools import product
 
 from preflight.devices.step_time import estimate_step_time
+from preflight.formulas.layers.row_averages import averages_rows
 from preflight.formulas.objective import LANGUAGE_MODEL
-from preflight.formulas.row_averages import averages_rows
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS

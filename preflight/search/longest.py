@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from preflight.formulas.left_out import LENGTH_OF_IMAGES, is_cut_only, makes_rows
-from preflight.formulas.row_limits import longest_row
+from preflight.formulas.limits.left_out import LENGTH_OF_IMAGES, is_cut_only, makes_rows
+from preflight.formulas.limits.row_limits import longest_row
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy

@@ -8,7 +8,7 @@ from preflight.device import DeviceSpec
 from preflight.devices.gpu_table import GpuEntry, device_of, gpu_table
 from preflight.devices.prices import listed_prices
 from preflight.errors import BadInput
-from preflight.formulas.attention import with_default_attention
+from preflight.formulas.layers.attention import with_default_attention
 from preflight.formulas.precision import missing_inputs
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan

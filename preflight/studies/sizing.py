@@ -15,7 +15,7 @@ from preflight.advice import QUALITY
 from preflight.devices.prices import Price, listed_prices
 from preflight.devices.step_time import estimate_step_time
 from preflight.errors import BadInput
-from preflight.formulas.adapters import num_trainable_params
+from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.formulas.buckets import at_peak
+from preflight.formulas.engines.buckets import at_peak
 from preflight.memory import MemoryEstimate, Phase
 from preflight.values import dataclass
 

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from preflight.errors import BadInput
-from preflight.formulas.adapter_kinds import BRANCHES, options_of
+from preflight.formulas.adapters.adapter_kinds import BRANCHES, options_of
 from preflight.trace.built import INDEX_NAMES, BuiltModel, torch_dtype
 from preflight.trace.checkpointing import mark_every_second
 from preflight.trace.classes import class_of, decoder_of

@@ -8,9 +8,9 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from preflight.errors import Problem, raise_if_any
-from preflight.formulas.adapters import adapter_targets
-from preflight.formulas.attention_tensors import has_padding_mask
-from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.formulas.adapters.adapters import adapter_targets
+from preflight.formulas.layers.attention_tensors import has_padding_mask
+from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.user_loop import (
     WITH_FOREACH,

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from preflight.errors import BadInput
-from preflight.formulas.kernels import LIGER_SWITCHES
+from preflight.formulas.layers.kernels import LIGER_SWITCHES
 from preflight.trace.patches import replaced
 
 TRITON_MODULES = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.formulas.layer_sizes import BLOCK, LARGEST_FUSED_TOKENS
+from preflight.formulas.layers.layer_sizes import BLOCK, LARGEST_FUSED_TOKENS
 from preflight.formulas.precision import STACKED
 from preflight.units import ceil_div
 from preflight.versions.installed import installed_versions

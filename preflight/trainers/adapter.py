@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.adapter_kinds import KIND
+from preflight.formulas.adapters.adapter_kinds import KIND
 from preflight.launch import Adapter, BaseQuantization
 from preflight.reading import Problems, Reading
 from preflight.setting import Setting

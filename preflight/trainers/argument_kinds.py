@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from preflight.scripts.trainer_spellings import KINDS
-from preflight.scripts.trainer_tables import ArgumentTable
+from preflight.scripts.arguments.trainer_spellings import KINDS
+from preflight.scripts.arguments.trainer_tables import ArgumentTable
 from preflight.versions.spans import moved_arguments
 
 _IS_KIND: dict[str, tuple[type, ...]] = {

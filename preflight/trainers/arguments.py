@@ -10,8 +10,8 @@ from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, Origin, ScriptFacts
 from preflight.libraries.resolve import Libraries
 from preflight.reading import Problems, Reading
-from preflight.scripts.reader import ScriptReader
-from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.scripts.arguments.trainer_versions import LibraryVersions
+from preflight.scripts.python.reader import ScriptReader
 from preflight.setting import Place, Setting
 from preflight.trainers.command_line import CommandLine, Told, names_given, read_command_line
 from preflight.trainers.fields import PlanFields, joined
@@ -28,8 +28,8 @@ from preflight.trainers.unknown_arguments import refused_keywords, unknown_argum
 from preflight.values import dataclass
 
 if TYPE_CHECKING:
-    from preflight.scripts.own_parser import OwnParser
-    from preflight.scripts.script_settings import OwnEngine, ScriptSettings
+    from preflight.scripts.python.own_parser import OwnParser
+    from preflight.scripts.settings.script_settings import OwnEngine, ScriptSettings
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from preflight.errors import Problem
 from preflight.reading import Problems
-from preflight.scripts.own_parser import MANY, NONE, OwnOption, OwnParser
-from preflight.scripts.trainer_spellings import argument_fix
-from preflight.scripts.trainer_tables import Argument, ArgumentTable
-from preflight.scripts.trainer_values import NotConverted, Written, from_text
+from preflight.scripts.arguments.trainer_spellings import argument_fix
+from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable
+from preflight.scripts.arguments.trainer_values import NotConverted, Written, from_text
+from preflight.scripts.python.own_parser import MANY, NONE, OwnOption, OwnParser
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 

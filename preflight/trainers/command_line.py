@@ -14,9 +14,13 @@ from preflight.launch import LaunchCommand
 from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
-from preflight.scripts.no_command_line import unheard_flags
-from preflight.scripts.trainer_tables import ArgumentTable, argument_table, table_of_classes
-from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.scripts.arguments.trainer_tables import (
+    ArgumentTable,
+    argument_table,
+    table_of_classes,
+)
+from preflight.scripts.arguments.trainer_versions import LibraryVersions
+from preflight.scripts.python.no_command_line import unheard_flags
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
 from preflight.trainers.files import BY_CONFIG, BY_SCRIPT, BY_WORD, ArgumentFile, read_argument_file
@@ -26,9 +30,9 @@ from preflight.trainers.script_told import script_told
 from preflight.values import dataclass
 
 if TYPE_CHECKING:
-    from preflight.scripts.own_parser import OwnParser
-    from preflight.scripts.reader import ScriptReader
-    from preflight.scripts.script_settings import ScriptSettings
+    from preflight.scripts.python.own_parser import OwnParser
+    from preflight.scripts.python.reader import ScriptReader
+    from preflight.scripts.settings.script_settings import ScriptSettings
 
 
 class Told(NamedTuple):
@@ -185,7 +189,7 @@ def _script_file(
     given: Given, reader: ScriptReader, rules: ParserRules
 ) -> Reading[tuple[ArgumentFile | None, Place | None]]:
     """Return the file that the script gives its parser itself; or where it does, if that file cannot be read from here."""
-    from preflight.scripts.parsed_file import parsed_file
+    from preflight.scripts.python.parsed_file import parsed_file
 
     parsed = parsed_file(reader, given.told)
     if parsed is None:

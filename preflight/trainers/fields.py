@@ -9,8 +9,8 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.launch import Origin, ScriptFacts
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_spellings import DTYPES
-from preflight.scripts.uncounted import WIDE_WEIGHTS
+from preflight.scripts.arguments.trainer_spellings import DTYPES
+from preflight.scripts.uncounted.uncounted import WIDE_WEIGHTS
 from preflight.setting import Place, Setting
 from preflight.trainers.lookup import Given
 from preflight.values import dataclass

@@ -11,9 +11,9 @@ from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_spellings import argument_fix
-from preflight.scripts.trainer_tables import ArgumentTable
-from preflight.scripts.trainer_values import NotConverted, Written, from_file
+from preflight.scripts.arguments.trainer_spellings import argument_fix
+from preflight.scripts.arguments.trainer_tables import ArgumentTable
+from preflight.scripts.arguments.trainer_values import NotConverted, Written, from_file
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 

@@ -1,5 +1,5 @@
-"""Which parts of a vision-language model a launch is told not to train: by the flags of its script (scripts/freezing.py),
-or by statements in it (scripts/frozen_statements.py)."""
+"""Which parts of a vision-language model a launch is told not to train: by the flags of its script (scripts/settings/freezing.py),
+or by statements in it (scripts/settings/frozen_statements.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from preflight.bool_words import STRTOBOOL
 from preflight.launch import Vision
 from preflight.plan_parts import FREEZABLE
-from preflight.scripts.freezing import (
+from preflight.scripts.settings.freezing import (
     FREEZES,
     LANGUAGE_MODEL,
     PROJECTOR,

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from preflight.scripts.nodes import last_name, unparse, walk
-from preflight.scripts.reference_copies import COPIES
-from preflight.scripts.trees import tree_of
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.trees import tree_of
+from preflight.scripts.uncounted.reference_copies import COPIES
 
 KEYWORD = "ref_model"
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from preflight.errors import Problem
 from preflight.notebooks import place_of
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_spellings import OLD_NAMES, SPELLINGS
+from preflight.scripts.arguments.trainer_spellings import OLD_NAMES, SPELLINGS
 from preflight.setting import Place
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from preflight.formulas.texts import is_retriever
 from preflight.launch import LaunchCommand
-from preflight.scripts.repository_files import repository_files
+from preflight.scripts.python.repository_files import repository_files
 from preflight.trainers.own_subclasses import as_their_base, with_own_name
 
 MAX_SCRIPT_CHARACTERS = 1_000_000

@@ -9,10 +9,10 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_spellings import DECLARABLE, KINDS, SPELLINGS
-from preflight.scripts.trainer_tables import Argument, ArgumentTable
-from preflight.scripts.trainer_values import NotConverted, Written, from_file, from_text
-from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.scripts.arguments.trainer_spellings import DECLARABLE, KINDS, SPELLINGS
+from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable
+from preflight.scripts.arguments.trainer_values import NotConverted, Written, from_file, from_text
+from preflight.scripts.arguments.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.kind import TrainerKind
@@ -70,7 +70,7 @@ class Given:
 
     def told(self, names: Iterable[str]) -> Setting | None:
         """Return what was given under the first of some names of the script's own, or in their place among the words."""
-        from preflight.scripts.argument_parsers import positional_index
+        from preflight.scripts.python.argument_parsers import positional_index
 
         for name in names:
             for said in (self.known, self.others):

@@ -7,13 +7,13 @@ import re
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, ONLINE
-from preflight.formulas.reward_models import OF_ANOTHER_SIZE
-from preflight.formulas.unpriced import unpriced_objective
+from preflight.formulas.objectives.reward_models import OF_ANOTHER_SIZE
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
-from preflight.scripts.nodes import last_name, unparse, walk
-from preflight.scripts.trees import tree_of
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.generation import read_generated_pairs, read_generation
@@ -223,7 +223,7 @@ def _own_copy(text: str, fields: FieldReader, place: Place) -> str:
     (trl/trainer/dpo_trainer.py __init__, 0.8.6 to 0.12.2).
     """
     # A module that only a reference of the script's own needs.
-    from preflight.scripts.reference_copies import COPIES, is_second_copy
+    from preflight.scripts.uncounted.reference_copies import COPIES, is_second_copy
 
     by_name = _IS_NAME.search(text) is not None
     copies = re.compile(rf"\bref_model\s*=\s*[\w.]*\b(?:{'|'.join(sorted(COPIES))})\(")

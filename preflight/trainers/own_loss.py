@@ -6,9 +6,9 @@ import ast
 import re
 from collections.abc import Iterator
 
-from preflight.scripts.nodes import last_name, walk
-from preflight.scripts.own_losses import is_two, takes_pairs
-from preflight.scripts.trees import tree_of
+from preflight.scripts.losses.own_losses import is_two, takes_pairs
+from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.trees import tree_of
 from preflight.trainers.kind import PROSE
 
 

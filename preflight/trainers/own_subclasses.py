@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.nodes import last_name, walk
-from preflight.scripts.repository_files import repository_files
-from preflight.scripts.trees import tree_of
+from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.repository_files import repository_files
+from preflight.scripts.python.trees import tree_of
 
 HARMLESS = frozenset(
     {

@@ -14,8 +14,8 @@ from preflight.errors import Problem
 from preflight.launch import Adapter, Origin
 from preflight.launch_facts import BuiltTower
 from preflight.models.registry import entry_of
-from preflight.scripts.freezing import LANGUAGE_MODEL, PROJECTOR, TOWER
-from preflight.scripts.model_shape import adds_to_model
+from preflight.scripts.settings.freezing import LANGUAGE_MODEL, PROJECTOR, TOWER
+from preflight.scripts.settings.model_shape import adds_to_model
 from preflight.setting import Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import frozen_by_flags, unfreezes

@@ -7,7 +7,7 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.plan_parts import LABEL_SMOOTHING
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_spellings import attention_of
+from preflight.scripts.arguments.trainer_spellings import attention_of
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given

@@ -11,7 +11,7 @@ from preflight.versions.boundary import Boundary
 from preflight.versions.trl_preparation import CASTS, CASTS_ADAPTERS, CASTS_ADAPTERS_TOO, PREPARES
 
 PREPARED_BY_SCRIPT = "kbit_preparation"
-"""What the reader of scripts calls a call of PEFT's preparation (preflight/scripts/by_call.py)."""
+"""What the reader of scripts calls a call of PEFT's preparation (preflight/scripts/settings/by_call.py)."""
 
 
 class PreparedBase(NamedTuple):

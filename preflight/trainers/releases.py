@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.launch import LaunchPlan
-from preflight.scripts.trainer_tables import argument_table, has_table
+from preflight.scripts.arguments.trainer_tables import argument_table, has_table
 from preflight.versions.spans import home_of
 
 

@@ -10,7 +10,7 @@ from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 
 if TYPE_CHECKING:
-    from preflight.scripts.script_settings import ScriptSettings
+    from preflight.scripts.settings.script_settings import ScriptSettings
 
 
 def not_told(script: ScriptSettings | None, unread: Collection[str]) -> Collection[str] | None:

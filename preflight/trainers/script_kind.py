@@ -10,8 +10,8 @@ from preflight.trainers.kind import MORE_TRL_METHODS, TRL_CONFIGS, TRL_METHODS
 
 if TYPE_CHECKING:
     from preflight.launch import LaunchCommand
-    from preflight.scripts.own_parser import OwnParser
-    from preflight.scripts.reader import ScriptReader
+    from preflight.scripts.python.own_parser import OwnParser
+    from preflight.scripts.python.reader import ScriptReader
     from preflight.trainers.kind import TrainerKind
 
 
@@ -21,8 +21,8 @@ def open_script(
     """Return the script with the options that it declares; None where there is none of somebody's own to read."""
     if not kind.text or script is None or kind.is_own_script:
         return None
-    from preflight.scripts import options as script_options
     from preflight.scripts import reading as script_reading
+    from preflight.scripts.python import options as script_options
 
     path = command.script_file(script)
     reader = script_reading.open_script(command, path, kind.text)
@@ -38,7 +38,7 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
         return kind
     if reader is None:
         return kind._replace(classes=frozenset())
-    from preflight.scripts.library_classes import library_classes, loads_model
+    from preflight.scripts.python.library_classes import library_classes, loads_model
 
     classes = library_classes(reader)
     kind = kind._replace(classes=classes, loads_model=loads_model(reader))
@@ -59,7 +59,7 @@ def with_reached(kind: TrainerKind, reader: ScriptReader) -> TrainerKind:
     """Return the kind of a script that was read for a command line: the trainers that others lead to are not its own."""
     if kind.trainer not in HF_TRAINERS or kind.classes is None:
         return kind
-    from preflight.scripts.library_classes import library_classes
+    from preflight.scripts.python.library_classes import library_classes
 
     classes = library_classes(reader, (*reader.calls, *reader.unsure))
     made, reached = ({n for n in each if n.endswith("Trainer")} for each in (kind.classes, classes))

@@ -22,8 +22,8 @@ from preflight.trainers.lookup import Given
 from preflight.trainers.prepared_base import PREPARED_BY_SCRIPT
 
 if TYPE_CHECKING:
-    from preflight.scripts.reader import ScriptReader
-    from preflight.scripts.script_settings import ScriptSettings
+    from preflight.scripts.python.reader import ScriptReader
+    from preflight.scripts.settings.script_settings import ScriptSettings
 
 OF_PAIRS = ("loss_type", "precompute_ref_log_probs", "padding_free")
 """Arguments of TRL's trainers for pairs that decide what they hold beside the policy."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.kernels import liger_kernels
+from preflight.formulas.layers.kernels import liger_kernels
 from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import BaseQuantization
 from preflight.reading import Problems, Reading
-from preflight.scripts.model_shape import OTHER_SHAPE, SHAPES
-from preflight.scripts.trainer_spellings import DTYPES
+from preflight.scripts.arguments.trainer_spellings import DTYPES
+from preflight.scripts.settings.model_shape import OTHER_SHAPE, SHAPES
 from preflight.setting import Setting
 from preflight.trainers.adapter import read_adapter
 from preflight.trainers.default_dtype import default_dtype

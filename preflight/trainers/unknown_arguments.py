@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from preflight.errors import Problem
-from preflight.scripts.own_parser import NOT_KNOWN, REFUSED, OwnParser
-from preflight.scripts.script_settings import Refused
-from preflight.scripts.trainer_spellings import argument_fix
+from preflight.scripts.arguments.trainer_spellings import argument_fix
+from preflight.scripts.python.own_parser import NOT_KNOWN, REFUSED, OwnParser
+from preflight.scripts.settings.script_settings import Refused
 from preflight.setting import Place
 from preflight.trainers.files import BY_CONFIG, ArgumentFile
 from preflight.trainers.lookup import Given

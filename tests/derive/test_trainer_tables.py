@@ -7,8 +7,12 @@ import json
 import pytest
 
 from preflight.derive.trainer_tables import derive
-from preflight.scripts.trainer_tables import argument_table, tables_path
-from preflight.scripts.trainer_versions import DEFAULT_CHANGES, LibraryVersions, default_of
+from preflight.scripts.arguments.trainer_tables import argument_table, tables_path
+from preflight.scripts.arguments.trainer_versions import (
+    DEFAULT_CHANGES,
+    LibraryVersions,
+    default_of,
+)
 from preflight.versions.boundary import OLDEST
 
 

@@ -8,7 +8,7 @@ import pytest
 from preflight.derive.formula_table import formulas_of, moments_of
 from preflight.derive.small_models import small_config, small_launch
 from preflight.derive.wholes import whole_of
-from preflight.formulas.left_out import BESIDE_TEXT, with_left_out
+from preflight.formulas.limits.left_out import BESIDE_TEXT, with_left_out
 from preflight.launch import LaunchPlan
 from preflight.memory import Moment
 from preflight.models import describe

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.objective import ONLINE
-from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import Generation, LaunchPlan
 from preflight.versions.boundary import release
 

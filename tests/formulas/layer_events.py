@@ -1,14 +1,14 @@
 """The allocations of one decoder layer, operation by operation, as transformers runs it.
 
 RMSNorm in fp32, rotary embedding, fused attention, MLP; what the layer keeps for its backward adds up to
-preflight/formulas/layer_costs.py.
+preflight/formulas/layers/layer_costs.py.
 """
 
 from __future__ import annotations
 
 from caching_allocator import SYNC, Event
 
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan

@@ -8,7 +8,7 @@ import pytest
 
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
-from preflight.formulas.adapters import recorded_layers
+from preflight.formulas.adapters.adapters import recorded_layers
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter
 from preflight.launch_facts import ScriptFacts
@@ -131,7 +131,7 @@ def peak_of(found) -> float:
 
 def test_experts_that_an_adapter_leaves_alone_are_never_the_reason_to_refuse():
     """Latent and linear attention were traced with adapters on attention in a few methods: elsewhere it is said."""
-    from preflight.formulas.left_out import with_left_out
+    from preflight.formulas.limits.left_out import with_left_out
 
     model = describe(small_config("qwen3_next"), "qwen3_next", "small_models.py")
     plan = replace(small_launch("qwen3_next", "QLoRA", False), adapter=adapter("QLoRA", ATTENTION))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, num_trainable_params
+from preflight.formulas.adapters.adapters import PEFT_DEFAULT_TARGETS, num_trainable_params
 from preflight.launch import Adapter, LaunchPlan
 from preflight.models import describe
 

@@ -15,7 +15,7 @@ from test_divided_steps import STEP, predicted
 
 from preflight.errors import Problem
 from preflight.formulas.automodel import WORKSPACES
-from preflight.formulas.bounds import dearest_of
+from preflight.formulas.limits.bounds import dearest_of
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.launchers.automodel.plan import OWN_CODE

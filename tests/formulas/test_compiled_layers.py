@@ -6,8 +6,8 @@ import pytest
 import torch
 from partitioned import NUM_TOKENS, kept_by_one_layer, kept_bytes, small_model
 
-from preflight.formulas.layer_bytes import LayerCosts
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.layers.layer_bytes import LayerCosts
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.hooks import memory_loss
 from preflight.launch import Adapter, LaunchPlan

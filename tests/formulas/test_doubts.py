@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from preflight.formulas.untraced import UNTRACED
+from preflight.formulas.limits.untraced import UNTRACED
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.pipeline import check_plan
 from preflight.plugins import load_plugins

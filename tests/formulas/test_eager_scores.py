@@ -6,7 +6,7 @@ import pytest
 
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
-from preflight.formulas.attention_scores import scores_of
+from preflight.formulas.layers.attention_scores import scores_of
 from preflight.models import describe
 from preflight.plugins import load_plugins
 from preflight.trace.job import job_of

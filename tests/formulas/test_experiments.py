@@ -10,7 +10,7 @@ from experiment_steps import CONFIG, case_of
 from test_rollouts import parts_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.formulas.unpriced import unpriced_objective
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.models import describe

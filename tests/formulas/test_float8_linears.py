@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import preflight
-from preflight.formulas.float8_linears import Matrix, float8_at_most
+from preflight.formulas.layers.float8_linears import Matrix, float8_at_most
 
 ROWS = [
     json.loads(line)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from caching_allocator import CachingAllocator
 
-from preflight.formulas.checkpointing import is_reentrant
+from preflight.formulas.layers.checkpointing import is_reentrant
 from preflight.formulas.sharding import (
     held_quantized_bytes,
     held_tensors,

@@ -13,7 +13,7 @@ import pytest
 import preflight
 from preflight.derive.small_models import LIGER_FAMILIES
 from preflight.formulas.cost_tables import LIGER, family_costs, in_words
-from preflight.formulas.kernels import LIGER_KERNELS, liger_kernels
+from preflight.formulas.layers.kernels import LIGER_KERNELS, liger_kernels
 
 HERE = Path(__file__).parent
 LIGER_FOLDER = Path(sys.prefix) / "kernels"

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from preflight.device import DeviceSpec
-from preflight.formulas.adapters import num_trainable_params
+from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.formulas.sharding import held_tensors, local_elements
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan

@@ -6,7 +6,7 @@ import pytest
 import torch
 from saved_tensors import decoder_layers, saved_bytes_of_layer
 
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.launch import Adapter, LaunchPlan
 from preflight.models import describe

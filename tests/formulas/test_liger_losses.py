@@ -14,8 +14,8 @@ from test_older_objectives import plan_of as pairs_of
 from test_rollouts import most_of_a_step, plan_of
 
 import preflight
-from preflight.formulas.doubts import COMPILED_CHUNKS
-from preflight.formulas.left_out_of_answers import left_out_of_answers
+from preflight.formulas.limits.doubts import COMPILED_CHUNKS
+from preflight.formulas.limits.left_out_of_answers import left_out_of_answers
 
 COMPLETIONS = {
     ("bf16", 0, 4): 105_958_854,

@@ -8,7 +8,7 @@ import pytest
 
 from preflight.derive.formula_table import formulas_of, moments_of
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
-from preflight.formulas.linear_experts import LINEAR_EXPERTS, in_release
+from preflight.formulas.adapters.linear_experts import LINEAR_EXPERTS, in_release
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import Adapter
 from preflight.memory import Moment

@@ -8,7 +8,7 @@ import pytest
 
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
-from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.models import describe
 from preflight.plugins import load_plugins

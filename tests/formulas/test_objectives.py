@@ -10,14 +10,14 @@ from small_llama import LLAMA
 from step_script import counted_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.formulas.heads import with_head
+from preflight.formulas.layers.heads import with_head
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.launch_facts import ScriptFacts, StepLoss, TrainerFacts
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
 from preflight.plugins import load_plugins
-from preflight.scripts.step_loss import File, step_loss
+from preflight.scripts.uncounted.step_loss import File, step_loss
 from preflight.setting import Place, Setting
 
 SCRIPT = Path(__file__).with_name("objective_steps.py")

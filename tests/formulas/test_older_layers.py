@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 
 from preflight.derive.version_table import kept_rows, launch_of, worst_of
+from preflight.formulas.adapters.linear_experts import LINEAR_EXPERTS
 from preflight.formulas.cost_tables import has_own_release, method_of
-from preflight.formulas.left_out import with_left_out
-from preflight.formulas.linear_experts import LINEAR_EXPERTS
+from preflight.formulas.limits.left_out import with_left_out
+from preflight.formulas.limits.untraced import UNTRACED
 from preflight.formulas.precision import precision_of
 from preflight.formulas.releases import RELEASES
-from preflight.formulas.untraced import UNTRACED
 from preflight.judge import estimate_memory
 from preflight.launch_facts import EngineFacts
 from preflight.plugins import load_plugins

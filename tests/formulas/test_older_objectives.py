@@ -13,8 +13,8 @@ import pytest
 from older_steps import CASES, CONFIG
 from test_objectives import PURE_SIMPO, TOLERANCE, predicted
 
-from preflight.formulas.log_probabilities import scoring_of
-from preflight.formulas.unpriced import unpriced_objective
+from preflight.formulas.limits.unpriced import unpriced_objective
+from preflight.formulas.objectives.log_probabilities import scoring_of
 from preflight.launch import Adapter, LaunchPlan
 from preflight.launch_facts import TrainerFacts
 from preflight.versions.boundary import release

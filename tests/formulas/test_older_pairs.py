@@ -6,7 +6,7 @@ import pytest
 from small_llama import LLAMA
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.formulas.unpriced import unpriced_objective
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, Moment

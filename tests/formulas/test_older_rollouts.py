@@ -16,11 +16,11 @@ from small_llama import LLAMA
 from test_rollouts import TOLERANCE, plan_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.formulas.bounds import dearest_of
-from preflight.formulas.left_out import with_left_out
+from preflight.formulas.engines.rollouts import num_completions
+from preflight.formulas.limits.bounds import dearest_of
+from preflight.formulas.limits.left_out import with_left_out
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.objective import num_sequences, tokens_with_logits
-from preflight.formulas.rollouts import num_completions
-from preflight.formulas.unpriced import unpriced_objective
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.launch_facts import ScriptFacts

@@ -9,7 +9,7 @@ import pytest
 from preflight.derive.adapter_steps import made, step_of
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import small_launch
-from preflight.formulas.adapter_kinds import (
+from preflight.formulas.adapters.adapter_kinds import (
     configs,
     keeps_input,
     kept_once,

@@ -6,8 +6,8 @@ import pytest
 from small_llama import LLAMA, ZERO
 from test_rollouts import parts_of
 
-from preflight.formulas.heads import with_head
-from preflight.formulas.ppo import policy_of
+from preflight.formulas.layers.heads import with_head
+from preflight.formulas.objectives.ppo import policy_of
 from preflight.judge import estimate_memory
 from preflight.launch import DeepSpeedSettings, Generation, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Moment

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from preflight import LaunchPlan, estimate
-from preflight.formulas.deepspeed_rules import sub_groups
+from preflight.formulas.engines.deepspeed_rules import sub_groups
 from preflight.formulas.sharding import held_tensors
 from preflight.plan_parts import DeepSpeedSettings
 from preflight.plugins import load_plugins

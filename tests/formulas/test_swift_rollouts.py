@@ -12,7 +12,7 @@ import pytest
 from swift_rollouts import case_of
 from test_rollouts import estimate, parts_of
 
-from preflight.formulas.unpriced import unpriced_objective
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.launch import Adapter, Generation, LaunchPlan
 
 ROWS = [

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tensor_parallel_ranks import BATCH, LENGTH
 
-from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.layer_pieces import stream_bytes
+from preflight.formulas.layers.layer_costs import layer_costs
+from preflight.formulas.layers.layer_pieces import stream_bytes
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, wrap_units
 from preflight.formulas.tensor_parallel import divided_costs, local_vocab

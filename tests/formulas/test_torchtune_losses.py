@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from formulas.allocations import Allocations
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from preflight.formulas.chunked_heads import head_bytes
-from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
+from preflight.formulas.layers.chunked_heads import head_bytes
+from preflight.formulas.objectives.log_probabilities import logits_of_pairs, scoring_of
 from preflight.hooks.memory_loss import preflight_memory_terms
 from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import Moment

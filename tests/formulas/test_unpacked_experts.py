@@ -10,11 +10,11 @@ import torch
 
 from preflight.derive.formula_table import ends_of_kinds, formulas_of, moments_of
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
-from preflight.formulas.adaptations import ATTENTION, Adaptation, targets_of
-from preflight.formulas.adapted_experts import expert_names
+from preflight.formulas.adapters.adaptations import ATTENTION, Adaptation, targets_of
+from preflight.formulas.adapters.adapted_experts import expert_names
+from preflight.formulas.adapters.unpacked_experts import KEEPS_BEHIND_EXPERTS
+from preflight.formulas.limits.untraced import untraced
 from preflight.formulas.sharding import held_tensors, scale_bytes
-from preflight.formulas.unpacked_experts import KEEPS_BEHIND_EXPERTS
-from preflight.formulas.untraced import untraced
 from preflight.memory import Moment
 from preflight.model import EXPERTS
 from preflight.models import describe

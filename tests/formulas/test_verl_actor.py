@@ -13,8 +13,8 @@ from test_objectives import TOLERANCE, predicted
 from verl_steps import ANSWER, CASES, CONFIG, PROMPT
 
 import preflight
-from preflight.formulas.critics import states_of_critic
-from preflight.formulas.doubts import ACTORS_RELEASE
+from preflight.formulas.limits.doubts import ACTORS_RELEASE
+from preflight.formulas.objectives.critics import states_of_critic
 from preflight.judge import estimate_memory
 from preflight.launch import Generation, LaunchPlan
 from preflight.launch_facts import TrainerFacts

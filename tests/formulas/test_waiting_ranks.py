@@ -9,7 +9,7 @@ import pytest
 import test_real_ranks as real_ranks
 from small_llama import ZERO
 
-from preflight.formulas.heads import with_head
+from preflight.formulas.layers.heads import with_head
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level

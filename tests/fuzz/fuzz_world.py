@@ -26,7 +26,7 @@ from preflight.launch import (
 from preflight.launchers.accelerate.keys import DISTRIBUTED_TYPES, TOP_LEVEL_KEYS
 from preflight.launchers.accelerate.options import BY_KEY
 from preflight.records.run_record import OUTCOMES, RunRecord
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 
 Make = Callable[[random.Random], Any]
 

@@ -15,7 +15,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.integrations.flash_attention import get_target_dtype
 from trl import DPOConfig, DPOTrainer, ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
-from preflight.formulas.adapted_experts import ADAPTED_EXPERTS, LEFT_OUT
+from preflight.formulas.adapters.adapted_experts import ADAPTED_EXPERTS, LEFT_OUT
 from preflight.models.families.mixture_of_experts import FAMILIES
 
 

@@ -14,7 +14,7 @@ import pytest
 from framework_launches import CONFIGS, EIGHT, Rewritten, cases_of, command_of
 
 from preflight.errors import BadInput
-from preflight.formulas.left_out import with_left_out
+from preflight.formulas.limits.left_out import with_left_out
 from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl.adapter import pattern_names

@@ -301,12 +301,12 @@ def test_the_switch_of_deepspeeds_own_arguments_takes_no_value(words, engine, tm
 
 
 def test_deepspeed_adds_a_switch_and_a_file():
-    """`preflight.scripts.options.DEEPSPEED_OPTIONS` against the parser that DeepSpeed makes."""
+    """`preflight.scripts.python.options.DEEPSPEED_OPTIONS` against the parser that DeepSpeed makes."""
     import argparse
 
     import deepspeed
 
-    from preflight.scripts.options import DEEPSPEED_OPTIONS
+    from preflight.scripts.python.options import DEEPSPEED_OPTIONS
 
     parser = deepspeed.add_config_arguments(argparse.ArgumentParser(add_help=False))
     takes = {

@@ -15,8 +15,8 @@ import yaml
 from framework_launches import CONFIGS
 
 from preflight.errors import BadInput
-from preflight.formulas.critics import CRITIC
-from preflight.formulas.groups import FEWER
+from preflight.formulas.engines.groups import FEWER
+from preflight.formulas.objectives.critics import CRITIC
 from preflight.hooks.read_openrlhf import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan

@@ -13,7 +13,7 @@ from preflight.hooks.read_python import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
-from preflight.scripts.uncounted import REPLICAS
+from preflight.scripts.uncounted.uncounted import REPLICAS
 from preflight.shell.program_names import called
 
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments

@@ -15,8 +15,8 @@ from framework_launches import CONFIGS, Rewritten, cases_of, command_of
 
 import preflight
 from preflight.errors import BadInput
+from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.objective import reference_of, takes_cross_entropy
-from preflight.formulas.unpriced import unpriced_objective
 from preflight.hooks.read_swift import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.swift.table import arguments_of, newest_with, preset

@@ -8,8 +8,8 @@ import pytest
 
 from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand
-from preflight.scripts.made_objects import FunctionReader, Made
-from preflight.scripts.scope import UNKNOWN
+from preflight.scripts.python.made_objects import FunctionReader, Made
+from preflight.scripts.python.scope import UNKNOWN
 
 CLASSES = """\
 from dataclasses import dataclass, field

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from said_versions import say_versions
 
-from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.launch import LaunchCommand
 from preflight.models import describe
 from preflight.models.registry import find_model

@@ -20,7 +20,7 @@ from preflight.launchers.trl import LAUNCHER
 from preflight.launchers.trl.plan import split_words
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.versions.boundary import release
 
 FSDP2 = """distributed_type: FSDP

@@ -11,7 +11,7 @@ import pytest
 import preflight
 from preflight.errors import BadInput
 from preflight.report import Report
-from preflight.scripts.trainer_versions import READ_BY_RELEASE
+from preflight.scripts.arguments.trainer_versions import READ_BY_RELEASE
 from preflight.verdict import Answer
 from preflight.versions.boundary import Boundary
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from preflight.derive.small_models import EVERY_MODEL, small_config
-from preflight.formulas.attention import EAGER_VERSIONS, default_attention, with_default_attention
+from preflight.formulas.layers.attention import (
+    EAGER_VERSIONS,
+    default_attention,
+    with_default_attention,
+)
 from preflight.launch import LaunchPlan, Origin
 from preflight.models import describe
 from preflight.models.families.groups import GROUPS

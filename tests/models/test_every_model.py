@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.formulas.installed_kernels import KERNELS
-from preflight.formulas.untraced import UNTRACED
+from preflight.formulas.layers.installed_kernels import KERNELS
+from preflight.formulas.limits.untraced import UNTRACED
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.models.families.family_tables import family_table

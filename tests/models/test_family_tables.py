@@ -9,10 +9,10 @@ import pytest
 
 from preflight.derive.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
-from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.cost_tables import FOLDER, file_of
-from preflight.formulas.heads import head_of_encoder, with_head
-from preflight.formulas.layer_coefficients import not_derived
+from preflight.formulas.layers.heads import head_of_encoder, with_head
+from preflight.formulas.layers.layer_coefficients import not_derived
 from preflight.formulas.precision import precision_of
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan

@@ -6,9 +6,9 @@ import pytest
 
 from preflight.device import DeviceSpec
 from preflight.errors import ModelNotKnown
-from preflight.formulas.installed_kernels import KERNELS
-from preflight.formulas.left_out import with_left_out
-from preflight.formulas.untraced import UNTRACED
+from preflight.formulas.layers.installed_kernels import KERNELS
+from preflight.formulas.limits.left_out import with_left_out
+from preflight.formulas.limits.untraced import UNTRACED
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
 from preflight.models import describe

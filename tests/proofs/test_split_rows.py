@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.formulas.row_averages import AVERAGES_ROWS
+from preflight.formulas.layers.row_averages import AVERAGES_ROWS
 from preflight.hooks.remedy_micro_batch import preflight_remedies
 from preflight.launch import LaunchPlan, TrainerFacts
 from preflight.setting import Place, Setting

@@ -13,7 +13,7 @@ from page_reader import read
 from test_other_pages import CUT_BY
 
 from preflight.commands.output import save_page
-from preflight.formulas.buckets import BUCKETS, at_peak
+from preflight.formulas.engines.buckets import BUCKETS, at_peak
 from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins

@@ -11,7 +11,7 @@ from html import unescape
 import pytest
 
 from preflight.errors import Problem
-from preflight.formulas.buckets import at_peak, peaks_of_launch
+from preflight.formulas.engines.buckets import at_peak, peaks_of_launch
 from preflight.judge import judge_plan
 from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict

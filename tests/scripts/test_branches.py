@@ -11,7 +11,7 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
-from preflight.scripts.dataclass_fields import NEVER_MOVED
+from preflight.scripts.python.dataclass_fields import NEVER_MOVED
 
 SCRIPT = """\
 import argparse, os

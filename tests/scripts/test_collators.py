@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launch_of_script import plan_of
 
-from preflight.scripts.collators import GROWN
+from preflight.scripts.settings.collators import GROWN
 
 SCRIPT = """\
 import torch

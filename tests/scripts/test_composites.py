@@ -9,7 +9,7 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
-from preflight.scripts.tower_calls import composites
+from preflight.scripts.uncounted.tower_calls import composites
 
 ROW = ("LayerNorm", "Linear", "Linear")
 SEEING = """\

@@ -6,7 +6,7 @@ import pytest
 from launch_of_script import opens, plan_of
 
 from preflight.engines.own_deepspeed import STAGES
-from preflight.scripts.vocabulary import MORE_WORDS, OTHER_VOCABULARY
+from preflight.scripts.settings.vocabulary import MORE_WORDS, OTHER_VOCABULARY
 
 SCRIPT = """\
 import torch

@@ -7,7 +7,7 @@ import ast
 import pytest
 from launch_of_script import plan_of
 
-from preflight.scripts.held_outputs import held_outputs
+from preflight.scripts.uncounted.held_outputs import held_outputs
 
 LOOP = """
 import torch

@@ -9,7 +9,7 @@ import pytest
 from launch_of_script import plan_of
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.package_folders import _paths_added, added_folders
+from preflight.scripts.python.package_folders import _paths_added, added_folders
 
 TRAIN = """\
 import torch

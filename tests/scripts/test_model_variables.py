@@ -7,7 +7,7 @@ import ast
 import pytest
 from launch_of_script import plan_of
 
-from preflight.scripts.trees import tree_of
+from preflight.scripts.python.trees import tree_of
 
 LOOP = """\
 import torch

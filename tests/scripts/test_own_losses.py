@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from preflight.scripts.own_losses import NARROW_LOSS, OWN_LOSS, own_losses
+from preflight.scripts.losses.own_losses import NARROW_LOSS, OWN_LOSS, own_losses
 
 FILE = """
 import torch.nn.functional as F

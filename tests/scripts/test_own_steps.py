@@ -7,10 +7,10 @@ import re
 import pytest
 from launch_of_script import opens, plan_of
 
-from preflight.scripts.changed_parts import TAKEN_OFF
-from preflight.scripts.own_loops import GROWN, KEPT_OF_EACH
-from preflight.scripts.own_steps import functions_of, uncounted_calls
-from preflight.scripts.uncounted import UNCOUNTED
+from preflight.scripts.uncounted.changed_parts import TAKEN_OFF
+from preflight.scripts.uncounted.own_loops import GROWN, KEPT_OF_EACH
+from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
+from preflight.scripts.uncounted.uncounted import UNCOUNTED
 
 LOOP = """
 import copy

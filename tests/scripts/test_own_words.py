@@ -11,8 +11,8 @@ import pytest
 from launch_of_script import opens, plan_of
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.own_words import num_words, word
-from preflight.scripts.scope import UNKNOWN, Known
+from preflight.scripts.python.own_words import num_words, word
+from preflight.scripts.python.scope import UNKNOWN, Known
 
 LAUNCHES = {
     "python train.py a.json": ("a.json",),

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from preflight.scripts.reference_copies import PARTITIONS, is_never_made, is_second_copy
+from preflight.scripts.uncounted.reference_copies import PARTITIONS, is_never_made, is_second_copy
 
 MODEL = "model = AutoModelForCausalLM.from_pretrained(args.model_name, torch_dtype=dtype)\n"
 

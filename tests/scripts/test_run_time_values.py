@@ -15,8 +15,8 @@ from preflight.api import check
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.plugins import load_plugins
-from preflight.scripts.scope import Known, Parsed, _Unknown
-from preflight.scripts.script_settings import said_of
+from preflight.scripts.python.scope import Known, Parsed, _Unknown
+from preflight.scripts.settings.script_settings import said_of
 from preflight.setting import Place
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +209,7 @@ def test_what_is_not_known_stays_in_the_package_that_reads_scripts():
         if inside in path.parents:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "preflight.scripts.scope":
+            if isinstance(node, ast.ImportFrom) and node.module == "preflight.scripts.python.scope":
                 names = {alias.name for alias in node.names}
                 users += [(path.name, name) for name in names & {"UNKNOWN", "Known", "Parsed"}]
 
@@ -250,7 +250,7 @@ def test_what_is_not_known_is_not_said(value):
 
 def with_the_unknown(value: object) -> object:
     """Return a value with the one UNKNOWN that readers have in place of others of its class."""
-    from preflight.scripts.scope import UNKNOWN
+    from preflight.scripts.python.scope import UNKNOWN
 
     if isinstance(value, _Unknown):
         return UNKNOWN

@@ -16,7 +16,7 @@ SCRIPT = "import torch\n\n\nclass Model(torch.nn.Module):\n" + "\n".join(
 LOOK = """\
 import sys
 from preflight.launch import LaunchCommand
-from preflight.scripts.reach import Reach
+from preflight.scripts.reach.reach import Reach
 
 class Watched(Reach):
     def _look(self, block):

@@ -10,7 +10,7 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
-from preflight.scripts.scoring_models import scoring_model
+from preflight.scripts.uncounted.scoring_models import scoring_model
 from preflight.verdict import Answer
 
 MODULE = """\

@@ -11,7 +11,7 @@ import json
 import pytest
 import torch
 
-from preflight.scripts.step_loss import File, step_loss
+from preflight.scripts.uncounted.step_loss import File, step_loss
 
 ROWS, LENGTH, VOCAB = 4, 32, 4096
 LOG_PROBS = """

@@ -12,7 +12,7 @@ from said_versions import named_libraries
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from preflight.scripts.trainer_versions import DEFAULT_CHANGES, default_of
+from preflight.scripts.arguments.trainer_versions import DEFAULT_CHANGES, default_of
 from preflight.versions.boundary import release
 from preflight.versions.days import DAYS, NEEDS, OLDER_DAYS
 from preflight.versions.installed import KNOWN_VERSIONS

@@ -14,7 +14,7 @@ from preflight.launchers.automodel.left_out import name_unread, row_length
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.named_optimizer import named_optimizer
 from preflight.plan_parts import AUTOMODEL, STORED_DTYPE
-from preflight.scripts.trainer_spellings import attention_of
+from preflight.scripts.arguments.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.units import ceil_div

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.launchers.axolotl.keys import listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.scripts.trainer_spellings import attention_of
+from preflight.scripts.arguments.trainer_spellings import attention_of
 from preflight.setting import Setting
 
 ATTENTION_FLAGS = {

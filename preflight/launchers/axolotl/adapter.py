@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.scripts.trainer_spellings import DTYPES
+from preflight.scripts.arguments.trainer_spellings import DTYPES
 from preflight.setting import Setting
 
 EXPERTS = "quantize_moe_experts"

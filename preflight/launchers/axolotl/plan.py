@@ -20,7 +20,7 @@ from preflight.launchers.axolotl.left_out import name_left_out
 from preflight.launchers.axolotl.objective import read_objective
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, read_accumulation
 from preflight.near_names import nearest_fix
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.setting import Setting
 
 DECIDES = {

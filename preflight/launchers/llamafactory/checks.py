@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.llamafactory.engine import EngineFacts
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.setting import Setting
 
 BLOCKWISE = ("use_galore", "use_apollo", "use_badam")

@@ -9,7 +9,7 @@ from preflight.bool_words import LLAMAFACTORY_VARIABLE
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.near_names import nearest_fix
 from preflight.own_tables import beside, read_table
-from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
+from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable, argument_table
 from preflight.versions.boundary import release
 from preflight.versions.spans import spans_of
 

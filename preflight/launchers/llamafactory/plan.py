@@ -5,7 +5,7 @@ Source: LLaMA-Factory 0.9.5, hparams/*.py, data/processor, model/model_utils/lig
 
 from __future__ import annotations
 
-from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.formulas.optimizers import MUON
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, read_accumulation
 from preflight.launchers.llamafactory.engine import EngineFacts
@@ -20,7 +20,7 @@ from preflight.launchers.llamafactory.model import (
 )
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import FLOAT8, FP8, UNSLOTH
-from preflight.scripts.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_tables import argument_table
 
 DECIDES = {
     "model_name_or_path": "model",

@@ -28,7 +28,7 @@ from preflight.launchers.openrlhf.ray import is_packed, ray_ranks, read_ray, ste
 from preflight.launchers.openrlhf.table import rows_of, short
 from preflight.launchers.unread import unread
 from preflight.reading import Problems
-from preflight.scripts.trainer_tables import ArgumentTable
+from preflight.scripts.arguments.trainer_tables import ArgumentTable
 from preflight.trainers.argv import ParserRules, parse_argv
 
 

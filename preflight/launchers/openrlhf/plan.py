@@ -15,7 +15,7 @@ from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.openrlhf.losses import has_kernel, step_of
 from preflight.models.registry import are_alike
-from preflight.scripts.trainer_spellings import attention_of
+from preflight.scripts.arguments.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.versions.openrlhf import SCORES_BY_KERNEL

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.formulas.critics import CRITIC
-from preflight.formulas.groups import FEWER
+from preflight.formulas.engines.groups import FEWER
+from preflight.formulas.objectives.critics import CRITIC
 from preflight.launch import Generation, Origin
 from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import NotModelled

@@ -12,8 +12,8 @@ from preflight.launch import Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.oumi.keys import or_default, section_of
 from preflight.libraries.resolve import Libraries
-from preflight.scripts.trainer_tables import argument_table
-from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.scripts.arguments.trainer_tables import argument_table
+from preflight.scripts.arguments.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments, arguments_of
 from preflight.trainers.kind import TrainerKind

@@ -10,7 +10,7 @@ from typing import Any
 
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.scripts.trainer_spellings import DTYPES, attention_of
+from preflight.scripts.arguments.trainer_spellings import DTYPES, attention_of
 from preflight.setting import Setting
 from preflight.versions.ms_swift import KEEPS_LORA_DTYPE
 

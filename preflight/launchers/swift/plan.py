@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.formulas.optimizers import MUON
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.swift.engine import shards

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from preflight.launchers.release_rows import ReleaseRows
 from preflight.own_tables import beside, read_table
-from preflight.scripts.trainer_tables import ArgumentTable, argument_table
+from preflight.scripts.arguments.trainer_tables import ArgumentTable, argument_table
 from preflight.versions.boundary import release
 
 

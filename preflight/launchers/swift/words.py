@@ -15,8 +15,8 @@ from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import settings_of
 from preflight.launchers.swift.table import arguments_of
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_tables import Argument, ArgumentTable
-from preflight.scripts.trainer_values import NotConverted, Written, from_file
+from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable
+from preflight.scripts.arguments.trainer_values import NotConverted, Written, from_file
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass

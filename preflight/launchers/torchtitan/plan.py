@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.formulas.installed_kernels import KERNELS
+from preflight.formulas.layers.installed_kernels import KERNELS
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config import CHECKPOINTING
 from preflight.launchers.torchtitan.config_values import TitanConfig

@@ -17,8 +17,8 @@ from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.launchers.torchtitan.table import MODULE_VERSION
 from preflight.near_names import nearest_fix
 from preflight.reading import Reading
-from preflight.scripts.made_objects import FunctionReader, Made, is_plain
-from preflight.scripts.trees import read_tree
+from preflight.scripts.python.made_objects import FunctionReader, Made, is_plain
+from preflight.scripts.python.trees import read_tree
 from preflight.setting import Place, Setting
 
 FOLDERS = ("torchtitan/models", "torchtitan/experiments", "torchtitan/experiments/rl/examples")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.models.registry import all_models, own_names
-from preflight.scripts.nodes import walk
+from preflight.scripts.python.nodes import walk
 
 SIZES = {
     "vocab_size": "vocab_size",

@@ -26,8 +26,8 @@ from preflight.libraries.resolve import libraries_of
 from preflight.libraries.ruled_out import gone_from_trl
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_spellings import argument_fix
-from preflight.scripts.trainer_tables import ArgumentTable, argument_table
+from preflight.scripts.arguments.trainer_spellings import argument_fix
+from preflight.scripts.arguments.trainer_tables import ArgumentTable, argument_table
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, options_by_flag
 from preflight.trainers.argv import ParserRules, parse_argv

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.formulas.actor_losses import ACTOR, ROLLOUT
-from preflight.formulas.critics import CRITIC
-from preflight.formulas.reward_models import SCORES
+from preflight.formulas.objectives.actor_losses import ACTOR, ROLLOUT
+from preflight.formulas.objectives.critics import CRITIC
+from preflight.formulas.objectives.reward_models import SCORES
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.own_lengths import read_own_lengths
@@ -26,7 +26,7 @@ from preflight.launchers.verl.workers import (
     rows_of,
 )
 from preflight.plan_parts import SGLANG
-from preflight.scripts.uncounted import OTHER_ACCELERATOR
+from preflight.scripts.uncounted.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
 from preflight.versions.verl import (

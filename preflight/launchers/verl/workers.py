@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from preflight.formulas.actor_losses import ACTOR
+from preflight.formulas.objectives.actor_losses import ACTOR
 from preflight.launch import Adapter, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_parts import OTHERS_QAT

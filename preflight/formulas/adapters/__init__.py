@@ -1,0 +1,1 @@
+"""What adapters train, and what is frozen beside them."""

@@ -1,0 +1,91 @@
+"""Names that an adapter goes on, or that train whole beside it, and that no listed module of the model has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from preflight.errors import Problem
+from preflight.formulas.adapters.adapters import (
+    HEADS,
+    SAVED_HEADS,
+    TABLES,
+    adapter_targets,
+    is_target,
+    may_have_others,
+)
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.plan_choices import OPEN_PARTS
+
+UNLISTED = "an adapter on modules of other names"
+
+SAVED_ELSEWHERE = "modules of other names that train beside the adapter"
+
+
+def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the adapter goes on modules that the model may have under names of its own, and no listed one has."""
+    return plan.adapter is not None and may_have_others(model) and not _is_reached(plan, model)
+
+
+def saves_other_names(plan: LaunchPlan, model: ModelSpec) -> tuple[str, ...]:
+    """Return the modules that train whole beside the adapter and that the model may have, but no listed one is called so."""
+    if plan.adapter is None or not may_have_others(model):
+        return ()
+    listed = {
+        name for unit, t in model.tensors() for name in (t.module, unit.name.rsplit(".", 1)[-1])
+    }
+    known = {*listed, *TABLES, *HEADS, *SAVED_HEADS}
+    return tuple(name for name in plan.adapter.modules_to_save or () if name not in known)
+
+
+def left_out_of_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield the names of an adapter that no listed module has."""
+    elsewhere = saves_other_names(plan, model)
+    if elsewhere:
+        yield Problem(
+            f"modules_to_save has {', '.join(elsewhere)}, which is none of the names that are known of {model.name}",
+            "the adapter's modules_to_save",
+            "`preflight trace` runs the model itself",
+            "PF127",
+            "warning",
+            unpriced=SAVED_ELSEWHERE,
+            takes="more",
+        )
+    if model.tower is not None and _saves_what_only_running_tells(plan):
+        yield Problem(
+            "which modules train whole beside the adapter is known only when the script runs: the tower may be one of them",
+            "the adapter's modules_to_save",
+            "--set adapter.modules_to_save=NAME,... says which",
+            "PF127",
+            "warning",
+            unpriced=SAVED_ELSEWHERE,
+            takes="more",
+        )
+    if plan.adapter is not None and adapts_other_names(plan, model):
+        names = adapter_targets(plan.adapter, model)
+        shown = names if isinstance(names, str) else ", ".join(names)
+        yield Problem(
+            f"the target modules {shown} are none of the names that are known of {model.name}: the adapter is not counted, and it fits only where one on every linear layer does",
+            "the adapter's target modules",
+            "--set adapter.targets=all-linear counts one on every linear layer",
+            "PF127",
+            "warning",
+            unpriced=UNLISTED,
+            takes="either",
+        )
+
+
+def _saves_what_only_running_tells(plan: LaunchPlan) -> bool:
+    """Tell whether what trains whole beside an adapter is open; its dearest are tables and heads, and no part that sees."""
+    origin = plan.origins.get("adapter")
+    part, dearest = OPEN_PARTS["lora_modules_to_save"]
+    others = () if origin is None or plan.adapter is None else origin.may_be
+    return any(getattr(one, part, None) == dearest for one in others)
+
+
+def _is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the adapter goes on any module that is listed; a model that is counted alone lists none."""
+    if plan.adapter is None or not model.layers:
+        return True
+    targets = adapter_targets(plan.adapter, model)
+    return any(is_target(tensor, targets) for _, tensor in model.tensors())

@@ -1,0 +1,177 @@
+"""What adapters keep of a layer's inputs, and the copies that autocast makes for them."""
+
+from __future__ import annotations
+
+from preflight.formulas.adapters.adapter_kinds import (
+    BRANCHES,
+    branch_rank,
+    keeps_input,
+    kept_per_token,
+)
+from preflight.formulas.adapters.adapters import (
+    adapter_targets,
+    adapter_tensors,
+    is_target,
+    renamed_modules,
+)
+from preflight.formulas.adapters.linear_experts import FACT
+from preflight.formulas.adapters.other_adapters import mode_of_adapter
+from preflight.formulas.precision import Precision, uses_autocast
+from preflight.launch import LaunchPlan
+from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
+from preflight.remembered import remembered
+
+
+def adapter_inputs(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> int:
+    """Return what LoRA's A and B keep of their inputs, per token, or an adapter of another kind.
+
+    bf16 adapters share one input among q, k, v and among gate, up; fp32 adapters cast their own
+    (peft/tuners/lora/layer.py, 0.21.2); dropout keeps a dropped copy and a bool mask per target.
+    """
+    adapter = plan.adapter
+    assert adapter is not None
+    shape = unit.layer
+    assert shape is not None
+    targets = adapter_targets(adapter, model)
+    c = precision.bytes_of("compute")
+    copies = _casts_inputs(plan, precision)
+    is_wide = precision.trainable == "fp32" and plan.engine != "fsdp2"
+    own = 4 if is_wide and not uses_autocast(plan) else c
+    # a norm in fp32, or a packed expert behind one, hands fp32 on, which autocast narrows for each adapter that reads it
+    is_cast = uses_autocast(plan) and has_fp32_residual(plan, model, precision)
+    total, of_experts, shared = 0, 0, set()
+    last = _last_projection(unit)
+    mode = None if adapter.kind in BRANCHES else mode_of_adapter(plan, precision)
+    renamed = renamed_modules(plan, model, targets)
+    for tensor in unit.tensors:
+        if tensor.module in renamed or not is_target(tensor, targets):
+            continue
+        out_features, in_features = tensor.shape
+        more = own * branch_rank(adapter)
+        path = tensor.name.rpartition(f".{tensor.module}.")[0]
+        group = (path, _input_group(tensor.module))
+        reads_bare = True
+        if mode is not None:
+            if model.facts.get("conv1d"):
+                out_features, in_features = in_features, out_features
+            more += kept_per_token(adapter, tensor.module, out_features, in_features, mode)
+            reads_bare = keeps_input(adapter, tensor.module, mode)
+        elif adapter.dropout > 0:
+            more += own * in_features + in_features  # dropped copy and its bool mask
+            reads_bare = False
+        elif copies or (is_cast and (".experts." in tensor.name or group[1] in OF_NORMS)):
+            more += own * in_features
+            reads_bare = False
+        # what attention keeps of its output is its last projection's input
+        if reads_bare and group not in shared and tensor is not last:
+            shared.add(group)
+            more += c * in_features
+        if ".experts." in tensor.name:
+            of_experts += more
+        else:
+            total += more
+    # a token goes to some of the experts
+    return total + of_experts * shape.experts_per_token // max(1, shape.num_experts)
+
+
+def keeps_attention_output(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> bool:
+    """Tell whether attention's last projection keeps its input as it is: where it trains, or where an adapter on it
+    multiplies that very tensor, and not one that was cast or dropped from it."""
+    adapter = plan.adapter
+    if adapter is None:
+        return True
+    last = _last_projection(unit)
+    if last is None or not is_target(last, adapter_targets(adapter, model)):
+        return False
+    if adapter.kind not in BRANCHES:
+        return keeps_input(adapter, last.module, mode_of_adapter(plan, precision))
+    return adapter.dropout == 0 and not _casts_inputs(plan, precision)
+
+
+def _last_projection(unit: ModelUnit) -> ParameterTensor | None:
+    """Return the linear layer that reads what comes out of attention."""
+    linears = [t for t in unit.tensors if t.kind == LINEAR and "att" in t.name.partition(".")[0]]
+    return linears[-1] if linears else None
+
+
+def _casts_inputs(plan: LaunchPlan, precision: Precision) -> bool:
+    """Tell whether an adapter multiplies a copy of its input in its own dtype.
+
+    PEFT's bitsandbytes layers leave the cast to autocast, which casts nothing that is narrow already.
+    """
+    # FSDP1's sharded weight is fp32 too, and PEFT casts to its dtype before FSDP casts the weight
+    is_wide = precision.trainable == "fp32" and precision.bytes_of("compute") == 2
+    is_wide = is_wide and plan.engine != "fsdp2"
+    return is_wide and not (uses_autocast(plan) and plan.base_quantization is not None)
+
+
+def copied_of_experts(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> tuple[int, int]:
+    """Return the bytes of autocast's copies of a layer's experts that are linear layers, and of adapters on them.
+
+    No table has them: stacked experts are cast inside their product.
+    """
+    is_cast = uses_autocast(plan) and precision.compute != "fp32" and not plan.is_fsdp
+    if not (model.facts.get(FACT) and is_cast):
+        return 0, 0
+    experts, adapters = 0, 0
+    stored = precision.trainable if plan.adapter is None else precision.frozen
+    if plan.base_quantization is None and stored == "fp32":
+        experts = sum(t.num_params for t in unit.tensors if _is_expert(t))
+    if plan.adapter is not None and precision.trainable == "fp32":
+        adapters = sum(
+            tensor.num_params
+            for of_unit, tensor in adapter_tensors(plan, model)
+            if of_unit is unit and _is_expert(tensor) and ".lora_" in tensor.name
+        )
+    return 2 * experts, 2 * adapters
+
+
+def _is_expert(tensor: ParameterTensor) -> bool:
+    return ".experts." in tensor.name and tensor.kind == LINEAR
+
+
+def has_fp32_residual(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether the stream between layers is fp32.
+
+    Embeddings in fp32 make it so under autocast. Norms in fp32 (prepare_model_for_kbit_training,
+    peft/utils/other.py:158) do, because RMSNorm multiplies by its weight last. And a 4-bit linear
+    returns its input's dtype (bitsandbytes/nn/modules.py Linear4bit.forward), which after autocast's
+    LayerNorm is fp32.
+    """
+    quantization = plan.base_quantization
+    if trains_fp32_embedding(plan, model, precision):
+        return True
+    if quantization is not None:
+        if quantization.upcast_unquantized_to_fp32 in ("norms", "all"):
+            return True
+        if model.facts.get("norm") == "layernorm" and uses_autocast(plan):
+            return True
+    return precision.autocast and precision.frozen == "fp32"
+
+
+@remembered
+def trains_fp32_embedding(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether an embedding beside the adapters is trained in fp32 under autocast, which leaves its result alone."""
+    if plan.adapter is None or not plan.adapter.modules_to_save or not uses_autocast(plan):
+        return False
+    return precision.trainable == "fp32" and any(
+        unit.role == "embedding" and "lora_" not in tensor.name
+        for unit, tensor in adapter_tensors(plan, model)
+    )
+
+
+OF_NORMS = ("attention_input", "mlp_input")
+
+
+def _input_group(module: str) -> str:
+    if module in ("q_proj", "k_proj", "v_proj"):
+        return "attention_input"
+    if module in ("gate_proj", "up_proj"):
+        return "mlp_input"
+    return module

@@ -1,0 +1,1 @@
+"""What no formula counts, and how far a bound may be off."""

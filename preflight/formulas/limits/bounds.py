@@ -1,0 +1,209 @@
+"""What cannot be counted and is bounded all the same: a launch fits in spite of it where the dearest that it may be does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from preflight.device import DeviceSpec
+from preflight.formulas.adapters.adapted_names import UNLISTED
+from preflight.formulas.adapters.adapters import adapter_targets
+from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
+from preflight.formulas.checkpoint import bounded, packed_at_most
+from preflight.formulas.engines.engines import sglang_at_most
+from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
+from preflight.formulas.fake_quantized import fake_quantized_at_most
+from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
+from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import (
+    held_tensors,
+    num_answer_tokens,
+    num_tokens,
+    shards_parameters,
+)
+from preflight.formulas.stored_bytes import whole_bytes
+from preflight.launch import LaunchPlan
+from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment
+from preflight.model import ModelSpec
+from preflight.plan_parts import (
+    AUTOMODEL,
+    COMM_HOOK,
+    FAKE_QUANTIZED,
+    FLOAT8,
+    FLOAT8_HEAD,
+    GATHERED,
+    LABEL_SMOOTHING,
+    LEFT_WHOLE,
+    PROMPT_LOGITS,
+    RANDOM_LTD,
+    SGLANG,
+    STATE_DICT_ON_CARD,
+    STORED_DTYPE,
+)
+from preflight.values import dataclass
+
+_AROUND_LAYERS = re.compile(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
+"""Names of modules that stand outside the decoder's layers."""
+
+
+@dataclass(frozen=True)
+class Dearest:
+    """The most that a launch may be in what its notices leave out."""
+
+    plan: LaunchPlan
+    terms: tuple[MemoryTerm, ...]
+    """Beside those of the plan."""
+    names: frozenset[str]
+    """What of the notices is bounded by these."""
+
+
+def dearest_of(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    reward_models: Mapping[str, ModelSpec],
+    device: DeviceSpec | None = None,
+) -> Dearest | None:
+    """Return the dearest that a plan may be in what is bounded; None where nothing of it is.
+
+    Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
+    they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
+    the actor's that checkpoints as it does, beside what both keep; a reward model whose shapes are known takes its own
+    beside all that is scored. A model that a script gathers is no more than all of
+    it, and is gathered between two steps. Logits of prompts are made as those of completions are. Weights that are trained
+    as they are stored are no larger than fp32.
+    """
+    named = {notice.unpriced for notice in plan.notices}
+    dearest, terms, names = plan, [], set[str]()
+    if LEFT_WHOLE in named:
+        dearest = replace(dearest, base_quantization=None)
+        names.add(LEFT_WHOLE)
+    if UNLISTED in named and plan.adapter is not None:
+        targets = adapter_targets(plan.adapter, model)
+        if not _AROUND_LAYERS.search(targets if isinstance(targets, str) else " ".join(targets)):
+            dearest = replace(dearest, adapter=replace(plan.adapter, targets="all-linear"))
+            names.add(UNLISTED)
+    packed = bounded(plan)
+    if packed:
+        terms.append(packed_at_most(plan, model))
+        names |= packed
+    fewer, of_fewer = on_fewer_cards(plan, model, named)
+    if fewer is not None:
+        terms.append(fewer)
+        names |= of_fewer
+    gathered = named & {STATE_DICT_ON_CARD, GATHERED}
+    if gathered:
+        terms.append(_gathered_whole(plan, model, gathered))
+        names |= gathered
+    if FAKE_QUANTIZED in named and plan.seq_len and model.layers:
+        terms.append(fake_quantized_at_most(plan, model))
+        names.add(FAKE_QUANTIZED)
+    of_float8 = _of_float8(plan, model, named)
+    if of_float8:
+        terms += of_float8
+        names |= {FLOAT8, FLOAT8_HEAD}
+    if RANDOM_LTD in named and plan.seq_len:
+        terms.append(_rows_beside_some_tokens(plan, model))
+        names.add(RANDOM_LTD)
+    if COMM_HOOK in named:
+        terms.append(_kept_by_hook(plan, model))
+        names.add(COMM_HOOK)
+    of_automodel = automodel_at_most(plan, model) if AUTOMODEL in named else []
+    if of_automodel:
+        dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
+        terms += of_automodel
+        names |= {AUTOMODEL, STORED_DTYPE}
+    if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
+        generation = replace(plan.generation, max_completion_len=plan.seq_len)
+        dearest = replace(dearest, generation=generation)
+        names.add(PROMPT_LOGITS)
+    if LABEL_SMOOTHING in named and plan.seq_len and plan.trainer == "transformers":
+        # TRL's SFTTrainer runs its model twice for it (tests/hooks/test_training_effects.py)
+        dearest = replace(dearest, loss="full_logits")
+        terms += _smoothed(plan, model)
+        names.add(LABEL_SMOOTHING)
+    scoring = named & OF_REWARDS
+    of_rewards = scored_at_most(plan, reward_models) if scoring else ()
+    if of_rewards:
+        terms += of_rewards
+        names |= scoring
+    if SGLANG in named and device is not None and plan.generation is not None:
+        terms += sglang_at_most(plan, device)
+        names.add(SGLANG)
+    critic = None
+    if CRITIC in named:
+        critic = states_of_critic(plan, model) or critic_of_group(plan, model)
+    if critic is not None and plan.generation is not None:
+        rows = max(plan.micro_batch_size or 0, plan.generation.critic_rows or 0)
+        dearest = replace(dearest, micro_batch_size=rows)
+        if not recomputes(plan):
+            dearest = replace(dearest, activation_checkpointing="none")
+        terms.append(critic)
+        names.add(CRITIC)
+    return Dearest(dearest, tuple(terms), frozenset(names)) if names else None
+
+
+def _of_float8(plan: LaunchPlan, model: ModelSpec, named: Collection[str]) -> Sequence[MemoryTerm]:
+    """Return the terms of float8 layers where the plan has them and they are bounded."""
+    if not {FLOAT8, FLOAT8_HEAD}.intersection(named):
+        return ()
+    from preflight.formulas.layers.float8_linears import float8_at_most  # few launches have any
+
+    return float8_at_most(plan, model, FLOAT8_HEAD in named)
+
+
+def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) -> MemoryTerm:
+    """Return a term of all that an engine divides, whole, in the dtype that it is kept in; a state dict is whole of FSDP1
+    alone, and has the shards of the others."""
+    divides = shards_parameters(plan) and plan.shard_degree != 1
+    is_whole = divides and (GATHERED in names or plan.engine == "fsdp1")
+    precision = precision_of(plan, model)
+    held = held_tensors(plan, model) if is_whole else ()
+    whole = sum(each.count * whole_bytes(plan, precision, each) for each in held)
+    return MemoryTerm(GATHERED, whole, frozenset({Moment.SAVE}), f"{whole:,}: all parameters")
+
+
+INDICES = 20
+"""Bytes of a token and layer: chances in fp32, sampled places in 64 and in 32 bits."""
+
+
+def _rows_beside_some_tokens(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
+    """Return a term of whole rows that random-LTD keeps around layers which run on some of their tokens.
+
+    Each such layer takes no more than one on all of them, and has the rows that it is given and those that it gives
+    beside it (GatherTokens and ScatterTokens, deepspeed/ops/random_ltd/dropping_utils.py:77-141, 0.19.8); a few more
+    are there while one of them runs, in either direction.
+    """
+    tokens, num_layers = num_tokens(plan), sum(unit.count for unit in model.layers)
+    row = model.hidden_size * precision_of(plan, model).bytes_of("compute")
+    size = (2 * num_layers + 4) * row + INDICES * num_layers
+    return MemoryTerm(RANDOM_LTD, tokens * size, frozenset(EVERY_STEP), f"{tokens:,} x {size:,}")
+
+
+def _kept_by_hook(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
+    """Return a term of twice the gradients: PowerSGD keeps an error of each, and a bucket's copy and factors of less than
+    that (torch/distributed/algorithms/ddp_comm_hooks/powerSGD_hook.py:385-610, 2.13); the other hooks keep less."""
+    precision = precision_of(plan, model)
+    trained = [each for each in held_tensors(plan, model) if each.trains or each.waits]
+    whole = sum(each.count * whole_bytes(plan, precision, each) for each in trained)
+    return MemoryTerm(COMM_HOOK, 2 * whole, ALWAYS, f"2 x {whole:,}")
+
+
+SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}
+"""Bytes of an entry of the logits that smoothed labels take at most beyond the model's own loss: a copy, log-probabilities
+and what is less than those (transformers/trainer_pt_utils.py LabelSmoother, 5.24; counted by tests/formulas/test_smoothing.py)."""
+
+
+def _smoothed(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
+    """Return the terms of a loss of smoothed labels, which the Trainer takes of whole logits."""
+    entries = num_answer_tokens(plan, model) * model.vocab_size
+    return [
+        MemoryTerm(
+            f"{LABEL_SMOOTHING}, {moment.value}",
+            each * entries,
+            frozenset({moment}),
+            f"{entries:,} x {each}",
+        )
+        for moment, each in SMOOTHED.items()
+    ]

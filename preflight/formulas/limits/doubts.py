@@ -1,0 +1,95 @@
+"""What a launch may do without: terms that a refusal must not rest on, by the name of the doubt that its plan has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from preflight.formulas.layers.installed_kernels import KERNELS, is_of_layers
+from preflight.formulas.limits.untraced import UNTRACED
+from preflight.launch import LaunchPlan
+from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
+from preflight.plan_parts import AUTOMODEL, LABEL_SMOOTHING, PRIME_RL, SGLANG, UNSLOTH
+
+COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
+ACTORS_RELEASE = "what the release of verl decides"
+ENGINES_ROOM = "the room that verl's engine finds"
+LOADING = "how a script that is not here loads its model"
+
+
+def _is_of_loading(term: MemoryTerm) -> bool:
+    """Tell whether a term is there before the first step alone: a script may load piece by piece, or onto no device."""
+    return term.moments <= {*PHASE_MOMENTS[Phase.LOAD]}
+
+
+STATES = ("parameters", "scales of the quantized base", "optimizer states")
+"""How the names of terms begin that are there whatever kernels compute with them."""
+
+
+def _is_no_state(term: MemoryTerm) -> bool:
+    """Tell whether other kernels for everything, and checkpoints on the host, may change a term."""
+    return term.level is not Level.DEVICE and not term.name.startswith(STATES)
+
+
+def _is_of_loss(term: MemoryTerm) -> bool:
+    """Tell whether a term is of whole logits, of which smoothed labels in 16 bits take less than the model's own loss."""
+    return term.name.startswith(("logits and loss", "head and loss", "segment of 16-bit logits"))
+
+
+def _is_of_chunks(term: MemoryTerm) -> bool:
+    """Tell whether a term is of logits that a compiled loss may not make whole."""
+    return term.name.startswith("head and loss")
+
+
+def _is_of_engines_room(term: MemoryTerm) -> bool:
+    """Tell whether a term is of room that verl's engine may find less of."""
+    return term.name.startswith("inference engine: keys")
+
+
+def _is_of_actors_release(term: MemoryTerm) -> bool:
+    """Tell whether a term is of logits, or of the engine's room: releases of verl differ in both."""
+    of_logits = term.name.startswith(("logits and log-prob", "scoring of compl"))
+    return of_logits or _is_of_engines_room(term)
+
+
+DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
+    KERNELS: is_of_layers,
+    LOADING: _is_of_loading,
+    UNSLOTH: _is_no_state,
+    AUTOMODEL: _is_no_state,
+    PRIME_RL: _is_no_state,
+    ACTORS_RELEASE: _is_of_actors_release,
+    ENGINES_ROOM: _is_of_engines_room,
+    SGLANG: _is_of_engines_room,
+    COMPILED_CHUNKS: _is_of_chunks,
+    LABEL_SMOOTHING: _is_of_loss,
+    UNTRACED: _is_no_state,
+}
+"""What notices leave unpriced that takes less -> the terms in which it does."""
+
+
+def doubts_of(plan: LaunchPlan) -> frozenset[str]:
+    """Return which of the known doubts the notices of a plan name."""
+    found = {notice.unpriced for notice in plan.notices if notice.unpriced in DOUBTFUL}
+    if not _is_on_one_device(plan):
+        found.discard(UNSLOTH)
+    if plan.base_quantization is not None:
+        found.discard(UNTRACED)  # which of such a model's weights are packed is not known either
+    return frozenset(found)
+
+
+def _is_on_one_device(plan: LaunchPlan) -> bool:
+    """Tell whether a model that Unsloth loads surely lies on one device.
+
+    It is spread over all that a process sees (device_map="sequential"), but for a packed one of several ranks
+    (unsloth/models/loader.py from_pretrained, loader_utils.py prepare_device_map, 2026.10.9).
+    """
+    if plan.world_size > 1:
+        return plan.base_quantization is not None
+    visible = "" if plan.command is None else plan.command.env.get("CUDA_VISIBLE_DEVICES", "")
+    return bool(visible.strip()) and "," not in visible
+
+
+def beside(estimate: MemoryEstimate, doubts: Iterable[str]) -> tuple[MemoryTerm, ...]:
+    """Return the terms that no doubt is about: a refusal that rests on these alone holds in spite of them."""
+    doubtful = [DOUBTFUL[name] for name in doubts]
+    return tuple(term for term in estimate.terms if not any(is_of(term) for is_of in doubtful))

@@ -1,0 +1,1 @@
+"""Losses that a script computes itself, followed operation by operation."""

@@ -1,0 +1,144 @@
+"""Attributes that a script sets on a name, `args.lora = True`: which ones, how often, and what one holds from there on."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.scope import Scope, parts_of
+
+_KEY = re.compile(r"\[['\"](\w+)['\"]\]")
+Read = Mapping[int, Sequence[tuple[ast.AST, bool | None]]]
+"""Id of a block's scope -> its nodes, and whether they surely run; None for what is not reached."""
+SetOnce = Mapping[str, tuple[ast.Assign, Scope]]
+"""Attribute -> the one statement that sets it, which surely runs, and its block."""
+
+
+def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
+    """Return the attributes that are set on a plain name, `args.batch_size //= 2`, and how often."""
+    found: Counter[str] = Counter()
+    for node in nodes:
+        targets: list[ast.expr] = []
+        if isinstance(node, (ast.Assign, ast.Delete)):
+            targets = node.targets
+        elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For, ast.AsyncFor)):
+            targets = [node.target]
+        found.update(
+            each.attr
+            for target in targets
+            for each in ([target] if isinstance(target, ast.Attribute) else parts_of(target))
+            if isinstance(each, ast.Attribute)
+            and isinstance(each.value, ast.Name)
+            and each.value.id != "self"
+        )
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr":
+            name = node.args[1] if len(node.args) > 1 else None
+            if isinstance(name, ast.Constant):
+                found[str(name.value)] += 1
+    return found
+
+
+def copied_attributes(
+    nodes_of: Iterable[tuple[Iterable[ast.AST], Scope]],
+) -> Mapping[str, list[tuple[ast.expr, Scope]]]:
+    """Return the attributes that are set to one of the same name, `training.packed = data.packed`, with what each is taken of."""
+    found: dict[str, list[tuple[ast.expr, Scope]]] = {}
+    for nodes, scope in nodes_of:
+        for node in nodes:
+            value = node.value if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            if (
+                isinstance(target, ast.Attribute)
+                and isinstance(value, ast.Attribute)
+                and isinstance(target.value, ast.Name)
+                and target.value.id != "self"
+                and target.attr == value.attr
+            ):
+                found.setdefault(target.attr, []).append((value.value, scope))
+    return found
+
+
+def changed_paths(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Return what is set by more than a name and an attribute: `config.model.name`, `config["model"]`.
+
+    A key that is set under another name than its mapping was made by, a parameter or a name for the same, is `*.key`.
+    """
+    return _keys_of_others(nodes) | frozenset(
+        dotted_path(each)
+        for node in nodes
+        if isinstance(node, (ast.Assign, ast.AugAssign))
+        for each in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(each, ast.Subscript)
+        or (isinstance(each, ast.Attribute) and not isinstance(each.value, ast.Name))
+    )
+
+
+def _keys_of_others(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    others = {
+        argument.arg
+        for node in nodes
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    }
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+            others |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return frozenset(
+        f"*.{node.slice.value}"
+        for node in nodes
+        if isinstance(node, ast.Subscript)
+        and not isinstance(node.ctx, ast.Load)
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.slice.value, str)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in others
+    )
+
+
+def dotted_path(node: ast.expr) -> str:
+    """Return an expression with its keys as attributes: `config.model.name` of `config["model"].name`."""
+    return _KEY.sub(r".\1", unparse(node))
+
+
+def left_unchanged(read: Read) -> Mapping[str, int]:
+    """Return the attributes that only branches set which are not taken, and how often."""
+    left_out = (node for nodes in read.values() for node, may_run in nodes if may_run is None)
+    inside = {id(inner): inner for node in left_out for inner in walk(node)}
+    return changed_attributes(inside.values())
+
+
+def set_once(
+    changed: Mapping[str, int],
+    blocks: Iterable[tuple[object, Scope]],
+    read: Read,
+    runs: Mapping[int, bool],
+) -> SetOnce:
+    """Return which of the attributes that may change one statement sets that surely runs."""
+    return {
+        target.attr: (node, scope)
+        for _, scope in blocks
+        if runs.get(id(scope))
+        for node, target in _settings(read[id(scope)])
+        if changed.get(target.attr) == 1
+    }
+
+
+def _settings(
+    nodes: Iterable[tuple[ast.AST, bool | None]],
+) -> Iterator[tuple[ast.Assign, ast.Attribute]]:
+    for node, is_sure in nodes:
+        if is_sure and isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+            yield node, node.targets[0]
+
+
+def set_before(node: ast.Attribute, scope: Scope, once: SetOnce) -> ast.expr | None:
+    """Return what an attribute was set to further up in the block where it is read; None where that is not sure."""
+    assign, where = once.get(node.attr, (None, None))
+    if assign is None or where is not scope or node.lineno <= (assign.end_lineno or 0):
+        return None
+    is_same = unparse(assign.targets[0]) == unparse(node)
+    is_kept = len(scope.assigned.get(unparse(node.value), ())) <= 1
+    return assign.value if is_same and is_kept else None

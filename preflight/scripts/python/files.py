@@ -1,0 +1,320 @@
+"""A training script and the files of the repository that it imports: their functions, classes, names and calls."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from preflight.launch import LaunchCommand
+from preflight.scripts.python.class_table import ClassTable
+from preflight.scripts.python.commands import is_command
+from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
+from preflight.scripts.python.flow import is_main_guard
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.package_folders import package_folders
+from preflight.scripts.python.reached import (
+    Meaning,
+    Named,
+    as_method,
+    asks_by_name,
+    in_file,
+    meanings,
+    own_functions,
+    reached,
+)
+from preflight.scripts.python.scope import Scope, scope_of, walk_block
+from preflight.scripts.python.trees import defined_in, file_of, read_tree, tree_of
+from preflight.values import dataclass
+
+LIBRARIES = frozenset(
+    {
+        "accelerate",
+        "datasets",
+        "deepspeed",
+        "liger_kernel",
+        "peft",
+        "sentence_transformers",
+        "torch",
+        "transformers",
+        "trl",
+        "unsloth",
+        "vllm",
+    }
+)
+"""What a script imports by these names is a library, in a checkout of that library too: it has every trainer's name."""
+
+MAX_IMPORTED_FILES = 12
+
+
+@dataclass(frozen=True)
+class CallFound:
+    """A call of interest with the scope that it stands in."""
+
+    name: str
+    node: ast.Call
+    scope: Scope
+
+
+class ScriptFiles:
+    """One script with the files of the repository that it imports, one level deep; nothing is evaluated.
+
+    A file that defines nothing itself and calls what it imports (`from pkg.train import train; train()`) is no level.
+    Where neither the script nor the file that it calls makes a model, an adapter or a trainer, what that file calls is
+    followed too: a command line in `pkg/cli.py`, the run in `pkg/train.py`, and the model in `pkg/model.py`.
+    """
+
+    def __init__(self, command: LaunchCommand, path: str, text: str) -> None:
+        self.command = command
+        self.path = path
+        self.modules: dict[str, Scope] = {}
+        self.functions: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
+        self.imports: dict[str, dict[str, tuple[str, str]]] = {}
+        """File -> name in it -> the file of the repository that it is imported from, and its name there."""
+        self.libraries: dict[str, dict[str, str]] = {}
+        """File -> name in it -> dotted name of what is imported from elsewhere: `trl.SFTConfig`."""
+        self.classes = ClassTable(self.imports, self.libraries)
+        self.everywhere: list[CallFound] = []
+        """Every call, of branches that are not taken too: what declares the command line."""
+        self.trees: dict[str, ast.Module] = {}
+        self.nodes: list[ast.AST] = []
+        """Every node of every tree."""
+        self.blocks: list[tuple[list[ast.stmt], Scope]] = []
+        self.commands: list[tuple[ast.FunctionDef, Scope, Scope]] = []
+        """What typer, click or fire calls, its scope and the one around it."""
+        self._entry_calls: list[str] = []
+        """Calls of fire and typer of the script itself, whose function may stand in a file that it imports."""
+        self._named: list[Named] = []
+        self._methods: dict[int, tuple[str, ast.FunctionDef]] = {}
+        """Id of a method's scope -> the name of its class, and the method."""
+        self._load(path, tree_of(text), depth=0)
+        self._leave_out_what_nothing_names()
+
+    def body_of(self, scope: Scope) -> list[ast.stmt]:
+        """Return the statements of a block that may run; none of another one."""
+        return next((body for body, each in self.blocks if each is scope), [])
+
+    def class_of(self, name: str, path: str) -> tuple[ast.ClassDef, Scope] | None:
+        """Return the class that a name of a file means, where it is one of the script's own."""
+        return self.classes.of(name, path)
+
+    def class_around(self, scope: Scope) -> str:
+        """Return the name of the class that a method is of; empty for any other block."""
+        return self._methods.get(id(scope), ("", None))[0]
+
+    def makes_trainer(self, call: CallFound) -> bool:
+        """Tell whether a call makes a trainer: of a class that is called one, or of the script's own that stands on one."""
+        held = self.class_of(call.name, call.scope.path) if call.name in self.classes else None
+        return call.name.endswith("Trainer") or (held is not None and self.classes.trains(held[0]))
+
+    @cached_property
+    def dataclass_parsers(self) -> frozenset[str]:
+        """Classes that make dataclasses of a command line: the libraries', and the script's own on top of them."""
+        own = (
+            cls.name
+            for cls, _ in self.classes.values()
+            if any(last_name(base) in DATACLASS_PARSERS for base in cls.bases)
+        )
+        return frozenset((*DATACLASS_PARSERS, *own))
+
+    @cached_property
+    def renamed(self) -> dict[str, str]:
+        """Name that an import of the repository's own gives -> what it is called where it is defined."""
+        return {
+            local: name
+            for names in self.imports.values()
+            for local, (_, name) in names.items()
+            if name and name != local
+        }
+
+    @cached_property
+    def means(self) -> Mapping[str, Meaning]:
+        """File -> what its names mean: the function that the file itself calls so, whatever others do, and what is a module."""
+        given = {p: {*self.imports[p], *scope.assigned} for p, scope in self.modules.items()}
+        own = own_functions(self._named, given)
+        return meanings(own, self.trees, self.imports, self.libraries)
+
+    def _leave_out_what_nothing_names(self) -> None:
+        """Forget the blocks and calls of functions that nothing which runs speaks of."""
+        modules = [(body, scope.path) for body, scope in self.blocks if scope.outer is None]
+        if not any(map(asks_by_name, self.nodes)):
+            self._named = [replace(each, method=self._only_by_name(each)) for each in self._named]
+        may_run = reached(modules, self._named, self.renamed, self.means)
+        may_run |= {id(scope) for scope in self.modules.values()}
+        self.blocks = [each for each in self.blocks if id(each[1]) in may_run]
+        self.everywhere = [each for each in self.everywhere if id(each.scope) in may_run]
+
+    def _only_by_name(self, function: Named) -> str:
+        """Return the name of a method that only a call of this name runs; empty where a library, Python or a command line may
+        run it too."""
+        of_class, method = self._methods.get(id(function.scope), ("", None))
+        held = self.class_of(of_class, function.scope.path)
+        if method is None or held is None or method.name.startswith("__"):
+            return ""
+        is_command = any(of_class in call for call in self._entry_calls)
+        is_marked = method.decorator_list or held[0].decorator_list
+        is_open = is_command or is_marked or not self.classes.is_own(held[0])
+        return "" if is_open else as_method(method.name)
+
+    def _load(self, path: str, tree: ast.Module, depth: int, hands_on: bool = True) -> None:
+        """Read a file; `hands_on` says that none of those which lead to it makes what trains."""
+        if path != self.path:
+            # Under `__main__` stands what another launch of this file would do.
+            tree = ast.Module([node for node in tree.body if not is_main_guard(node)], [])
+        self.trees[path] = tree
+        is_thin = depth == 0 and not any(isinstance(node, _DEFINITIONS) for node in tree.body)
+        in_block = list(walk_block(tree.body))
+        module, functions = scope_of(tree.body, in_block, path)
+        self.modules[path] = module
+        self.imports[path] = {}
+        self.libraries[path] = {}
+        every = walk(tree)
+        self.nodes += every
+        unparsed = [
+            unparse(node)
+            for node in every
+            if isinstance(node, ast.Call)
+            and unparse(node.func) in ("fire.Fire", "Fire", "typer.run")
+        ]
+        if path == self.path:
+            self._entry_calls = unparsed
+        stood_on = {
+            unparse(base).partition(".")[0]
+            for node in tree.body
+            if isinstance(node, ast.ClassDef)
+            for base in node.bases
+        }
+        called = {_called(node) for node in every}
+        hands_on = hands_on and not any(map(_MAKES.search, called))
+        wanted = None if depth == 0 else stood_on | called if hands_on else stood_on
+        for node in every:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self._import(path, node, wanted, 0 if is_thin else depth + 1, hands_on)
+        if depth == 0:
+            self._follow_dotted(path, every, 0 if is_thin else depth + 1)
+        self._add_block(tree.body, in_block, module)
+        self._add_functions(functions, module, unparsed)
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                self.classes.add(node, module)
+                methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+                self._add_functions(methods, module, [], node.name)
+
+    def _add_block(self, body: list[ast.stmt], nodes: list[ast.AST], scope: Scope) -> None:
+        self.blocks.append((body, scope))
+        for node in nodes:
+            if isinstance(node, ast.Call):
+                self.everywhere.append(CallFound(last_name(node.func), node, scope))
+
+    def _add_functions(
+        self,
+        functions: Iterable[ast.FunctionDef],
+        outer: Scope,
+        entry_calls: list[str],
+        of_class: str = "",
+    ) -> None:
+        for function in functions:
+            nodes = list(walk_block(function.body))
+            scope, inner = scope_of(function.body, nodes, outer.path, outer)
+            scope.arguments.update(argument.arg for argument in _all_arguments(function))
+            if is_command(function, [*entry_calls, *self._entry_calls]):
+                self.commands.append((function, scope, outer))
+            self.functions.setdefault(function.name, []).append((function, scope))
+            self._add_block(function.body, nodes, scope)
+            names: tuple[str, ...] = (of_class or function.name,)
+            if not of_class and outer.outer is None:
+                names = (function.name, in_file(outer.path, function.name))
+            is_registered = bool(function.decorator_list) and not of_class
+            if of_class:
+                self._methods[id(scope)] = (of_class, function)
+            self._named.append(Named(() if is_registered else names, function.body, scope))
+            self._add_functions(inner, scope, [])
+
+    def _import(
+        self,
+        path: str,
+        node: ast.Import | ast.ImportFrom,
+        wanted: set[str] | None,
+        next_depth: int,
+        hands_on: bool,
+    ) -> None:
+        """Note what an import gives, and load its file; without `wanted` every one, else what gives these names."""
+        if isinstance(node, ast.Import):
+            targets = [(alias.name, alias.asname or alias.name, "") for alias in node.names]
+        else:
+            module = "." * node.level + (node.module or "")
+            targets = [(module, alias.asname or alias.name, alias.name) for alias in node.names]
+        for module, local, name in targets:
+            is_library = module.partition(".")[0] in LIBRARIES
+            is_left = is_library or (wanted is not None and local.partition(".")[0] not in wanted)
+            found = None if is_left else self._file_of(path, module)
+            if found is None:
+                if not module.startswith("."):
+                    self.libraries[path][local] = f"{module}.{name}" if name else module
+                continue
+            if name and name != "*":
+                found, name = defined_in(self.command, found, name, self._file_of)
+            self.imports[path][local] = (found, name)
+            self._follow(found, next_depth, hands_on)
+
+    def _follow_dotted(self, path: str, nodes: Sequence[ast.AST], depth: int) -> None:
+        """Load what a file calls, stands on or has parsed as `pkg.utils.Arguments`, and note it under that name."""
+        classes = [base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases]
+        calls = [node for node in nodes if isinstance(node, ast.Call)]
+        classes += [each for call in calls for a in call.args for each in getattr(a, "elts", ())]
+        if self.imports[path]:
+            for each in (*classes, *(call.func for call in calls)):
+                dotted = unparse(each) if isinstance(each, ast.Attribute) else ""
+                held = self.imports[path].get(dotted.partition(".")[0])
+                if not dotted or held is None or held[1] or dotted in self.imports[path]:
+                    continue
+                file, name = held
+                for part in dotted.split(".")[1:]:
+                    if name:
+                        break  # an attribute of something that is no module
+                    file, name = defined_in(self.command, file, part, self._file_of)
+                else:
+                    self.imports[path][dotted] = (file, name)
+                    self._follow(file, depth)
+
+    def _follow(self, path: str, depth: int, hands_on: bool = False) -> None:
+        """Load a file of the repository, if it can be read and is not too much."""
+        if path in self.modules or len(self.modules) > MAX_IMPORTED_FILES:
+            return
+        tree = read_tree(self.command, path)
+        if tree is not None:
+            self._load(path, tree, depth, hands_on)
+
+    def is_here(self, path: str, module: str) -> bool:
+        """Tell whether a module that a file imports is a file beside it, or of a folder where the launch looks."""
+        return self._file_of(path, module) is not None
+
+    def _file_of(self, path: str, module: str) -> str | None:
+        """Return the file that a module's name means; a package may lie beside the script or above its folder."""
+        folder = os.path.dirname(path)
+        level = len(module) - len(module.lstrip("."))
+        for _ in range(level - 1):
+            folder = os.path.join(folder, "..")
+        folders = [folder] if level else package_folders(self.command, folder)
+        return file_of(self.command, folders, module.lstrip("."))
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_MAKES = re.compile(
+    r"Trainer$|^(?:from_pretrained|from_config|get_peft_model|Accelerator|initialize)$"
+)
+"""Calls that make what trains: a model, an adapter on one, a trainer or an engine."""
+
+
+def _called(node: ast.AST) -> str:
+    """Return the name that a call gives, empty for what is none."""
+    return last_name(node.func) if isinstance(node, ast.Call) else ""
+
+
+def _all_arguments(function: ast.FunctionDef) -> list[ast.arg]:
+    arguments = function.args
+    extra = [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]

@@ -1,0 +1,144 @@
+"""What a name of a block holds at a place of it: worked out once for a command line, or for one call of a function."""
+
+from __future__ import annotations
+
+import ast
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from preflight.scripts.python.flow import Guard, Position, Way, live
+from preflight.scripts.python.operators import is_same
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+
+MAX_DEPTH = 24
+"""Names that refer to names; also what ends a cycle."""
+MAX_ASSIGNMENTS = 50
+"""Of one name; what is set more often is a counter of some kind."""
+
+
+class Names(ABC):
+    """The names of a script's blocks, with what evaluates the expressions that they are given."""
+
+    def __init__(self) -> None:
+        self._tests: dict[int, bool | None] = {}
+        """Id of a condition -> whether it holds."""
+        self._names: dict[tuple[int, str, Position | None], object] = {}
+        """Block, name and place in it -> what it holds there."""
+        self._asked: set[int] = set()
+        """Conditions that are being evaluated: one that depends on itself is not known."""
+
+    @abstractmethod
+    def evaluate(self, node: ast.expr, scope: Scope, depth: int = 0) -> Known:
+        """Return the value of an expression; its `value` is UNKNOWN where it cannot be known."""
+
+    def value(self, node: ast.expr, scope: Scope, depth: int = 0) -> object:
+        """Return only the value of an expression."""
+        return self.evaluate(node, scope, depth).value
+
+    def held(self, name: str, scope: Scope, depth: int, at: Position | None) -> object:
+        """Return what a name of this very block holds."""
+        key = (id(scope), name, at)
+        return self.once(key, depth, lambda: self._worked_out(name, scope, depth, at))
+
+    def once(
+        self, key: tuple[int, str, Position | None], depth: int, work_out: Callable[[], object]
+    ) -> object:
+        """Return what is worked out for a key; asked for again, it is not worked out again."""
+        if key in self._names:
+            return self._names[key]
+        held = work_out()
+        is_cut_short = bool(self._asked) or depth > MAX_DEPTH // 2
+        if not is_cut_short:
+            self._names[key] = held
+        return held
+
+    def _worked_out(self, name: str, scope: Scope, depth: int, at: Position | None) -> object:
+        """Return what a name holds, where every assignment that may be the last one agrees."""
+        written = scope.assigned.get(name, ())
+        if name in scope.unclear or len(written) > MAX_ASSIGNMENTS:
+            return UNKNOWN
+        if name in scope.grown and self._live(scope.grown[name], scope, depth, at)[0]:
+            return UNKNOWN
+        nodes, is_sure = self._live(written, scope, depth, at)
+        known = [self.evaluate(node, scope, depth + 1) for node in nodes]
+        if name in scope.parameters and not (is_sure and at is not None):
+            known.append(scope.parameters[name])
+        elif name in scope.arguments and not (is_sure and at is not None):
+            return UNKNOWN
+        if not known or not all(is_same(item.value, known[0].value) for item in known):
+            return UNKNOWN
+        if name in scope.changed:
+            return self._with_changes(known[0], name, scope, depth, at)
+        return known[0]
+
+    @contextmanager
+    def told(self, scope: Scope, parameters: Mapping[str, Known]) -> Iterator[None]:
+        """Evaluate a function for one of its calls: with what that call gives it."""
+        before, tests, names = dict(scope.parameters), self._tests, self._names
+        scope.parameters.clear()
+        scope.parameters.update(parameters)
+        self._tests, self._names = {}, {}
+        try:
+            yield
+        finally:
+            scope.parameters.clear()
+            scope.parameters.update(before)
+            self._tests, self._names = tests, names
+
+    def agreed(self, written: Iterable[tuple[ast.expr, Way]], scope: Scope) -> Known | None:
+        """Return what some expressions of a block say alike, those that may be reached; None where they do not."""
+        nodes, _ = live(written, None, lambda guard: self._holds(guard, scope, 0))
+        known = [self.evaluate(node, scope) for node in nodes]
+        if not known or not all(is_same(each.value, known[0].value) for each in known):
+            return None
+        return None if known[0].value is UNKNOWN else known[0]
+
+    def may_hold(self, name: str, scope: Scope, at: Position | None = None) -> list[ast.expr]:
+        """Return what a block assigns to a name, before a place of it, without branches that are not taken."""
+        return self._live(scope.assigned.get(name, ()), scope, 0, at)[0]
+
+    def _live(
+        self, written: Iterable[ast.expr], scope: Scope, depth: int, at: Position | None
+    ) -> tuple[list[ast.expr], bool]:
+        ways = [(node, scope.ways[id(node)]) for node in written]
+        return live(ways, at, lambda guard: self._holds(guard, scope, depth))
+
+    def _holds(self, guard: Guard, scope: Scope, depth: int) -> bool | None:
+        """Tell whether a condition holds as it is wanted; None where that is not known."""
+        holds = None if guard.test is None else self.test(guard.test, scope, depth)
+        return None if holds is None else holds == guard.wanted
+
+    def test(self, node: ast.expr, scope: Scope, depth: int = 0) -> bool | None:
+        """Tell whether a condition holds; None where that is not known, or what it asks depends on itself."""
+        key = id(node)
+        if key in self._asked:
+            return None
+        if key not in self._tests:
+            self._asked.add(key)
+            value = self.value(node, scope, depth + 1)
+            self._asked.discard(key)
+            holds = None if value is UNKNOWN else bool(value)
+            if self._asked:
+                return holds
+            self._tests[key] = holds
+        return self._tests[key]
+
+    def forget(self) -> None:
+        """Forget what was worked out: parameters have other values now."""
+        self._tests.clear()
+        self._names.clear()
+
+    def _with_changes(
+        self, known: Known, name: str, scope: Scope, depth: int, at: Position | None
+    ) -> Known:
+        """Return a dict with the keys that are set later; one that is set anew, or may be, is not known."""
+        if not isinstance(known.value, dict):
+            return Known(UNKNOWN, known.place)
+        value = dict(known.value)
+        for key, written in scope.changed[name].items():
+            nodes, is_sure = self._live(written, scope, depth, at)
+            if nodes:
+                once = len(nodes) == 1 and is_sure and (at is not None or key not in value)
+                value[key] = self.value(nodes[0], scope, depth) if once else UNKNOWN
+        return Known(value, known.place)

@@ -1,0 +1,167 @@
+"""What Python's own functions, and methods of texts and mappings, give in a training script; no function of its own.
+
+`os.environ.get`, `int`, `getattr`, `len`, `isinstance`, `vars`, `dict`, `"a,b".split(",")` and `config.get("rows", 4)`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from preflight.launch import LaunchCommand
+from preflight.scripts.python.attribute_changes import dotted_path
+from preflight.scripts.python.file_paths import FUNCTIONS, METHODS, called, of_method
+from preflight.scripts.python.names import Names
+from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.operators import (
+    OF_SEVERAL,
+    TEXT_METHODS,
+    item_of,
+    of_function,
+    of_text,
+)
+from preflight.scripts.python.own_words import is_argv, num_words
+from preflight.scripts.python.scope import UNKNOWN, Known, Parsed, Scope
+from preflight.setting import Place
+
+DTYPE_NAMES = ("bfloat16", "float16", "float32", "float64", "half", "float", "uint8", "int8")
+_CASTS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str, "bool": bool}
+_KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+WORLD_SIZE = "WORLD_SIZE"
+SET_BY_LAUNCHERS = (
+    "ACCELERATE_",
+    "FSDP_",
+    "GROUP_",
+    "LOCAL_",
+    "MASTER_",
+    "RANK",
+    "ROLE_",
+    "SLURM_",
+    "TORCHELASTIC_",
+    WORLD_SIZE,
+)
+"""Beginnings of the variables that a launcher gives its ranks: what the caller's shell has says nothing."""
+
+
+class PythonCalls(Names):
+    """Evaluates calls of what every script has: Python's own, and those of os."""
+
+    def __init__(self, command: LaunchCommand) -> None:
+        super().__init__()
+        self.command = command
+        self.changed_attributes: Mapping[str, int] = {}
+        """Attributes that the script sets on some name, and how often: those of parsed arguments may then be other ones."""
+        self.changed_paths: frozenset[str] = frozenset()
+        """What the script sets by a longer path, or by a key, with dots: of `config["model"].name` it is `config.model.name`."""
+
+    def of_call(self, node: ast.Call, scope: Scope, depth: int) -> object:
+        """Return what a call gives; UNKNOWN where it is none of these, or what it is given is not known."""
+        name = unparse(node.func)
+        if name in ("os.getenv", "os.environ.get", "getenv", "environ.get") and node.args:
+            held = self.variable(self.value(node.args[0], scope, depth), None)
+            if held is not None:
+                return held
+            return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
+        if name in _CASTS and len(node.args) == 1 and not node.keywords:
+            inner = self.evaluate(node.args[0], scope, depth)
+            try:
+                return (
+                    Known(_CASTS[name](inner.value), inner.place, inner.flag)
+                    if (isinstance(inner.value, (str, int, float, bool)))
+                    else UNKNOWN
+                )
+            except (ValueError, OverflowError):
+                return UNKNOWN
+        if name == "getattr" and len(node.args) >= 2:
+            attribute = self.value(node.args[1], scope, depth)
+            if isinstance(attribute, str) and attribute in DTYPE_NAMES:
+                return attribute
+            holder = self.value(node.args[0], scope, depth)
+            if isinstance(holder, Parsed) and isinstance(attribute, str):
+                is_changed = attribute in self.changed_attributes
+                return UNKNOWN if is_changed else holder.names.get(attribute, UNKNOWN)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
+            return self._of_text(node, node.func, scope, depth)
+        if name == "len" and len(node.args) == 1 and is_argv(node.args[0]):
+            return num_words(self.command, scope.path)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:
+            holder = self.value(node.func.value, scope, depth)
+            key = self.value(node.args[0], scope, depth)
+            if isinstance(holder, Parsed) and isinstance(key, str):
+                if key in holder.names:
+                    return self.of_parsed(holder, key, node.func.value)
+                return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
+            if isinstance(holder, dict) and isinstance(key, str):
+                if key in holder:
+                    return self.of_mapping(holder, key)
+                return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
+        path = UNKNOWN if node.keywords else self._of_path(node, name, scope, depth)
+        if path is not UNKNOWN:
+            return path
+        if name in OF_SEVERAL and not node.keywords:
+            return of_function(name, [self.value(item, scope, depth) for item in node.args])
+        if name == "isinstance" and len(node.args) == 2:
+            kind = _KINDS.get(unparse(node.args[1]))
+            value = self.value(node.args[0], scope, depth)
+            is_dtype = isinstance(value, str) and value in DTYPE_NAMES  # a text stands for it here
+            is_open = kind is None or value is UNKNOWN or is_dtype or isinstance(value, Parsed)
+            return UNKNOWN if is_open or kind is None else isinstance(value, kind)
+        if name == "vars" and len(node.args) == 1:
+            held = self.value(node.args[0], scope, depth)
+            if not isinstance(held, Parsed):
+                return UNKNOWN
+            return {
+                key: UNKNOWN if key in self.changed_attributes else known
+                for key, known in held.names.items()
+            }
+        if name == "dict" and not node.args:
+            values = {
+                keyword.arg: self.value(keyword.value, scope, depth)
+                for keyword in node.keywords
+                if keyword.arg is not None
+            }
+            return values if len(values) == len(node.keywords) else UNKNOWN
+        return UNKNOWN
+
+    def _of_path(self, node: ast.Call, name: str, scope: Scope, depth: int) -> object:
+        """Return the path that a call makes of others; UNKNOWN for any other call."""
+        is_method = isinstance(node.func, ast.Attribute) and node.func.attr in METHODS
+        if name.rpartition(".")[2] not in FUNCTIONS and not is_method:
+            return UNKNOWN
+        given = [self.value(item, scope, depth) for item in node.args]
+        if isinstance(node.func, ast.Attribute) and is_method:
+            held = self.value(node.func.value, scope, depth)
+            return of_method(node.func.attr, held, given, self.command.cwd)
+        return called(name, given, self.command.cwd)
+
+    def variable(self, key: object, unset: object) -> object:
+        """Return what a variable of the ranks holds; `unset` where it has no value."""
+        if not isinstance(key, str):
+            return unset
+        if key == WORLD_SIZE and self.command.num_ranks is not None:
+            ranks = self.command.num_ranks
+            return Known(str(ranks), Place("env", "", key)) if ranks else unset
+        if key.startswith(SET_BY_LAUNCHERS):
+            return UNKNOWN
+        env = self.command.env
+        return Known(env[key], Place("env", "", key)) if key in env else unset
+
+    def of_parsed(self, holder: Parsed, name: str, owner: ast.expr) -> object:
+        """Return an attribute, or a key, of an object of settings that no statement sets by its whole path."""
+        is_changed = (
+            bool(self.changed_paths) and f"{dotted_path(owner)}.{name}" in self.changed_paths
+        )
+        return UNKNOWN if is_changed else holder.names.get(name, UNKNOWN)
+
+    def of_mapping(self, holder: object, key: object) -> object:
+        """Return what a container has under a key; UNKNOWN of a mapping where another name of it sets the key."""
+        is_changed = isinstance(holder, dict) and f"*.{key}" in self.changed_paths
+        return UNKNOWN if is_changed else item_of(holder, key)
+
+    def _of_text(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> object:
+        """Return what a method of a text gives; a part of what one flag says is still that flag's."""
+        held = self.evaluate(func.value, scope, depth)
+        arguments = [] if node.keywords else [self.value(item, scope, depth) for item in node.args]
+        value = UNKNOWN if node.keywords else of_text(func.attr, held.value, arguments)
+        return Known(value, held.place) if value is not UNKNOWN else UNKNOWN

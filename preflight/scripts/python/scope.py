@@ -1,0 +1,220 @@
+"""The names of a training script: what each block assigns, once or more often, and what changes it later."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+from preflight.scripts.python.flow import ANYWHERE, Way, ways_of
+from preflight.scripts.python.nodes import children, walk
+from preflight.setting import Place, Setting
+from preflight.values import dataclass
+
+
+class _Unknown:
+    """The value of what cannot be known."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN = _Unknown()
+
+
+FlagOf = Callable[[Iterable[str]], "Setting | None"]
+"""Names of one argument, underscored -> what the command line says, if it does."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A value, where it is written, and the flag that sets it, where one does."""
+
+    value: object
+    place: Place
+    flag: str = ""
+    """Without dashes; empty where no flag reaches the value."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The value of `parser.parse_args()`, or of one dataclass of HfArgumentParser: attributes are looked up."""
+
+    names: Mapping[str, Known]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One module or function of a script: the names that it assigns, once or more often."""
+
+    path: str
+    assigned: dict[str, list[ast.expr]] = field(default_factory=dict)
+    ways: dict[int, Way] = field(default_factory=dict)
+    """Id of what is assigned, or set as a key -> how Python comes to that statement."""
+    arguments: set[str] = field(default_factory=set)
+    """Names of a function's parameters."""
+    unclear: set[str] = field(default_factory=set)
+    """Names that loops, `with`, `+=`, `global` or deletions change."""
+    outer: Scope | None = None
+    changed: dict[str, dict[Any, list[ast.expr]]] = field(default_factory=dict)
+    """Name -> keys that are set in the dict or list that it holds -> what they are set to."""
+    grown: dict[str, list[ast.expr]] = field(default_factory=dict)
+    """Name -> the calls after which the list or dict that it holds is another: `names.append(name)`."""
+    parameters: dict[str, Known] = field(default_factory=dict)
+    """Values of a function's parameters, where its calls or its command line interface give them."""
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a name is one of this block's own."""
+        kinds = (self.arguments, self.assigned, self.unclear, self.grown)
+        return any(name in kind for kind in kinds)
+
+    def changes(self, name: str) -> bool:
+        """Tell whether something may change what a name holds, beside its assignments."""
+        return name in self.unclear or name in self.grown
+
+    def holder(self, name: str) -> Scope | None:
+        """Return the block that holds a name, this one or one around it; None where none of them does."""
+        scope: Scope | None = self
+        while scope is not None and not scope.holds(name):
+            scope = scope.outer
+        return scope
+
+
+CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault")
+"""Methods after which a list or dict holds something else."""
+
+
+def scope_of(
+    body: list[ast.stmt], nodes: Iterable[ast.AST], path: str, outer: Scope | None = None
+) -> tuple[Scope, list[ast.FunctionDef]]:
+    """Return the names that a block assigns, and the functions that it defines; `nodes` are those of `walk_block`."""
+    scope = Scope(path=path, outer=outer)
+    functions: list[ast.FunctionDef] = []
+    ways = ways_of(body)
+    for node in nodes:
+        if isinstance(node, ast.Expr) and id(node) in ways:
+            ways[id(node.value)] = ways[id(node)]
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if isinstance(node, ast.FunctionDef):
+                functions.append(node)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                _assign(target, node.value, scope, ways.get(id(node), ANYWHERE))
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            _assign(node.target, node.value, scope, ways.get(id(node), ANYWHERE))
+        elif isinstance(node, ast.AugAssign):
+            scope.unclear.update(_changed_names([node.target]))
+        elif isinstance(node, ast.Delete):
+            scope.unclear.update(_changed_names(node.targets))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if isinstance(node.func.value, ast.Name):
+                _note_method(node, node.func.attr, node.func.value.id, scope, ways)
+        elif isinstance(node, (ast.For, ast.AsyncFor)):
+            scope.unclear.update(_names_in(node.target))
+        elif isinstance(node, (ast.With, ast.AsyncWith)):
+            for item in node.items:
+                if item.optional_vars is None:
+                    continue
+                if _opens(item.context_expr):
+                    way = ways.get(id(node), ANYWHERE)
+                    within = way.starting(item.context_expr)
+                    _assign(item.optional_vars, item.context_expr, scope, within)
+                else:
+                    scope.unclear.update(_names_in(item.optional_vars))
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            scope.unclear.update(node.names)
+        elif isinstance(node, ast.NamedExpr):
+            scope.unclear.add(node.target.id)
+    return scope, functions
+
+
+def _changed_names(targets: Iterable[ast.expr]) -> Iterator[str]:
+    """Yield the names that hold something else after `n += 1` or `del n["key"]`; of `args.n += 1` it is `n` of whatever
+    has one (`changed_attributes`), and `args` is what it was."""
+    for target in targets:
+        if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)):
+            yield from _names_in(target)[:1]
+
+
+def _opens(node: ast.expr) -> bool:
+    """Tell whether an expression is `open(...)`, of the function or of a path."""
+    func = node.func if isinstance(node, ast.Call) else None
+    return getattr(func, "id", getattr(func, "attr", "")) == "open"
+
+
+def _note_method(
+    call: ast.Call, method: str, name: str, scope: Scope, ways: dict[int, Way]
+) -> None:
+    """Note what `settings.pop("bf16")` and `settings.update(bf16=True)` do to a name."""
+    if method in CHANGING:
+        scope.grown.setdefault(name, []).append(call)
+        scope.ways[id(call)] = ways.get(id(call), ANYWHERE)
+    elif method == "update":
+        if call.args or id(call) not in ways or any(k.arg is None for k in call.keywords):
+            scope.unclear.add(name)
+        for keyword in call.keywords:
+            keys = scope.changed.setdefault(name, {})
+            keys.setdefault(keyword.arg, []).append(keyword.value)
+            scope.ways[id(keyword.value)] = ways.get(id(call), ANYWHERE)
+
+
+def parts_of(target: ast.expr) -> list[ast.expr]:
+    """Return the targets of `a, b = ...`."""
+    return target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
+
+
+def _assign(target: ast.expr, value: ast.expr, scope: Scope, way: Way) -> None:
+    if isinstance(target, ast.Name):
+        scope.assigned.setdefault(target.id, []).append(value)
+        scope.ways[id(value)] = way
+    elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+        key = target.slice.value if isinstance(target.slice, ast.Constant) else None
+        if not isinstance(key, str):
+            scope.unclear.add(target.value.id)
+        else:
+            scope.changed.setdefault(target.value.id, {}).setdefault(key, []).append(value)
+            scope.ways[id(value)] = way
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
+            for each, item in zip(target.elts, value.elts, strict=True):
+                _assign(each, item, scope, way)
+        else:
+            for position, each in enumerate(target.elts):
+                picked = ast.Subscript(value, ast.Constant(position), ast.Load())
+                for node in (picked, picked.slice):
+                    ast.copy_location(node, value)
+                _assign(each, picked, scope, way)
+
+
+def _names_in(node: ast.expr) -> list[str]:
+    return [inner.id for inner in walk(node) if isinstance(inner, ast.Name)]
+
+
+def walk_block(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Yield every node of a block in order, functions and classes themselves but not what is inside them."""
+    waiting: list[ast.AST] = list(reversed(body))
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            continue
+        waiting += reversed(children(node))
+
+
+def absolute(folder: str, module: str) -> list[str]:
+    """Return the files that `import module` may mean, below a folder."""
+    relative = module.replace(".", os.sep)
+    return [
+        os.path.join(folder, relative + ".py"),
+        os.path.join(folder, relative, "__init__.py"),
+    ]
+
+
+def starred(
+    imports: Mapping[str, tuple[str, str]], modules: Mapping[str, Scope], name: str
+) -> tuple[str, str] | None:
+    """Return the file that gives a name to one that imports all of it, `from config import *`, and its name there."""
+    path, _ = imports.get("*", ("", ""))
+    return (path, name) if path in modules and name in modules[path].assigned else None

@@ -1,0 +1,198 @@
+"""Objects of settings that a script fills from a file or from its command line, whatever reads them.
+
+`Config(yaml.safe_load(open(args.config)))`, `OmegaConf.load(path)`, `tyro.cli(Settings)`, and objects that
+`update(config, **kwargs)` gives the command line of fire: all are names with values.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+
+from preflight.errors import BadInput
+from preflight.formats.load import read_document
+from preflight.scripts.python.flow import Position
+from preflight.scripts.python.hydra_main import loaded_file, merged, of_words
+from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.scope import Known, Parsed, Scope
+from preflight.scripts.python.values import Evaluator
+from preflight.setting import Place
+
+LOADS = {
+    "yaml.safe_load": "yaml",
+    "yaml.full_load": "yaml",
+    "yaml.load": "yaml",
+    "json.load": "json",
+    "json.loads": "json",
+}
+"""Call that reads a file -> what the file is."""
+OF_MAPPING = frozenset(
+    {
+        "SimpleNamespace", "Namespace", "EasyDict", "edict", "AttrDict", "Box", "DotMap", "Munch", "ConfigDict",
+        "DictConfig", "OmegaConf.create",
+    }
+)  # fmt: skip
+"""What makes an object of a mapping, by the last part of its name, or the two last."""
+OF_PATH = ("open", "Path", "abspath", "realpath", "expanduser", "fspath")
+"""What is given a path, and gives back that file or its path."""
+OF_CLASS = frozenset({"tyro.cli", "simple_parsing.parse", "pyrallis.parse", "draccus.parse"})
+"""What fills one class from the command line."""
+
+
+def loaded(node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
+    """Return what a call reads from a file that the launch has, or makes of such a mapping; None where it does not."""
+    name = unparse(node.func)
+    if name == "OmegaConf.load":
+        path = path_of(node.args[0], scope, evaluator) if node.args else None
+        return None if path is None else loaded_file(evaluator.command, path)
+    if name == "OmegaConf.from_cli":
+        return of_words(scope, evaluator.command)
+    if name == "OmegaConf.merge":
+        return merged(evaluator.value(each, scope) for each in node.args)
+    if name in ("OmegaConf.to_container", "OmegaConf.to_object", "dict") and len(node.args) == 1:
+        held = evaluator.value(node.args[0], scope)
+        return dict(held.names) if isinstance(held, Parsed) else None
+    if name in LOADS:
+        return _document(node, scope, evaluator, LOADS[name])
+    if OF_MAPPING & {name.rpartition(".")[2], ".".join(name.split(".")[-2:])}:
+        entries = _entries(node, scope, evaluator)
+        return None if entries is None else Parsed(entries)
+    return None
+
+
+def takes_mapping(cls: ast.ClassDef) -> bool:
+    """Tell whether a class makes the entries of a mapping, or every keyword, its attributes: nothing else, and all of them."""
+    own = [n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    if not own:
+        return False
+    taken = [*own[0].args.args[1:], *([own[0].args.kwarg] if own[0].args.kwarg else [])]
+    if len(taken) != 1:
+        return False
+    text = unparse(own[0])
+    given = taken[0].arg
+    return any(
+        way in text
+        for way in (
+            f"self.__dict__ = {given}",
+            f"self.__dict__.update({given})",
+            f"self.__dict__.update(**{given})",
+            f"vars(self).update({given})",
+        )
+    ) or (f"{given}.items()" in text and "setattr(self," in text)
+
+
+def of_mapping(node: ast.Call, scope: Scope, evaluator: Evaluator) -> Parsed | None:
+    """Return the object of a class that takes a mapping: `Config(values)` or `Config(**values)`."""
+    entries = _entries(node, scope, evaluator)
+    return None if entries is None else Parsed(entries)
+
+
+def _entries(node: ast.Call, scope: Scope, evaluator: Evaluator) -> dict[str, Known] | None:
+    given = [*node.args, *(each.value for each in node.keywords if each.arg is None)]
+    entries = entries_of(given, scope, evaluator)
+    if entries is None:
+        return None
+    for keyword in node.keywords:
+        if keyword.arg is not None:
+            entries[keyword.arg] = evaluator.evaluate(keyword.value, scope)
+    return {key: _as_object(value) for key, value in entries.items()}
+
+
+def entries_of(
+    mappings: Iterable[ast.expr], scope: Scope, evaluator: Evaluator
+) -> dict[str, Known] | None:
+    """Return the keys of some mappings, one after the other; None where one of them is not known."""
+    entries: dict[str, Known] = {}
+    for each in mappings:
+        held = evaluator.evaluate(each, scope)
+        if not isinstance(held.value, dict):
+            return None
+        for key, value in held.value.items():
+            if isinstance(key, str):
+                entries[key] = value if isinstance(value, Known) else Known(value, held.place)
+    return entries
+
+
+def _as_object(known: Known) -> Known:
+    if not isinstance(known.value, dict):
+        return known
+    inner = {key: value for key, value in known.value.items() if isinstance(value, Known)}
+    return Known(Parsed({str(key): _as_object(value) for key, value in inner.items()}), known.place)
+
+
+def _document(
+    node: ast.Call, scope: Scope, evaluator: Evaluator, kind: str
+) -> dict[str, Known] | None:
+    """Return a file's keys; values of a mapping in it are such a dict themselves."""
+    stated = node.args[0] if node.args else None
+    path = None if stated is None else path_of(stated, scope, evaluator)
+    if path is None or not evaluator.command.exists(path):
+        return None
+    try:
+        document = read_document(evaluator.command, path, kind)
+    except BadInput:
+        return None
+
+    def known(value: object, keys: tuple[str, ...]) -> Known:
+        mark = document.mark(keys)
+        place = Place("script", path, ".".join(keys), None if mark is None else mark.line)
+        if isinstance(value, dict):
+            return Known(
+                {key: known(item, (*keys, str(key))) for key, item in value.items()}, place
+            )
+        return Known(value, place)
+
+    return {str(key): known(value, (str(key),)) for key, value in document.value.items()}
+
+
+def path_of(node: ast.expr, scope: Scope, evaluator: Evaluator) -> str | None:
+    """Return the path of what is read: `open(path)`, a name that holds that, `Path(path).read_text()`, or a path.
+
+    None where only running tells.
+    """
+    if isinstance(node, ast.Name):
+        at: Position = (node.lineno, node.col_offset)
+        opened = [n for n in evaluator.may_hold(node.id, scope, at) if isinstance(n, ast.Call)]
+        if len(opened) == 1:
+            return path_of(opened[0], scope, evaluator)
+    if isinstance(node, ast.Call):
+        func = node.func
+        name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+        if name in (*OF_PATH, "read_text", "read"):
+            inner = node.args[0] if node.args and name in OF_PATH else None
+            if inner is None and isinstance(func, ast.Attribute):
+                inner = func.value
+            return None if inner is None else path_of(inner, scope, evaluator)
+    value = evaluator.value(node, scope)
+    return value if isinstance(value, str) else None
+
+
+def filled_by_command(
+    commands: Iterable[tuple[ast.FunctionDef, Scope]], calls: Iterable[tuple[ast.Call, Scope]]
+) -> set[int]:
+    """Return the ids of the calls whose object is given every keyword of the command line: `update(config, **kwargs)`."""
+    catching = {id(scope): f.args.kwarg.arg for f, scope in commands if f.args.kwarg is not None}
+    found: set[int] = set()
+    for call, scope in calls:
+        caught = catching.get(id(scope))
+        passed = (each.value for each in call.keywords if each.arg is None)
+        if caught and any(isinstance(each, ast.Name) and each.id == caught for each in passed):
+            for name in _names(call.args):
+                found |= {id(node) for node in scope.assigned.get(name, ())}
+    return found
+
+
+def _names(nodes: Iterable[ast.expr]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, (ast.Tuple, ast.List)):
+            yield from _names(node.elts)
+
+
+def class_of_command(node: ast.Call) -> ast.expr | None:
+    """Return the class that a call fills from the command line: `tyro.cli(Settings)`; None where it is another call."""
+    if unparse(node.func) not in OF_CLASS:
+        return None
+    named: Mapping[str | None, ast.expr] = {each.arg: each.value for each in node.keywords}
+    return node.args[0] if node.args else named.get("config_class")

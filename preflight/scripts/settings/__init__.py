@@ -1,0 +1,1 @@
+"""What a script tells its trainer, its model and its engine, a kind of call each."""

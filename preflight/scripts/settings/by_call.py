@@ -1,0 +1,222 @@
+"""What a script decides by a call or a method, beside what it tells its trainer: checkpointing, an optimizer, its batches."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.python_calls import DTYPE_NAMES
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.followed_models import followed
+from preflight.scripts.settings.own_optimizer import trainers_name
+from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.setting import Place
+from preflight.versions.peft import PREPARING
+
+CHECKPOINTS = (
+    "gradient_checkpointing_enable",
+    "enable_gradient_checkpointing",
+    "_set_gradient_checkpointing",
+    "apply_activation_checkpointing",
+    "apply_fsdp_checkpointing",
+)
+"""Calls that turn checkpointing on: transformers' own, diffusers', torch's, and the name that copies of its recipe use."""
+
+
+OF_TRAINERS = {
+    "SFTTrainer": {"max_seq_length": "seq_len", "packing": "packing"},
+    "DPOTrainer": {"max_length": "seq_len"},
+    "RewardTrainer": {"max_length": "seq_len"},
+}
+"""Trainer of TRL -> keywords that were its own before its arguments had them (gone since 0.13 and 0.14), as arguments."""
+
+
+def read_trainers_own(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read what TRL's trainers are told beside their arguments, which a parser may make: length and packing."""
+    for trainer, names in OF_TRAINERS.items():
+        for call in reader.named(trainer):
+            values, _ = reader.keywords(call)
+            for name, argument in names.items():
+                if name not in values:
+                    continue
+                settings.put(argument, values[name])
+                if argument == "seq_len" and values[name].value is not None:
+                    # It beats what its arguments say (dpo_trainer.py, 0.8 to 0.13); one of SFT's had no such field.
+                    settings.arguments.pop("max_length", None)
+
+
+def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read checkpointing that is turned on by a call, beside what the trainer is told; what is turned off again is open."""
+    is_told = "gradient_checkpointing" in settings.arguments
+    calls = [(found, True) for found in reader.named(*CHECKPOINTS)]
+    calls += [(found, False) for found in reader.maybe(*CHECKPOINTS)]
+    for found, is_sure in calls:
+        values, _ = reader.keywords(found)
+        said = values.get("enable", values.get("value"))
+        switch = True if said is None else said.value
+        _turned_on(settings, Known(switch if is_sure else UNKNOWN, reader.place(found)))
+    for found in (*reader.named(*PREPARING), *reader.maybe(*PREPARING)):
+        values, is_open = reader.keywords(found)
+        stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
+        is_open = is_open or len(found.node.args) > 1
+        packed = is_quantized(settings)
+        is_known = packed and not is_open and found in reader.calls
+        is_made = packed and found in reader.calls
+        settings.put("kbit_preparation", Known(True if is_made else UNKNOWN, reader.place(found)))
+        if packed is False and found in reader.calls:
+            # PEFT asks nothing of the model: of one in 16 bits it makes all fp32
+            settings.put("dtype", Known("float32", reader.place(found)))
+        if packed is not False:
+            _turned_on(settings, replace(stated, value=stated.value if is_known else UNKNOWN))
+    if "gradient_checkpointing" in settings.arguments and not is_told:
+        for found in (*reader.named(TURNS_OFF), *reader.maybe(TURNS_OFF)):
+            settings.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
+
+
+TURNS_OFF = "gradient_checkpointing_disable"
+
+
+def _turned_on(settings: ScriptSettings, known: Known) -> None:
+    """Record checkpointing that a call turns on; what may turn it on leaves it open, and nothing here turns it off."""
+    said = settings.arguments.get("gradient_checkpointing")
+    if known.value is not False and (said is None or said.value is not True):
+        settings.put(
+            "gradient_checkpointing", known if known.value is True else Known(UNKNOWN, known.place)
+        )
+
+
+def is_quantized(settings: ScriptSettings) -> bool | None:
+    """Tell whether the model that trains is loaded in 4 or 8 bits; None where the script does not say."""
+    names = ("load_in_4bit", "load_in_8bit")
+    said = [settings.arguments[name].value for name in names if name in settings.arguments]
+    if any(value is True for value in said):
+        return True
+    is_open = any(name in settings.unread for name in names) or "built_elsewhere" in settings.seen
+    return None if is_open or "model" not in settings.seen else False
+
+
+CASTS = {"half": "float16", "bfloat16": "bfloat16", "float": "float32"}
+"""Method of a module -> the dtype that it casts all of it to."""
+
+
+def read_casts(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read the dtype that a script casts its model to, `model.half()` or `model.to(torch.float32)`, after loading it."""
+    calls = [(found, True) for found in reader.named(*CASTS, "to")]
+    calls += [(found, False) for found in reader.maybe(*CASTS, "to")]
+    for found, is_sure in calls:
+        func, given = found.node.func, found.node
+        if not isinstance(func, ast.Attribute) or not _is_model(
+            reader, settings, func.value, found.scope
+        ):
+            continue
+        value: object = CASTS.get(found.name, UNKNOWN)
+        if found.name == "to":
+            named = [each.value for each in given.keywords if each.arg == "dtype"]
+            told = [reader.evaluator.value(node, found.scope) for node in (*given.args, *named)]
+            dtypes = [each for each in told if each in DTYPE_NAMES]
+            if not dtypes and not named:
+                continue  # a device
+            value = dtypes[0] if dtypes else UNKNOWN
+        elif given.args:
+            continue
+        settings.put("dtype", Known(value if is_sure else UNKNOWN, reader.place(found)))
+
+
+def read_compile(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read that a script compiles its model itself."""
+    for found in reader.named("compile"):
+        if unparse(found.node.func) == "torch.compile":
+            settings.put("torch_compile", Known(True, reader.place(found)))
+
+
+def _is_model(reader: ScriptReader, settings: ScriptSettings, node: ast.expr, scope: Scope) -> bool:
+    """Tell whether a value comes from the call that loads the model that trains, and not another beside it."""
+    loaded = settings.seen.get("model")
+    made = followed(reader, node, scope) if loaded is not None else ()
+    return any(each is not None and reader.place(each) == loaded for each in made)
+
+
+def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read the optimizer that a Trainer is handed, or that a subclass of it makes."""
+    for found in (*reader.calls, *reader.unsure):
+        if not reader.makes_trainer(found):
+            continue
+        for keyword in found.node.keywords:
+            if keyword.arg in ("optimizers", "optimizer_cls_and_kwargs"):
+                first = keyword.value.elts[0] if isinstance(keyword.value, ast.Tuple) else keyword.value  # fmt: skip
+                if isinstance(first, ast.Constant) and first.value is None:
+                    continue
+                name = trainers_name(reader, _made_by(first, found.scope), found.scope)
+                known = Known(UNKNOWN if name is None else name, reader.place(found))
+                settings.put("optim", known)
+    for method, place in _overridden(reader, "create_optimizer"):
+        if "get_optimizer_cls_and_kwargs" not in unparse(method):
+            settings.put("optim", Known(UNKNOWN, place))
+
+
+BATCHES = {
+    "get_train_dataloader": "per_device_train_batch_size",
+    "get_eval_dataloader": "per_device_eval_batch_size",
+    "_get_dataloader": "per_device_train_batch_size",
+}
+"""Method of a Trainer that makes a loader -> the argument that its rows come from (transformers/trainer.py, 5.24)."""
+_BY_ARGUMENTS = re.compile(r"super\(.*?\)\.get_|(?:train|eval)_batch_size")
+
+
+def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Note a Trainer's subclass whose loader takes its rows from somewhere else than the Trainer's arguments."""
+    for name, argument in BATCHES.items():
+        for method, place in _overridden(reader, name):
+            if not _BY_ARGUMENTS.search(unparse(method)):
+                settings.put(argument, Known(UNKNOWN, place))
+
+
+def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read that a script evaluates by a call, `trainer.evaluate()`, whatever the Trainer's arguments say."""
+    for calls, value in ((reader.named, True), (reader.maybe, UNKNOWN)):
+        for found in calls("evaluate", "predict"):
+            func = found.node.func
+            is_trainer = isinstance(func, ast.Attribute) and re.search(
+                "trainer", unparse(func.value), re.IGNORECASE
+            )
+            if not is_trainer or "calls_evaluation" in settings.arguments:
+                continue
+            if value is True or not _hangs_on_arguments(reader, found):
+                settings.put("calls_evaluation", Known(value, reader.place(found)))
+
+
+_EVALUATES = re.compile(
+    r"eval(?:uation)?_(?:strategy|steps|dataset)|do_(?:eval|predict)|test_(?:dataset|split)"
+)
+
+
+def _hangs_on_arguments(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether a call stands under a condition on what the Trainer is told of evaluation, which is read there."""
+    return any(
+        isinstance(node, ast.If)
+        and _EVALUATES.search(unparse(node.test))
+        and any(inner is found.node for each in node.body for inner in walk(each))
+        for statement in reader.body_of(found.scope)
+        for node in walk(statement)
+    )
+
+
+def _overridden(reader: ScriptReader, name: str) -> Iterator[tuple[ast.FunctionDef, Place]]:
+    """Yield the methods of this name of the script's own Trainers."""
+    for cls, scope in reader.classes.values():
+        for node in cls.body if reader.classes.trains(cls) else ():
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                yield node, Place("script", scope.path, name, node.lineno)
+
+
+def _made_by(node: ast.expr, scope: Scope) -> ast.expr:
+    """Return the class of an optimizer: of a call, of a name that holds one, or the class itself."""
+    if isinstance(node, ast.Name):
+        written = scope.assigned.get(node.id, [])
+        node = written[0] if len(written) == 1 else node
+    return node.func if isinstance(node, ast.Call) else node

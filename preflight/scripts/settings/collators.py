@@ -1,0 +1,100 @@
+"""The collator that a script gives its trainer, where it is one of the script's own: it may cut no row, or make more of them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import Scope
+from preflight.setting import Place
+
+CUTS = re.compile(
+    r"truncate|truncation\s*=\s*(?!False|None)|\[[^\[\]:]{0,80}:[^\[\]]{0,80}(?:max|len|cut|limit)\w{0,40}\]",
+    re.IGNORECASE,
+)
+
+
+def uncut_collator(reader: ScriptReader) -> Place | None:
+    """Return where a trainer is given a collator of the script's own in which nothing cuts; None where there is none.
+
+    What a library's collator is given, and one that cannot be found here, is not spoken of.
+    """
+    for found in (*reader.calls, *reader.unsure):
+        if not reader.makes_trainer(found):
+            continue
+        for keyword in found.node.keywords:
+            if keyword.arg == "data_collator" and _is_uncut(reader, keyword.value, found):
+                return Place("script", found.scope.path, "data_collator", keyword.value.lineno)
+    return None
+
+
+GROWN = "rows that a collator makes more of"
+
+
+def grown_collator(reader: ScriptReader) -> Place | None:
+    """Return where a collator of the script's own makes several rows of one, which the batch size does not count."""
+    for found in (*reader.calls, *reader.unsure):
+        for keyword in found.node.keywords if reader.makes_trainer(found) else ():
+            if keyword.arg != "data_collator":
+                continue
+            made = _makers(reader, keyword.value, found.scope, 0)
+            grown = [line for each in made for line in _several_of_one(each)]
+            if grown:
+                return Place("script", found.scope.path, "data_collator", min(grown))
+    return None
+
+
+def _several_of_one(made: ast.AST) -> Iterator[int]:
+    """Yield the lines where rows are repeated, `[row for row in rows for _ in range(4)]`, or put twice into one list."""
+    for node in walk(made):
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            inner = [each.iter for each in node.generators[1:]]
+            if any(
+                isinstance(each, ast.Tuple)
+                or (isinstance(each, ast.Call) and last_name(each.func) == "range")
+                for each in inner
+            ):
+                yield node.lineno
+        elif isinstance(node, ast.For):
+            lists = Counter(
+                unparse(call.func.value)
+                for statement in node.body
+                for call in (statement.value if isinstance(statement, ast.Expr) else None,)
+                if isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr == "append"
+            )
+            if any(times > 1 for times in lists.values()):
+                yield node.lineno
+
+
+def _is_uncut(reader: ScriptReader, node: ast.expr, found: CallFound) -> bool:
+    made = list(_makers(reader, node, found.scope, 0))
+    return bool(made) and not any(CUTS.search(unparse(each)) for each in made)
+
+
+def _makers(
+    reader: ScriptReader, node: ast.expr, scope: Scope | None, depth: int
+) -> Iterator[ast.AST]:
+    """Yield the functions and classes of the script that an expression names, through one name more."""
+    for inner in walk(node):
+        if isinstance(inner, ast.Lambda):
+            yield inner
+        if not isinstance(inner, ast.Name):
+            continue
+        name = reader.renamed.get(inner.id, inner.id)
+        yield from (function for function, _ in reader.functions.get(name, ()))
+        if name in reader.classes:
+            yield reader.classes[name][0]
+        here = scope
+        while here is not None and depth < 2:
+            for value in here.assigned.get(inner.id, ()):
+                target = value.func if isinstance(value, ast.Call) else value
+                if last_name(target) or isinstance(target, ast.Lambda):
+                    yield from _makers(reader, target, here, depth + 1)
+            here = here.outer

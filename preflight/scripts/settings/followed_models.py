@@ -1,0 +1,162 @@
+"""From an expression that holds a model back to the calls that made it, through variables, functions and what passes a model on."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import Parsed, Scope
+from preflight.scripts.settings.own_model import is_inherited
+from preflight.versions.peft import PREPARING
+
+_MODEL_CLASS = re.compile(
+    r"^(?:AutoModel\w*|\w+For(?:CausalLM|ConditionalGeneration|ImageTextToText|SequenceClassification|TokenClassification))$"
+)
+
+SELF = "self"
+
+PASSES_ON = (
+    "get_peft_model",
+    "set_peft_model_state_dict",
+    *PREPARING,
+    "PeftModel",
+    "setup_chat_format",
+    "clone_chat_template",
+    "compile",
+    "to",
+    "cuda",
+    "half",
+    "bfloat16",
+    "float",
+    "train",
+    "prepare",
+)
+"""Calls that give back the model that they are given, or that they are called on."""
+
+OF_PARAMETERS = ("parameters", "named_parameters")
+
+MOST_STEPS = 40
+"""Assignments and returns that are followed to where a model is made."""
+
+
+def loads(call: CallFound) -> bool:
+    """Tell whether a call loads a model of transformers."""
+    func = call.node.func
+    if call.name not in ("from_pretrained", "from_config") or not isinstance(func, ast.Attribute):
+        return False
+    named = _classes(func.value, call.scope)
+    return bool(named) and all(_MODEL_CLASS.match(last_name(each)) for each in named)
+
+
+def _classes(node: ast.expr, scope: Scope) -> list[ast.expr]:
+    """Return what a class is named by: itself, or every class that a variable of the script may hold."""
+    holder = scope.holder(node.id) if isinstance(node, ast.Name) else None
+    held = [] if holder is None or not isinstance(node, ast.Name) else holder.assigned.get(node.id)
+    return held or [node]
+
+
+def followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[CallFound | None]:
+    """Yield the calls that a value comes from; None where one of its ways ends at what is not read."""
+    waiting, seen = [(node, scope)], set[int]()
+    while waiting:
+        node, scope = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if len(seen) > MOST_STEPS:
+            yield None
+            return
+        if _is_name(reader, node, scope):
+            continue
+        if isinstance(node, ast.Call):
+            name = last_name(node.func)
+            receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+            if name in PASSES_ON or (receiver is not None and last_name(receiver) == "PeftModel"):
+                inner = node.args[0] if node.args else receiver
+                waiting += [(inner, scope)] if inner is not None else []
+                continue
+            made = CallFound(name, node, scope)
+            if name not in reader.functions or loads(made) or is_inherited(reader, made):
+                yield made
+                continue
+        before = _before(reader, node, scope)
+        if not before:
+            yield None
+        waiting += before
+
+
+def _is_name(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
+    """Tell whether a value is the name of a model (TRL loads it then), an argument that names one, or nothing yet."""
+    if isinstance(node, ast.Attribute):
+        owner = reader.evaluator.value(node.value, scope)
+        if isinstance(owner, Parsed):
+            return True
+    known = reader.evaluator.evaluate(node, scope)
+    return isinstance(known.value, (str, type(None))) or bool(known.flag)
+
+
+def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[ast.expr, Scope]]:
+    """Return what a value is taken from, with the scope that it stands in; nothing where that is not read."""
+    if isinstance(node, ast.Subscript):
+        return [(node.value, scope)]  # one of several things that a call gives back
+    if isinstance(node, ast.IfExp):
+        return [(node.body, scope), (node.orelse, scope)]
+    if isinstance(node, ast.Attribute):
+        statements = [*reader.statements, *reader.unsure_statements]
+        return [
+            (said.value, own)
+            for said, own in statements
+            if isinstance(said.targets[0], ast.Attribute)
+            and unparse(said.targets[0]) == unparse(node)
+        ]
+    name = last_name(node.func if isinstance(node, ast.Call) else node)
+    holder = None if isinstance(node, ast.Call) else scope.holder(name)
+    if holder is not None and name in holder.assigned:
+        return [(value, holder) for value in reader.evaluator.may_hold(name, holder)]
+    if holder is not None:
+        return _arguments(reader, name, holder)
+    return [
+        (_first(returned.value), own)
+        for function, own in reader.functions.get(name, ())
+        for returned in walk(function)
+        if isinstance(returned, ast.Return) and returned.value is not None
+    ]
+
+
+def _arguments(reader: ScriptReader, name: str, scope: Scope) -> list[tuple[ast.expr, Scope]]:
+    """Return what the calls of a function hand it as one of its parameters; nothing where a call does not say."""
+    given: list[tuple[ast.expr, Scope]] = []
+    for function, own in (each for held in reader.functions.values() for each in held):
+        if own is not scope:
+            continue
+        names = [argument.arg for argument in function.args.args]
+        is_method = names[:1] == [SELF]
+        for call in reader.everywhere:
+            if call.name != function.name or isinstance(call.node.func, ast.Name) == is_method:
+                continue  # of this name is a method of something else
+            told = _argument(call.node, name, names)
+            if told is None:
+                return []
+            given.append((told, call.scope))
+    return given
+
+
+def _argument(call: ast.Call, name: str, names: list[str]) -> ast.expr | None:
+    """Return what a call hands to the parameter `name` of `names`, the object that it is called on for a method's first."""
+    is_method = names[:1] == [SELF]
+    if is_method and name == SELF:
+        return call.func.value if isinstance(call.func, ast.Attribute) else None
+    named = next((each.value for each in call.keywords if each.arg == name), None)
+    if named is not None or name not in names:
+        return named
+    position = names.index(name) - is_method
+    return call.args[position] if position < len(call.args) else None
+
+
+def _first(node: ast.expr) -> ast.expr:
+    """Return the model of `return model, tokenizer`."""
+    return node.elts[0] if isinstance(node, ast.Tuple) and node.elts else node

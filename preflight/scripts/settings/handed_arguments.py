@@ -1,0 +1,53 @@
+"""Whether the arguments that a Trainer is handed are those that the script's own calls make, with what it sets on them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.meanings import PARSES_DATACLASSES
+from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.settings_objects import class_of_command
+from preflight.scripts.settings.followed_models import followed
+from preflight.setting import Place
+
+COPIES = ("replace", "deepcopy", "copy")
+"""What gives back the arguments that it is given; what `replace` changes is read by itself."""
+
+
+def changed_arguments(reader: ScriptReader) -> Place | None:
+    """Return where a function that is not read gives the Trainer its arguments, or sets names on them that only running
+    tells."""
+    for call in (*reader.calls, *reader.unsure):
+        if not reader.makes_trainer(call):
+            continue
+        given = next((each.value for each in call.node.keywords if each.arg == "args"), None)
+        if given is None:
+            continue
+        for made in followed(reader, given, call.scope):
+            if made is not None and not _is_read(reader, made):
+                return reader.place(made)
+        if isinstance(given, ast.Name):
+            for found in _sets_unknown(reader, given.id):
+                return reader.place(found)
+    return None
+
+
+def _is_read(reader: ScriptReader, made: CallFound) -> bool:
+    name = made.name
+    return (
+        name in reader.trainer_names()
+        or name in (*PARSES_DATACLASSES, *COPIES, "parse")
+        or name in reader.classes
+        or class_of_command(made.node) is not None
+    )
+
+
+def _sets_unknown(reader: ScriptReader, name: str) -> Iterator[CallFound]:
+    """Yield the `setattr(args, key, value)` whose key is no text of the script."""
+    for found in (*reader.named("setattr"), *reader.maybe("setattr")):
+        owner, *rest = (*found.node.args, None)
+        if last_name(owner) == name and rest and not isinstance(rest[0], ast.Constant):
+            yield found

@@ -1,0 +1,191 @@
+"""The length at which a script cuts its rows: what its tokenizer and its datasets are told."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.settings.answer_lengths import (
+    TOKENIZING,
+    answer_calls,
+    calls_of_both_stacks,
+    has_both_stacks,
+    length_of_answers,
+    lengths_of_answers,
+)
+from preflight.scripts.settings.script_settings import ScriptSettings, said_of
+
+LENGTHS = (
+    "max_length", "max_len", "max_seq_length", "max_seq_len", "model_max_length", "seq_length", "seq_len",
+    "block_size", "cutoff_len", "context_length",
+)  # fmt: skip
+"""Arguments of a script's own datasets that cut rows."""
+PACKED = re.compile(
+    r"(?:max_)?pack(?:ed|ing)?_(?:sequence_|seq_)?(?:max_)?(?:tokens|len|length|size)"
+)
+"""Arguments of a script's own datasets that say how long a row is that several are joined to."""
+HALVES = re.compile(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
+"""Arguments that cut what is asked and what is answered apart; only what stands with `max` in it is looked at."""
+
+
+def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record the length where nothing else of the script says it, and all that cuts rows agrees."""
+    answers = answer_calls(reader)
+    is_apart = has_both_stacks(reader)
+    of_answers = length_of_answers(reader, answers) if is_apart else None
+    if of_answers is not None and "target_len" not in settings.arguments:
+        settings.put("target_len", of_answers)
+    if _joins_rows(reader, settings) or "seq_len" in settings.arguments:
+        return
+    elsewhere = answers if is_apart else calls_of_both_stacks(reader)
+    kept = [] if is_apart else _kept(reader)
+    cutting = kept or list(_cutting(reader, elsewhere))
+    if not is_apart and cutting and not kept:  # the other part of a row may be as long again
+        others = lengths_of_answers(reader, answers - elsewhere, truncating_alone=True)
+        cutting += [each for each in others if each.value != cutting[0].value]
+    values = [known.value for known in cutting if isinstance(known.value, int)]
+    if not cutting:
+        return
+    if len(values) == len(cutting) and len(set(values)) == 1 and said_of(cutting[0]) is not None:
+        settings.put("seq_len", cutting[0])
+    elif values:
+        settings.put("seq_len", Known(UNKNOWN, cutting[0].place))
+
+
+def _joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
+    """Record how long the rows are that a dataset joins, and tell whether that may be more than each is cut at."""
+    cut = settings.arguments.get("seq_len")
+    is_longer = False
+    for found in (*reader.calls, *reader.unsure):
+        told = reader.keywords(found)[0] if "data" in found.name.lower() else {}
+        for name, joined in told.items():
+            is_known = isinstance(joined.value, int)
+            if not PACKED.fullmatch(name) or joined.value is None:
+                continue
+            if cut is None or not is_known or joined.value > cut.value:
+                is_sure = is_known and found in reader.calls
+                settings.put("seq_len", joined if is_sure else Known(UNKNOWN, joined.place))
+                settings.set_later.add("seq_len")
+                is_longer = True
+    return is_longer
+
+
+def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known]:
+    """Return the lengths of the pieces that the script cuts joined rows into, and what may be cut longer; else those that
+    truncating tokenizers are called with, but for calls that make no whole row; else those that the script's datasets are made with."""
+    by_pieces = list(_pieces(reader))
+    by_tokenizer, by_dataset = [], []
+    for found in (*reader.calls, *reader.unsure):
+        if found.node in elsewhere:
+            continue
+        if found.name in TOKENIZING:
+            values, _ = reader.keywords(found)
+            length, truncates = values.get("max_length"), values.get("truncation")
+            if length is not None and truncates is not None and truncates.value not in (None, False):  # fmt: skip
+                by_tokenizer.append(length)
+        elif _is_dataset(reader, found):
+            values = reader.told(found)
+            whole = [values[name] for name in LENGTHS if name in values][:1]
+            halves = [v for n, v in values.items() if HALVES.fullmatch(n) and "max" in n]
+            by_dataset += whole or _joined(halves, reader.classes.get(found.name, (None,))[0])
+    if by_pieces:  # other rows, of an evaluation or of the training itself, may be in none
+        longest = max((each.value for each in by_pieces if isinstance(each.value, int)), default=0)
+        return [
+            *by_pieces,
+            *(e for e in by_tokenizer if not isinstance(e.value, int) or e.value > longest),
+        ]
+    known = [each for each in by_tokenizer if each.value is not UNKNOWN]
+    return known or [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
+
+
+_COUNTED = re.compile(r"len\(\w+\[.\w*(?:input_ids|tokens)\w*.\]\)")
+
+
+def _kept(reader: ScriptReader) -> list[Known]:
+    """Return the lengths up to which rows are kept; none where not every dataset that the script loads is so filtered."""
+    loaded = [*reader.named("load_dataset", "load_from_disk"), *reader.maybe("load_dataset")]
+    filtered = [known for found in reader.named("filter") for known in _longest_kept(reader, found)]
+    is_told = all(isinstance(known.value, int) for known in filtered)
+    return filtered if is_told and loaded and len(filtered) >= len(loaded) else []
+
+
+def _longest_kept(reader: ScriptReader, found: CallFound) -> Iterator[Known]:
+    """Yield N of `data.filter(lambda row: len(row["input_ids"]) <= N)`, a condition at most."""
+    for keeps in found.node.args[:1]:
+        keeps = found.node.args[0]
+        if not isinstance(keeps, ast.Lambda):
+            continue
+        body = keeps.body
+        tests = body.values if isinstance(body, ast.BoolOp) and isinstance(body.op, ast.And) else [body]  # fmt: skip
+        for test in tests:
+            if (
+                isinstance(test, ast.Compare)
+                and _COUNTED.fullmatch(unparse(test.left))
+                and isinstance(test.ops[0], (ast.Lt, ast.LtE))
+                and len(test.ops) == 1
+            ):
+                known = reader.evaluator.evaluate(test.comparators[0], found.scope)
+                yield Known(known.value, known.place if said_of(known) else reader.place(found))
+                return
+
+
+def _pieces(reader: ScriptReader) -> Iterator[Known]:
+    """Yield the lengths of `{name: [ids[i : i + N] for i in range(0, total, N)] for name, ids in columns.items()}`.
+
+    So the examples of transformers cut the texts that they joined, and so do those who learned from them
+    (examples/pytorch/language-modeling/run_clm.py group_texts, 5.24.0). A list of rows that is cut into batches the same
+    way has no columns around it.
+    """
+    steps = {
+        id(step)
+        for tree in reader.trees.values()
+        for node in walk(tree)
+        if isinstance(node, ast.DictComp) and (step := _step_of(node.value)) is not None
+    }
+    for found in (*reader.calls, *reader.unsure):
+        if found.name == "range" and len(found.node.args) == 3 and id(found.node.args[2]) in steps:
+            known = reader.evaluator.evaluate(found.node.args[2], found.scope)
+            yield Known(known.value, known.place if said_of(known) else reader.place(found))
+
+
+def _step_of(pieces: ast.expr) -> ast.expr | None:
+    """Return N of `[ids[i : i + N] for i in range(0, total, N)]`."""
+    if not (isinstance(pieces, ast.ListComp) and isinstance(pieces.elt, ast.Subscript)):
+        return None
+    cut, steps = pieces.elt.slice, pieces.generators[0].iter
+    if not (isinstance(cut, ast.Slice) and isinstance(cut.upper, ast.BinOp)):
+        return None
+    if not (isinstance(steps, ast.Call) and last_name(steps.func) == "range"):
+        return None
+    if len(steps.args) != 3 or not isinstance(cut.upper.op, ast.Add):
+        return None
+    return steps.args[2] if unparse(steps.args[2]) == unparse(cut.upper.right) else None
+
+
+def _joined(halves: list[Known], made_by: ast.AST | None) -> list[Known]:
+    """Return the length of a row that is a question and an answer behind each other, each cut by itself."""
+    lengths = [half.value for half in halves if isinstance(half.value, int)]
+    if len(lengths) != 2 or len(halves) != 2 or made_by is None:
+        return []
+    joins = any(
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Add)
+        and not isinstance(node.left, (ast.Constant, ast.JoinedStr))
+        and isinstance(node.right, (ast.Name, ast.Subscript))
+        for node in walk(made_by)
+    )
+    return [Known(sum(lengths), halves[0].place)] if joins else []
+
+
+def _is_dataset(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether a call makes a dataset of the script's own: by its name, or that of what its class is built on."""
+    held = reader.classes.get(found.name)
+    if held is None and found.name not in reader.functions:
+        return False
+    names = [found.name, *(last_name(base) for base in (held[0].bases if held else ()))]
+    return any("data" in name.lower() for name in names)

@@ -1,0 +1,229 @@
+"""The model that a script trains: which of its from_pretrained calls makes it, what it is loaded with, or that a helper builds it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.settings.device_map import device_map_of
+from preflight.scripts.settings.followed_models import OF_PARAMETERS, followed, loads
+from preflight.scripts.settings.model_shape import name_of_config, note_own, note_shape
+from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.scripts.settings.zero_init import is_partitioned, zero3_is_on
+from preflight.setting import Place
+
+LOADED_WITH = {
+    "torch_dtype": "dtype",
+    "dtype": "dtype",
+    "attn_implementation": "attn_implementation",
+    "_attn_implementation": "attn_implementation",
+    "use_flash_attention_2": "use_flash_attn",
+    "load_in_4bit": "load_in_4bit",
+    "load_in_8bit": "load_in_8bit",
+}
+"""Keyword of from_pretrained -> argument."""
+
+OF_KEYWORDS = ("dtype", "attn_implementation", "load_in_4bit")
+"""What a `**` of from_pretrained that only running tells may say."""
+QUANTIZES_BY_FLAGS = ("get_quantization_config", "BitsAndBytesConfig")
+"""Calls that make a quantization_config and are read elsewhere, TRL's own among them (trl/trainer/utils.py)."""
+
+OF_ATTENTION = {
+    "attn_implementation",
+    "_attn_implementation",
+    "use_flash_attention_2",
+    "config",
+}
+"""Keywords of from_pretrained that choose an attention, or may."""
+
+BESIDE = re.compile(r"ref|teacher|reward|critic|value|judge|draft|old|base_model_for", re.I)
+"""Names of models that are held beside the one that trains."""
+
+
+def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record name, dtype, attention and packing of the model that trains, and whether a helper makes it."""
+    if "model_by_name" in settings.seen:
+        settings.zero_init = True  # the trainer loads it, and what the script loads is another
+        return
+    made = list(_made(reader))
+    for call in made:
+        if not loads(call) and not reader.makes_trainer(call):
+            note_own(reader, settings, call)
+    elsewhere = [call for call in made if not loads(call) and not _is_own(reader, call)]
+    if elsewhere:
+        settings.seen["built_elsewhere"] = reader.place(elsewhere[0])
+    elif not any(map(reader.makes_trainer, reader.everywhere)):
+        settings.seen["no_trainer"] = Place("script", reader.path, "")
+        for call in _made_for_loop(reader):
+            if not loads(call):
+                note_own(reader, settings, call)
+    calls = [f for f in reader.named("from_pretrained", "from_config") if loads(f)]
+    unsure = [f for f in reader.maybe("from_pretrained", "from_config") if loads(f)]
+    if calls or unsure:
+        settings.zero_init = is_partitioned(reader, (*calls, *unsure))
+    elif not made and "no_trainer" not in settings.seen:
+        settings.zero_init = True  # the trainer loads it, by its name
+    if not calls and not unsure:  # where a name that only running tells picks what loads
+        calls = list({id(call.node): call for call in made if loads(call)}.values())
+    is_sure = bool(calls)
+    calls = calls or unsure  # of which one makes it, in whichever branch
+    if len(calls) > 1:
+        calls = _that_train(calls, made) or calls
+    if len(calls) != 1 or not is_sure:
+        _several(reader, calls, settings)
+        return  # none, or several: which one trains is not known
+    found = calls[0]
+    settings.seen["model"] = reader.place(found)
+    values, is_open = reader.keywords(found)
+    named = found.node.args[0] if found.node.args else None
+    if found.name == "from_pretrained" and named is not None:
+        known = reader.evaluator.evaluate(named, found.scope)
+        if isinstance(known.value, str):
+            settings.put("model_name_or_path", known)
+    elif found.name == "from_config":
+        of_config = name_of_config(reader, found)
+        if of_config is not None:
+            settings.put("model_name_or_path", of_config)
+    elif "pretrained_model_name_or_path" in values:
+        settings.put("model_name_or_path", values["pretrained_model_name_or_path"])
+    for keyword, name in LOADED_WITH.items():
+        if keyword in values and values[keyword].value is not None:
+            settings.put(name, values[keyword])
+    _note_ways(reader, settings, calls)
+    _quantization(reader, settings, found)
+    if not is_open and "quantization_config" not in values:
+        _leave_whole(reader, settings, found)
+    note_shape(reader, settings, found)
+    for name in OF_KEYWORDS if is_open else ():
+        settings.doubt(name, reader.place(found))
+    dtypes = [values[name].value for name in ("torch_dtype", "dtype") if name in values]
+    if not is_open and all(value is None for value in dtypes):
+        settings.seen["no_dtype"] = reader.place(found)
+    if not OF_ATTENTION & set(values) and not is_open:
+        settings.seen["no_attention"] = reader.place(found)
+    settings.device_map = device_map_of(reader, found, values)
+    if settings.device_map is not None:
+        settings.zero3_is_on = zero3_is_on(reader, found)
+
+
+def _note_ways(reader: ScriptReader, settings: ScriptSettings, calls: list[CallFound]) -> None:
+    if {"attn_implementation", "dtype"} & {*settings.unread}:
+        from preflight.scripts.settings.alternatives import (
+            note_ways,  # few scripts choose when they run
+        )
+
+        note_ways(reader, settings, calls)
+
+
+def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Note a quantization_config that is made by what is not read."""
+    for keyword in found.node.keywords:
+        if keyword.arg != "quantization_config":
+            continue
+        made = followed(reader, keyword.value, found.scope)
+        if any(call is None or call.name not in QUANTIZES_BY_FLAGS for call in made):
+            settings.doubt("load_in_4bit", reader.place(found))
+
+
+def _leave_whole(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Leave open that the model is packed, where another one is that the script loads: a reference, or a judge."""
+    every = (*reader.named("from_pretrained"), *reader.maybe("from_pretrained"))
+    others = [each for each in every if each is not found and loads(each)]
+    packed = [each for each in others if any(k.arg == "quantization_config" for k in each.node.keywords)]  # fmt: skip
+    for name in ("load_in_4bit", "load_in_8bit") if packed else ():
+        if settings.arguments.pop(name, None) is not None:
+            settings.unread.setdefault(name, reader.place(packed[0]))
+
+
+def _is_own(reader: ScriptReader, call: CallFound) -> bool:
+    """Tell whether a call makes an object of a class of the script's own, whose text is read."""
+    func = call.node.func
+    name = last_name(func.value) if isinstance(func, ast.Attribute) else call.name
+    return name in reader.classes or call.name in reader.functions
+
+
+def _made(reader: ScriptReader) -> Iterator[CallFound]:
+    """Yield the calls that make what a Trainer is given as its model, and the Trainer's own where they are not found."""
+    for call in (*reader.calls, *reader.unsure):
+        if not reader.makes_trainer(call):
+            continue
+        keywords = {each.arg: each.value for each in call.node.keywords}
+        given = keywords.get("model") or keywords.get("model_init") or _unpacked(reader, call)
+        is_own = reader.class_of(call.name, call.scope.path) is not None
+        if given is None and call.node.args and not (is_own and _takes_no_model(reader, call)):
+            given = call.node.args[0]
+        if given is not None:
+            for each in followed(reader, given, call.scope):
+                yield each or call
+
+
+def _made_for_loop(reader: ScriptReader) -> Iterator[CallFound]:
+    """Yield the calls that make what a plain loop trains: whose parameters it hands to an optimizer, or asks for."""
+    for call in (*reader.calls, *reader.unsure):
+        func = call.node.func
+        if call.name in OF_PARAMETERS and isinstance(func, ast.Attribute):
+            yield from filter(None, followed(reader, func.value, call.scope))
+
+
+def _unpacked(reader: ScriptReader, call: CallFound) -> ast.expr | None:
+    """Return what a Trainer is given as its model in a dict of the script's: `Trainer(**{"model": model})`."""
+    for keyword in call.node.keywords:
+        if keyword.arg is not None or not isinstance(keyword.value, ast.Name):
+            continue
+        at = (keyword.value.lineno, keyword.value.col_offset)
+        for node in reader.evaluator.may_hold(keyword.value.id, call.scope, at):
+            pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
+            for key, value in pairs:
+                if isinstance(key, ast.Constant) and key.value == "model":
+                    return value
+    return None
+
+
+def _takes_no_model(reader: ScriptReader, call: CallFound) -> bool:
+    """Tell whether a Trainer of the script's own is given something else than a model first, its arguments for instance."""
+    held = reader.class_of(call.name, call.scope.path)
+    methods = () if held is None else held[0].body
+    for method in methods:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            names = [each.arg for each in method.args.args[1:2]]
+            return bool(names) and not re.search(r"model|policy|actor|net", names[0])
+    return False
+
+
+def _that_train(calls: list[CallFound], made: list[CallFound]) -> list[CallFound]:
+    """Return the loading calls whose model a Trainer is given; else those that no name says are held beside it."""
+    given = {id(call.node) for call in made}
+    trained = [call for call in calls if id(call.node) in given]
+    if trained:
+        return trained
+    return [call for call in calls if not any(map(BESIDE.search, _names_of(call)))]
+
+
+def _names_of(call: CallFound) -> list[str]:
+    return [
+        name for name, nodes in call.scope.assigned.items() if any(n is call.node for n in nodes)
+    ]
+
+
+def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSettings) -> None:
+    """Read what several models are loaded with, where they are loaded alike; else it is not known of the one that trains."""
+    keywords = [reader.keywords(call) for call in calls]
+    read = [values for values, _ in keywords]
+    for keyword, name in LOADED_WITH.items():
+        said = [values[keyword] for values in read if keyword in values]
+        if not said:
+            continue
+        agree = len(said) == len(read) and all(known.value == said[0].value for known in said)
+        if not agree:
+            settings.put(name, Known(UNKNOWN, said[0].place))
+        elif said[0].value is not None:
+            settings.put(name, said[0])
+    for call, (_, is_open) in zip(calls, keywords, strict=True):
+        for name in OF_KEYWORDS if is_open else ():
+            settings.doubt(name, reader.place(call))
+    _note_ways(reader, settings, calls)

@@ -1,0 +1,73 @@
+"""The shape of the model that a script trains: the checkpoint's own, that of a config by name, or another one."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from preflight.launch_facts import Uncounted
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import Known
+from preflight.scripts.settings.own_model import class_of_made, own_class
+from preflight.scripts.settings.script_settings import ScriptSettings
+
+SHAPES = ("num_hidden_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "vocab_size", "intermediate_size",
+          "num_attention_heads", "num_key_value_heads")  # fmt: skip
+"""Entries of a config that decide a model's size."""
+OTHER_SHAPE = "a model of another shape"
+_SETS = re.compile(rf"\.(?:{'|'.join(SHAPES)})\s*=")
+_NAMES = re.compile(rf"['\"](?:{'|'.join(SHAPES)})['\"]|\b(?:{'|'.join(SHAPES)})\s*=")
+
+
+def _changes_shape(reader: ScriptReader) -> bool:
+    """Tell whether a script sets what decides a model's size: `config.n_layer = 2`, `config.update({"n_layer": 2})`,
+    `AutoConfig.from_pretrained(name, n_layer=2)`."""
+    changing = ("update", "setattr", "from_pretrained")
+    calls = [
+        call.node
+        for call in (*reader.named(*changing), *reader.maybe(*changing))
+        if call.name != "from_pretrained" or "Config" in unparse(call.node.func)
+    ]
+    return any(_SETS.search(unparse(each)) for each, _ in reader.statements) or any(
+        _NAMES.search(unparse(call)) for call in calls
+    )
+
+
+def adds_to_model(cls: str) -> str:
+    """Return by which words a class of the script's own is told that makes the model."""
+    return f"what {cls} adds to the model"
+
+
+def note_own(reader: ScriptReader, settings: ScriptSettings, made: CallFound) -> None:
+    """Note a model that is an object of a class of the script's own, whatever that loads."""
+    cls = class_of_made(reader, made)
+    if cls:
+        settings.uncounted[adds_to_model(cls)] = Uncounted(reader.place(made), "either")
+
+
+def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Note a model that is loaded with another shape than its checkpoint's config says."""
+    said = {keyword.arg for keyword in found.node.keywords}
+    changed = _changes_shape(reader)
+    cls = own_class(reader, found)
+    if cls:
+        settings.uncounted[adds_to_model(cls)] = Uncounted(reader.place(found), "either")
+    if said & {*SHAPES} or (changed and "config" in said):
+        settings.uncounted[OTHER_SHAPE] = Uncounted(reader.place(found), "either")
+
+
+def name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
+    """Return the name of `AutoModel.from_config(AutoConfig.from_pretrained(name))`; None where that is not said."""
+    node = found.node.args[0] if found.node.args else None
+    if isinstance(node, ast.Name):
+        at = (node.lineno, node.col_offset)
+        written = reader.evaluator.may_hold(node.id, found.scope, at)
+        node = written[0] if len(written) == 1 else None
+    if not isinstance(node, ast.Call) or last_name(node.func) != "from_pretrained" or not node.args:
+        return None
+    if _changes_shape(reader):
+        return None
+    known = reader.evaluator.evaluate(node.args[0], found.scope)
+    return known if isinstance(known.value, str) else None

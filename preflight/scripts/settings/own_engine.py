@@ -1,0 +1,184 @@
+"""The engine that a script sets up itself: FSDP and DDP around its model, fully_shard, deepspeed.initialize, ranks it spawns."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN
+from preflight.scripts.settings.fsdp_units import with_units
+from preflight.scripts.settings.lightning_calls import lightning_trainer, with_trainer
+from preflight.scripts.settings.script_settings import OwnEngine, Said, said_of
+from preflight.scripts.settings.shard_groups import with_group
+from preflight.setting import Place
+
+WRAPPERS = {
+    "FullyShardedDataParallel": "fsdp1",
+    "FSDP": "fsdp1",
+    "fully_shard": "fsdp2",
+    "DistributedDataParallel": "ddp",
+    "DDP": "ddp",
+}
+"""Call around a model -> the engine that it makes of it."""
+RESHARDING = {"FULL_SHARD": True, "HYBRID_SHARD": True, "SHARD_GRAD_OP": False, "_HYBRID_SHARD_ZERO2": False}  # fmt: skip
+SPAWNERS = ("spawn", "notebook_launcher", "start_processes", "ScalingConfig")
+"""Calls that start ranks, or that Ray Train (2.40: train/v2/api/config.py) is told of them by."""
+RANKS = ("nprocs", "num_processes", "num_workers")
+"""What those calls name the number of ranks."""
+COUNTS = ("world_size", "num_gpus", "n_gpus", "n_gpu", "ngpus", "nprocs", "num_processes", "gpus")
+"""Flags by which scripts that start their ranks themselves are told how many."""
+
+
+def own_engine(reader: ScriptReader) -> OwnEngine:
+    """Return the engine that a script sets up; an empty one where that is none."""
+    sure = [(WRAPPERS[f.name], f) for f in reader.named(*WRAPPERS)]
+    maybe = [(WRAPPERS[f.name], f) for f in reader.maybe(*WRAPPERS)]
+    for calls, found in ((reader.calls, sure), (reader.unsure, maybe)):
+        found += [("deepspeed", f) for f in calls if _is_initialize(f)]
+    every = [*sure, *maybe]
+    kinds = tuple(dict.fromkeys(kind for kind, _ in every))
+    engine = OwnEngine()
+    if every:
+        place = reader.place(every[0][1])
+        is_sure = len(kinds) == 1 and bool(sure)
+        engine = OwnEngine(kinds, is_sure, place)
+        if is_sure and kinds[0] == "deepspeed":
+            engine = _with_config(reader, sure[0][1], engine)
+        elif is_sure and kinds[0] == "fsdp1":
+            engine = _with_fsdp(reader, sure[-1][1], engine)
+        elif is_sure and kinds[0] == "fsdp2":
+            engine = with_units(reader, engine)
+        if is_sure and kinds[0] in ("fsdp1", "fsdp2"):
+            engine = with_group(reader, sure[-1][1], engine)
+    return _with_ranks(reader, engine)
+
+
+def _is_initialize(found: CallFound) -> bool:
+    return found.name == "initialize" and unparse(found.node.func) == "deepspeed.initialize"
+
+
+def _with_config(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnEngine:
+    """Read `config=` of deepspeed.initialize, as far as it is a dict; a file is the launcher's matter."""
+    values, _ = reader.keywords(call)
+    name = next((n for n in ("config", "config_params") if n in values), "")
+    said = said_of(values[name]) if name else None
+    if said is None or not isinstance(said.value, dict):
+        return engine
+    node = next(each.value for each in call.node.keywords if each.arg == name)
+    config, left_out = dict(said.value), set(said.left_out)
+    for key in said.left_out if isinstance(node, ast.Name) else ():
+        assert isinstance(node, ast.Name)
+        written = [_set_to(each, node.id, key) for each, _ in reader.statements]
+        maybe = [_set_to(each, node.id, key) for each, _ in reader.unsure_statements]
+        if any(maybe):
+            continue
+        left_out.discard(key)
+        for value in filter(None, written):
+            held = said_of(reader.evaluator.evaluate(value, call.scope))
+            if held is None:
+                left_out.add(key)
+            else:
+                config[key] = held.value
+    unread = {}
+    if left_out & {"bf16", "fp16"}:
+        unread["mixed_precision"] = said.place
+    return replace(engine, deepspeed=replace(said, value=config), unread=unread)
+
+
+def _set_to(statement: ast.Assign, name: str, key: str) -> ast.expr | None:
+    """Return what `name[key] = ...` sets; None for any other assignment."""
+    target = statement.targets[0]
+    if not isinstance(target, ast.Subscript) or not isinstance(target.value, ast.Name):
+        return None
+    is_key = isinstance(target.slice, ast.Constant) and target.slice.value == key
+    return statement.value if is_key and target.value.id == name else None
+
+
+def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnEngine:
+    """Read the arguments of torch's FullyShardedDataParallel that memory depends on."""
+    fields: dict[str, Said] = {}
+    place = reader.place(call)
+    unread: dict[str, Place] = {}
+    values, is_open = reader.keywords(call)
+    strategy = _last_word(call, "sharding_strategy")
+    if strategy is None and "sharding_strategy" not in values and not is_open:
+        strategy = "FULL_SHARD"
+    if strategy in RESHARDING:
+        fields["reshard_after_forward"] = Said(RESHARDING[strategy], place)
+    else:
+        unread["reshard_after_forward"] = place
+    policy = values.get("auto_wrap_policy")
+    if _wraps_by_size(reader, call):
+        unread["wrap_policy"] = place  # of no layer, of whole ones, or of parts
+    elif policy is not None and policy.value is not None:
+        fields["wrap_policy"] = Said("transformer", policy.place)
+    elif not is_open:
+        fields["wrap_policy"] = Said("none", place)
+    offload = _offload(reader, call)
+    if offload is not None:
+        fields["offload_params"] = offload
+    else:
+        unread["offload_params"] = place
+    said = strategy or "FULL_SHARD"
+    return OwnEngine(engine.engines, engine.is_sure, place, fields, said, unread=unread)
+
+
+def _wraps_by_size(reader: ScriptReader, call: CallFound) -> bool:
+    """Tell whether FSDP is given a policy that may be size_based_auto_wrap_policy."""
+    given = [each.value for each in call.node.keywords if each.arg == "auto_wrap_policy"]
+    names = [node.id for node in given if isinstance(node, ast.Name)]
+    held = [each for name in names for each in reader.evaluator.may_hold(name, call.scope)]
+    return any("size_based" in unparse(node) for node in (*given, *held))
+
+
+def _last_word(call: CallFound, keyword: str) -> str | None:
+    """Return `FULL_SHARD` of `sharding_strategy=ShardingStrategy.FULL_SHARD`."""
+    node = next((each.value for each in call.node.keywords if each.arg == keyword), None)
+    return node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _offload(reader: ScriptReader, call: CallFound) -> Said | None:
+    """Read `cpu_offload=CPUOffload(offload_params=True) if flag else None`; None where only running tells."""
+    node: ast.expr | None = next(
+        (each.value for each in call.node.keywords if each.arg == "cpu_offload"), None
+    )
+    if isinstance(node, ast.IfExp):
+        test = reader.evaluator.value(node.test, call.scope)
+        if test is UNKNOWN:
+            return None
+        node = node.body if test else node.orelse
+    if node is None or (isinstance(node, ast.Constant) and node.value is None):
+        return Said("none", reader.place(call))
+    if not isinstance(node, ast.Call) or last_name(node.func) != "CPUOffload" or node.args:
+        return None
+    for keyword in node.keywords:
+        if keyword.arg == "offload_params":
+            value = reader.evaluator.value(keyword.value, call.scope)
+            if not isinstance(value, bool):
+                return None
+            return Said("cpu" if value else "none", reader.place(call))
+    return Said("none", reader.place(call))
+
+
+def _with_ranks(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
+    """Read how many ranks a script starts itself: what it says, else what a flag with such a name says."""
+    calls = [f for f in (*reader.calls, *reader.unsure) if f.name in SPAWNERS]
+    calls = [f for f in calls if f.name != "spawn" or unparse(f.node.func).endswith(("mp.spawn", "multiprocessing.spawn"))]  # fmt: skip
+    if not calls:
+        trainer = lightning_trainer(reader)
+        if trainer is None:
+            return engine
+        return with_trainer(reader, trainer, engine)
+    call = calls[0]
+    values, _ = reader.keywords(call)
+    known = next((values[name] for name in RANKS if name in values), None)
+    said = None if known is None else said_of(known)
+    if said is None or not isinstance(said.value, int):
+        flag = reader.flag_of(("num_workers",) if call.name == "ScalingConfig" else COUNTS)
+        text = None if flag is None else str(flag.value)
+        is_count = text is not None and text.isdecimal() and int(text) > 0
+        said = Said(int(text or 0), flag.place) if is_count and flag is not None else None
+    return replace(engine, spawns=reader.place(call), num_ranks=said)

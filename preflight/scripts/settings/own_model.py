@@ -1,0 +1,108 @@
+"""A model of a class of the script's own: what it adds to the one that it loads, or stands on, is not known."""
+
+from __future__ import annotations
+
+import ast
+
+from preflight.scripts.python.files import LIBRARIES, CallFound
+from preflight.scripts.python.library_classes import dotted
+from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.reader import ScriptReader
+
+MODULES = ("Module", "PreTrainedModel")
+_WRAPS_MODELS = frozenset({*LIBRARIES, "optimum"})
+"""Libraries whose classes of models are those of transformers, or are read elsewhere."""
+_MOST_BASES = 8
+
+
+def own_class(reader: ScriptReader, found: CallFound) -> str:
+    """Return the class of the script's own that makes the model which a call loads; empty where that is transformers' own.
+
+    It is the class that is asked to load, where it adds methods, or the module in one of whose methods the call stands.
+    A class of a package that nobody knows may add anything.
+    """
+    func = found.node.func
+    asked = func.value if isinstance(func, ast.Attribute) else func
+    name = last_name(asked)
+    if reader.class_of(name, found.scope.path) is not None:
+        return name if _adds(reader, name, found.scope.path, 0) else _around(reader, found)
+    library = dotted(reader, asked, found.scope.path).partition(".")[0]
+    if library and library not in _WRAPS_MODELS:
+        return name
+    return _around(reader, found)
+
+
+def class_of_made(reader: ScriptReader, made: CallFound) -> str:
+    """Return the module of the script's own that a call makes by itself, or by one of its methods; empty for another."""
+    func = made.node.func
+    name = last_name(func.value) if isinstance(func, ast.Attribute) else made.name
+    if name == "cls":
+        name = reader.class_around(made.scope)
+    is_module = _is_module(reader, name, made.scope.path, 0)
+    return name if is_module and _adds(reader, name, made.scope.path, 0) else ""
+
+
+def is_inherited(reader: ScriptReader, made: CallFound) -> bool:
+    """Tell whether a class of the script's own is asked for a method that a library gives it: `Twin.from_pretrained(name)`.
+
+    A method of that name which another class of the script has is not the one that runs.
+    """
+    func = made.node.func
+    name = last_name(func.value) if isinstance(func, ast.Attribute) else ""
+    is_class = reader.class_of(name, made.scope.path) is not None
+    return is_class and not _has_method(reader, name, made.scope.path, made.name, 0)
+
+
+def _has_method(reader: ScriptReader, name: str, path: str, method: str, depth: int) -> bool:
+    """Tell whether a class, or one of the script's own that it stands on, has a method."""
+    held = reader.class_of(name, path)
+    if held is None or depth > _MOST_BASES:
+        return False
+    cls, scope = held
+    if any(isinstance(node, ast.FunctionDef) and node.name == method for node in cls.body):
+        return True
+    return any(
+        _has_method(reader, last_name(base), scope.path, method, depth + 1)
+        for base in cls.bases
+        if last_name(base) != name
+    )
+
+
+def _is_module(reader: ScriptReader, name: str, path: str, depth: int) -> bool:
+    """Tell whether a class of the script's own stands on a module of torch's or a model of transformers'."""
+    held = reader.class_of(name, path)
+    if held is None or depth > _MOST_BASES:
+        return False
+    cls, scope = held
+    return any(
+        base in MODULES or _is_module(reader, base, scope.path, depth + 1)
+        for base in map(last_name, cls.bases)
+        if base != name
+    )
+
+
+def _adds(reader: ScriptReader, name: str, path: str, depth: int) -> bool:
+    """Tell whether a class, or one of the script's own that it stands on, has methods."""
+    held = reader.class_of(name, path)
+    if held is None or depth > _MOST_BASES:
+        return False
+    cls, scope = held
+    if any(isinstance(node, ast.FunctionDef) for node in cls.body):
+        return True
+    return any(
+        _adds(reader, last_name(base), scope.path, depth + 1)
+        for base in cls.bases
+        if last_name(base) != name
+    )
+
+
+def _around(reader: ScriptReader, found: CallFound) -> str:
+    """Return the module of the script's own in one of whose methods a call stands."""
+    for cls, _ in reader.classes.values():
+        if not any(last_name(base) in MODULES for base in cls.bases):
+            continue
+        for method in cls.body:
+            named = reader.functions.get(getattr(method, "name", ""), ())
+            if any(node is method and scope is found.scope for node, scope in named):
+                return cls.name
+    return ""

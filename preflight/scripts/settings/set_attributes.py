@@ -1,0 +1,103 @@
+"""What a script sets on objects that are already made: its trainer's arguments, its tokenizer, a model's config."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.setting import Place
+
+SETS_ATTENTION = "set_attn_implementation"
+"""Method of a model of transformers (modeling_utils.py:2748, 4.57.6)."""
+
+
+def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
+    for node, scope in reader.statements:
+        target = node.targets[0]
+        if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
+            continue
+        known = reader.evaluated_before(target.attr, node.value, scope)
+        place = Place("script", scope.path, target.attr, node.lineno)
+        if known.place.kind != "argv":
+            known = Known(known.value, place)
+        if target.attr == "model_max_length" and target.value.id != "self":
+            settings.put("seq_len", known)
+        elif _is_trainer_arguments(reader, target.value.id, scope):
+            settings.put(target.attr, known)
+            settings.set_later.add(target.attr)
+        elif target.value.id != "self" and settings.seen.get("trainer_arguments"):
+            # A name that we do not follow may be the Trainer's arguments all the same.
+            settings.put(target.attr, Known(UNKNOWN, place))
+    _in_branches(reader, settings)
+
+
+OF_CHECKPOINTING = "gradient_checkpointing_kwargs"
+"""An argument that says nothing where checkpointing is off: what a branch gives it holds wherever it is asked for."""
+
+
+def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Leave open what a branch that may run changes of the Trainer's arguments."""
+    for node, scope in reader.unsure_statements:
+        target = node.targets[0]
+        if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
+            continue
+        if not _is_trainer_arguments(reader, target.value.id, scope):
+            continue
+        place = Place("script", scope.path, target.attr, node.lineno)
+        value = reader.evaluated_before(target.attr, node.value, scope).value
+        held = settings.arguments.get(target.attr) or reader.flag_of([target.attr])
+        if held is None or held.value != value:
+            is_said = target.attr == OF_CHECKPOINTING and held is None
+            settings.put(target.attr, Known(value if is_said else UNKNOWN, place))
+            settings.set_later.add(target.attr)
+
+
+def read_attention(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read `config.text_config._attn_implementation = "eager"` and `model.set_attn_implementation("eager")`; the attention
+    is open where two of these differ, or what the model is loaded with."""
+    said = [
+        (node.value, scope, target.attr)
+        for node, scope in (*reader.statements, *reader.unsure_statements)
+        if isinstance(target := node.targets[0], ast.Attribute)
+        and target.attr in ("_attn_implementation", "attn_implementation")
+        and not (isinstance(target.value, ast.Name) and target.value.id == "self")
+    ]
+    said += [
+        (found.node.args[0], found.scope, SETS_ATTENTION)
+        for found in (*reader.named(SETS_ATTENTION), *reader.maybe(SETS_ATTENTION))
+        if found.node.args
+    ]
+    if not said:
+        return
+    values = [reader.evaluator.value(node, scope) for node, scope, _ in said]
+    node, scope, name = said[0]
+    loaded = settings.arguments.get("attn_implementation")
+    all_said = values if loaded is None else [*values, loaded.value]
+    is_one = isinstance(values[0], str) and all(each == values[0] for each in all_said)
+    value = values[0] if is_one else UNKNOWN
+    settings.put(
+        "attn_implementation", Known(value, Place("script", scope.path, name, node.lineno))
+    )
+
+
+def read_targets(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Leave open where an adapter goes whose config is told so later: `peft_config.target_modules = linear_names(model)`."""
+    for node, scope in (*reader.statements, *reader.unsure_statements):
+        target = node.targets[0]
+        if isinstance(target, ast.Attribute) and target.attr == "target_modules":
+            place = Place("script", scope.path, target.attr, node.lineno)
+            settings.put("lora_target_modules", Known(UNKNOWN, place))
+
+
+def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
+    made = {id(call.node) for call in reader.trainer_calls()}
+    written = scope.assigned.get(name, ())
+    if any(id(node) in made for node in written):
+        return True
+    if any(reader.parsed_class(node) in reader.trainer_names() for node in written):
+        return True
+    return re.search(r"(?:train|sft|dpo)\w*(?:arg|conf)", name) is not None

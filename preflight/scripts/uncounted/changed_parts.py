@@ -1,0 +1,133 @@
+"""What a script puts in the place of a part of its model, adds to it, or puts the whole through: a module of its own, of
+which no formula knows what it holds.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from typing import TypeGuard
+
+from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.settings.followed_models import PASSES_ON
+
+KEEPS_MODEL = frozenset(
+    {
+        *PASSES_ON, "prepare_model", "unwrap_model", "extract_model_from_parallel", "DataParallel",
+        "DistributedDataParallel", "DDP", "FSDP", "FullyShardedDataParallel", "fully_shard", "wrap", "initialize",
+        "convert_sync_batchnorm", "setup", "setup_module", "parallelize_module", "replicate", "get_base_model", "cast", "from_pretrained",
+    }
+)  # fmt: skip
+"""Functions whose effect on a model that they are given is read elsewhere, or is none."""
+ADDING = frozenset(
+    {
+        "append", "insert", "extend", "add_module", "register_module", "register_parameter", "register_buffer",
+        "set_input_embeddings", "set_output_embeddings", "set_submodule",
+    }
+)  # fmt: skip
+"""Methods of a module, or of its list of layers, that put another into it."""
+TAKEN_OFF = "layers that a script takes off its model"
+_ATTRIBUTES = r"(?:\.(?!\w*config)\w+|\[[^\]]*\])*$"
+_OF_MODEL = re.compile(rf"^(?:\w+\.)*\w*model{_ATTRIBUTES}")
+"""A model, or a part of it that is none of its configs."""
+_PART = re.compile(
+    rf"^(?:\w*_)?(?:layer|block|module|submodule|parent){_ATTRIBUTES}|{_OF_MODEL.pattern}"
+)
+"""A model, or a part of one by its name."""
+_OVER_PARTS = re.compile(
+    r"\b(?:named_)?(?:modules|children)\(\)|model\b.*\.(?:layers?|blocks?|h)\b"
+)
+"""What a loop over the parts of a model goes through."""
+_CLASS_OF_MODEL = re.compile(
+    r"(?:^|\.)[A-Z]\w*(?:Model|ForCausalLM|ForConditionalGeneration|Layer|Block|MLP|MoE)$"
+)
+"""A class of a model, or of a part of it that keeps what a formula counts; attention is read elsewhere."""
+_NEW_MODULE = re.compile(r"^new|_new$|linear|layer|module|quant|lora|adapter", re.IGNORECASE)
+
+
+def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Yield what becomes of a file's model, each with its line; `functions` are those of the repository, whose own text is
+    looked into."""
+    parts = _looped(nodes)
+    for node in nodes:
+        if isinstance(node, ast.Assign):
+            if name := _unknown_change(node, functions, id(node) in parts):
+                yield f"what {name} makes of the model", node.lineno
+            elif _is_cut(node.targets[0], node.value):
+                yield TAKEN_OFF, node.lineno
+        elif isinstance(node, ast.Call) and (name := _added_module(node)):
+            yield f"what {name} adds to the model", node.lineno
+        elif isinstance(node, ast.Delete) and any(map(_is_layer, node.targets)):
+            yield TAKEN_OFF, node.lineno
+
+
+def _looped(nodes: Sequence[ast.AST]) -> set[int]:
+    """Return the ids of the statements that give a part to what a loop over a model's parts has in hand: `layer.mlp = ...`."""
+    return {
+        id(node)
+        for loop in nodes
+        if isinstance(loop, ast.For) and _OVER_PARTS.search(unparse(loop.iter))
+        for names in [{each.id for each in walk(loop.target) if isinstance(each, ast.Name)}]
+        for node in walk(loop)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Attribute)
+        and unparse(node.targets[0]).partition(".")[0] in names
+    }
+
+
+def _unknown_change(assign: ast.Assign, functions: frozenset[str], is_looped: bool) -> str:
+    """Return the function or class of another package that a model or a part of it is put through, or that takes the place
+    of one, where its effect is not known."""
+    call, target = assign.value, unparse(assign.targets[0])
+    owner, _, attribute = target.rpartition(".")
+    is_part = is_looped or _PART.match(owner) is not None
+    if attribute == "forward" and (is_part or _CLASS_OF_MODEL.search(owner)):
+        return "a forward of its own"
+    if re.search(r"\bmodeling_\w+$", owner) and _CLASS_OF_MODEL.search(target):
+        return f"a class of its own as {attribute}"
+    if not isinstance(call, ast.Call) or _is_cut(assign.targets[0], call):
+        return ""
+    name = last_name(call.func)
+    if is_part and _is_module(name):
+        return f"{name} as {attribute}"
+    is_model = MODEL.match(target) is not None
+    is_given = any(unparse(each) == target for each in call.args[:1])
+    is_method = unparse(call.func).rpartition(".")[0] == target
+    is_known = name in KEEPS_MODEL or name in functions or is_method
+    return name if (is_part or is_model) and is_given and not is_known else ""
+
+
+def _is_cut(target: ast.expr, value: ast.expr) -> bool:
+    """Tell whether layers of a model become some of themselves: `model.layers = nn.ModuleList(model.layers[:8])`."""
+    if isinstance(value, ast.Call) and last_name(value.func) == "ModuleList" and value.args:
+        value = value.args[0]
+    return _is_layer(value) and unparse(value.value) == unparse(target)
+
+
+def _is_layer(node: ast.expr) -> TypeGuard[ast.Subscript]:
+    """Tell whether an expression is one of a model's layers, or several: `model.layers[8:]`."""
+    if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Attribute):
+        return False
+    return _OF_MODEL.match(unparse(node.value)) is not None
+
+
+def _added_module(call: ast.Call) -> str:
+    """Return the function by which a part of a model gets another module: `model.model.layers.append(copied)`."""
+    if isinstance(call.func, ast.Name) and call.func.id == "setattr" and len(call.args) == 3:
+        owner, _, value = call.args
+        is_made = isinstance(value, ast.Call) and _is_module(last_name(value.func))
+        is_new = is_made or (isinstance(value, ast.Name) and _NEW_MODULE.search(value.id))
+        return "setattr" if is_new and _PART.match(unparse(owner)) else ""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in ADDING:
+        return ""
+    owner_name = unparse(call.func.value)
+    is_list = call.func.attr in ("append", "insert", "extend")
+    is_part = _OF_MODEL.match(owner_name) is not None and ("." in owner_name or not is_list)
+    return call.func.attr if is_part else ""
+
+
+def _is_module(name: str) -> bool:
+    """Tell whether a class may be a module by its name; a config and a torch.dtype are not."""
+    return name[:1].isupper() and not re.search(r"Config|Type|Cache$|Path$|Dict$", name)

@@ -1,0 +1,127 @@
+"""What a training loop of a script's own does beside its step: a model that every round makes again, a tensor of every
+parameter that it keeps, rows that it grows.
+
+`trainer` and `optimizer` of the round before are given up when their names are given to others, which is when the next
+model is there already. What a function made is let go when it returns: counted on Trainer of transformers 5.24, whose
+circles of references Python had collected by the next round's first step.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Container, Iterator, Sequence
+
+from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.python.flow import trains
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.scope import walk_block
+
+MADE_AGAIN = "a model that a loop makes while it holds the one before"
+_LOADS = frozenset({"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"})
+_NO_MODEL = re.compile(r"Token|Config|Process|Extractor|Peft")
+
+
+def made_again(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield the loops of a file that load a model and train it, each with its line, where nothing in them is deleted."""
+    for loop in nodes:
+        if not isinstance(loop, (ast.For, ast.While)) or not trains(loop.body):
+            continue
+        inside = list(walk_block(loop.body))
+        loads = any(isinstance(each, ast.Assign) and _loads(each.value) for each in inside)
+        if loads and not any(isinstance(each, ast.Delete) for each in inside):
+            yield MADE_AGAIN, loop.lineno
+
+
+def _loads(node: ast.expr) -> bool:
+    """Tell whether an expression loads a model: a method of its class, and of no tokenizer's."""
+    if not isinstance(node, ast.Call):
+        return False
+    return last_name(node.func) in _LOADS and _NO_MODEL.search(unparse(node.func)) is None
+
+
+KEPT_OF_EACH = "a tensor of every parameter that a loop keeps"
+_OVER_PARAMETERS = re.compile(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
+_SAME_SHAPE = frozenset(
+    {"data", "grad", "detach", "clone", "float", "half", "bfloat16", "to", "abs", "pow", "square"}
+)
+_NEW = _SAME_SHAPE - {"data", "grad", "detach", "to"}
+"""Methods of a tensor that make another one as large."""
+
+
+def kept_of_each(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield where a loop over a model's parameters keeps a tensor of each on the device, with its line: averages of the
+    weights, squares of gradients, the weights as they were."""
+    for loop in nodes:
+        if not isinstance(loop, ast.For) or not _OVER_PARAMETERS.search(unparse(loop.iter)):
+            continue
+        names = {node.id for node in walk(loop.target) if isinstance(node, ast.Name)}
+        for node in walk_block(loop.body):
+            value = _kept(node)
+            if value is not None and "cpu" not in unparse(value) and _is_new(value, names):
+                yield KEPT_OF_EACH, getattr(node, "lineno", loop.lineno)
+
+
+def _kept(node: ast.AST) -> ast.expr | None:
+    """Return what a statement puts into a dictionary or a list."""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+        return node.value
+    is_appended = isinstance(node, ast.Call) and last_name(node.func) == "append"
+    return node.args[0] if isinstance(node, ast.Call) and is_appended and node.args else None
+
+
+def _is_new(value: ast.expr, names: Container[str]) -> bool:
+    """Tell whether an expression makes a tensor as large as one of some names."""
+    if isinstance(value, ast.BinOp):
+        sides = (value.left, value.right)
+        return any(_is_new(side, names) or _methods(side, names) is not None for side in sides)
+    if isinstance(value, ast.Call) and last_name(value.func).endswith("_like") and value.args:
+        return _methods(value.args[0], names) is not None
+    return bool(_NEW.intersection(_methods(value, names) or ()))
+
+
+def _methods(node: ast.expr, names: Container[str]) -> list[str] | None:
+    """Return the attributes and methods by which an expression leads from one of some names to a tensor as large."""
+    found = []
+    while not isinstance(node, ast.Name):
+        node = node.func if isinstance(node, ast.Call) else node
+        if not isinstance(node, ast.Attribute) or node.attr not in _SAME_SHAPE:
+            return None
+        found.append(node.attr)
+        node = node.value
+    return found if node.id in names else None
+
+
+GROWN = "rows that a step makes longer, or more of"
+_GROWS = frozenset(
+    {"repeat", "repeat_interleave", "tile", "expand", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "pad"}
+)  # fmt: skip
+"""Functions and methods of tensors that give more than they get; of an `expand`, the model makes more."""
+
+
+def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield where a step grows what it gives its model, each with its line; `own` are the nodes of the step."""
+    forwards = [
+        node
+        for node in own
+        if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)) is not None
+    ]
+    given = [part for call in forwards for part in (*call.args, *(k.value for k in call.keywords))]
+    names = {node.id for part in given for node in walk(part) if isinstance(node, ast.Name)}
+    made = [
+        node.value
+        for node in own
+        if isinstance(node, ast.Assign) and _root(node.targets[0]) in names
+    ]
+    for value in (*given, *made):
+        if any(
+            isinstance(node, ast.Call) and last_name(node.func) in _GROWS for node in walk(value)
+        ):
+            yield GROWN, value.lineno
+
+
+def _root(target: ast.expr) -> str:
+    """Return the name that is given something, or of which a part is."""
+    while isinstance(target, (ast.Subscript, ast.Attribute)):
+        target = target.value
+    return target.id if isinstance(target, ast.Name) else ""

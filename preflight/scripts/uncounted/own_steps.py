@@ -1,0 +1,279 @@
+"""What a script's own step holds that no formula counts: another copy, another forward pass, an optimizer nobody knows.
+
+Names are looked for in the text, and calls in the syntax tree, of lines that some running line leads to.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import TypeGuard
+
+from preflight.formulas.optimizer_classes import (
+    CONSTRUCTORS,
+    is_within_adamw,
+    with_more_states,
+)
+from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
+from preflight.scripts.losses.own_losses import MODEL, NARROW_LOSS, own_losses
+from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.scripts.python.trees import tree_of
+from preflight.scripts.uncounted.beside_adapter import (
+    BESIDE_ADAPTER,
+    PROJECTOR_BESIDE,
+    TUNED_BESIDE,
+    trained_beside,
+)
+from preflight.scripts.uncounted.changed_parts import TAKEN_OFF, changed_parts
+from preflight.scripts.uncounted.own_loops import (
+    GROWN,
+    KEPT_OF_EACH,
+    MADE_AGAIN,
+    grown_rows,
+    kept_of_each,
+    made_again,
+)
+from preflight.scripts.uncounted.whole_gathers import whole_gathers
+
+GENERATES = "generation within a step"
+GENERATES_BESIDE = "generation in an evaluation"
+FORWARD_BESIDE = "a forward pass in a callback"
+TAKES_OF_CALLS = {
+    BESIDE_ADAPTER: "more",
+    PROJECTOR_BESIDE: "more",
+    TUNED_BESIDE: "more",
+    GENERATES: "more",
+    GENERATES_BESIDE: "more",
+    FORWARD_BESIDE: "more",
+    MADE_AGAIN: "more",
+    GROWN: "more",
+    KEPT_OF_EACH: "more",
+    NARROW_LOSS: "less",
+    TAKEN_OFF: "less",
+    STATE_DICT_ON_CARD: "more",
+    GATHERED: "more",
+}
+"""What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
+
+KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
+"""DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
+HOLD_PARAMETERS = frozenset({"GatheredParameters", "Parameter", "ParameterList", "ParameterDict"})
+"""Classes that are given parameters and are no optimizers."""
+_STEPS = re.compile(r"^(?:compute_loss|training_step|train_step)$")
+_PARAMETERS = re.compile(
+    r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b(?!\.(?!values\b|copy\b))|grouped_parameters"
+)
+"""Of a class that is given parameters; `params.dim` is a number of somebody's config."""
+_FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
+_WORTH = re.compile(
+    _PARAMETERS.pattern
+    + r"|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+    r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
+    r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
+    r"|\b(?!\w*model\b)\w+ *= *\w*(?:Model|For)\w*\.from_|\b(?!\w*model\b)\w+(?:, *\w+)* *= *\w+_model\w*\("
+)
+
+
+def functions_of(texts: Iterable[str]) -> frozenset[str]:
+    """Return the names of the functions that files define, whose own text is looked into."""
+    return frozenset(name for text in texts for name in _FUNCTION.findall(text))
+
+
+def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Yield what the calls of a file hold beside the estimate, each with its line; nothing of what is not Python.
+
+    `used` is the text with the lines emptied that nothing leads to, which need not be Python any more; `functions` are
+    those that the repository defines.
+    """
+    if _WORTH.search(used) is None:
+        return
+    lines = used.split("\n")
+    try:
+        found = list(_uncounted(tree_of(text), functions))
+    except (SyntaxError, ValueError):
+        return
+    except RecursionError:
+        yield "a step that is too deep to be read", 1
+        return
+    yield from (each for each in found if lines[each[1] - 1].strip())
+
+
+def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
+    nodes = walk(tree)
+    steps = _steps(nodes)
+    yield from _generates_beside(nodes, steps)
+    known = KNOWN_STATES | _other_names(nodes)
+    yield from _second_optimizer(nodes, known)
+    yield from trained_beside(nodes)
+    yield from made_again(nodes)
+    yield from kept_of_each(nodes)
+    yield from changed_parts(nodes, functions)
+    yield from whole_gathers(nodes)
+    for node in nodes:
+        if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
+            yield f"the states of {name}", node.lineno
+        elif id(node) in steps:
+            yield from _second_forward(steps[id(node)])
+            yield from own_losses(steps[id(node)], nodes)
+            yield from _generates(steps[id(node)])
+            yield from grown_rows(list(_own(steps[id(node)])))
+
+
+def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Return names that only known optimizers are given to: `Adam = FusedAdam if on_device else DeepSpeedCPUAdam`."""
+    found: dict[str, bool] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            value, name = node.value, node.targets[0].id
+            ways = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+            is_known = all(last_name(way) in KNOWN_STATES for way in ways)
+            found[name] = found.get(name, True) and is_known
+    return frozenset(name for name, is_known in found.items() if is_known)
+
+
+def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
+    """Return the class of a call that is given parameters to step, where its states are not known."""
+    name = last_name(call.func)
+    named = (keyword.value for keyword in call.keywords if keyword.arg == "params")
+    given = call.args[0] if call.args else next(named, None)
+    is_text = isinstance(given, (ast.JoinedStr, ast.Constant, ast.BinOp, ast.Dict))
+    is_other = name in HOLD_PARAMETERS or name.endswith(("Error", "Exception", "Warning"))
+    if not name[:1].isupper() or is_other or is_text:
+        return ""
+    if given is None or not _PARAMETERS.search(unparse(given)):
+        return ""
+    # A value that only the run has may be any.
+    options = {str(each.arg): getattr(each.value, "value", True) for each in call.keywords}
+    if is_within_adamw(name, options):
+        return ""
+    return with_more_states(name, options) or ("" if name in known else name)
+
+
+def _second_optimizer(nodes: Iterable[ast.AST], known: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Yield where a block gives the parameters of one model to a second optimizer, under another name."""
+    for block in nodes:
+        held: dict[str, str] = {}
+        for node in block.body if isinstance(block, (ast.Module, ast.FunctionDef, ast.For)) else ():
+            if not isinstance(node, ast.Assign) or not isinstance(made := node.value, ast.Call):
+                continue
+            if last_name(made.func) not in known or not made.args:
+                continue
+            given, name = unparse(made.args[0]), last_name(node.targets[0])
+            if _PARAMETERS.search(given) and held.setdefault(given, name) != name:
+                yield "the states of a second optimizer", node.lineno
+
+
+def _steps(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:
+    """Return id -> body of the functions and loops that are a step: by their name, or because they take the gradient, in
+    no loop inside them."""
+    takes_gradient = any(
+        isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in nodes
+    )
+    return {
+        id(node): node.body
+        for node in nodes
+        if isinstance(node, (ast.FunctionDef, ast.For, ast.While))
+        and (
+            (isinstance(node, ast.FunctionDef) and _STEPS.match(node.name))
+            or (takes_gradient and goes_back(node.body))
+        )
+    }
+
+
+def goes_back(body: Sequence[ast.stmt]) -> bool:
+    """Tell whether a block takes the gradient, in no loop or function inside it."""
+    return any(
+        isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in _own(body)
+    )
+
+
+_BESIDE_STEPS = re.compile(r"^(?:on_\w+|prediction_step|evaluation_step|validation_step|evaluate)$")
+"""Methods of a callback or a trainer that run between steps, on a card that holds the states."""
+
+
+def _generates_beside(nodes: Iterable[ast.AST], steps: Container[int]) -> Iterator[tuple[str, int]]:
+    """Yield where a model generates between steps, in a callback or in a loop that is no step, and what callbacks ask it."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
+            yield from ((GENERATES_BESIDE, line) for _, line in _generates(node.body))
+            yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node))
+        elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
+            made = filter(_is_of_model, _own(node.body))
+            yield from ((GENERATES_BESIDE, call.lineno) for call in made)
+
+
+def _is_of_model(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Tell whether an expression is `model.generate(...)`, or that of a model which is unwrapped there."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    owner = node.func.value
+    if isinstance(owner, ast.Call) and "unwrap" in last_name(owner.func):
+        owner = owner.args[0] if owner.args else owner
+    name = unparse(owner).removesuffix(".module")
+    return node.func.attr == "generate" and MODEL.match(name) is not None
+
+
+def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:
+    """Yield the lines where a callback asks the model of its own accord, with rows that nobody said."""
+    for node in walk(method) if method.name.startswith("on_") else ():
+        if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
+            yield node.lineno
+
+
+def _generates(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
+    for node in _own(body):
+        if isinstance(node, ast.Call) and last_name(node.func) == "generate":
+            yield GENERATES, node.lineno
+
+
+def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
+    forwards = _forwards(body)
+    if len(forwards) > 1:
+        yield "a second forward pass", forwards[1]
+
+
+def _forwards(body: Sequence[ast.stmt]) -> list[int]:
+    """Return the lines of forward passes that one run of a block makes and that have a graph."""
+    found: list[int] = []
+    for place, statement in enumerate(body, 1):
+        if isinstance(statement, ast.If):
+            leaves = isinstance(statement.body[-1], (ast.Return, ast.Raise))
+            behind = body[place:] if leaves else ()  # nothing of it runs after what leaves
+            ways = (_forwards(statement.body), _forwards([*statement.orelse, *behind]))
+            if leaves:
+                return [*found, *max(*ways, key=len)]
+            found += ways[len(ways[1]) > len(ways[0])]
+        elif isinstance(statement, (ast.With, ast.AsyncWith)):
+            if not any(re.search("no_grad|inference", unparse(i)) for i in statement.items):
+                found += _forwards(statement.body)
+        elif isinstance(statement, ast.Try):
+            found += _forwards(statement.body)
+        elif isinstance(statement, (ast.For, ast.While)) and not goes_back(statement.body):
+            found += 2 * _forwards(statement.body)  # the gradient of all of them is taken behind it
+        elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While)):
+            again = [part for part in walk(statement) if isinstance(part, _COMPREHENSIONS)]
+            found += [
+                node.lineno
+                for part in (statement, *again)  # all that a comprehension makes is held
+                for node in walk(part)
+                if isinstance(node, ast.Call) and _FORWARD.match(unparse(node.func))
+            ]
+    return found
+
+
+_FORWARD = re.compile(rf"{MODEL.pattern}|(?:self|super\(.*\))\.compute_loss$")
+
+
+_COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
+
+
+def _own(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
+    """Yield the nodes of a block that are in no loop or function inside it."""
+    waiting: list[ast.AST] = list(body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
+            continue
+        yield node
+        waiting += children(node)

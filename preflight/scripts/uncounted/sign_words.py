@@ -1,0 +1,105 @@
+"""Names by which a script speaks of what decides a plan, of what no formula counts, and of the rows that it makes."""
+
+from __future__ import annotations
+
+import re
+
+from preflight.plan_parts import UNSLOTH
+from preflight.scripts.uncounted.uncounted import UNCOUNTED
+from preflight.versions.peft import PREPARING
+
+SIGNS = {
+    "engine": r"fully_shard|FullyShardedDataParallel|\bFSDP\w*|fsdp_plugin|deepspeed|init_device_mesh|parallelize|\blightning\b|pytorch_lightning|\bparallel_strategy\b",
+    "world_size": r"\bmp\.spawn|multiprocessing\.spawn|\bmp\.Process\(|notebook_launcher|debug_launcher|\bScalingConfig\(",
+    "adapter": r"\bpeft\b|get_peft_model|[Ll]o[Rr][Aa]\w*|FastLanguageModel|adapter_name",
+    "base_quantization": r"BitsAndBytes|load_in_[48]bit|\bbnb\b|k?bit_training|FastLanguageModel|\bhqq\b|quantize",
+    "activation_checkpointing": r"checkpoint_wrapper|(?:gradient|activation)_checkpoint|torch\.utils\.checkpoint|"
+    r"grad_checkpoint|use_reentrant",
+    "load_dtype": r"torch_dtype|\bdtype\s*=|\.half\(\)|\.bfloat16\(\)|\.to\(torch\.(?:bfloat16|float16|half)",
+    "mixed_precision": r"autocast|GradScaler|MixedPrecision|mixed_precision|deepspeed\.initialize|\bamp\.|\b[bf][fp]16\b",
+    "attention": r"attn_implementation|flash_attn|flash_attention|xformers",
+    "loss": r"[Ll]iger|cut_cross_entropy|fused_linear|linear_cross_entropy",
+    "optimizer": r"8bit|Adafactor|Muon\b|\bLion|[Gg]a[Ll]ore|optim\.(?!AdamW?\b|lr_scheduler)\w+\(",
+}
+"""Plan field -> names that a script uses which decides it."""
+
+FROZEN = "frozen parameters"
+
+DIVIDED = "a sequence that is divided over ranks"
+
+PAIRS = "a reference model and pairs of answers"
+
+UNPRICED = {
+    PAIRS: (
+        r"\b(?:DPO|ORPO|CPO|SimPO|KTO|BCO)Trainer\b|\bref(?:erence)?_(?:model|logps|log_?probs)\b"
+        r"|(?<![^\W_])(?:chosen|rejected)_(?:logits|log_?p(?:rob)?s)\b|CollatorWith\w*DPO\b",
+        "more",
+    ),
+    "generation and the models that score it": (
+        r"\b(?:PPO|PPOv2|GRPO|RLOO|OnlineDPO|NashMD|XPO)Trainer\b|\breward_(?:model|engine)\b|\bcritic_(?:model|engine)\b",
+        "more",
+    ),
+    "an inference engine's share of the card": (
+        r"\bfrom\s+(?:vllm|sglang)\b(?!\s+import\s+SamplingParams[ \t]*(?:\n|\Z))|\bimport\s+(?:vllm|sglang)\.|\bimport\s+sglang\b"
+        r"|\bvllm\.(?!SamplingParams\b|__version__)\w|\bimport\s+vllm\s+as\b|\bfast_inference\s*=\s*(?!False)",
+        "more",
+    ),
+    "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
+    "a head that is no language model's": (
+        r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|(?:SentenceTransformer|CrossEncoder|SparseEncoder|MultiVectorEncoder)\("
+        r"|(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b(?!\.(?:bin|safetensors))|WithValueHead\b",
+        "either",
+    ),
+    "images or audio beside the text": (
+        r"For(?:Vision2Seq|ImageTextToText)\b|process_vision_info|pixel_values|input_features|vision_tower",
+        "either",
+    ),
+    "a loss of its own": (
+        r"def compute_loss\((?!(?s:(?!\n[ \t]*(?:def|class) ).)*?"
+        r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))"
+        r"|\bcompute_loss_func\s*=\s*(?!None\b)",
+        "either",
+    ),
+    "a training loop of olmo_core": (
+        r"\bfrom\s+olmo_core(?:\s+import\s+train\b|\.train\b)",
+        "either",
+    ),
+    UNSLOTH: (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
+    "an embedding on the host": (r"\boffload_embedding\s*=\s*(?!False\b)", "less"),
+    DIVIDED: (
+        r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|context_parallel",
+        "less",
+    ),
+    FROZEN: (
+        r"requires_grad_\((?!True\b|\))|requires_grad\s*=\s*(?!True\b|=)",
+        "less",
+    ),
+    **UNCOUNTED,
+}
+"""What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
+the estimate: `more`, `less` or `either`."""
+
+BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
+"""Words of a script that may train on more than text."""
+
+CUTS = re.compile(
+    r"truncat|(?<![A-Za-z_])max_(?:\w+_)?len(?:gth)?\b|block_size|cutoff|chunk|seq_len"
+    r"|\[[^\[\]:\n]{0,80}:[^\[\]\n]{0,80}(?:max|len|limit|size)\w{0,40}[ \t]?\]",
+    re.IGNORECASE,
+)
+"""Words of a script that cuts rows; that its tokenizer knows a `model_max_length` cuts none."""
+
+MAKES_ROWS = re.compile(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
+"""Calls that make the rows, of a script whose data are its own."""
+
+INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)"
+"""Calls of which a script that only evaluates or generates has one."""
+
+ASKS_INPUTS = re.compile(
+    r"require_grads|\brequires_grad_\(|\brequires_grad\s*=\s*True|\bFast(?:Language|Vision)?Model\b|"
+    + "|".join(PREPARING)
+)
+"""Words of a script that may make the output of a frozen embedding ask for gradients."""
+
+REDUCES_LOGITS = re.compile(r"\bpreprocess_logits_for_metrics\s*=\s*(?!None\b)\w")
+"""What Trainer calls on a batch's logits before it gathers them."""

@@ -1,0 +1,86 @@
+"""What a script holds that no formula counts, told by names in its text; what is told by its calls is in own_steps.py."""
+
+from __future__ import annotations
+
+from preflight.formulas.adapters.adapter_kinds import NOT_LORA
+from preflight.plan_parts import COMM_HOOK, FLOAT8_HEAD, FP8, GPTQ_OR_AWQ
+
+REPLICAS = "replicas of nn.DataParallel"
+OUTPUTS = "outputs of every layer"
+WIDE_WEIGHTS = "weights in 64 bits"
+OTHER_ACCELERATOR = "kernels of an accelerator that runs no CUDA"
+UNCOUNTED = {
+    "a second copy of the model": (
+        r"\bdeepcopy\(\s*(?:\w+\.)*(?:unwrap_model\(\s*(?:\w+\.)*)?"
+        r"(?:\w*model\w*|module|\w*engine|policy|actor|student|net(?:work)?)(?:\.state_dict\(\))?\s*\)"
+        r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?<!cpu\(\))\.clone\(\)(?!\.cpu).*(?:state_dict|parameters)\(\)"
+        r"|\bAveragedModel\(|\b(?:EMA)?WeightAveraging\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
+        r"|ExponentialMovingAverage)\(|(?:zeros|ones|empty|rand|randn|full)_like\(.*parameters\(\)",
+        "more",
+    ),
+    "what hooks on its layers keep": (
+        r"\bregister_(?:full_)?(?:forward|backward)_hook\((?![^()]{0,200}(?:requires?_grad|inputs_require|neftune|fp32))",
+        "more",
+    ),
+    COMM_HOOK: (
+        r"\bregister_comm_hook\((?!.*\b(?:fp16|bf16)_compress_hook|.*\ballreduce_hook)"
+        r"|\bcomm_hook\s*=\s*(?!None\b|DDPCommunicationHookType\.(?:NO|FP16|BF16)\b)",
+        "more",
+    ),
+    FLOAT8_HEAD: (r"convert_to_float8_training", "either"),
+    FP8: (
+        r"fp8_autocast|fp8_model_init|\bte\.(?:Linear|LayerNorm\w*|Transformer\w*)\(",
+        "either",
+    ),
+    WIDE_WEIGHTS: (
+        r"\bmodel\w*(?:\.module)?\.double\(\)",
+        "more",
+    ),
+    "CUDA graphs": (
+        r"mode\s*=\s*[\"'](?:reduce-overhead|max-autotune)[\"']|\bcuda\.graph\(|make_graphed_callables",
+        "more",
+    ),
+    NOT_LORA: (
+        r"\b(?:AdaLora|Adamss|AdaptionPrompt|BOFT|BdLora|Beft|C3A|CPT|Cartridge|Deft|Delora|FourierFT|Frod|Glora"
+        r"|Gralora|HRA|Hira|IA3|Kasa|LNTuning|Lily|LoHa|LoKr|Miss|Bone|Monteclora|MultitaskPromptTuning|OFT|OSF"
+        r"|Peanut|Poly|PrefixTuning|PromptEncoder|PromptTuning|Psoft|Pvera|RandLora|Road|Shadow|Shira|Supertuning"
+        r"|TinyLora|TrainableTokens|UniLora|VBLoRA|Velora|Vera|WaveFT|XLora)Config\(",
+        "either",
+    ),
+    GPTQ_OR_AWQ: (r"\b(?:Awq|GPTQ)Config\(", "either"),
+    "weights stored by another scheme": (
+        r"\b(?:Aqlm|AutoRound|BitNetQuant|CompressedTensors|Eetq|FPQuant|FbgemmFp8|FineGrainedFP8|FourOverSix"
+        r"|GemmaQuantization|Gguf|Higgs|Hqq|Metal|Mxfp4|NVFP4|Quanto|Quark|Sinq|SpQR|TorchAo|Vptq)Config"
+        r"\((?!\s*dequantize\s*=\s*True)",
+        "either",
+    ),
+    "degrees of a ParallelismConfig": (r"\bParallelismConfig\(", "less"),
+    "replicas of a ParallelismConfig": (r"\bdp_replicate_size\s*=(?!\s*1\b)", "more"),
+    "a model divided over the devices of one process": (
+        r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*="
+        r"|\bdistributed_config\s*=|\bDistributedConfig\(",
+        "less",
+    ),
+    "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),
+    OTHER_ACCELERATOR: (
+        r"(?m)^(?:from|import)\s+(?:optimum\.(?:habana|neuron|tpu)|habana_frameworks|torch_npu|torch_xla|torch_neuronx)\b",
+        "either",
+    ),
+    REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
+    OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
+    "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
+    "generation in an evaluation": (r"\b(?:WinRate|LogCompletions)Callback\(", "more"),
+    "a judge of pairs": (r"\bPairRMJudge\(", "more"),
+    "derivatives that a script takes itself": (
+        r"torch\.autograd\.(?:grad|functional)\b|\btorch\.func\b|\bfunctorch\b",
+        "either",
+    ),
+    "a graph that is kept": (r"retain_graph\s*=\s*(?!False\b|None\b)\w", "more"),
+    "gradients that stay between steps": (r"zero_grad\(\s*(?:set_to_none\s*=\s*)?False", "more"),
+    "logits that a loop keeps": (
+        r"\.append\((?!.*(?:\bcpu\b|argmax|numpy|item\(|tolist|\bloss\b))[^\n]*\blogits\b",
+        "more",
+    ),
+    "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
+}
+"""What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""
