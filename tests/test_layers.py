@@ -97,6 +97,20 @@ NOUNS = 3
 """Floors whose modules may know those beside them: nouns are made of nouns."""
 
 
+WITHIN = {
+    "scripts": (
+        ("arguments",),
+        ("python",),
+        ("reach",),
+        ("losses",),
+        ("settings",),
+        ("uncounted",),
+    ),
+    "formulas": (("adapters",), ("layers",), ("engines", "objectives"), ("limits",)),
+}
+"""Package -> the floors of the packages in it; the modules beside them stand on any, and serve any."""
+
+
 def floor_of(package: str) -> int:
     """Return the floor of a package or root module; every one has to be named above."""
     for floor, names in enumerate(FLOORS):
@@ -166,6 +180,31 @@ def test_a_module_imports_only_what_stands_below_it(module):
         or (package_of(name) == "hooks" != own and own != "derive")
     ]
 
+    assert not wrong
+
+
+def inner_of(module: str) -> str:
+    """Return the package within a package of WITHIN in which a module lies; empty for one beside those."""
+    parts = [*module.split("."), "", ""]
+    known = [name for floor in WITHIN.get(parts[1], ()) for name in floor]
+    return parts[2] if parts[2] in known else ""
+
+
+@pytest.mark.parametrize("package", WITHIN)
+def test_a_package_within_another_imports_only_those_below_it(package):
+    floors = {name: floor for floor, names in enumerate(WITHIN[package]) for name in names}
+    folders = {path.parent.name for path in (ROOT / "preflight" / package).glob("*/__init__.py")}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for module, path in MODULES.items()
+        if package_of(module) == package and inner_of(module)
+        for name, line in own_imports(path)
+        if package_of(name) == package
+        and inner_of(name)
+        and floors[inner_of(name)] > floors[inner_of(module)]
+    ]
+
+    assert folders == floors.keys()
     assert not wrong
 
 
