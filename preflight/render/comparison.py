@@ -110,6 +110,12 @@ def _tables(comparison: Comparison) -> Iterator[Table]:
     fields: list[Sequence[str]] = [
         (one.name, _value(one.before), _value(one.after)) for one in found.plan
     ]
+    cards = [
+        NOT_STATED if one.device is None else one.device.key or one.device.name
+        for one in (comparison.before, comparison.after)
+    ]
+    if cards[0] != cards[1]:
+        fields.insert(0, ("device", *cards))
     fields = fields or [("no field differs", "", "")]
     yield "plan", ("field", *comparison.names), fields, (1, 2)
     if found.phases:

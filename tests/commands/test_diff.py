@@ -185,3 +185,14 @@ def test_a_notebook_shows_the_verdict_the_phases_and_the_text(report):
     assert opened == [] and shown.startswith("<div ") and "<style" not in shown
     assert "does not fit" in shown and "optimizer step" in shown
     assert report.text.splitlines()[-1][:40] in shown
+
+
+def test_another_card_is_a_difference(folder):
+    launch = [*LAUNCH.split(), "1"]
+    reports = [
+        preflight.check(launch, device=card, cwd=folder) for card in ("h100-sxm-80", "h200-sxm-141")
+    ]
+    shown = preflight.compare(*reports).text
+
+    assert "h200-sxm-141" in shown
+    assert "no field differs" not in shown
