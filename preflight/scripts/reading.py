@@ -99,6 +99,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     if elsewhere is not None:
         settings.seen["open_arguments"] = elsewhere
     _trainer_arguments(reader, settings)
+    _named_model(reader, settings)
     read_trainers_own(reader, settings)
     changed = changed_arguments(reader)
     if changed is not None:
@@ -168,6 +169,10 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
     if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
         settings.seen["open_arguments"] = reader.place(calls[0])
+
+
+def _named_model(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read the name that trainers are given in place of a model, whoever makes their arguments."""
     named = [_model_by_name(reader, call) for call in reader.calls if reader.makes_trainer(call)]
     models = [each for each in named if each is not None]
     if models and all(each.value == models[0].value for each in models):

@@ -230,6 +230,10 @@ OWN = "class MineTrainer({name}Trainer):\n    {body}\n"
     [
         ("{name}Trainer('Qwen/Qwen2.5-0.5B', args={name}Config())", "", GIVEN),
         ("{name}Trainer(model='Qwen/Qwen2.5-0.5B', args={name}Config())", "", GIVEN),
+        (
+            "{name}Trainer('Qwen/Qwen2.5-0.5B', args=HfArgumentParser(Mine).parse_args_into_dataclasses()[0])",
+            "from transformers import HfArgumentParser\nclass Mine({name}Config):\n    pass\n", GIVEN,
+        ),
         ("MineTrainer('Qwen/Qwen2.5-0.5B', args={name}Config())", OWN.format(name="{name}", body="pass"), GIVEN),
         # what stands on none of TRL's takes anything first: a path of settings
         ("Other('settings.yaml')", "class Other:\n    pass\n", None),
