@@ -12,9 +12,29 @@ def main() -> int:
 
     gc.disable()
     atexit.register(gc.freeze)
+    leave_out_working_folder()
     from preflight.cli import main as run
 
     return run()
+
+
+def leave_out_working_folder() -> None:
+    """Take the folder of the launch off `sys.path`, where preflight does not lie in it.
+
+    `python -m` puts it in front, an empty entry of PYTHONPATH means it, and a `yaml.py` there would run.
+    """
+    import os
+    import sys
+
+    home = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    try:
+        here = os.getcwd()
+    except OSError:  # deleted
+        here = ""
+    if os.path.realpath(here) != home:
+        sys.path[:] = [
+            path for path in sys.path if path and os.path.realpath(path) != os.path.realpath(here)
+        ]
 
 
 if __name__ == "__main__":

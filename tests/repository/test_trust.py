@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -331,3 +332,22 @@ def test_a_copy_that_is_started_lies_where_nobody_else_may_write(machine, kind):
     assert (place / "a.yaml").read_text() == "b"
     if kind != "trusted":
         assert (place.stat().st_mode | (place / "a.yaml").stat().st_mode) & 0o022 == 0
+
+
+@pytest.mark.parametrize("env", [{}, {"PYTHONPATH": os.pathsep}], ids=["-m", "an empty PYTHONPATH"])
+def test_modules_of_the_folder_of_a_launch_are_not_imported(env, tmp_path):
+    """`python -m` puts the working folder in front of every library."""
+    for name in ("yaml", "pluggy", "rich", "json", "click"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()\n")
+    (tmp_path / "train.py").write_text("import yaml\n")
+    words = ["check", "--device", "h100-sxm-80", "--", "python", "train.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "preflight", *words],
+        cwd=tmp_path,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode in (0, 1), done.stderr
+    assert not (tmp_path / "ran").exists()
