@@ -183,3 +183,65 @@ def test_a_package_that_the_repository_installs_is_found_above_the_launch(tmp_pa
     plan = plan_of(tmp_path / "runs" / "here", "torchrun go.py --rows 9", {})
 
     assert (plan.model, plan.micro_batch_size) == ("gpt2", 9)
+
+
+TRAIN = """\
+import argparse, tomllib, yaml
+import torch
+from dataclasses import dataclass
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+def train(name, length, rows=1):
+    model = AutoModelForCausalLM.from_pretrained(name, torch_dtype=torch.bfloat16)
+    data = load().map(lambda row: tokenizer(row["text"], truncation=True, max_length=length))
+    args = TrainingArguments(output_dir="out", per_device_train_batch_size=rows, bf16=True)
+    Trainer(model=model, args=args, train_dataset=data).train()
+
+"""
+PARSER = """\
+parser = argparse.ArgumentParser()
+parser.add_argument("--config", default="run.yaml")
+parser.add_argument("--name", default="other")
+parser.add_argument("--length", type=int, default=128)
+parser.add_argument("--rows", type=int, default=1)
+"""
+YAML, TOML = "name: gpt2\nlength: 256\nrows: 4\n", 'name = "gpt2"\n[data]\nlength = 256\nrows = 4\n'
+WAYS = {
+    "a file's keys as keywords": (
+        PARSER + "train(**yaml.safe_load(open(parser.parse_args().config)))\n", ""),
+    "a file's keys as defaults": (
+        PARSER + "known, _ = parser.parse_known_args()\n"
+        "parser.set_defaults(**yaml.safe_load(open(known.config)))\n"
+        "args = parser.parse_args()\ntrain(args.name, args.length, args.rows)\n", ""),
+    "flags over a file's keys": (
+        PARSER + "known, _ = parser.parse_known_args()\n"
+        "parser.set_defaults(**yaml.safe_load(open(known.config)))\n"
+        "args = parser.parse_args()\ntrain(args.name, args.length, args.rows)\n",
+        "--config one.yaml --rows 4"),
+    "TOML": (
+        "with open('run.toml', 'rb') as file:\n    run = tomllib.load(file)\n"
+        "train(run['name'], **run['data'])\n", ""),
+    "a class of a wrapped function": (
+        "import draccus\n@dataclass\nclass Run:\n    name: str = 'gpt2'\n    length: int = 256\n    rows: int = 1\n"
+        "@draccus.wrap()\ndef main(run: Run):\n    train(run.name, run.length, run.rows)\nmain()\n", "--rows 4"),
+    "a function's own parameters": (
+        "from jsonargparse import CLI\nCLI(train)\n", "gpt2 256 --rows 4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), WAYS.values(), ids=WAYS)
+def test_settings_of_files_and_functions_reach_what_trains(text, words, tmp_path):
+    files = {"train.py": TRAIN + text, "run.yaml": YAML, "run.toml": TOML}
+    files["one.yaml"] = YAML.replace("rows: 4", "rows: 2")
+    plan = plan_of(tmp_path, f"torchrun --nproc_per_node 2 train.py {words}", files)
+
+    assert (plan.model, plan.seq_len, plan.micro_batch_size) == ("gpt2", 256, 4)
+    assert not {"model", "seq_len", "micro_batch_size"} & opens(plan)
+
+
+def test_keywords_of_a_file_that_is_not_here_are_open(tmp_path):
+    text = WAYS["a file's keys as keywords"][0]
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 train.py", {"train.py": TRAIN + text})
+
+    assert plan.model is None
+    assert plan.micro_batch_size is None or "micro_batch_size" in opens(plan)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.own_parser import MANY, NONE, ONE, OPTIONAL, OwnOption
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
+from preflight.scripts.python.settings_objects import entries_of
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
 
@@ -99,11 +100,18 @@ def argparse_names(
 ) -> Parsed:
     """Return the namespace of every `add_argument` of the script together."""
     names: dict[str, Known] = {}
-    other_defaults = {
-        keyword.arg: (keyword.value, scope)
-        for call, scope in set_defaults
-        for keyword in call.keywords
-    }
+    other_defaults: dict[str | None, Known] = {}
+    for call, scope in set_defaults:
+        for keyword in call.keywords:
+            if keyword.arg is None:  # set_defaults(**settings)
+                held = entries_of([keyword.value], scope, evaluator)
+                if held is None:
+                    other_defaults[None] = Known(
+                        UNKNOWN, Place("script", scope.path, "", call.lineno)
+                    )
+                other_defaults.update(held or {})
+            else:
+                other_defaults[keyword.arg] = evaluator.evaluate(keyword.value, scope)
     num_positionals = 0
     for added in added_arguments(calls, evaluator):
         if added is None:
@@ -122,10 +130,11 @@ def argparse_names(
             )
             continue
         default: object
-        if None in other_defaults:  # set_defaults(**something)
+        if None in other_defaults:
             default = UNKNOWN
         elif added.dest in other_defaults:
-            default = evaluator.value(*other_defaults[added.dest])
+            stated = other_defaults[added.dest]
+            default, place = stated.value, stated.place
         elif "default" in added.keywords:
             default = evaluator.value(added.keywords["default"], added.scope)
             if isinstance(default, str):

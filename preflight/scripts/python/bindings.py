@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from preflight.scripts.python.commands import defaults_of
 from preflight.scripts.python.operators import is_same
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.python.settings_objects import entries_of
 from preflight.scripts.python.values import Evaluator
 
 MOST_PASSES = 4
@@ -57,12 +58,14 @@ def told_by(
         if isinstance(node, ast.Starred):
             break
         told[argument] = evaluator.evaluate(node, outside)
+    is_open = any(isinstance(node, ast.Starred) for node in call.args)
     for keyword in call.keywords:
-        if keyword.arg in known:
-            told[keyword.arg or ""] = evaluator.evaluate(keyword.value, outside)
-    is_open = any(isinstance(node, ast.Starred) for node in call.args) or any(
-        keyword.arg is None for keyword in call.keywords
-    )
+        if keyword.arg is None:  # **settings
+            entries = entries_of([keyword.value], outside, evaluator)
+            is_open = is_open or entries is None
+            told.update((name, held) for name, held in (entries or {}).items() if name in known)
+        elif keyword.arg in known:
+            told[keyword.arg] = evaluator.evaluate(keyword.value, outside)
     for parameter, default in () if is_open else defaults_of(function):
         if parameter.arg not in told and default is not None:
             told[parameter.arg] = evaluator.evaluate(default, scope.outer or scope)

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from preflight.scripts.python.argument_parsers import positional
 from preflight.scripts.python.field_types import converted
 from preflight.scripts.python.hydra_main import configuration, is_hydra
 from preflight.scripts.python.nodes import unparse
@@ -27,11 +28,16 @@ def command_parameters(
             )
             for argument in function.args.args[:1]
         }
+    if any(map(_is_wrap, function.decorator_list)):
+        return {each.arg: _filled(each, scope, evaluator) for each in function.args.args[:1]}
     options = _click_options(function, scope, evaluator)
     values: dict[str, Known] = {}
+    places = [argument.arg for argument, default in defaults_of(function) if default is None]
     for argument, default in defaults_of(function):
         flag, stated = options.get(argument.arg, (argument.arg, default))
-        given = flag_of([flag, argument.arg])
+        name = argument.arg
+        words = [positional(places.index(name))] if name in places and not options else []
+        given = flag_of([flag, name, *words])
         place = Place("script", scope.path, argument.arg, argument.lineno)
         if given is not None:
             values[argument.arg] = Known(
@@ -42,6 +48,34 @@ def command_parameters(
         value = UNKNOWN if node is None else evaluator.value(node, scope)
         values[argument.arg] = Known(value, place, flag)
     return values
+
+
+RUNS = (
+    "fire.Fire",
+    "Fire",
+    "typer.run",
+    "jsonargparse.CLI",
+    "jsonargparse.auto_cli",
+    "CLI",
+    "auto_cli",
+)
+"""What calls a function with the command line."""
+WRAPS = frozenset({"draccus.wrap", "pyrallis.wrap", "parser.wrap"})
+"""Decorators that give a function the object of its first parameter's class, filled from the command line."""
+
+
+def _is_wrap(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and unparse(node.func) in WRAPS
+
+
+def _filled(argument: ast.arg, scope: Scope, evaluator: Evaluator) -> Known:
+    """Return what `draccus.parse(Settings)` gives for the class of a parameter."""
+    if argument.annotation is None:
+        return Known(UNKNOWN, Place("script", scope.path, argument.arg, argument.lineno))
+    parse = ast.copy_location(ast.parse("draccus.parse()", mode="eval").body, argument)
+    assert isinstance(parse, ast.Call)
+    parse.args = [argument.annotation]
+    return evaluator.evaluate(ast.fix_missing_locations(parse), scope)
 
 
 def defaults_of(
@@ -101,11 +135,6 @@ def is_command(function: ast.FunctionDef, calls: Iterable[str]) -> bool:
     for node in function.decorator_list:
         name = unparse(node.func if isinstance(node, ast.Call) else node)
         is_named = name.rpartition(".")[2] in ("command", "call_parse") or name == "click.option"
-        if is_named or is_hydra(node):
+        if is_named or is_hydra(node) or _is_wrap(node):
             return True
-    wanted = {
-        f"fire.Fire({function.name})",
-        f"Fire({function.name})",
-        f"typer.run({function.name})",
-    }
-    return any(call in wanted for call in calls)
+    return any(call in calls for call in (f"{name}({function.name})" for name in RUNS))

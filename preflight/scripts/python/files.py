@@ -11,7 +11,7 @@ from functools import cached_property
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.class_table import ClassTable
-from preflight.scripts.python.commands import is_command
+from preflight.scripts.python.commands import RUNS, is_command
 from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.python.flow import is_main_guard
 from preflight.scripts.python.nodes import last_name, unparse, walk
@@ -176,8 +176,7 @@ class ScriptFiles:
         unparsed = [
             unparse(node)
             for node in every
-            if isinstance(node, ast.Call)
-            and unparse(node.func) in ("fire.Fire", "Fire", "typer.run")
+            if isinstance(node, ast.Call) and unparse(node.func) in RUNS
         ]
         if path == self.path:
             self._entry_calls = unparsed

@@ -160,7 +160,11 @@ class ScriptMeanings(ScriptFiles):
                     for found in self.everywhere
                     if found.name == "set_defaults"
                 ]
+                if any(each.arg is None for call, _ in changing for each in call.keywords):
+                    # The file of `set_defaults(**settings)` is named by another flag.
+                    self._namespace = argparse_names(adding, self.evaluator, self.flag_of, ())
                 self._namespace = argparse_names(adding, self.evaluator, self.flag_of, changing)
+                self.evaluator.forget()
             if self._namespace.names:
                 parsed = self._namespace
                 return (parsed, []) if name == "parse_known_args" else parsed

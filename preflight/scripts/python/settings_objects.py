@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
@@ -24,6 +25,10 @@ LOADS = {
     "yaml.load": "yaml",
     "json.load": "json",
     "json.loads": "json",
+    **dict.fromkeys(
+        ("tomllib.load", "tomllib.loads", "tomli.load", "tomli.loads", "toml.load", "toml.loads"),
+        "toml",
+    ),
 }
 """Call that reads a file -> what the file is."""
 OF_MAPPING = frozenset(
@@ -129,6 +134,8 @@ def _document(
     if path is None or not evaluator.command.exists(path):
         return None
     try:
+        if kind == "toml":
+            return _of_toml(evaluator, path)
         document = read_document(evaluator.command, path, kind)
     except BadInput:
         return None
@@ -143,6 +150,24 @@ def _document(
         return Known(value, place)
 
     return {str(key): known(value, (str(key),)) for key, value in document.value.items()}
+
+
+def _of_toml(evaluator: Evaluator, path: str) -> dict[str, Known]:
+    """Return a TOML file's keys, tables as such dicts."""
+    from preflight.formats.toml import toml_leaves
+
+    entries: dict[str, Known] = {}
+    for name, setting in toml_leaves(evaluator.command, path, path).items():
+        *tables, key = name.split(".")
+        place, inner = replace(setting.place, kind="script"), entries
+        for table in tables:
+            held = inner.setdefault(table, Known({}, place)).value
+            if not isinstance(held, dict):
+                break  # a key that has a point in it
+            inner = held
+        else:
+            inner[key] = Known(setting.value, place)
+    return entries
 
 
 def path_of(node: ast.expr, scope: Scope, evaluator: Evaluator) -> str | None:
