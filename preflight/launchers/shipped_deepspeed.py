@@ -47,20 +47,20 @@ AXOLOTL: dict[str, Shipped] = {
 """Files of axolotl's deepspeed_configs, 0.4.0 to 0.18.0."""
 
 
-def take_shipped_deepspeed(keys: FrameworkKeys, command: LaunchCommand) -> None:
-    """Put what the framework's own file says in place of its name, where no such file is here; say so.
+def take_shipped_deepspeed(keys: FrameworkKeys, command: LaunchCommand) -> tuple[Problem, ...]:
+    """Put what the framework's own file says in place of its name, where no such file is here, and return what to say of it.
 
     Nothing is refused for it: a file of that name may have been changed.
     """
     named = keys.get("deepspeed")
     if named is None or not isinstance(named.value, str) or command.exists(named.value):
-        return
+        return ()
     path = PurePosixPath(named.value)
     shipped = _shipped(keys, path)
     if shipped is None:
-        return
+        return ()
     keys.given["deepspeed"] = Setting(shipped, Place("shipped", named.value, "deepspeed"))
-    keys.problems.append(
+    return (
         Problem(
             f"there is no {path} here: it is taken for {keys.library.name}'s own file of that name",
             named.place.where,
@@ -69,7 +69,7 @@ def take_shipped_deepspeed(keys: FrameworkKeys, command: LaunchCommand) -> None:
             "warning",
             unpriced="another DeepSpeed config, if the file is one",
             takes="less",
-        )
+        ),
     )
 
 

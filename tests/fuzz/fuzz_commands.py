@@ -53,7 +53,7 @@ HIDDEN = re.compile(
     r"|Arithmetic|FloatingPoint|Buffer|Import|ModuleNotFound|System)Error\b[^\n]{0,200}"
 )
 """A fault of ours behind a word that a guard says before it lets a job pass."""
-OWN_PROGRAMS = ("sinfo", "scontrol", "sbatch", "srun", "salloc", "squeue", "nvidia-smi")
+OWN_PROGRAMS = ("sinfo", "scontrol", "sbatch", "srun", "salloc", "squeue", "sacct", "nvidia-smi")
 GOOD = (0, 1, 2)
 STARTER_CODES = (*GOOD, 78, 126, 127)
 

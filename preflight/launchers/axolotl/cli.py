@@ -93,7 +93,7 @@ def _keys(
         return keys
     note_unknown_keys(keys)
     note_placeholders(keys, DECIDES)
-    take_shipped_deepspeed(keys, command)
+    keys.problems.extend(take_shipped_deepspeed(keys, command))
     read_axolotl_plan(keys)
     read_axolotl_engine(keys, document, words.overrides)
     check_axolotl(keys)
