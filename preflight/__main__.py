@@ -28,13 +28,12 @@ def leave_out_working_folder() -> None:
 
     home = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     try:
-        here = os.getcwd()
-    except OSError:  # deleted
-        here = ""
-    if os.path.realpath(here) != home:
-        sys.path[:] = [
-            path for path in sys.path if path and os.path.realpath(path) != os.path.realpath(here)
-        ]
+        here = os.path.realpath(os.getcwd())
+    except OSError:  # deleted, and what is relative to it is nowhere
+        sys.path[:] = filter(os.path.isabs, sys.path)
+        return
+    if here != home:
+        sys.path[:] = [path for path in sys.path if path and os.path.realpath(path) != here]
 
 
 if __name__ == "__main__":
