@@ -14,9 +14,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from cluster_nodes import NODE_NAMES, gres_lines, node_lines
 
@@ -300,3 +303,20 @@ class Cluster:
             text = path.read_text(errors="replace").strip().split("\n")
             parts.append(f"--- {path.name}\n" + "\n".join(text[-8:]))
         return "\n".join(parts)
+
+
+Kind = TypeVar("Kind", bound=Cluster)
+
+
+@contextmanager
+def started(kind: type[Kind]) -> Iterator[Kind]:
+    """A cluster of a kind in a folder of its own, which is stopped and removed at the end."""
+    # The path of a socket may have 107 characters: pytest's own folders are too deep for that.
+    root = Path(tempfile.mkdtemp(prefix="preflight-slurm-"))
+    running = kind(root)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(root, ignore_errors=True)

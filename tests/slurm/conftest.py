@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import PACKAGES, Cluster, missing_programs
+from cluster import PACKAGES, Cluster, missing_programs, started
 from guarded_site import installed, site
 
 __all__ = ["installed", "site"]
@@ -30,15 +28,8 @@ def cluster_of_session() -> Iterator[Cluster]:
         if is_ci():
             pytest.fail(reason)
         pytest.skip(f"not run! THE SLURM TESTS DID NOT RUN: {reason}")
-    # The path of a socket may have 107 characters: pytest's own folders are too deep for that.
-    root = Path(tempfile.mkdtemp(prefix="preflight-slurm-"))
-    running = Cluster(root)
-    try:
-        running.start()
+    with started(Cluster) as running:
         yield running
-    finally:
-        running.stop()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

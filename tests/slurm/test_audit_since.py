@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from accounted_cluster import PACKAGES, AccountedCluster, missing_programs
+from cluster import started
 from json_schemas import problems
 from test_sbatch import EXAMPLES, HUGE, LINE, SMALL, script
 
@@ -35,14 +35,8 @@ def accounted() -> Iterator[AccountedCluster]:
         pytest.skip(
             f"not run! ACCOUNTS WERE NOT TESTED: {lacks} missing: apt-get install {PACKAGES}"
         )
-    root = Path(tempfile.mkdtemp(prefix="preflight-slurm-"))
-    running = AccountedCluster(root)
-    try:
-        running.start()
+    with started(AccountedCluster) as running:
         yield running
-    finally:
-        running.stop()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def test_jobs_of_the_accounts_are_judged_beside_how_they_ended(accounted, tmp_path):
