@@ -62,9 +62,9 @@ def _meant(command: LaunchCommand) -> str:
         return f"the cells of a notebook are read as a script: -- python {shlex.quote(notebook)}"
     if name.endswith(".py"):
         return f"put what starts it in front: -- python {shlex.join(command.argv)}"
-    script = shlex.quote(_script_of(command))
-    if script != "''":
-        return f"preflight scan {script} checks the launches that stand in it; or put preflight run -- in front of them there"
+    script = _script_of(command)
+    if script:
+        return f"preflight scan {shlex.quote(script)} checks the launches that stand in it; or put preflight run -- in front of them there"
     return nearest_fix(name, tuple(programs()))
 
 

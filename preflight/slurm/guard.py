@@ -21,11 +21,7 @@ from preflight.request import Request, with_request, with_said_versions
 from preflight.rewriting import read_launch
 from preflight.slurm.array_tasks import array_tasks, of_tasks
 from preflight.slurm.inventory import Inventory, NoInventory, read_inventory
-from preflight.slurm.job_environment import (
-    JobPlace,
-    components_of,
-    place_of,
-)
+from preflight.slurm.job_environment import JobPlace, components_of, place_of
 from preflight.slurm.job_script import MOST_BYTES, Submission
 from preflight.slurm.judged_launch import JudgedLaunch
 from preflight.slurm.judgement import LaunchJudgement, judge_launch

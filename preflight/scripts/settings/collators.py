@@ -6,8 +6,8 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
-from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
@@ -24,12 +24,9 @@ def uncut_collator(reader: ScriptReader) -> Place | None:
 
     What a library's collator is given, and one that cannot be found here, is not spoken of.
     """
-    for found in (*reader.calls, *reader.unsure):
-        if not reader.makes_trainer(found):
-            continue
-        for keyword in found.node.keywords:
-            if keyword.arg == "data_collator" and _is_uncut(reader, keyword.value, found):
-                return Place("script", found.scope.path, "data_collator", keyword.value.lineno)
+    for place, made in _own_collators(reader):
+        if not any(CUTS.search(unparse(each)) for each in made):
+            return place
     return None
 
 
@@ -38,15 +35,22 @@ GROWN = "rows that a collator makes more of"
 
 def grown_collator(reader: ScriptReader) -> Place | None:
     """Return where a collator of the script's own makes several rows of one, which the batch size does not count."""
+    for place, made in _own_collators(reader):
+        grown = [line for each in made for line in _several_of_one(each)]
+        if grown:
+            return replace(place, line=min(grown))
+    return None
+
+
+def _own_collators(reader: ScriptReader) -> Iterator[tuple[Place, list[ast.AST]]]:
+    """Yield where trainers are given collators, with the functions and classes of the script that they are made of."""
     for found in (*reader.calls, *reader.unsure):
         for keyword in found.node.keywords if reader.makes_trainer(found) else ():
-            if keyword.arg != "data_collator":
-                continue
-            made = _makers(reader, keyword.value, found.scope, 0)
-            grown = [line for each in made for line in _several_of_one(each)]
-            if grown:
-                return Place("script", found.scope.path, "data_collator", min(grown))
-    return None
+            if keyword.arg == "data_collator":
+                made = list(_makers(reader, keyword.value, found.scope, 0))
+                if made:
+                    line = keyword.value.lineno
+                    yield Place("script", found.scope.path, "data_collator", line), made
 
 
 def _several_of_one(made: ast.AST) -> Iterator[int]:
@@ -71,11 +75,6 @@ def _several_of_one(made: ast.AST) -> Iterator[int]:
             )
             if any(times > 1 for times in lists.values()):
                 yield node.lineno
-
-
-def _is_uncut(reader: ScriptReader, node: ast.expr, found: CallFound) -> bool:
-    made = list(_makers(reader, node, found.scope, 0))
-    return bool(made) and not any(CUTS.search(unparse(each)) for each in made)
 
 
 def _makers(
