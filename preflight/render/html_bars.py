@@ -49,6 +49,16 @@ def bar(sums: Mapping[str, int], scale_bytes: int, capacity_bytes: int | None, s
     return f'<div class="bar" role="img" aria-label="{escape(says)}">{parts}{line}</div>'
 
 
+def span(least: int, most: int, scale_bytes: int, capacity_bytes: int, says: str) -> str:
+    """Return a bar from the fewest bytes to the most that readings come to; a mark where both are one."""
+    left, wide = (100 * num_bytes / scale_bytes for num_bytes in (least, most - least))
+    return (
+        f'<div class="bar span" role="img" aria-label="{escape(says)}">'
+        f'<i style="margin-left:{left:.3f}%;width:{wide:.3f}%" title="{escape(says)}"></i>'
+        f'<b style="left:{100 * capacity_bytes / scale_bytes:.3f}%" title="capacity"></b></div>'
+    )
+
+
 def _title(name: str, num_bytes: int, capacity_bytes: int | None) -> str:
     unit, word = unit_of(capacity_bytes)
     return f"{BUCKET_WORDS[name]}: {num_bytes / unit:.1f} {word}"

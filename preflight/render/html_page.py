@@ -30,6 +30,7 @@ th { font-weight: 600; white-space: nowrap } th.num { text-align: right } td.wid
 .bar { position: relative; display: flex; height: 1.35rem; background: var(--panel); border-radius: 3px }
 .bar i { display: block; height: 100%; border-right: 1px solid var(--paper) }
 .bar b { position: absolute; top: -3px; bottom: -3px; width: 0; border-left: 2px dashed var(--bad) }
+.span i { min-width: 4px; border: 0; background: var(--weights) }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: 0; margin: .5rem 0; list-style: none }
 .legend i { display: inline-block; width: .85rem; height: .85rem; margin-right: .4rem; border-radius: 2px;
   vertical-align: -1px }
@@ -40,7 +41,7 @@ summary:focus-visible, input:focus-visible, .scroll:focus-visible { outline: 2px
 .sliders label { display: grid; grid-template-columns: 11rem 1fr 5rem; gap: .8rem; align-items: center }
 .sliders input, .sliders select { width: 100%; font: inherit } .sliders h2 { margin-top: 0 } svg { width: 100%; min-width: 50rem; height: auto } svg text { fill: var(--ink); font-size: 12px }
 svg text.over { paint-order: stroke; stroke: var(--paper); stroke-width: 3px }
-@media (max-width: 34rem) { td.wide { min-width: 8rem } .phases tr > :nth-child(3) { display: none } .sliders label { grid-template-columns: 1fr 4rem }
+@media (max-width: 34rem) { td.wide { min-width: 8rem } .phases tr > :nth-child(3) { display: none } .readings th { white-space: normal } .sliders label { grid-template-columns: 1fr 4rem }
   .sliders label span { grid-column: 1 / -1 } .sheet tr > :nth-child(4), .legend:has(+ .scroll > .sheet), .remedies thead { display: none }
   .remedies tr { display: flex; flex-wrap: wrap; gap: 0 .9rem; border-bottom: 1px solid var(--line); padding: .4rem 0 }
   .remedies td { border: 0; padding: 0 } .remedies td:first-child { flex-basis: 100% } .remedies td:nth-child(2) { order: 1; flex-basis: 100% }

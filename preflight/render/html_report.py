@@ -10,7 +10,7 @@ from preflight.formulas.engines.buckets import BUCKET_WORDS, at_peak, peaks_of_l
 from preflight.launch import PLAN_FIELDS
 from preflight.memory import Level, MemoryEstimate
 from preflight.render.html_advice import advice_section
-from preflight.render.html_bars import bar, legend, scale_of, unit_of
+from preflight.render.html_bars import bar, legend, scale_of, span, unit_of
 from preflight.render.html_page import details, page, table
 from preflight.render.html_script import script, sliders
 from preflight.render.html_step import step_section
@@ -110,18 +110,35 @@ def _about(report: Report, day: str) -> list[str]:
 
 
 def _readings(report: Report) -> list[str]:
-    """Return the open fields that decide, with what each value leaves and the option that settles it."""
-    from preflight.render.readings import HEAD, option, reading_rows
+    """Return how far apart the readings lie, and of each field that decides what its values leave and the option that settles it."""
+    from preflight.render.readings import ReadingRow, by_peak, option, reading_rows
 
-    rows = reading_rows(report)
-    if not rows or report.readings is None:
+    readings, capacity = report.readings, _capacity(report)
+    if readings is None or capacity is None or not readings.most.peak_bytes:
         return []
+    rows, most = reading_rows(report), readings.most
+    ends = (readings.likely, readings.least, most, *(row.least for row in rows))
+    least = min(ends, key=lambda end: end.peak_bytes)
+    if least.peak_bytes == most.peak_bytes and not rows:
+        return []
+    words = "cannot tell" if readings.answer is None else readings.answer.words
+    rows.insert(0, ReadingRow("every reading", "", least, most, words))
+    scale, (size, unit) = (
+        scale_of([row.most.peak_bytes for row in rows], capacity),
+        unit_of(capacity),
+    )
+    cells = []
+    for row in rows:
+        low, high = row.least.peak_bytes, row.most.peak_bytes
+        amounts = " to ".join(dict.fromkeys(f"{end / size:.1f}" for end in (low, high)))
+        what = escape(f"{row.subject} {row.value}".strip())
+        says = f"{what}: {amounts} {unit}"
+        cells.append([what, span(low, high, scale, capacity, says), amounts, escape(row.answer)])
     title = "What nobody said, and what each value of it gives"
-    cells = [[escape(cell) for cell in row] for row in rows]
     lines = [f"<h2>{title}</h2>"]
-    lines += table(HEAD, cells, right=(2, 3), caption=title)
-    readings = report.readings
-    settles = [option(name, list(ways), readings) for name, ways in readings.deciding.items()]
+    head = ["open value", "least to most, beside the capacity", unit, "answer"]
+    lines += table(head, cells, right=(2,), caption=title, kind="readings", wide=1)
+    settles = [option(name, by_peak(ways), readings) for name, ways in readings.deciding.items()]
     return [*lines, *(f"<p>Settled by <code>{escape(words)}</code></p>" for words in settles)]
 
 

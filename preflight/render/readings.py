@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from preflight.device import DeviceSpec
 from preflight.plan_parts import Adapter, BaseQuantization, Vision
-from preflight.readings import Readings, Settled, moved_library
+from preflight.readings import Completion, Readings, Settled, moved_library
 from preflight.render.page import Page
 from preflight.render.words import amount, of_capacity
 from preflight.report import Report
@@ -124,7 +124,12 @@ def best_question(readings: Readings) -> tuple[str, list[Settled]]:
         readings.deciding,
         key=lambda name: sum(way.answer is not None for way in readings.deciding[name]),
     )
-    return name, sorted(readings.deciding[name], key=lambda way: way.most.peak_bytes)
+    return name, by_peak(readings.deciding[name])
+
+
+def by_peak(ways: Iterable[Settled]) -> list[Settled]:
+    """Return the values of a field from the one that takes least on."""
+    return sorted(ways, key=lambda way: way.most.peak_bytes)
 
 
 def subject_of(name: str, ways: list[Settled]) -> str:
@@ -181,30 +186,48 @@ def _seen(vision: Vision) -> str:
     return images if vision.image_tokens is None else f"{images} of {vision.image_tokens} tokens"
 
 
-def reading_rows(report: Report) -> list[list[str]]:
-    """Return a row for every value of every field that decides: field, value, least and most bytes, and the answer."""
+class ReadingRow(NamedTuple):
+    """What one value of an open field leaves: `most` says the answer, `least` how far below it a reading may lie."""
+
+    subject: str
+    value: str
+    least: Completion
+    most: Completion
+    answer: str
+
+    def cells(self, capacity_bytes: int) -> list[str]:
+        """Return the row as words: field, value, least and most bytes, and the answer."""
+        ends = [amount(end.peak_bytes, capacity_bytes) for end in (self.least, self.most)]
+        return [self.subject, self.value, *ends, self.answer]
+
+
+def reading_rows(report: Report) -> list[ReadingRow]:
+    """Return a row for every value of every field that decides; releases between which nothing changes share one."""
     readings, device = report.readings, report.device
     if readings is None or device is None:
         return []
     capacity = device.capacity_bytes
-    rows: list[list[str]] = []
+    rows: list[ReadingRow] = []
     for name, ways in readings.deciding.items():
         subject = subject_of(name, list(ways))
-        for way in sorted(ways, key=lambda way: way.most.peak_bytes):
-            row = [
-                subject,
-                shown(name, way.value, subject),
-                amount(way.least.peak_bytes, capacity),
-                amount(way.most.peak_bytes, capacity),
-                _answer_of(way, capacity),
-            ]
-            if name == "versions" and rows and rows[-1][0] == subject and row[2:] == rows[-1][2:]:
-                # Releases between which nothing changes stand in one row.
-                first = rows[-1][1].partition(" ")[0]
-                rows[-1][1] = first if first == row[1] else f"{first} to {row[1]}"
+        for way in by_peak(ways):
+            value = shown(name, way.value, subject)
+            row = ReadingRow(subject, value, way.least, way.most, _answer_of(way, capacity))
+            last = rows[-1]._replace(value=value) if rows else row
+            if name == "versions" and rows and row.cells(capacity) == last.cells(capacity):
+                first = rows[-1].value.partition(" ")[0]
+                rows[-1] = row._replace(value=first if first == value else f"{first} to {value}")
             else:
                 rows.append(row)
     return rows
+
+
+def reading_cells(report: Report) -> list[list[str]]:
+    """Return those rows as words, in the unit of the device."""
+    device = report.device
+    return (
+        [] if device is None else [row.cells(device.capacity_bytes) for row in reading_rows(report)]
+    )
 
 
 def _answer_of(way: Settled, capacity_bytes: int) -> str:
@@ -219,10 +242,8 @@ def _answer_of(way: Settled, capacity_bytes: int) -> str:
 
 def reading_lines(report: Report, page: Page) -> list[str]:
     """Return a table of the open fields that decide, or nothing where none does."""
-    rows = reading_rows(report)
-    if not rows:
-        return []
-    return ["nobody said:", *page.table([HEAD, *rows], right=(2, 3))]
+    cells = reading_cells(report)
+    return ["nobody said:", *page.table([HEAD, *cells], right=(2, 3))] if cells else []
 
 
 HEAD = ["open", "value", "from", "to", "answer"]

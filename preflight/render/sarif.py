@@ -15,7 +15,7 @@ from preflight.errors import Problem
 from preflight.finding import Finding
 from preflight.notebooks import is_notebook
 from preflight.render.page import Page
-from preflight.render.readings import reading_rows
+from preflight.render.readings import reading_cells
 from preflight.render.report import head_lines
 from preflight.report import Report
 from preflight.verdict import Answer
@@ -54,7 +54,7 @@ class Log:
         lines = [head_lines(report, Page())[0].removeprefix("preflight: ")]
         lines += [
             f"{name} {value}: {least} to {most}, {told}"
-            for name, value, least, most, told in reading_rows(report)
+            for name, value, least, most, told in reading_cells(report)
         ]
         self._add(rule, VERDICTS[rule], VERDICT_LEVELS[answer], "\n".join(lines), where, where)
         for finding in report.findings:

@@ -40,9 +40,13 @@ def report():
 
 def test_the_page_shows_what_each_value_gives_and_what_settles_it(report):
     text = report_html(report, "check")
-    read(text)
+    pictures = read(text).pictures
 
     assert "What nobody said, and what each value of it gives" in text
+    spans = [said for said in pictures if said.startswith(("every reading: ", "engine "))]
+    every, *values = [said.rpartition(": ")[2] for said in spans]
+    ends = [float(each) for said in values for each in said.split() if each[0].isdigit()]
+    assert every == f"{min(ends)} to {max(ends)} GiB"
     assert "<code>--set engine=" in text
     assert text.count("does not fit") >= 1
 
@@ -73,14 +77,14 @@ def test_a_peak_above_the_card_that_is_only_tight_says_what_its_tensors_take():
         device="one:170",
     )
     plan = plan.with_origin("engine", Origin("nobody", True, "", OPEN_VALUES["engine"]))
-    told = {row[1]: row for row in reading_rows(check_plan(plan, load_plugins(), Request()))}
+    told = {row.value: row for row in reading_rows(check_plan(plan, load_plugins(), Request()))}
 
     for engine in ("fsdp1", "fsdp2"):
-        _, _, _, most, answer = told[engine]
-        words, tensors, *unit = answer.replace(",", "").split()
+        row = told[engine]
+        words, tensors, *unit = row.answer.replace(",", "").split()
         assert (words, unit) == ("tight", ["GiB", "unfragmented"])
-        assert float(tensors) < 170 < float(most.split()[0])
-    assert told["ddp"][-1] == "does not fit"
+        assert float(tensors) < 170 < row.most.peak_bytes / GIB
+    assert told["ddp"].answer == "does not fit"
 
 
 def test_a_launch_that_is_tight_with_a_value_that_nobody_said_names_it():
@@ -118,3 +122,19 @@ def test_a_value_that_nobody_can_price_is_named_beside_one_that_fits():
 
     assert "per rank if trl is 1.13.0, unknown if 1.6.0 (" in line
     assert line.endswith(": --set versions.trl=1.13.0|1.6.0 says which")
+
+
+def test_a_launch_that_fits_shows_how_far_apart_its_readings_lie():
+    plan = LaunchPlan(
+        model="meta-llama/Llama-3.2-1B", micro_batch_size=1, seq_len=1024, mixed_precision="bf16",
+        load_dtype="bf16", attention="sdpa", device="h100-sxm-80",
+    )  # fmt: skip
+    settled = check_plan(plan, load_plugins(), Request())
+    opened = plan.with_origin("attention", Origin("nobody", True, "", ("sdpa", "eager")))
+    report = check_plan(opened, load_plugins(), Request())
+
+    assert report.verdict.answer is Answer.FITS and report.readings is not None
+    most = report.readings.most.peak_bytes / GIB
+    (shown,) = [p for p in read(report_html(report, "check")).pictures if "every reading" in p]
+    assert shown.endswith(f" to {most:.1f} GiB")
+    assert "every reading" not in report_html(settled, "check")
