@@ -27,22 +27,32 @@ def array_tasks(asked: str) -> tuple[int, ...]:
     return tuple(tasks)[:MOST_TASKS]
 
 
+def tasks_read(tasks: Sequence[int]) -> tuple[int, ...]:
+    """Return the tasks whose launches are read: of a long array as many as `TASKS_READ` and the last, spread over it."""
+    step = -(-len(tasks) // TASKS_READ)
+    return tuple(dict.fromkeys((*tasks[::step], *tasks[-1:]))) if tasks else ()
+
+
+def unread_words(tasks: Sequence[int]) -> str:
+    """Return how many tasks of an array are not read, in words; empty where all are."""
+    unread = len(tasks) - len(tasks_read(tasks))
+    return f"{unread} of the {len(tasks)} tasks of the array were not read" if unread else ""
+
+
 def of_tasks(
     first: tuple[JudgedLaunch, ...],
     tasks: Sequence[int],
     judged_of: Callable[[int], tuple[JudgedLaunch, ...]],
 ) -> tuple[JudgedLaunch, ...]:
     """Return the launches of an array's tasks: those of the first alone where all that are read come to the same."""
-    step = -(-len(tasks) // TASKS_READ)
-    read = dict.fromkeys((*tasks[::step], tasks[-1]))
+    read, problem = tasks_read(tasks), unread_words(tasks)
     kinds: dict[object, tuple[JudgedLaunch, ...]] = {_comes_to(first): first}
     for task in (task for task in read if task != tasks[0]):
         launches = judged_of(task)
         known = tuple(replace(one, task=task) for one in launches)
         kinds.setdefault(_comes_to(launches), known)
     found = [one for launches in kinds.values() for one in launches]
-    if len(kinds) > 1 and len(read) < len(tasks):
-        problem = f"{len(tasks) - len(read)} of the {len(tasks)} tasks of the array were not read"
+    if len(kinds) > 1 and problem:
         unread = next(task for task in tasks if task not in read)
         found.append(replace(first[0], judgement=None, problem=problem, refused_by=(), task=unread))
     return tuple(found)

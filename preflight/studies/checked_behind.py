@@ -18,8 +18,8 @@ from preflight.studies.scan import ScannedLaunch, check_found
 def checked_launches(
     command: LaunchCommand, plugins: PluginManager, request: Request
 ) -> list[ScannedLaunch]:
-    """Return the launches of the file that a command hands on, each checked, without programs that train nothing; none
-    of a command that hands on no file."""
+    """Return the launches of the file that a command hands on, each checked, without programs that train nothing, and what
+    of it was not read beside them; none of a command that hands on no file."""
     behind = launches_behind(command)
     if behind is None:
         return []
@@ -27,7 +27,9 @@ def checked_launches(
     found = (
         check_found(behind.path, one, around, plugins, request) for one in _once(behind.launches)
     )
-    return [one for one in found if one is not None]
+    checked = [one for one in found if one is not None]
+    unread = (ScannedLaunch(behind.path, 1, (), untold=reason) for reason in behind.reasons)
+    return [*checked, *unread] if checked else []
 
 
 def _once(launches: Sequence[Any]) -> list[Any]:

@@ -19,7 +19,7 @@ from preflight.launchers.all import is_launchers_own
 from preflight.shell.program_names import SUBMITTERS, is_python, program_name
 from preflight.shell.wrapper_options import SHELLS
 from preflight.shell.wrappers import MAX_LAYERS, unwrapped
-from preflight.slurm.array_tasks import TASKS_READ, array_tasks
+from preflight.slurm.array_tasks import array_tasks, tasks_read, unread_words
 from preflight.slurm.job_environment import job_environment, place_of
 from preflight.slurm.job_script import read_submission, script_options
 from preflight.slurm.options import SubmitOptions, submit_options
@@ -126,15 +126,21 @@ def _followed(
     launches: list[tuple[int | None, FoundCommand]] = []
     files: dict[str, str] = {}
     reasons: tuple[str, ...] = ()
-    for task in array_tasks(options.array or "")[:TASKS_READ] or (None,):
+    tasks = array_tasks(options.array or "")
+    for task in tasks_read(tasks) or (None,):
         env = job_environment(options, place, command.env, command.cwd, name, task)
         reading = read_script(text, name, arguments, env, command.cwd, place.nodes)
         for launch in reading.launches:
             one = _found(launch, name)._replace(job=job)
             if not any(_same_but_for_task(one, task, *other) for other in launches):
                 launches.append((task, one))
-        files = {**reading.files, **files}
+        otherwise = [path for path, made in reading.files.items() if files.get(path, made) != made]
         reasons = reasons or reading.reasons
+        shown = (os.path.relpath(path, command.cwd) for path in otherwise)
+        reasons += tuple(f"task {task} writes {path} otherwise" for path in shown)
+        files = {**reading.files, **files}
+    if len({task for task, _ in launches}) > 1 and (unread := unread_words(tasks)):
+        reasons += (unread,)
     return LaunchesBehind(name, tuple(one for _, one in launches), files, reasons)
 
 

@@ -117,3 +117,18 @@ def test_a_check_of_the_script_answers_for_every_task(audited, capsys):
     audited("0-7", f"{LINE}\n")
     main(["check", "--device", "h100-sxm-80", "--", "sbatch", "job.sh"])
     assert capsys.readouterr().out.count("fits. Peak") == 1
+
+
+@pytest.mark.parametrize(
+    ("array", "text", "unread"),
+    [
+        ("0-99", WRITES.replace("256", "8"), "of the 100 tasks of the array were not read"),
+        ("0-1", WRITES.replace("run-$SLURM_ARRAY_TASK_ID", "run"), "run.json otherwise"),
+    ],
+)
+def test_a_check_of_the_script_names_what_it_did_not_read(array, text, unread, audited, capsys):
+    audited(array, text)
+    main(["check", "--device", "h100-sxm-80", "--", "sbatch", "job.sh"])
+
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if unread in line]
+    assert "not checked" in line
