@@ -1,4 +1,4 @@
-"""What a plain training loop says: its DataLoader, tokenizer and the calls on its model."""
+"""What a plain training loop says: its DataLoader and the calls on its model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVALUATES = ("eval", "no_grad", "inference_mode")
 
 
 def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Record the batch, the length and the switches of a script without a Trainer."""
+    """Record the batch and the switches of a script without a Trainer."""
     every = reader.named("DataLoader")
     loaders = [found for found in every if _is_training_loader(reader, found)]
     if not loaders and not reader.maybe("DataLoader"):
@@ -38,15 +38,10 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put(
             "keeps_outputs", Known(held.keeps, Place("script", reader.path, "", held.line))
         )
-    for found in reader.calls:
-        if found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
-            values, _ = reader.keywords(found)
-            length = values.get("max_length")
-            if length is not None and getattr(values.get("truncation"), "value", None) is True:
-                settings.put("seq_len", length)
-            if found.name == "clip_grad_norm_" and len(found.node.args) > 1:
-                known = reader.evaluator.evaluate(found.node.args[1], found.scope)
-                settings.put("max_grad_norm", known)
+    for found in reader.named("clip_grad_norm_"):
+        if len(found.node.args) > 1:
+            known = reader.evaluator.evaluate(found.node.args[1], found.scope)
+            settings.put("max_grad_norm", known)
 
 
 def _read_evaluation(

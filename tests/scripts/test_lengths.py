@@ -75,6 +75,36 @@ def test_lengths_that_differ_are_open(tmp_path):
     assert plan.seq_len is None or "seq_len" in opens(plan)
 
 
+PLAIN_LOOP = """\
+import torch
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, AutoTokenizer
+{arguments}
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-2-7b-hf")
+{cuts}
+optimizer = torch.optim.AdamW(model.parameters())
+for batch in DataLoader(rows, batch_size=1, shuffle=True):
+    model(**batch).loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("script", [SCRIPT, PLAIN_LOOP], ids=["trainer", "loop"])
+@pytest.mark.parametrize("one", ["256", "len(rows[0])", "2048"])
+@pytest.mark.parametrize("other", ["256", "len(rows[0])"])
+def test_a_length_is_known_where_every_call_that_cuts_says_the_same(script, one, other, tmp_path):
+    cuts = (
+        f"def one(row):\n    return tokenizer(row['q'], truncation=True, max_length={one})\n"
+        f"def other(row):\n    return tokenizer(row['q'], truncation=True, max_length={other})\n"
+        "rows = torch.utils.data.ConcatDataset([texts.map(one), texts.map(other)])\n"
+    )
+    text = script.format(arguments="", cuts=cuts)
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
+
+    assert plan.seq_len == (256 if one == other == "256" else None)
+
+
 def test_a_tokenizer_that_does_not_cut_says_no_length(tmp_path):
     cuts = "def one(row):\n    return tokenizer(row['q'], max_length=256)\nrows = rows.map(one)\n"
     text = SCRIPT.format(arguments="", cuts=cuts)

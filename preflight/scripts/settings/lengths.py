@@ -99,8 +99,9 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
             *by_pieces,
             *(e for e in by_tokenizer if not isinstance(e.value, int) or e.value > longest),
         ]
-    known = [each for each in by_tokenizer if each.value is not UNKNOWN]
-    return known or [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
+    if any(each.value is not UNKNOWN for each in by_tokenizer):
+        return by_tokenizer
+    return [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
 
 
 _COUNTED = re.compile(r"len\(\w+\[.\w*(?:input_ids|tokens)\w*.\]\)")
