@@ -1,7 +1,8 @@
 """Reads OpenRLHF's trainers on DeepSpeed; its PPO on Ray is named."""
 
 from preflight.hookspecs import hookimpl
-from preflight.launchers.contract import reading
+from preflight.launchers.contract import reading, writing
 from preflight.launchers.openrlhf import LAUNCHER
 
 preflight_read_launch = hookimpl(reading(LAUNCHER))
+preflight_write_launch = hookimpl(writing(LAUNCHER))

@@ -163,6 +163,11 @@ class FrameworkKeys:
             return None
         return Setting(value, setting.place)
 
+    @property
+    def words(self) -> dict[str, int]:
+        """Return the argv index of the word that says a key, for every key that one says."""
+        return {k: s.place.index for k, s in self.given.items() if s.place.index is not None}
+
     # Recording
 
     def put(self, plan_field: str, value: Any, *given: Setting) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from preflight.bool_words import STRTOBOOL
 from preflight.errors import BadInput
+from preflight.formats import argv_edits
+from preflight.formats.argv_edits import Occurrence
 from preflight.formats.edits import CannotEdit
 from preflight.launch import Adapter, LaunchPlan
 from preflight.rewrite import Rewrite
@@ -24,6 +27,9 @@ from preflight.writers.sharding import (
 Keys = Mapping[str, Any]
 FieldWriter = Callable[[LaunchDraft, LaunchPlan, LaunchPlan], Keys]
 """Returns the keys of the file (dotted below a section) that give the plan field its new value."""
+
+SayKey = Callable[[LaunchDraft, str, Any], list[str]]
+"""Returns the words that give a key a value behind everything else, as its launcher's release spells it."""
 
 BATCH = ("micro_batch_size", "gradient_accumulation_steps")
 ENGINE_WRITERS = {
@@ -71,12 +77,14 @@ def write_framework(
         return None
 
 
-def set_key(draft: LaunchDraft, key: str, value: Any) -> None:
-    """Give a key another value where it is given now; the command line beats the file."""
+def set_key(draft: LaunchDraft, key: str, value: Any, say: SayKey | None = None) -> None:
+    """Give a key another value where it is given now; the command line beats the file, which `say` leaves as it is."""
     path = draft.role("trainer")
     index = draft.part.overrides.get(key)
     if index is not None:
-        _set_word(draft, index, value)
+        _set_word(draft, key, index, value, say)
+    elif say is not None:
+        draft.script_additions.append(say(draft, key, value))
     elif path is None:
         if "." in key:
             raise CannotEdit(f"{key} has no flag")
@@ -85,24 +93,30 @@ def set_key(draft: LaunchDraft, key: str, value: Any) -> None:
         draft.edit(path, key, value)
 
 
-def _set_word(draft: LaunchDraft, index: int, value: Any) -> None:
+def _set_word(draft: LaunchDraft, key: str, index: int, value: Any, say: SayKey | None) -> None:
     """Change an override: `key=value`, `--key value`, `--key=value`, `--key` or `--no-key`."""
     word = draft.argv[index]
     if not word.startswith("-"):
-        draft.words[index] = [f"{word.partition('=')[0]}={_text(value)}"]
+        name, _, old = word.partition("=")
+        words = [f"{name}={text_of(value)}"]
+        if isinstance(value, bool) and STRTOBOOL.read(old) is not None:
+            words = argv_edits.with_bool(Occurrence(index, name, (old,), is_attached=True), value)
+        draft.words[index] = words
         draft.touched.append((index, index + 1))
         return
     occurrence = draft.flag_at(index)
     if isinstance(value, bool) and not occurrence.values:
         name = word[5:] if word.startswith(("--no-", "--no_")) else word[2:]
-        draft.replace(occurrence, [f"--{name}" if value else f"--no-{name}"])
+        switch = [f"--{name}" if value else f"--no-{name}"]
+        draft.replace(occurrence, switch if say is None else say(draft, key, value))
     elif isinstance(value, (Mapping, list)):
         raise CannotEdit(f"{word} takes one word")
     else:
         draft.write_flag(occurrence, value)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return a value as YAML has it in one word."""
     if value is None:
         return "null"
     if isinstance(value, bool):

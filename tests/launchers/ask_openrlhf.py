@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from written_answers import fill
 
 CASES = Path(__file__).parents[2] / "tests" / "configs" / "openrlhf"
 
@@ -52,20 +53,27 @@ def config_of(package: Path, args: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def settled(release: Path, argv: str) -> tuple[Path, dict[str, Any]]:
+    """Return what the parser of a release makes of a command, and the file of its trainer."""
+    words = argv.split()
+    at = next(i for i, word in enumerate(words) if word.startswith("openrlhf.cli."))
+    (path,) = release.rglob(words[at].replace(".", "/") + ".py")
+    args = parsed(path, words[at + 1 :])
+    return path, {n: v for n, v in args.items() if "wandb" not in n and "logger" not in n}
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     answers = {}
-    for name, case in yaml.safe_load((CASES / "manifest.yaml").read_text()).items():
-        release = folder / str(case["release"])
-        words = case["argv"].split()
-        at = next(i for i, word in enumerate(words) if word.startswith("openrlhf.cli."))
-        (path,) = release.rglob(words[at].replace(".", "/") + ".py")
-        args = parsed(path, words[at + 1 :])
-        config = config_of(path.parents[1], args)
-        kept = {n: v for n, v in args.items() if "wandb" not in n and "logger" not in n}
+    cases = yaml.safe_load((CASES / "manifest.yaml").read_text())
+    releases = {name: folder / str(case["release"]) for name, case in cases.items()}
+    for name, case in cases.items():
+        path, kept = settled(releases[name], case["argv"])
+        config = config_of(path.parents[1], kept)
         answers[name] = {"arguments": kept, "deepspeed": config}
     text = json.dumps(answers, indent=1, sort_keys=True)
     (CASES / "asked.json").write_text(text + "\n", encoding="utf-8")
+    fill(CASES, lambda case, words: settled(releases[case], words)[1])
 
 
 if __name__ == "__main__":

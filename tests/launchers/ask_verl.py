@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from written_answers import fill, flat
 
 CASES = Path(__file__).parents[2] / "tests" / "configs" / "verl"
 CONFIGS = {
@@ -26,6 +27,7 @@ SFT = (
     *("model.partial_pretrain", "model.strategy", "model.fsdp_config.model_dtype"),
     *("model.enable_gradient_checkpointing", "model.lora_rank", "model.lora_alpha"),
     *("model.target_modules", "model.fsdp_config.cpu_offload", "optim.clip_grad"),
+    "model.fsdp_config.offload_params",
 )
 ENGINE = (
     *("data.micro_batch_size_per_gpu", "data.train_batch_size", "data.max_length", "data.use_dynamic_bsz"),
@@ -43,9 +45,9 @@ PPO = (
 )
 
 
-def ask(wheels: Path, argv: str) -> dict[str, Any]:
-    """Return the values that Hydra composes for a command's words."""
-    hydra, omegaconf = import_module("hydra"), import_module("omegaconf")
+def composed(wheels: Path, argv: str) -> tuple[str, Any]:
+    """Return what Hydra composes for a command's words, and the name of the trainer's own configuration."""
+    hydra = import_module("hydra")
     words = argv.split()
     module = next(word for word in words if word in CONFIGS)
     release, name = CONFIGS[module]
@@ -56,8 +58,13 @@ def ask(wheels: Path, argv: str) -> dict[str, Any]:
     search = [f"hydra.searchpath=[file://{folder}]"] if own else []
     with hydra.initialize_config_dir(str(CASES if own else folder), version_base=None):
         overrides = [word for word in words if not word.startswith("--")]
-        config = hydra.compose(own or name, [*search, *overrides])
-    select = omegaconf.OmegaConf.select
+        return name, hydra.compose(own or name, [*search, *overrides])
+
+
+def ask(wheels: Path, argv: str) -> dict[str, Any]:
+    """Return the values of a command that decide a plan field."""
+    name, config = composed(wheels, argv)
+    select = import_module("omegaconf").OmegaConf.select
     keys = {"ppo_trainer": PPO, "sft_trainer": SFT, "sft_trainer_engine": ENGINE}[name]
     found = {key: select(config, key, throw_on_missing=False) for key in keys}
     return {
@@ -67,7 +74,7 @@ def ask(wheels: Path, argv: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write what Hydra composes for every case."""
+    """Write what Hydra composes for every case, and of what preflight writes for it."""
     cases = yaml.safe_load((CASES / "manifest.yaml").read_text())
     wheels = Path(sys.argv[1]).resolve()
     rows = [
@@ -75,6 +82,9 @@ def main() -> None:
         for name, case in cases.items()
     ]
     (CASES / "asked.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
+    # As it is written: another key may refer to one that is.
+    container = import_module("omegaconf").OmegaConf.to_container
+    fill(CASES, lambda case, words: flat(container(composed(wheels, words)[1], resolve=False)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from framework_launches import CONFIGS, cases_of, command_of
 
 import preflight
 from preflight.formulas.user_loop import holds_copy
-from preflight.hooks.read_verl import preflight_read_launch
+from preflight.hooks.read_verl import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plan_parts import OTHERS_QAT
 
@@ -49,7 +49,9 @@ def test_an_sft_launch_is_what_hydra_composes(name: str) -> None:
     assert plan.seq_len == theirs["data.max_length"]
     recomputes = theirs["model.enable_gradient_checkpointing"]
     assert (plan.activation_checkpointing == "full") == recomputes
-    assert (plan.offload_params == "cpu") == theirs["model.fsdp_config.cpu_offload"]
+    names = ("cpu_offload", "offload_params")
+    moves = all(theirs[f"model.fsdp_config.{name}"] for name in names)
+    assert (plan.offload_params == "cpu") == moves
     assert plan.max_grad_norm == theirs["optim.clip_grad"]
     rank = 0 if plan.adapter is None else plan.adapter.rank
     assert rank == theirs["model.lora_rank"]
@@ -394,3 +396,82 @@ def test_easy_r1_gets_a_verdict() -> None:
     states = next(term for term in checked.estimate.terms if term.name == "optimizer states")
     parameters = next(t for t in checked.estimate.terms if t.name == "parameters, trainable")
     assert states.num_bytes == 3 * parameters.num_bytes
+
+
+@pytest.mark.parametrize(
+    ("words", "moves"),
+    [
+        (f"{ACTOR}.strategy=fsdp2 {FSDP}.offload_policy=True", True),
+        (f"{ACTOR}.strategy=fsdp {FSDP}.offload_policy=True", False),
+        (f"{ACTOR}.strategy=fsdp2 {FSDP}.offload_policy=False", False),
+    ],
+)
+def test_states_are_on_the_host_under_fsdp2_alone(words: str, moves: bool) -> None:
+    """workers/fsdp_workers.py of 0.4.0 to 0.7.1 and transformer_impl.py of 0.6.1 to 0.9.1 read the switch in fsdp2's branch."""
+    plan = read(f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm {words}")
+
+    assert (plan.offload_params == "cpu") == moves == (plan.offload_optimizer == "cpu")
+
+
+@pytest.mark.parametrize(
+    ("words", "moves", "is_named"),
+    [
+        ("model.strategy=fsdp model.fsdp_config.offload_params=True", True, False),
+        ("model.strategy=fsdp", False, False),
+        ("model.strategy=fsdp2 model.fsdp_config.offload_params=True", False, True),
+    ],
+)
+def test_the_older_sft_trainer_moves_states_by_two_switches(
+    words: str, moves: bool, is_named: bool
+) -> None:
+    argv = "torchrun --nproc_per_node 4 -m verl.trainer.fsdp_sft_trainer model.partial_pretrain=a"
+    plan = read(f"{argv} model.fsdp_config.cpu_offload=True {words}")
+
+    assert (plan.offload_params == "cpu") == moves
+    names = {notice.unpriced for notice in plan.notices}
+    assert ("states that cpu_offload moves" in names) == is_named
+
+
+@pytest.mark.parametrize(("release", "mode"), [("0.4.0", "none"), ("0.4.1", "full")])
+def test_the_older_sft_trainer_checkpoints_unasked_since_a_release(
+    release: str, mode: str, tmp_path: Path
+) -> None:
+    """sft_trainer.yaml: enable_gradient_checkpointing False in 0.4.0, True in 0.4.1."""
+    (tmp_path / "requirements.txt").write_text(f"verl=={release}\n")
+    argv = "torchrun --nproc_per_node 4 -m verl.trainer.fsdp_sft_trainer model.partial_pretrain=a"
+
+    assert read(argv, tmp_path).activation_checkpointing == mode
+
+
+def test_a_key_that_a_release_has_not_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("verl==0.3.0.post1\n")
+    words = f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm {ACTOR}.strategy=fsdp2"
+    plan = read(words, tmp_path)
+    edits = {"offload_params": "cpu", "offload_optimizer": "cpu"}
+
+    assert preflight_write_launch(before=plan, after=plan.with_edits(edits)) is None
+    plan = read(words)
+    rewrite = preflight_write_launch(before=plan, after=plan.with_edits(edits))
+    assert rewrite is not None
+    assert rewrite.argv[-1] == f"{FSDP}.offload_policy=true"
+
+
+def test_a_key_that_a_config_of_ones_own_has_not_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("actor_rollout_ref:\n  model: {path: Qwen/Qwen2.5-7B}\n")
+    plan = read("python -m verl.trainer.main_ppo --config-path=. --config-name=own", tmp_path)
+    after = plan.with_edits({"activation_checkpointing": "none"})
+
+    assert plan.model == "Qwen/Qwen2.5-7B"
+    assert preflight_write_launch(before=plan, after=after) is None
+
+
+def test_easy_r1_is_written_by_its_own_keys() -> None:
+    plan = read(EASY + " worker.actor.model.enable_gradient_checkpointing=false", EASY_FOLDER)
+    edits = {"activation_checkpointing": "full", "generation.memory_share": 0.4}
+    rewrite = preflight_write_launch(before=plan, after=plan.with_edits(edits))
+
+    assert rewrite is not None
+    assert rewrite.argv[-2:] == (
+        "worker.actor.model.enable_gradient_checkpointing=true",
+        "worker.rollout.gpu_memory_utilization=0.4",
+    )

@@ -1,4 +1,4 @@
-"""OpenRLHF: its SFT, DPO and reward trainers, and the actor of its PPO on Ray; nothing is written back."""
+"""OpenRLHF: its SFT, DPO and reward trainers, and the actor of its PPO on Ray, read and written back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ def _may_be_named(command: LaunchCommand) -> bool:
 LAUNCHER = Launcher(
     name="openrlhf",
     reader="preflight.launchers.openrlhf.cli:read_openrlhf",
+    writer="preflight.launchers.openrlhf.write:write_openrlhf",
     modules=tuple(TRAINERS),
     recognises=_may_be_named,
-    spellings={"seq_len": "--max_len "},
+    spellings={
+        "engine_sleep": "--vllm_enable_sleep",
+        "seq_len": "--max_len ",
+    },
 )

@@ -30,6 +30,16 @@ from preflight.launchers.unread import unread
 from preflight.reading import Problems
 from preflight.scripts.arguments.trainer_tables import ArgumentTable
 from preflight.trainers.argv import ParserRules, parse_argv
+from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class OpenRlhfOwn:
+    """What the writer needs to know of a launch."""
+
+    trainer: str
+    releases: tuple[str, ...]
+    """The one that it has, or the oldest and the newest that its arguments allow."""
 
 
 def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
@@ -72,7 +82,14 @@ def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
     # Actor and get_llm_for_sequence_regression make an HfDeepSpeedConfig before the model where the stage is 3
     script = replace(told.script, step_loss=step, zero_init=True)
     told = replace(told, trainer="plain_loop", script=script)
-    part = replace(part, name="openrlhf", has_engine_options=False)
+    spans = (library.version,) if library.is_known else (first, library.version)
+    part = replace(
+        part,
+        name="openrlhf",
+        has_engine_options=False,
+        overrides=keys.words,
+        own=OpenRlhfOwn(trainer, spans),
+    )
     problems.extend(notes)
     return framework_plan(command, part, told, keys, False, problems)
 

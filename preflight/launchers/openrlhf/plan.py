@@ -20,14 +20,28 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.versions.openrlhf import SCORES_BY_KERNEL
 
+KEYS: Mapping[str, str] = {
+    "activation_checkpointing": "gradient_checkpointing",
+    "adapter.rank": "lora_rank",
+    "adapter.alpha": "lora_alpha",
+    "adapter.dropout": "lora_dropout",
+    "attention": "attn_implementation",
+    "base_quantization.scheme": "load_in_4bit",
+    "engine": "zero_stage",
+    "generation.memory_share": "vllm_gpu_memory_utilization",
+    "generation.sleep": "vllm_enable_sleep",
+    "micro_batch_size": "micro_train_batch_size",
+    "offload_optimizer": "adam_offload",
+    "seq_len": "max_len",
+}
+"""Plan field, or part of one -> the argument that it is read from and written to."""
 DECIDES = {
     "pretrain": "model",
-    "max_len": "seq_len",
-    "micro_train_batch_size": "micro_batch_size",
     "train_batch_size": "gradient_accumulation_steps",
-    "lora_rank": "adapter",
-    "zero_stage": "engine",
-    "attn_implementation": "attention",
+    **{
+        KEYS[name]: name.partition(".")[0]
+        for name in ("adapter.rank", "attention", "engine", "micro_batch_size", "seq_len")
+    },
 }
 """Argument -> the plan field that is not known while a placeholder stands there."""
 OBJECTIVES = {"sft": "sft", "dpo": "dpo", "rm": "scored_pairs"}
@@ -88,14 +102,16 @@ def read_trainer(
     model = keys.get("pretrain")
     if model is not None:
         keys.put("model", str(model.value), model)
-    for name, field in (("max_len", "seq_len"), ("micro_train_batch_size", "micro_batch_size")):
+    for field in ("seq_len", "micro_batch_size"):
+        name = KEYS[field]
         if isinstance(said.value(name), int):
             said.put(field, said.value(name), name)
     _dtype(said)
     _steps(said, part)
     _attention(said)
-    is_on = said.value("gradient_checkpointing") is True
-    said.put("activation_checkpointing", "full" if is_on else "none", "gradient_checkpointing")
+    switch = KEYS["activation_checkpointing"]
+    is_on = said.value(switch) is True
+    said.put("activation_checkpointing", "full" if is_on else "none", switch)
     if is_on:
         is_reentrant = said.value("gradient_checkpointing_use_reentrant") is True
         said.put("checkpointing_reentrant", is_reentrant, "gradient_checkpointing_use_reentrant")
@@ -186,8 +202,8 @@ def _adapter(said: Defaults) -> None:
 def _engine(said: Defaults) -> None:
     """Hand DeepSpeed the config that get_train_ds_config makes; `auto` stands for DeepSpeed's own sizes there."""
     keys = said.keys
-    stage = said.value("zero_stage")
-    offload = "cpu" if said.value("adam_offload") is True else "none"
+    stage = said.value(KEYS["engine"])
+    offload = "cpu" if said.value(KEYS["offload_optimizer"]) is True else "none"
     zero: dict[str, Any] = {"stage": stage, "offload_optimizer": {"device": offload}}
     zero["offload_param"] = {"device": "none"}
     zpg = said.value("zpg")

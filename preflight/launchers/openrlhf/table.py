@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 from preflight.launchers.release_rows import ReleaseRows
@@ -61,6 +62,19 @@ def rows_of(trainer: str) -> ReleaseRows:
     """Return the arguments of a trainer."""
     table = read_table(beside(__file__, "arguments.json"))
     return ReleaseRows(table[trainer], table["releases"][-1])
+
+
+def named(trainer: str, name: str, releases: Collection[str]) -> str | None:
+    """Return what all of some releases call an argument that the reader knows by its short name; None where one has none."""
+    rows = rows_of(trainer)
+    return next(
+        (
+            long
+            for long in rows.rows
+            if short(long) == name and all(rows.has(long, each) for each in releases)
+        ),
+        None,
+    )
 
 
 def short(name: str) -> str:

@@ -1,4 +1,4 @@
-"""verl: its PPO and SFT trainers with Hydra's overrides, read; nothing is written back."""
+"""verl: its PPO and SFT trainers with Hydra's overrides, read, and written back as such."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def _may_be_named(command: LaunchCommand) -> bool:
 LAUNCHER = Launcher(
     name="verl",
     reader="preflight.launchers.verl.cli:read_verl",
+    writer="preflight.launchers.verl.write:write_verl",
     modules=tuple(TRAINERS),
     recognises=_may_be_named,
     spellings={

@@ -17,10 +17,12 @@ from preflight.launchers.verl.easy_r1 import in_verls_words, read_rest
 from preflight.launchers.verl.ppo import ACTOR_STRATEGIES, read_ppo
 from preflight.launchers.verl.sft import read_sft
 from preflight.launchers.verl.words import read_words
+from preflight.launchers.verl.workers import counts_tokens
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
+from preflight.values import dataclass
 
 NEWEST = "0.9.1"
 LAST_WITH = {"verl.trainer.fsdp_sft_trainer": "0.7.1"}
@@ -32,6 +34,19 @@ OWN_CONFIG = {
 """What a module trains -> the name of its own configuration."""
 STRATEGIES = (*ACTOR_STRATEGIES, "engine", "engine.strategy")
 """Keys that say whose workers train."""
+
+
+@dataclass(frozen=True)
+class VerlOwn:
+    """What the writer needs to know of a launch."""
+
+    trainer: str
+    """Whose configuration it reads, as TRAINERS has it."""
+    version: str
+    has_only: frozenset[str] | None
+    """Keys that the configuration has, where it is not verl's own."""
+    counts_tokens: bool
+    """Whether a number of tokens fills a micro batch."""
 
 
 def read_verl(command: LaunchCommand) -> LaunchPlan | None:
@@ -65,7 +80,8 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
     trainer = replace(keys.finish(words.document), trainer="plain_loop")
     if keys.library.is_known:
         trainer = replace(trainer, libraries=(*trainer.libraries, "verl"))
-    part = replace(part, name="verl", has_engine_options=False)
+    own = VerlOwn(kind, library.version, words.has_only, counts_tokens(keys, kind))
+    part = replace(part, name="verl", has_engine_options=False, overrides=keys.words, own=own)
     problems.extend(notes)
     return framework_plan(command, part, trainer, keys, False, problems, spreads_model=True)
 

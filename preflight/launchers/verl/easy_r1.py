@@ -20,7 +20,7 @@ from preflight.formulas.objectives.actor_losses import ACTOR, ROLLOUT
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, settings_of
 from preflight.launchers.own_copy import copy_of
-from preflight.launchers.verl.ppo import FSDP, MODEL
+from preflight.launchers.verl.keys import FSDP, MODEL
 from preflight.launchers.verl.words import flat
 from preflight.scripts.python.nodes import walk
 from preflight.setting import Place, Setting

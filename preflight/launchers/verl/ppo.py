@@ -12,6 +12,7 @@ from preflight.formulas.objectives.critics import CRITIC
 from preflight.formulas.objectives.reward_models import SCORES
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.verl.keys import FSDP, KEYS, MODEL
 from preflight.launchers.verl.own_lengths import read_own_lengths
 from preflight.launchers.verl.workers import (
     OF_ENGINE,
@@ -20,6 +21,7 @@ from preflight.launchers.verl.workers import (
     read_adapter,
     read_checkpointing,
     read_dtype,
+    read_offload,
     read_padding,
     read_rest,
     read_sharding,
@@ -35,14 +37,12 @@ from preflight.versions.verl import (
     SERVES_ITS_ENGINE,
 )
 
-MODEL = "actor_rollout_ref.model"
 ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
 """Keys that say whose workers the actor has; `model_engine=dp` is FSDP."""
 ESTIMATORS = {"gae": "ppo", "rloo": "rloo"}
 """`algorithm.adv_estimator` -> what it trains for; every other compares completions of a group, as GRPO does."""
 
-
-FSDP = f"{ACTOR}.fsdp_config"
+OF_PPO = KEYS["ppo"]
 REWARD = "reward_model"
 ENGINE_OF_REWARDS = NotModelled(
     "the engine that scores is not counted", "an engine of a reward model", "more"
@@ -89,10 +89,8 @@ def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     read_sharding(keys, keys.get(*ACTOR_STRATEGIES), "fsdp", f"{FSDP}.fsdp_size", ranks)
     read_adapter(keys, MODEL)
     recomputes = RECOMPUTES_BY_DEFAULT.holds_in({"verl": keys.library.version})
-    read_checkpointing(keys, f"{MODEL}.enable_gradient_checkpointing", recomputes)
-    if keys.is_on(f"{FSDP}.offload_policy"):
-        at = keys.given[f"{FSDP}.offload_policy"]
-        keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", at.place)
+    read_checkpointing(keys, OF_PPO["activation_checkpointing"], recomputes)
+    read_offload(keys, OF_PPO["offload_params"])
     longest = _length(keys)
     read_own_lengths(keys)
     _batch(keys, longest, ranks)
@@ -134,6 +132,8 @@ SCORED = (
 TOKENS = (
     f"{REWARD}.forward_max_token_len_per_gpu", "critic.forward_max_token_len_per_gpu", "critic.ppo_max_token_len_per_gpu",
 )  # fmt: skip
+MINI_BATCH = 256
+"""Prompts of an update where nobody says it (trainer/config, 0.2 to 0.9.1)."""
 FORWARD_TOKENS = 32768
 """Of a reward model's forward where nobody says it (critic.forward_max_token_len_per_gpu)."""
 
@@ -145,17 +145,21 @@ def _batch(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         least, most, at = rows
         put_rows(keys, least, most, at)
         mini = keys.count(f"{ACTOR}.ppo_mini_batch_size")
+        number = keys.count(f"{ROLLOUT}.n")
+        whole = MINI_BATCH if mini is None else mini.value
+        rows_of_rank = whole * (1 if number is None else number.value) // ranks
+        steps = max(1, rows_of_rank // most)
         if mini is not None:
-            number = keys.count(f"{ROLLOUT}.n")
-            rows_of_rank = mini.value * (1 if number is None else number.value) // ranks
-            keys.put("gradient_accumulation_steps", max(1, rows_of_rank // most), mini)
+            keys.put("gradient_accumulation_steps", steps, mini)
+        elif not keys.is_unknown(f"{ACTOR}.ppo_mini_batch_size"):
+            keys.assume("gradient_accumulation_steps", steps, f"{MINI_BATCH} rows of prompts")
     read_padding(keys, MODEL)
 
 
 def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
     """Put how completions are made, how many are scored at once, and what leaves the card for it."""
     prompt, answer = keys.count("data.max_prompt_length"), keys.count("data.max_response_length")
-    share = keys.number(f"{ROLLOUT}.gpu_memory_utilization")
+    share = keys.number(OF_PPO["generation.memory_share"])
     tensor, number = (
         keys.count(f"{ROLLOUT}.{name}") for name in ("tensor_model_parallel_size", "n")
     )
@@ -168,7 +172,7 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         engine="vllm",
         memory_share=0.5 if share is None else share.value,
         tensor_parallel_degree=2 if tensor is None else tensor.value,
-        sleep=keys.value(f"{ROLLOUT}.free_cache_engine", True) is not False,
+        sleep=keys.value(OF_PPO["generation.sleep"], True) is not False,
         max_prompt_len=None if prompt is None else prompt.value,
         max_completion_len=512 if answer is None else answer.value,
         num_generations=1 if number is None else number.value,

@@ -7,12 +7,15 @@ sft_trainer_engine.yaml and workers/engine/fsdp/transformer_impl.py of 0.6 to 0.
 from __future__ import annotations
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.verl.keys import KEYS
 from preflight.launchers.verl.workers import (
+    counts_tokens,
     is_before,
     put_rows,
     read_adapter,
     read_checkpointing,
     read_dtype,
+    read_offload,
     read_padding,
     read_rest,
     read_sharding,
@@ -38,12 +41,14 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     old = is_before(keys, "0.4")
     section = "engine" if is_engine else "model.fsdp_config"
     strategy = keys.get("engine.strategy") if is_engine else keys.get("model.strategy")
+    table = KEYS["engine" if is_engine else "sft"]
     read_dtype(keys, f"{section}.model_dtype")
     default = "fsdp" if old or is_engine else "fsdp2"
     size = "engine.fsdp_size" if is_engine else "model.fsdp_config.fsdp_size"
     read_sharding(keys, strategy, default, size, int(part.ranks["world_size"].value))
     read_adapter(keys, "model")
-    read_checkpointing(keys, "model.enable_gradient_checkpointing", not old)
+    recomputes = is_engine or not is_before(keys, "0.4.1")  # sft_trainer.yaml: False up to 0.4.0
+    read_checkpointing(keys, table["activation_checkpointing"], recomputes)
     if is_engine:
         _engine_batch(keys, int(part.ranks["world_size"].value))
     else:
@@ -55,9 +60,10 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     keys.assume("loss", "full_logits", "CrossEntropyLoss of whole logits")
     norm = keys.number("optim.clip_grad")
     keys.assume("max_grad_norm", 1.0 if norm is None else norm.value, "optim.clip_grad")
-    if keys.is_on(f"{section}.cpu_offload") or keys.is_on(f"{section}.offload_policy"):
-        at = keys.get(f"{section}.cpu_offload") or keys.given[f"{section}.offload_policy"]
-        keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", at.place)
+    if is_engine:
+        read_offload(keys, table["offload_params"])
+    else:
+        _offload(keys, section)
     keys.leave_out_given(NOT_PRICED)
     name = "ulysses_sequence_parallel_size"
     parallel = keys.count(f"engine.{name}" if is_engine else name)
@@ -66,19 +72,35 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
         keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)
 
 
+def _offload(keys: FrameworkKeys, section: str) -> None:
+    """Record what both switches move to the host (fsdp_sft_trainer.py: CPUOffload(offload_params=...) where cpu_offload is on).
+
+    FSDP2 is handed the same object, which is no policy of its own: nothing moves there but what it loads.
+    """
+    names = (f"{section}.cpu_offload", f"{section}.offload_params")
+    if not keys.is_on(names[0]):
+        return
+    at = keys.given[names[0]]
+    if keys.environment["FSDP_VERSION"].value == "2":
+        message = "FSDP2 takes no CPUOffload: states are estimated on the card"
+        keys.leave_out(NotModelled(message, "states that cpu_offload moves", "either"), at)
+    elif keys.is_on(names[1]):
+        keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", at.place)
+
+
 def _engine_batch(keys: FrameworkKeys, ranks: int) -> None:
     """Record the micro batch of the engine: as many tokens as are said, unless rows are counted; without padding."""
     longest = _length(keys)
     dynamic = keys.flag("data.use_dynamic_bsz")
     rows = keys.count("data.micro_batch_size_per_gpu")
     default = Setting(None, Place("default", "", keys.library.label))
-    if dynamic is None or dynamic.value:
+    if counts_tokens(keys, "engine"):
         tokens = keys.count("data.max_token_len_per_gpu")
         number = 8192 if tokens is None else int(tokens.value)
         put_rows(keys, *rows_of_tokens(number, longest), tokens or dynamic or default)
     else:
         number = 4 if rows is None else int(rows.value)
-        put_rows(keys, number, number, rows or dynamic)
+        put_rows(keys, number, number, rows or dynamic or default)
     batch, most = keys.count("data.train_batch_size"), keys.settings["micro_batch_size"].value
     whole = 256 if batch is None else int(batch.value)
     keys.put("gradient_accumulation_steps", max(1, whole // (most * ranks)), batch or default)

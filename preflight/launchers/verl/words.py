@@ -31,6 +31,13 @@ class VerlWords:
     """The configuration that is named in place of the trainer's own; empty without one."""
     document: Document | None
 
+    @property
+    def has_only(self) -> frozenset[str] | None:
+        """Return the keys of a configuration that is read whole, or is not here; None for verl's own, which has more."""
+        if self.document is None:
+            return frozenset(self.given) if self.config_name else None
+        return None if "defaults" in self.document.value else frozenset(self.given)
+
 
 def read_words(command: LaunchCommand, first: int, own_name: str) -> Reading[VerlWords]:
     """Return what the words from an argv index on say, of a trainer whose own configuration has a name."""

@@ -121,6 +121,15 @@ def read_adapter(keys: FrameworkKeys, above: str) -> None:
     keys.put("adapter", adapter, rank, *(s for s in (alpha, targets) if s is not None))
 
 
+def read_offload(keys: FrameworkKeys, name: str) -> None:
+    """Record that FSDP2 keeps all states on the host; FSDP1's workers do not read the switch."""
+    flag = keys.flag(name)
+    if flag is None or not flag.value or keys.environment["FSDP_VERSION"].value != "2":
+        return
+    keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", flag.place)
+    keys.put("offload_optimizer", "cpu", flag)
+
+
 def read_checkpointing(keys: FrameworkKeys, name: str, by_default: bool) -> None:
     """Record what is recomputed, never by a backward of its own."""
     flag = keys.flag(name)
@@ -186,6 +195,13 @@ def name_rest(
 def is_before(keys: FrameworkKeys, version: str) -> bool:
     """Tell whether the launch is of a release before one."""
     return release(keys.library.version) < release(version)
+
+
+def counts_tokens(keys: FrameworkKeys, trainer: str) -> bool:
+    """Tell whether a number of tokens fills the micro batch of an update; the SFT trainer on the engine's does unless told."""
+    name = "data.use_dynamic_bsz" if trainer == "engine" else f"{ACTOR}.use_dynamic_bsz"
+    flag = keys.flag(name)
+    return trainer == "engine" if flag is None else bool(flag.value)
 
 
 def rows_of(

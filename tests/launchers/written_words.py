@@ -1,0 +1,82 @@
+"""Launches of the manifests after every remedy that words can say.
+
+`python tests/launchers/written_words.py FRAMEWORK` writes them for the framework's own parser to be asked (written_answers.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from framework_launches import CONFIGS, cases_of, command_of
+from written_answers import keep
+
+from preflight.launch import LaunchPlan, Origin
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
+from preflight.remedy import Remedy
+from preflight.request import SET_ORIGIN
+from preflight.rewrite import Rewrite
+from preflight.rewriting import read_launch, write_checked
+from preflight.values import dataclass
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 128,
+    "max_position_embeddings": 8192,
+}
+CARD = "h100-sxm-80"
+
+
+@dataclass(frozen=True)
+class Written:
+    """The plan of a case, and what is written for it."""
+
+    case: str
+    plan: LaunchPlan
+    remedies: dict[str, Remedy]
+    rewrites: dict[str, Rewrite]
+
+
+def written_cases(framework: str, plugins: PluginManager) -> Iterator[Written]:
+    """Yield every launch of a manifest that is read whole, of a small model, with the remedies that are written into it."""
+    for name, case in cases_of(framework).items():
+        plan = read_launch(command_of(case, CONFIGS / framework), plugins)
+        if plan is None or plan.source is None:
+            continue
+        origins = {**plan.origins, "model_config": Origin(SET_ORIGIN)}
+        plan = replace(plan, model_config=LLAMA, origins=origins, device=CARD)
+        model = plugins.first("preflight_describe_model", plan=plan)
+        device = plugins.first("preflight_describe_device", plan=plan)
+        offered = plugins.collect("preflight_remedies", plan=plan, model=model, device=device)
+        remedies: dict[str, Any] = {}
+        rewrites: dict[str, Rewrite] = {}
+        for _, remedy in offered:
+            if remedy.id in remedies:
+                continue  # a harsher dose
+            remedies[remedy.id] = remedy
+            rewrite = write_checked(plan, plan.with_edits(remedy.edits), plugins)
+            if rewrite is not None:
+                rewrites[remedy.id] = rewrite
+        yield Written(name, plan, remedies, rewrites)
+
+
+def main() -> None:
+    """Write the launches of a framework."""
+    rows = {}
+    for written in written_cases(sys.argv[1], load_plugins()):
+        for name, rewrite in written.rewrites.items():
+            if rewrite.argv_diff:
+                rows[f"{written.case}: {name}"] = {"argv": " ".join(rewrite.argv)}
+    keep(CONFIGS / sys.argv[1], rows)
+
+
+if __name__ == "__main__":
+    main()
