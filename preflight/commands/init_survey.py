@@ -9,7 +9,8 @@ from typing import NamedTuple
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import load_plugins
-from preflight.studies.launch_files import commands_in, launch_files, text_of
+from preflight.studies.launch_files import commands_in, text_of
+from preflight.studies.searched_files import launch_files
 
 GPU_ASKED = re.compile(r"--(?:gres|gpus(?:-per-\w+)?)[= ](?:gpu:)?([A-Za-z][\w.-]*)")
 

@@ -20,8 +20,8 @@ from preflight.commands.progress import SECONDS_BETWEEN_LINES, steps
 from preflight.errors import BadInput, raise_if_any
 from preflight.plugins import load_plugins
 from preflight.repository.settings import find_repository, is_in_repository
-from preflight.studies.launch_files import launch_files
 from preflight.studies.scan import is_unjudged, scan_repository
+from preflight.studies.searched_files import launch_files
 
 NOT_JUDGED = 2
 """Nothing is said that launches could be judged by: a check that passes so would be none."""

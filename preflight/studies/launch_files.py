@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
-from preflight.envelopes.all import ENDINGS, NOTHING, WORKFLOWS, parts_of
+from preflight.envelopes.all import ENDINGS, NOTHING, parts_of
 from preflight.envelopes.contract import Job, Part
 from preflight.files import open_regular
 from preflight.launchers.all import launch_pattern, words_in_texts
@@ -22,11 +22,7 @@ from preflight.shell.state import World, state_of
 from preflight.shell.syntax import CannotRead
 from preflight.shell.text import Text, TooManySteps, known
 
-MAX_FILES = 5_000
 MAX_BYTES = 1_000_000
-MAX_DEPTH = 12
-"""Of folders below the one that is looked through: what lies deeper, or comes later, is counted as left out."""
-NOT_OURS = frozenset(["__pycache__", "build", "dist", "node_modules", "site-packages", "venv"])
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
 LAUNCHER = re.compile(launch_pattern())
 SCRIPT = r"\"?\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
@@ -42,46 +38,7 @@ ARGUMENTS_OF_SCRIPT = ("$@", "${@}", "$*", "${*}")
 """What whoever starts the script adds; without them it is the launch as the repository has it."""
 
 
-class LaunchFiles(NamedTuple):
-    """The files of a folder in which launches may stand, relative to it."""
-
-    paths: tuple[str, ...]
-    left_out: tuple[str, ...]
-    """Files that are too large or too many, and folders that lie too deep, none of which are looked into."""
-
-
-def launch_files(folder: str) -> LaunchFiles:
-    """Return the shell scripts, Makefiles and READMEs below a folder, nearer ones first in each."""
-    paths: list[str] = []
-    left_out: list[str] = []
-    for root, folders, names in os.walk(folder):
-        depth = os.path.relpath(root, folder).count(os.sep) + (root != folder)
-        ours = sorted(n for n in folders if _is_ours(n))
-        folders[:] = ours if depth < MAX_DEPTH else []
-        if depth >= MAX_DEPTH:
-            left_out += [os.path.relpath(os.path.join(root, name), folder) for name in ours]
-        for name in sorted(names):
-            whole = os.path.join(root, name)
-            path = os.path.relpath(whole, folder)
-            if not _may_launch(name) or not os.path.isfile(whole):
-                continue
-            is_left_out = len(paths) == MAX_FILES or os.path.getsize(whole) > MAX_BYTES
-            if name.endswith(ENDINGS) and (is_left_out or not _carries_launch(text_of(whole))):
-                continue  # a config
-            (left_out if is_left_out else paths).append(path)
-    return LaunchFiles(tuple(paths), tuple(left_out))
-
-
-def _is_ours(folder: str) -> bool:
-    return folder == WORKFLOWS or (not folder.startswith(".") and folder not in NOT_OURS)
-
-
-def _may_launch(name: str) -> bool:
-    is_text = name == "Makefile" or name.startswith("README")
-    return is_text or name.endswith((*SHELL_ENDINGS, *ENDINGS))
-
-
-def _carries_launch(text: str) -> bool:
+def carries_launch(text: str) -> bool:
     """Tell whether a YAML file may be an envelope with a launch, before it is parsed."""
     return ENVELOPE.search(text) is not None and STARTS.search(text) is not None
 
@@ -127,7 +84,7 @@ def found_in(
 
     `folder` is where the file would be started, `said` what options of the command that does it say in place of keys.
     """
-    if not path.endswith(ENDINGS) or _carries_launch(text):
+    if not path.endswith(ENDINGS) or carries_launch(text):
         yield from found_in_parts(path, parts_of(path, text, said), folder)
 
 

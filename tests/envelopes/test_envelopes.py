@@ -12,9 +12,10 @@ from preflight.devices.cloud_names import flavor, named_and_counted
 from preflight.launch import LaunchCommand
 from preflight.plugins import load_plugins
 from preflight.request import Request
-from preflight.studies.launch_files import found_in, launch_files
+from preflight.studies.launch_files import found_in
 from preflight.studies.launches_behind import launches_behind
 from preflight.studies.scan import scan_repository
+from preflight.studies.searched_files import launch_files
 
 TRAIN = """\
 from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
