@@ -16,11 +16,13 @@ from preflight.launchers.all import launch_pattern, words_in_texts
 from preflight.shell.blocks import Block, lines_of
 from preflight.shell.files import Files
 from preflight.shell.parser import parse
+from preflight.shell.program_names import is_python
 from preflight.shell.reader import Reader
 from preflight.shell.running import Leave
 from preflight.shell.state import World, state_of
 from preflight.shell.syntax import CannotRead
 from preflight.shell.text import Text, TooManySteps, known
+from preflight.shell.wrapper_options import SHELLS
 
 MAX_BYTES = 1_000_000
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
@@ -29,6 +31,10 @@ SCRIPT = r"\"?\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
 PYTHON = re.compile(rf"\bpython[\d.]*\s+(?:-\S+\s+)*{SCRIPT}")
 JOB = re.compile(rf"\bhf\s+jobs\s+(?:uv\s+)?run\s(?:\\\n|[^\n;&|])*?\s{SCRIPT}")
 """A job of the Hub's, whose options have values of their own."""
+CALLS = re.compile(r"\bpython[\d.]*\s[^\n;&|]*\.py\b|\.(?:sh|bash)\b")
+"""A text that calls another file, which may train."""
+TRAINS = re.compile(r"(?:\btrain|Trainer|\bbackward)\(")
+"""A call of a script that trains, whatever its name."""
 ENVELOPE = re.compile(r"^(?:run|commands|jobs|runs|kind|services)[ \t]*:", re.MULTILINE)
 """A key of every envelope, and of hardly any config."""
 STARTS = re.compile(
@@ -92,7 +98,7 @@ def found_in_parts(path: str, parts: Iterable[Part], folder: str) -> Iterator[Fo
     """Yield every command of some texts of a file that starts a training, one that stands twice in a line once."""
     seen: set[object] = set()
     for part in parts:
-        if not _starts_training(part.block.text):
+        if not _may_start_training(part.block.text):
             continue
         for found in sorted(_of_part(path, part, folder), key=lambda one: one.line):
             key = (found.line, found.argv, tuple(sorted(found.env.items())), found.cwd)
@@ -103,6 +109,11 @@ def found_in_parts(path: str, parts: Iterable[Part], folder: str) -> Iterator[Fo
 
 def _starts_training(text: str) -> bool:
     return any(pattern.search(text) for pattern in (LAUNCHER, PYTHON, JOB))
+
+
+def _may_start_training(text: str) -> bool:
+    """Tell whether a text is worth being followed: it starts a training, or calls a file that may."""
+    return _starts_training(text) or CALLS.search(text) is not None
 
 
 def _of_part(path: str, part: Part, folder: str) -> list[FoundCommand]:
@@ -121,11 +132,13 @@ def _of_block(path: str, block: Block, folder: str) -> list[FoundCommand]:
         return found
     found = []
     for line in lines_of(block):
-        if not _starts_training(line.text) or line.text.startswith("#"):
+        if not _may_start_training(line.text) or line.text.startswith("#"):
             continue
         try:
             found += _Follower(path, line, folder).found_in(known(line.text))
         except (CannotRead, TooManySteps, RecursionError) as error:
+            if not _starts_training(line.text):
+                continue  # a sentence that names a file
             words = tuple(line.text.split())
             found.append(FoundCommand(line.line, words, {}, untold=str(error)))
     return found
@@ -170,8 +183,8 @@ class _Follower:
         if words[0].known in ("bash", "sh", "sbatch") and reader.input is not None:
             return reader.follow_text(reader.input.rest())
         shown = tuple(word.shown for word in words)
-        if not _starts_training(" ".join(shown)):
-            return None
+        if not _starts_training(" ".join(shown)) and not self.is_training_script(reader, words):
+            return self.follow_script(reader, words, own)
         shown, device = _behind_preflight(shown)
         state = reader.state
         env = {**state.environment(), **own}
@@ -190,6 +203,34 @@ class _Follower:
             )
         )
         return None
+
+    def is_training_script(self, reader: Reader, words: list[Text]) -> bool:
+        """Tell whether a command has Python run a script that is here and trains, whatever its name."""
+        script = next((word for word in words[1:] if not word.shown.startswith("-")), None)
+        if not is_python(words[0].shown) or script is None or not script.shown.endswith(".py"):
+            return False
+        return TRAINS.search(self.text_of(reader, script)) is not None
+
+    def follow_script(
+        self, reader: Reader, words: list[Text], own: Mapping[str, Text]
+    ) -> bool | None:
+        """Follow a shell script that is here and is given words or variables; what it starts without any, it shows itself."""
+        first = 1 if words[0].known in SHELLS else 0
+        if len(words) <= first or not words[first].shown.endswith(SHELL_ENDINGS):
+            return None
+        env = {**reader.state.environment(), **own}
+        text = self.text_of(reader, words[first])
+        if not (words[first + 1 :] or env.keys() - {"PWD"}) or not _may_start_training(text):
+            return None
+        state = reader.state
+        return reader.follow_process(known(text), env, words[first + 1 :], words[first], state.cwd)
+
+    def text_of(self, reader: Reader, name: Text) -> str:
+        """Return the text of a file that a command names, seen from where it starts or from where the followed file lies."""
+        path = reader.state.path(name)
+        beside = os.path.join(os.path.dirname(self.script), name.known or "")
+        found = next((one for one in (path, beside) if one and os.path.isfile(one)), None)
+        return text_of(found) if found else ""
 
 
 NAMED_FILES = (".py", ".sh", ".yaml", ".yml", ".json", ".toml")

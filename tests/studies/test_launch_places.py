@@ -79,3 +79,52 @@ def test_each_of_them_is_read_with_its_own_config(folder):
 )
 def test_a_job_of_the_hub_that_trains_is_found(text, count, folder):
     assert len(list(found_in("job.sh", text, str(folder)))) == count
+
+
+CALLED = {
+    "run.sh": "RANKS=${RANKS:-8}\nMODEL=${1:-gpt2}\ntorchrun --nproc-per-node $RANKS main.py --model $MODEL ${@:2}\n",
+    "main.py": "trainer = Trainer()\ntrainer.train()\n",
+    "plot.py": "print('what the Trainer left')\n",
+    "docs/own.py": "loss.backward()\n",
+    "loop.sh": "bash loop.sh again\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("RANKS=2 ./run.sh\n", ["torchrun --nproc-per-node 2 main.py --model gpt2"]),
+        ("export RANKS=4\nbash run.sh\n", ["torchrun --nproc-per-node 4 main.py --model gpt2"]),
+        ("sh ./run.sh opt --bf16\n", ["torchrun --nproc-per-node 8 main.py --model opt --bf16"]),
+        ("for n in 1 2; do RANKS=$n ./run.sh; done\n", [
+            f"torchrun --nproc-per-node {count} main.py --model gpt2" for count in (1, 2)
+        ]),
+        ("RANKS=2 ./gone.sh\nbash loop.sh twice\n", []),
+        ("bash run.sh\n", []),
+        ("python main.py --lr 1e-4\npython plot.py\npython gone.py\n", ["python main.py --lr 1e-4"]),
+        ("python -u own.py\nThis file ends with own.py (see there\n", ["python -u own.py"]),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_called_is_followed_with_what_it_is_given(text, expected, tmp_path):
+    for name, content in CALLED.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+
+    for path, content in (("docs/README.md", f"```\n{text}```\n"), ("docs/all.sh", text)):
+        found = list(found_in(path, content, str(tmp_path)))
+        assert [" ".join(one.argv) for one in found] == expected
+        assert not any(one.untold for one in found)
+
+
+def test_a_script_of_any_name_that_trains_is_checked_where_a_readme_calls_it(tmp_path):
+    (tmp_path / "main.py").write_text(
+        "from transformers import Trainer, TrainingArguments\n"
+        "Trainer(None, TrainingArguments('out', per_device_train_batch_size=2)).train()\n"
+    )
+    (tmp_path / "score.py").write_text("from sys import argv\n\ndef train(): pass\n\ntrain()\n")
+    (tmp_path / "README.md").write_text("```\npython main.py\npython score.py\n```\n")
+
+    found = list(scan_files(["README.md"], str(tmp_path), load_plugins(), Request("h100-sxm-80")))
+
+    assert [each.argv for each in found] == [("python", "main.py")]
+    assert found[0].report is not None

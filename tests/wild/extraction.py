@@ -30,8 +30,12 @@ FILES = re.compile(r"[\w./-]+\.(?:json|ya?ml)\b")
 """Files that a config names: it is started where they are."""
 OF_NOBODY = frozenset({"$HOME", "${HOME}"})
 """Unknown words that say nothing of a launch: the folder where data and checkpoints lie."""
-PLACEHOLDER = re.compile(r"<[\w -]+>|\.\.\.|\bYOUR_|your[-_/]|/?path[_/-]?to")
-"""What a document writes where a reader puts something of their own: no launch stands there."""
+PLACEHOLDER = re.compile(r"<[\w -]+>|\.\.\.|\bYOUR_|your[-_/]|/?path[_/-]?to|--help\b")
+"""What a document writes where a reader puts something of their own, or asks: no launch stands there."""
+
+
+TRAINS = re.compile(r"\w*trainer\.train$")
+"""The call of a script that trains when Python runs it; `model.train()` is none."""
 
 
 class Launch(NamedTuple):
@@ -45,36 +49,66 @@ class Launch(NamedTuple):
     folder: Path
 
 
-def launches_of(clone: Path) -> Iterator[Launch]:
-    """Yield every launch of a clone whose words can be told, one that stands twice once."""
-    seen = set()
+def files_of(clone: Path) -> Iterator[Path]:
+    """Yield the files of a clone that are its own."""
     for root, folders, names in os.walk(clone):
         folders[:] = sorted(
             name
             for name in folders
             if name == WORKFLOWS or (name[0] != "." and name not in NOT_LOOKED_INTO)
         )
-        for name in sorted(names):
-            path = Path(root, name)
-            configs = list(of_config(path))
-            for line, text in (*texts_of(path), *configs):
-                files = FILES.findall(text_of(str(path))) if (line, text) in configs else ()
-                is_whole = line == 1 and path.suffix in (*SHELL_ENDINGS, *ENDINGS)
-                is_whole = is_whole and text == text_of(str(path))
-                name = str(path) if is_whole else "launch.sh"
-                for found in found_in(name, text, str(clone)):
-                    words = " ".join(found.argv)
-                    if found.untold or set(found.unknown) - OF_NOBODY or PLACEHOLDER.search(words):
-                        continue
-                    if not starts_program(found.argv):
-                        continue  # a sentence that names a launcher
-                    named = (*found.argv, *files)
-                    folder = Path(found.cwd) if found.cwd else folder_of(clone, path, named)
-                    key = (found.argv, tuple(sorted(found.env.items())), folder)
-                    if key not in seen:
-                        seen.add(key)
-                        where = f"{path.relative_to(clone)}:{line + found.line - 1}"
-                        yield Launch(clone.name, where, found.argv, dict(found.env), folder)
+        yield from (Path(root, name) for name in sorted(names))
+
+
+def launches_of(clone: Path) -> Iterator[Launch]:
+    """Yield every launch of a clone whose words can be told, one that stands twice once."""
+    seen = set()
+    for path in files_of(clone):
+        configs = list(of_config(path))
+        for line, text in (*texts_of(path), *configs):
+            files = FILES.findall(text_of(str(path))) if (line, text) in configs else ()
+            is_whole = line == 1 and path.suffix in (*SHELL_ENDINGS, *ENDINGS)
+            is_whole = is_whole and text == text_of(str(path))
+            name = str(path if is_whole else path.with_name("launch.sh"))
+            for found in found_in(name, text, str(clone)):
+                words = " ".join(found.argv)
+                if found.untold or set(found.unknown) - OF_NOBODY or PLACEHOLDER.search(words):
+                    continue
+                if not starts_program(found.argv):
+                    continue  # a sentence that names a launcher
+                named = (*found.argv, *files)
+                folder = Path(found.cwd) if found.cwd else folder_of(clone, path, named)
+                key = (found.argv, tuple(sorted(found.env.items())), folder)
+                if key not in seen:
+                    seen.add(key)
+                    where = f"{path.relative_to(clone)}:{line + found.line - 1}"
+                    yield Launch(clone.name, where, found.argv, dict(found.env), folder)
+
+
+def own_scripts(clone: Path) -> Iterator[Launch]:
+    """Yield the scripts of a clone that train when Python runs them, started by their path from the top."""
+    for path in files_of(clone):
+        if path.suffix == ".py" and not path.is_symlink() and trains_itself(text_of(str(path))):
+            name = str(path.relative_to(clone))
+            yield Launch(clone.name, f"{name}:1", ("python", name), {}, clone)
+
+
+def trains_itself(text: str) -> bool:
+    """Tell whether a script calls `trainer.train()` where it is run: at its top, or in a function that its top calls."""
+    if ".train()" not in text:
+        return False
+    with suppress(SyntaxError, ValueError, RecursionError):
+        parts = ast.parse(text).body
+        names = {part.name: part for part in parts if isinstance(part, ast.FunctionDef)}
+        top = [part for part in parts if not isinstance(part, ast.FunctionDef | ast.ClassDef)]
+        called = [names[call] for part in top for call in calls_in(part) if call in names]
+        return any(TRAINS.match(call) for part in (*top, *called) for call in calls_in(part))
+    return False
+
+
+def calls_in(part: ast.AST) -> Iterator[str]:
+    """Yield what is called anywhere in a part of a script, as it is written."""
+    yield from (ast.unparse(node.func) for node in ast.walk(part) if isinstance(node, ast.Call))
 
 
 def starts_program(argv: tuple[str, ...]) -> bool:
