@@ -35,6 +35,8 @@ class ParallelismConfig:
     fsdp_reshard_after_forward: str = "default"
     tensor_parallel_degree: int = 1
     pipeline_parallel_degree: int = 1
+    pipeline_parallel_schedule: str = "1F1B"
+    num_pp_microbatches: int = 1
     context_parallel_degree: int = 1
     expert_parallel_degree: int = 1
 
@@ -121,13 +123,31 @@ def ours_for_ever() -> Trainer.Config:
     return Trainer.Config(model_spec=[ours_for_ever(), ours_for_ever(), ours_for_ever()])
 
 
+def ours_experts() -> Trainer.Config:
+    config = ours_8b()
+    config.parallelism.expert_parallel_degree = 2
+    return config
+
+
+def ours_stages() -> Trainer.Config:
+    config = ours_8b()
+    config.parallelism.pipeline_parallel_degree = 2
+    return config
+
+
+def ours_budget() -> Trainer.Config:
+    config = ours_8b()
+    config.activation_checkpoint = MemoryBudgetAC.Config()
+    return config
+
+
 def ours_list() -> Trainer.Config:
     for config in [ours_8b(), ours_graph()]:
         return config
 """
 FILES = {
-    "torchtitan/train.py": "",
-    "torchtitan/trainer.py": "class Trainer:\n    class Config:\n        pass\n",
+    "torchtitan/train.py": "from torchtitan.trainer import Trainer\n\nTrainer().train()\n",
+    "torchtitan/trainer.py": "model = torch.cuda.graph(parallelize_fn(model))\n\nclass Trainer:\n    class Config:\n        pass\n",
     "torchtitan/config/__init__.py": "from .configs import CompileConfig, ParallelismConfig, TrainingConfig\n",
     "torchtitan/config/configs.py": CLASSES,
     "torchtitan/models/llama3/__init__.py": "def model_registry(flavor, **kwargs):\n    return flavor\n",
@@ -187,6 +207,8 @@ def test_flags_of_tokens_are_rows_of_a_length(checkout):
     ("config", "named"),
     [
         ("ours_graph", "the pool of a CUDA graph"),
+        ("ours_experts", "tokens that other ranks send"),
+        ("ours_budget", "checkpointing by memory-budget"),
         ("ours_anyhow", "training of ours_anyhow"),
         ("ours_any_model", "model_spec of ours_any_model"),
         ("ours_more", "training of ours_more"),
@@ -196,6 +218,16 @@ def test_flags_of_tokens_are_rows_of_a_length(checkout):
 )
 def test_what_is_not_followed_is_named(checkout, config, named):
     assert named in unpriced(read(checkout, config))
+
+
+def test_stages_that_a_function_says_are_sent_whole_micro_batches(checkout):
+    plan = read(checkout, "ours_stages", "--parallelism.num_pp_microbatches 6")
+
+    assert plan.pipeline is not None and (plan.pipeline.degree, plan.shard_degree) == (2, 2)
+    assert (plan.pipeline.num_micro_batches, plan.gradient_accumulation_steps) == (6, 6)
+    assert (plan.micro_batch_size, plan.seq_len) == (2, 4096)
+    alone = read(checkout, "ours_8b", "--parallelism.num_pp_microbatches 6")
+    assert (alone.pipeline, alone.gradient_accumulation_steps) == (None, 1)
 
 
 def test_a_graph_keeps_its_gradients(checkout):

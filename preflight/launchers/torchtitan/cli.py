@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launch_facts import ScriptFacts
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
 from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
 from preflight.launchers.python.plan import python_part
@@ -45,13 +46,19 @@ def read_torchtitan(command: LaunchCommand) -> LaunchPlan | None:
 
 def _is_titan(command: LaunchCommand, index: int) -> bool:
     script = command.argv[index]
-    if script.startswith("torchtitan."):
-        return script.endswith("train")  # and not `torchtitan.models.flux.inference.infer`
-    if script.endswith("torchtitan/train.py"):
+    if _is_its_own(script):
         return True
+    if script.startswith("torchtitan."):
+        return False  # such as `torchtitan.models.flux.inference.infer`
     flags = command.argv[index + 1 :]
     named = any(word.startswith((f"--{FILE_FLAG}", "--job.config-file")) for word in flags)
     return named and re.search(r"(^|[./])train(\.py)?$", script) is not None
+
+
+def _is_its_own(script: str) -> bool:
+    """Tell whether a script or module is torchtitan's own training, whose law the reader knows; its text says no more."""
+    is_module = script.startswith("torchtitan.") and script.endswith("train")
+    return is_module or script.endswith("torchtitan/train.py")
 
 
 def _shell_script(command: LaunchCommand) -> int | None:
@@ -123,7 +130,9 @@ def _plan(command: LaunchCommand, launched: Reading[LauncherPart], words: Words)
     note_placeholders(keys, DECIDES)
     problems.extend(keys.problems)
     part = replace(part, overrides=dict(config.overrides), own="" if made_by else config.version)
-    plan = own_loop_plan(command, part, keys, "torchtitan", "torchtitan", problems)
+    named = command.argv[part.script_index]
+    script = ScriptFacts(is_of_library=_is_its_own(named) or named.endswith(SCRIPT))
+    plan = own_loop_plan(command, part, keys, "torchtitan", "torchtitan", problems, script=script)
     if not is_known:
         reason = f"torchtitan is not installed here; the keys are those of {config.version}"
         plan = replace(plan, versions={**plan.versions, "torchtitan": config.version})

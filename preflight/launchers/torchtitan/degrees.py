@@ -9,7 +9,7 @@ from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config_values import TitanConfig
-from preflight.setting import Setting
+from preflight.setting import Place, Setting
 
 RESHARD: dict[Any, bool | str] = {"always": True, "never": False, "default": "default"}
 
@@ -29,6 +29,10 @@ class TitanReader:
         setting = self.keys.count(key)
         value = self.config.default(key) if setting is None else setting.value
         return int(value) if isinstance(value, int) else 1
+
+    def at(self, key: str, value: Any) -> Setting:
+        """Return a key that is given; else the value that a config function or a default has for it."""
+        return self.keys.get(key) or Setting(value, Place("default", "", self.keys.library.label))
 
     def put(self, plan_field: str, value: Any, *names: str, reason: str = "") -> None:
         """Record a field with the keys that say it, or as the default."""
@@ -138,8 +142,8 @@ def _put_engine(
 def _experts(reader: TitanReader) -> int:
     key = "parallelism.expert_parallel_degree"
     degree = reader.degree(key) if reader.config.default(key) is not None else 1
-    at = reader.keys.get(key)
-    if degree > 1 and at is not None:
+    if degree > 1:
         message = "each rank is estimated with the tokens of its own rows: the router may send its experts more"
-        reader.keys.leave_out(NotModelled(message, "tokens that other ranks send", "either"), at)
+        sent = NotModelled(message, "tokens that other ranks send", "either")
+        reader.keys.leave_out(sent, reader.at(key, degree))
     return degree

@@ -24,8 +24,8 @@ KEEPS_OUTPUTS = ("0.1.0", "0.2.0")
 def read_pipeline(reader: TitanReader, degree: int) -> bool:
     """Put the stages of a pipeline; name what is not priced of it, and return False, where that is so."""
     keys = reader.keys
-    at = keys.get("parallelism.pipeline_parallel_degree")
-    if at is None or degree == 1:
+    at = reader.at("parallelism.pipeline_parallel_degree", degree)
+    if degree == 1:
         return True
     name = str(reader.value("parallelism.pipeline_parallel_schedule"))
     schedule = SCHEDULES.get(name.lower())

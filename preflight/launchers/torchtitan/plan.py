@@ -5,8 +5,6 @@ Source: torchtitan 0.2.2 (distributed/activation_checkpoint.py, train.py:195-215
 
 from __future__ import annotations
 
-from typing import Any
-
 from preflight.formulas.layers.installed_kernels import KERNELS
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config import CHECKPOINTING
@@ -52,7 +50,7 @@ def _model(reader: TitanReader) -> None:
     models = table(config.version)["models"]
     found = model_of(config.version, family, flavor)
     where = keys.get("model.flavor", "model.name")
-    at = where or Setting(flavor, _default_place(reader))
+    at = where or reader.at("model.flavor", flavor)
     if found is None and where is not None and family in models:
         keys.refuse(
             f"torchtitan {config.version} has no {family} of flavor {flavor}",
@@ -71,12 +69,6 @@ def _model(reader: TitanReader) -> None:
             at,
             "--set model_config=FILE, a config.json with its sizes",
         )
-
-
-def _default_place(reader: TitanReader) -> Any:
-    from preflight.setting import Place
-
-    return Place("default", "", reader.keys.library.label)
 
 
 def _batch(reader: TitanReader, batch_degree: int, in_stages: bool) -> None:
@@ -158,9 +150,10 @@ def _checkpointing(reader: TitanReader) -> None:
         at = keys.get(mode)
         if at is not None and word not in ("selective", "memory_budget", "memory-budget"):
             keys.refuse(f"{mode} must be none, selective or full, not {word!r}", at)
-        elif at is not None:
+        elif word != "selective":
             message = f"{mode} {word} is estimated as none"
-            keys.leave_out(NotModelled(message, f"checkpointing by {word}", "less"), at)
+            not_modelled = NotModelled(message, f"checkpointing by {word}", "less")
+            keys.leave_out(not_modelled, reader.at(mode, word))
         value = "none"
     reader.put("activation_checkpointing", value, mode, option)
 
@@ -186,7 +179,7 @@ def _optimizer(reader: TitanReader) -> None:
         name = config.entry["optimizer"]["name"]
     how = reader.value("optimizer.implementation") or "fused"
     if name not in ("Adam", "AdamW"):
-        at = keys.get("optimizer.name") or Setting(name, _default_place(reader))
+        at = reader.at("optimizer.name", name)
         message = f"optimizer {name} is estimated as AdamW"
         keys.leave_out(NotModelled(message, f"the states of {name}", "either"), at)
     fields = ("optimizer.implementation", "optimizer.name")
@@ -224,7 +217,7 @@ def _rest(reader: TitanReader) -> None:
     names = names.split(",") if isinstance(names, str) else names
     _graphs(reader)
     if names:
-        at = converters or Setting(names, _default_place(reader))
+        at = reader.at("model.converters", names)
         shown = ", ".join(str(name) for name in names)
         message = f"{shown} converts layers, which are estimated as they were"
         unpriced = f"layers converted by {shown}"
@@ -244,7 +237,7 @@ def _graphs(reader: TitanReader) -> None:
     keys, config = reader.keys, reader.config
     imports = keys.get("override.imports")
     if imports is not None or (config.entry is not None and config.entry.get("fused")):
-        at = imports or Setting(True, _default_place(reader))
+        at = reader.at("override.imports", True)
         message = "modules that --override.imports replaces are estimated as they were"
         keys.leave_out(NotModelled(message, KERNELS, "less"), at)
     key = "training.disable_cuda_graphs"
@@ -253,5 +246,4 @@ def _graphs(reader: TitanReader) -> None:
     # Gradients stay between steps, and the graph's pool lies beside what the steps before it left.
     reader.put("zero_grad_set_to_none", False, key)
     message = "forward and backward are a CUDA graph, whose pool is not counted"
-    at = keys.get(key) or Setting(False, _default_place(reader))
-    keys.leave_out(NotModelled(message, "the pool of a CUDA graph", "more"), at)
+    keys.leave_out(NotModelled(message, "the pool of a CUDA graph", "more"), reader.at(key, False))

@@ -39,6 +39,9 @@ SAME_SIZES = ("attn_backend", "converters", "tp_gemm_backend")
 TOKENS = "training.num_tokens_per_microbatch_per_dp_rank"
 STEP_TOKENS = "training.num_tokens_per_train_step"
 CONTEXT = "training.max_context_length"
+STAGES = "parallelism.pipeline_parallel_degree"
+IN_FLIGHT = "parallelism.num_pp_microbatches"
+"""Each stage of a pipeline is sent so many times the tokens of a micro batch (trainer.py:409-416)."""
 
 
 def registry_of(command: LaunchCommand, module: str) -> str | None:
@@ -197,24 +200,27 @@ def in_rows(config: TitanConfig) -> TitanConfig:
     given = dict(config.given)
 
     def value(key: str) -> tuple[int, list[Setting]]:
-        setting = given.pop(key, None)
-        default = training.get(key.partition(".")[2])
+        setting, default = given.pop(key, None), config.default(key)
         held = default if setting is None or not isinstance(setting.value, int) else setting.value
         return int(held) if isinstance(held, int) else 1, [] if setting is None else [setting]
 
     (tokens, by_tokens), (longest, by_length) = value(TOKENS), value(CONTEXT)
     length = max(1, min(tokens, longest))
-    rows = {"seq_len": length, "local_batch_size": -(-tokens // length)}
+    rows = -(-tokens // length)
+    stages = given.get(STAGES)
+    in_stages = (config.default(STAGES) if stages is None else stages.value) != 1
+    in_flight, by_flight = value(IN_FLIGHT) if in_stages else (1, [])
     step, by_step = value(STEP_TOKENS)
-    rows["global_batch_size"] = -1 if step < 1 else -(-step // length)
-    sources = {
-        "seq_len": by_length,
-        "local_batch_size": by_tokens or by_length,
-        "global_batch_size": by_step,
+    said = {
+        "training.seq_len": (length, by_length),
+        "training.local_batch_size": (rows * in_flight, by_tokens or by_flight or by_length),
+        "training.global_batch_size": (-1 if step < 1 else -(-step // length), by_step),
+        "parallelism.pipeline_parallel_microbatch_size": (rows, by_tokens or by_length),
     }
-    for key, settings in sources.items():
+    defaults = {section: dict(keys) for section, keys in config.defaults.items()}
+    for key, (number, settings) in said.items():
+        section, _, name = key.partition(".")
+        defaults.setdefault(section, {})[name] = number
         if settings:
-            given[f"training.{key}"] = Setting(rows[key], settings[0].place)
-    return replace(
-        config, given=given, defaults={**config.defaults, "training": {**training, **rows}}
-    )
+            given[key] = Setting(number, settings[0].place)
+    return replace(config, given=given, defaults=defaults)
