@@ -18,14 +18,11 @@ from preflight.formats.missing import only_to_fill_in
 from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
-from preflight.launchers.unread import unread_launch
 from preflight.plugin_manager import PluginManager
 from preflight.records.known import damaged_corrections, known_correction
 from preflight.report import Report
 from preflight.request import Request, with_request, with_said_versions
 from preflight.rewriting import read_launch, write_checked, write_with_copy
-from preflight.search.remedies import treat
-from preflight.search.suggestions import suggest
 from preflight.units import GIB
 from preflight.verdict import Answer
 
@@ -39,6 +36,8 @@ def check_launch(command: LaunchCommand, plugins: PluginManager, request: Reques
         notices = only_to_fill_in(error)
         plan = LaunchPlan(cwd=command.cwd, command=command, notices=notices)
     if plan is None:
+        from preflight.launchers.unread import unread_launch
+
         plan = unread_launch(command, plugins)
     return check_plan(plan, plugins, request, command)
 
@@ -154,6 +153,10 @@ def _with_remedies(
     policy = request.policy
     if report.model is None or not policy.wants_remedy(report.verdict.answer):
         return report
+    # The search, the writers and what a step takes: a launch that fits needs none of them.
+    from preflight.search.remedies import treat
+    from preflight.search.suggestions import suggest
+
     write = write_with_copy if request.copies_script else write_checked
     report = treat(report, judged, plugins, policy, request.num_alternatives, write)
     report = suggest(report, judged, plugins, policy)
