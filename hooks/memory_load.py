@@ -12,7 +12,6 @@ P parameters, W ranks of the shard group, counted on real ranks by tests/formula
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from preflight.formulas.adapters.adapted_experts import adapts_experts
@@ -33,6 +32,7 @@ from preflight.formulas.sharding import (
 from preflight.formulas.stored_bytes import local_bytes, whole_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
@@ -73,7 +73,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _deepspeed(plan, model, precision, held)
 
 
-ELSEWHERE = re.compile(r"cpu|meta|disk|auto|balanced|sequential")
+ELSEWHERE = lazy_pattern(r"cpu|meta|disk|auto|balanced|sequential")
 """Words of a device_map that may put a model, or parts of it, on no device of this rank's."""
 
 

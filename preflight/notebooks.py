@@ -6,9 +6,10 @@ keeps them under `worksheets[].cells[].input`. A line that IPython runs and Pyth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
+
+from preflight.lazy_pattern import lazy_pattern
 
 ENDING = ".ipynb"
 LINES_OF_CELL = 1000
@@ -17,7 +18,7 @@ KEPT_MAGICS = ("%%time", "%%timeit", "%%capture", "%%prun")
 """Cell magics whose cell is Python all the same (IPython/core/magics/execution.py, 9.0)."""
 MOST_MAGICS = 50
 """Lines of a cell for IPython that are looked at for an open bracket before them: each is a parse."""
-_NOT_PYTHON = re.compile(r"(\s*)(?:[%!?]|[\w.]+\?\s*$|[\w, ]+=\s*[%!])")
+_NOT_PYTHON = lazy_pattern(r"(\s*)(?:[%!?]|[\w.]+\?\s*$|[\w, ]+=\s*[%!])")
 
 
 def is_notebook(path: str) -> bool:

@@ -11,16 +11,18 @@ import re
 import shlex
 from collections.abc import Iterable
 
-_CONTROL = re.compile(
+from preflight.lazy_pattern import lazy_pattern
+
+_CONTROL = lazy_pattern(
     # C0 but tab and newline, DEL and C1; what turns the direction of text around; other line ends.
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 _SECRET = f"\x00{os.urandom(8).hex()}\x00"
 """What stands for the start of our own escape sequences; no file knows it."""
-_PAINT = re.compile(f"{_SECRET}\\d+m")
+_PAINT = lazy_pattern(f"{_SECRET}\\d+m")
 
-_NOT_BARE = re.compile(f"[\t\n\udc80-\udcff]|{_CONTROL.pattern}")
-_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_NOT_BARE = lazy_pattern(f"[\t\n\udc80-\udcff]|{_CONTROL.pattern}")
+_HALF = lazy_pattern("[\ud800-\udc7f\udd00-\udfff]")
 _BARE = {byte: chr(byte) for byte in range(32, 127)} | {39: "\\'", 92: "\\\\"}
 
 

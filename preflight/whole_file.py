@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-DRAFT = re.compile(r"\..{0,50}\.[0-9a-f]{12}\.part", re.DOTALL)
+from preflight.lazy_pattern import lazy_pattern
+
+DRAFT = lazy_pattern(r"\..{0,50}\.[0-9a-f]{12}\.part", re.DOTALL)
 YOUNG_S = 60.0
 """A draft that is younger may be of a writer between two steps."""
 

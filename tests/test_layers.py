@@ -21,6 +21,7 @@ HOOKS = sorted((ROOT / "hooks").glob("*.py"))
 FLOORS = (
     (
         "values",
+        "lazy_pattern",
         "bool_words",
         "units",
         "errors",

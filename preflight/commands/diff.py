@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 
@@ -15,6 +14,7 @@ from preflight.commands.parser import Parser
 from preflight.errors import BadInput
 from preflight.formats.load import read_data_file
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.near_names import nearest_file_fix
 from preflight.pipeline import check_launch, check_plan
 from preflight.plugin_manager import PluginManager
@@ -42,7 +42,7 @@ examples:
 exit: 0; 1 B does not fit as written; 2 bad input; 3 preflight failed
 """
 PLAN_ENDINGS = (".yaml", ".yml", ".json")
-LINE = re.compile(r"(.+):(\d+)")
+LINE = lazy_pattern(r"(.+):(\d+)")
 
 
 def parser(name: str) -> Parser:

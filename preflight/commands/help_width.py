@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
+from preflight.lazy_pattern import lazy_pattern
 from preflight.render.page import Page
 from preflight.render.terminal import is_typed
 
-COLUMNS = re.compile(r"^( +\S.*?)( {2,})(\S.*)$")
+COLUMNS = lazy_pattern(r"^( +\S.*?)( {2,})(\S.*)$")
 
 
 def fitted(text: str, width: int) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import NamedTuple
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plugins import load_plugins
 from preflight.studies.launch_files import commands_in, text_of
 from preflight.studies.searched_files import launch_files
 
-GPU_ASKED = re.compile(r"--(?:gres|gpus(?:-per-\w+)?)[= ](?:gpu:)?([A-Za-z][\w.-]*)")
+GPU_ASKED = lazy_pattern(r"--(?:gres|gpus(?:-per-\w+)?)[= ](?:gpu:)?([A-Za-z][\w.-]*)")
 
 
 class Launch(NamedTuple):

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from preflight.derive.type_configs import class_of_type
+from preflight.lazy_pattern import lazy_pattern
 from preflight.model import BIAS, EMBEDDING, EXPERTS, LINEAR, NORM, OTHER
 from preflight.trace.build import build
 from preflight.trace.built import INDEX_NAMES
@@ -122,7 +123,7 @@ def _element(buffer: Any) -> str:
     return "load" if buffer.dtype is torch.bfloat16 else str(buffer.element_size())
 
 
-WITH_FALLBACK = re.compile(
+WITH_FALLBACK = lazy_pattern(
     r"^@use_kernel_func_from_hub_with_fallback\(\s*\"\w+\",\s*\"(\w+)\"", re.M
 )
 
@@ -135,7 +136,7 @@ def kernels_of(model_type: str) -> list[str]:
     return sorted(set(WITH_FALLBACK.findall(_source_of(model_class.__module__))))
 
 
-SCORING = re.compile(r"softmax|attention_interface|scaled_dot_product")
+SCORING = lazy_pattern(r"softmax|attention_interface|scaled_dot_product")
 
 
 def _attention(model: Any) -> str:

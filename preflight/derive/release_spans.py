@@ -18,6 +18,7 @@ from typing import Any
 
 from preflight.derive.json_rows import in_rows
 from preflight.derive.target import Files, Say
+from preflight.lazy_pattern import lazy_pattern
 from preflight.versions.boundary import release
 from preflight.versions.days import DAYS
 from preflight.versions.spans import IMPORTED, OF_A_SCRIPT, TYPES
@@ -28,7 +29,7 @@ FILES = {"transformers": "train*.py", "trl": "**/*.py", "peft": "tuners/**/*.py"
 """Where the classes are whose fields a parser takes, and those that train."""
 OLDEST = next(iter(DAYS.values()))
 """Library -> the oldest release that a launch may have where nobody says one."""
-MODEL_TYPE = re.compile(r"""^ +model_type(?:: str)? = ["']([\w.-]+)["']""", re.M)
+MODEL_TYPE = lazy_pattern(r"""^ +model_type(?:: str)? = ["']([\w.-]+)["']""", re.M)
 MODELS = "_import_structure['models"
 ANY = "**"
 """Of a trainer that hands on whatever it is given."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import shlex
 from collections.abc import Iterator
 from html import escape
 
 from preflight.cli import main
 from preflight.derive.target import ROOT, Files, Say
+from preflight.lazy_pattern import lazy_pattern
 
 PICTURE = "docs/images/terminal.svg"
 EXAMPLE = "2-rewritten"
@@ -20,7 +20,7 @@ MOST_LINES = 28
 LETTER, LINE, MARGIN = 8.43, 19, 16
 """Of a monospaced font of 14 pixels: the width of a letter, the height of a line, and the edge around them."""
 INKS = {"31": "#ff7b72", "32": "#56d364", "33": "#e3b341", "1": "#ffffff"}
-PAINTED = re.compile(r"\x1b\[(\d+)m")
+PAINTED = lazy_pattern(r"\x1b\[(\d+)m")
 
 
 def files(say: Say) -> Files:

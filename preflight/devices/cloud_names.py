@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from preflight.devices.gpu_table import find_gpus, one_gpu
+from preflight.lazy_pattern import lazy_pattern
 
 CLOUD_NAMES = {
     "a100": "a100-sxm-40",
@@ -22,7 +23,7 @@ beside `A100-80GB` and a V100 of 16 GB beside `V100-32GB`; GKE's `cloud.google.c
 MOST_GPUS = 64
 """Of a node, as far as a file is believed."""
 
-FLAVORS = re.compile(r"(?:zero-)?(.+?)(?:-(?:small|medium|large))?(?:x(\d+))?")
+FLAVORS = lazy_pattern(r"(?:zero-)?(.+?)(?:-(?:small|medium|large))?(?:x(\d+))?")
 """Hardware of the Hugging Face Hub: `a10g-largex4`, `l40sx8`, `a100-large` (SpaceHardware of huggingface_hub 2.4)."""
 FLAVOR_NAMES = {"a100": "a100-sxm-80", "rtx-pro-6000": "rtx-pro-6000"}
 

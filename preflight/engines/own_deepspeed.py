@@ -10,13 +10,14 @@ from preflight.engines.parallelism import shard_fields
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, Origin
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import SCRIPT_DECIDES
 from preflight.scripts.python.repository_files import repository_files
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
-_INITIALIZES = re.compile(r"\bdeepspeed\.initialize\(")
+_INITIALIZES = lazy_pattern(r"\bdeepspeed\.initialize\(")
 STAGES = ("ddp", "zero1", "zero2", "zero3")
 """Engines of a DeepSpeed whose stage is not known; stage 0 holds what DDP holds."""
 FSDP = ("fsdp1", "fsdp2")

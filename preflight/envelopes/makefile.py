@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from preflight.envelopes.contract import Part
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.blocks import Block, joined_lines
 
-_VARIABLE = re.compile(
+_VARIABLE = lazy_pattern(
     r"(?:(?:export|override)\s+)*([A-Za-z_][\w.-]*)\s*(\?=|::?=|\+=|=)\s*(.*)", re.DOTALL
 )
-_REFERENCE = re.compile(
+_REFERENCE = lazy_pattern(
     r"\$(?:\$|\(([A-Za-z_][\w.-]*)\)|\{([A-Za-z_][\w.-]*)\}|(\([^()]*\))|[@<^?+*%])"
 )
-_RULE = re.compile(r"([^:=#]+?)\s*::?(?!=)\s*([^=#;]*?)(?:\s*[#;].*)?", re.DOTALL)
+_RULE = lazy_pattern(r"([^:=#]+?)\s*::?(?!=)\s*([^=#;]*?)(?:\s*[#;].*)?", re.DOTALL)
 """`train eval: data  ## makes a model`"""
 _DEEPEST = 8
 

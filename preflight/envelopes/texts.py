@@ -9,14 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.errors import BadInput
 from preflight.formats.document import Document
 from preflight.formats.yaml_marks import read_yaml
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.blocks import Block
 from preflight.shell.program_names import program_name
 from preflight.shell.wrapper_options import SHELLS
 from preflight.values import dataclass
 
-_BETWEEN = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
-_KUBERNETES = re.compile(r"\$\(([A-Za-z_]\w*)\)")
-_EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
+_BETWEEN = lazy_pattern(r"^---(?:[ \t].*)?$", re.MULTILINE)
+_KUBERNETES = lazy_pattern(r"\$\(([A-Za-z_]\w*)\)")
+_EXPRESSION = lazy_pattern(r"\$\{\{.*?\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable
 
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 
-_MARK = re.compile(r"#.*?\bpreflight:\s*ignore\b[\s:=]*((?:PF\d{3}[\s,]*)*)", re.IGNORECASE)
-_PLACE = re.compile(r"^(?P<path>.+?):(?P<line>\d+)\b")
+_MARK = lazy_pattern(r"#.*?\bpreflight:\s*ignore\b[\s:=]*((?:PF\d{3}[\s,]*)*)", re.IGNORECASE)
+_PLACE = lazy_pattern(r"^(?P<path>.+?):(?P<line>\d+)\b")
 
 
 def without_ignored(

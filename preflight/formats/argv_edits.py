@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from preflight.bool_words import STRTOBOOL
+from preflight.lazy_pattern import lazy_pattern
 from preflight.values import dataclass
 
-_NEGATIVE_NUMBER = re.compile(r"-(\d+|\d*\.\d+)$")
+_NEGATIVE_NUMBER = lazy_pattern(r"-(\d+|\d*\.\d+)$")
 
 
 @dataclass(frozen=True)

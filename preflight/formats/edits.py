@@ -7,8 +7,9 @@ user's text and nothing else, and each reads its own result again before it retu
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
+
+from preflight.lazy_pattern import lazy_pattern
 
 
 class _Remove:
@@ -30,7 +31,7 @@ class NotInRelease(CannotEdit):
     """A release that the launch may have does not take what would be written: its words say which, and what."""
 
 
-_PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./+-]*")
+_PLAIN = lazy_pattern(r"[A-Za-z_/.][A-Za-z0-9_./+-]*")
 
 
 def yaml_text(value: Any) -> str:

@@ -14,12 +14,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from preflight.errors import BadInput
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -27,8 +26,8 @@ OPTIONS = {
     "--config-path": "path", "-cp": "path", "--config-dir": "dir", "-cd": "dir", "--config-name": "name", "-cn": "name",
 }  # fmt: skip
 SWITCHES = frozenset({"-m", "--multirun", "--run", "-r"})
-_PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
-_REFERENCE = re.compile(r"\$\{([^${}]*)\}")
+_PACKAGE = lazy_pattern(r"^#\s*@package\s+(\S+)", re.MULTILINE)
+_REFERENCE = lazy_pattern(r"\$\{([^${}]*)\}")
 _MOST_FILES = 64
 _MOST_REFERENCES = 32
 
@@ -83,6 +82,8 @@ def value_of(text: str) -> Any:
     """Return the value behind `key=`, as Hydra reads plain ones."""
     if text.startswith("{"):
         text = re.sub(r"(?<=\w):(?=[^\s/])", ": ", text)  # {rank:8}
+    import yaml  # eighteen modules, for words of a command line alone
+
     try:
         return yaml.safe_load(text) if text else None
     except yaml.YAMLError:

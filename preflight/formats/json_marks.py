@@ -11,10 +11,11 @@ from typing import Any
 from preflight.errors import BadInput
 from preflight.formats.document import Document, KeyPath, Mark, at, not_a_mapping
 from preflight.formats.marks import Entries
+from preflight.lazy_pattern import lazy_pattern
 
-_SPACE = re.compile(r"[ \t\n\r]*")
-_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-_WORD = re.compile(r"[^\s,:\[\]{}\"]+")
+_SPACE = lazy_pattern(r"[ \t\n\r]*")
+_NUMBER = lazy_pattern(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_WORD = lazy_pattern(r"[^\s,:\[\]{}\"]+")
 _CONSTANTS = {
     "true": True,
     "false": False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import Any
 
 from preflight.errors import BadInput, raise_if_any
@@ -12,9 +11,10 @@ from preflight.files import LONGEST_BYTES, read_text
 from preflight.formats.document import Document, at
 from preflight.formats.missing import not_here
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.near_names import nearest_file_fix
 
-LONG_NUMBER = re.compile(r"\d{300}")
+LONG_NUMBER = lazy_pattern(r"\d{300}")
 """No float holds such a number, and Python reads none of 4,300 digits."""
 
 

@@ -10,15 +10,16 @@ from pathlib import PurePosixPath
 from preflight.errors import BadInput, Problem
 from preflight.files import wrong_kind
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.near_names import nearest_beside, nearest_file_fix
 
 TO_FILL_IN = "PF125"
 """The finding of a launch that is not read, under which such a name is told."""
-_STANDS_FOR = re.compile(
+_STANDS_FOR = lazy_pattern(
     r"[<>{}$]|\.\.\.|\[.*\]|(^|[^a-z])(your|my)[-_. ]|path[-_/]to\b|(^|[^a-z])(x{3,}|y{3,})($|[^a-z])",
     re.IGNORECASE,
 )
-_ALL_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
+_ALL_CAPITALS = lazy_pattern(r"[A-Z][A-Z0-9_]*")
 
 
 def no_config(command: LaunchCommand, path: str, kind: str, where: str, id: str) -> Problem:

@@ -11,9 +11,10 @@ from typing import Any
 from preflight.errors import BadInput
 from preflight.formats.load import launch_text, refuse_long
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Place, Setting
 
-KEY = re.compile(r"\s*(?:\[([^\[\]]+)\]|([A-Za-z0-9_.\"-]+)\s*=)")
+KEY = lazy_pattern(r"\s*(?:\[([^\[\]]+)\]|([A-Za-z0-9_.\"-]+)\s*=)")
 
 
 def toml_leaves(command: LaunchCommand, path: str, stated_at: str) -> dict[str, Setting]:

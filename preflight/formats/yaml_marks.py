@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document, KeyPath, Mark, at, dotted, not_a_mapping
 from preflight.formats.marks import Entries
+from preflight.lazy_pattern import lazy_pattern
 
-_PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*\s+)+")
-_ALIAS = re.compile(r"\s*:\s+(\*[^\s,\[\]{}]+)")
+_PROPERTIES = lazy_pattern(r"(?:[&!][^\s,\[\]{}]*\s+)+")
+_ALIAS = lazy_pattern(r"\s*:\s+(\*[^\s,\[\]{}]+)")
 _INT_TAG = "tag:yaml.org,2002:int"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 

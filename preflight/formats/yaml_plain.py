@@ -11,8 +11,9 @@ from typing import Any
 
 from preflight.bool_words import YAML_1_1
 from preflight.formats.document import Document, KeyPath, Mark
+from preflight.lazy_pattern import lazy_pattern
 
-_LINE = re.compile(
+_LINE = lazy_pattern(
     r"( *)([A-Za-z_]\w*):"  # indent and key
     r"(?: +([A-Za-z0-9_/][\w./-]*|'[^'\\]*'|\"[^\"\\]*\"))?"  # a plain or a quoted word
     r"(?: +#.*| *)",

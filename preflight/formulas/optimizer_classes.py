@@ -6,11 +6,11 @@ states behind it, `torch.SGD(momentum)`; what an element costs it is derived fro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.own_tables import beside, read_table
 
 CLASSES = {
@@ -52,7 +52,7 @@ class ElementCost(NamedTuple):
     copies_of_one: int
 
 
-_NAME = re.compile(r"(\w+)\.(\w+)(?:\((\w+)\))?")
+_NAME = lazy_pattern(r"(\w+)\.(\w+)(?:\((\w+)\))?")
 
 
 @lru_cache(maxsize=1)

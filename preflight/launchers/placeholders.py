@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
+from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Setting
 
-PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*?\}\}|\$[A-Z_][A-Z0-9_]*$")
+PLACEHOLDER = lazy_pattern(r"\$\{[^}]*\}|\{\{.*?\}\}|\$[A-Z_][A-Z0-9_]*$")
 """Text that another program fills in before the file is read."""
 
 

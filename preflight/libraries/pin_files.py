@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from preflight.files import LONGEST_BYTES, read_text
+from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.distributions import normalized
 from preflight.libraries.requirement import LIBRARIES, Specifier, requirement, specifier
 from preflight.versions.boundary import release
@@ -84,7 +85,7 @@ def _own_name(path: str, state: tuple[int, int]) -> str | None:
     return next((each for each in map(normalized, names) if each in LIBRARIES), None)
 
 
-_VERSION_LINE = re.compile(
+_VERSION_LINE = lazy_pattern(
     r"\s*(?:(?:version|__version__|VERSION)\s*=\s*)?[\"']?(\d+\.\d+(?:\.[\w.+]+)?)[\"']?,?\s*(?:#.*)?$"
 )
 
@@ -167,9 +168,9 @@ def _said(path: str, number: int, text: str) -> Iterator[Pin]:
         yield Pin(found.library, found.specifier, path, number)
 
 
-_STRING = re.compile(r'"([^"\n]*)"|\'([^\'\n]*)\'')
-_HEADER = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]+\s*(?:#.*)?$")
-_TABLES = re.compile(
+_STRING = lazy_pattern(r'"([^"\n]*)"|\'([^\'\n]*)\'')
+_HEADER = lazy_pattern(r"\s*\[+\s*([^\]]+?)\s*\]+\s*(?:#.*)?$")
+_TABLES = lazy_pattern(
     r"project(\.|$)|dependency-groups|tool\.(uv|pdm|hatch|rye|setuptools)\b|tool\.(poetry|pixi)\b"
 )
 
@@ -228,7 +229,7 @@ def _conda(path: str, text: str) -> Iterator[Pin]:
             yield from _said(path, number, item[1])
 
 
-_INSTALLS = re.compile(
+_INSTALLS = lazy_pattern(
     r"\b(?:pip3?|uv|conda|mamba|micromamba)\b.*\b(?:install|add)\b|\bpip\b.*\binstall\b", re.S
 )
 
@@ -252,7 +253,7 @@ def _dockerfile(path: str, text: str) -> Iterator[Pin]:
         start = end + 1
 
 
-_BOUNDS = re.compile(rf"\b(?:{'|'.join(LIBRARIES)})[\[\]\w,]*\s*[=<>~]=")
+_BOUNDS = lazy_pattern(rf"\b(?:{'|'.join(LIBRARIES)})[\[\]\w,]*\s*[=<>~]=")
 
 
 def _readme(path: str, text: str) -> Iterator[Pin]:
@@ -261,7 +262,7 @@ def _readme(path: str, text: str) -> Iterator[Pin]:
         yield from _dockerfile(path, text)
 
 
-_FOR_OTHERS = re.compile(r"(?:^|[-_.])(?:dev|test|tests|doc|docs|lint|style|npu|hpu|mac|macos|cpu|ci|quality)(?:[-_.]|$)")  # fmt: skip
+_FOR_OTHERS = lazy_pattern(r"(?:^|[-_.])(?:dev|test|tests|doc|docs|lint|style|npu|hpu|mac|macos|cpu|ci|quality)(?:[-_.]|$)")  # fmt: skip
 """Requirements of those who do not train on GPUs, by the name of the file."""
 
 _KINDS: tuple[tuple[tuple[str, ...], Read], ...] = (

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.distributions import normalized
 from preflight.values import dataclass
 from preflight.versions.boundary import Version, release
 
-_CLAUSE = re.compile(r"(===|==|~=|!=|<=|>=|<|>|=|\^|~)?\s*v?([0-9*][\w.*+!-]*)")
+_CLAUSE = lazy_pattern(r"(===|==|~=|!=|<=|>=|<|>|=|\^|~)?\s*v?([0-9*][\w.*+!-]*)")
 
 
 class Clause(NamedTuple):
@@ -132,12 +133,12 @@ OTHER_NAMES = {"pytorch": "torch"}
 """What conda calls a library -> its import name."""
 ANY = Specifier()
 
-_REQUIREMENT = re.compile(
+_REQUIREMENT = lazy_pattern(
     r"(?:[\w-]+::)?([A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\])?\s*"
     r"(?:@\s*(?P<url>\S+)|(?P<pin>\(?[=<>!~^]=?=?[^;#]*))?\s*(?:;(?P<marker>[^#]*))?(?:\s#.*)?"
 )
-_URL = re.compile(r"(?:git\+)?(?:https?|ssh|git|file)://\S+")
-_NOT_LINUX = re.compile(
+_URL = lazy_pattern(r"(?:git\+)?(?:https?|ssh|git|file)://\S+")
+_NOT_LINUX = lazy_pattern(
     r"""(?:sys_platform|platform_system|os_name)\s*==\s*["'](?!linux|Linux|posix)|["'](?:darwin|win32|Darwin|Windows)["']\s*=="""
     r"""|(?:sys_platform|platform_system)\s*!=\s*["'][Ll]inux|\bextra\s*==|platform_machine\s*==\s*["'](?:arm|aarch)"""
 )

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from preflight.command import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.requirement import Clause
 from preflight.libraries.script_words import (
     LIBRARIES,
@@ -37,7 +38,7 @@ ALONE = ("evaluation_strategy", "dispatch_batches")
 """Arguments that no other program has: of transformers' parser, whether a script names that or imports what does."""
 SUCCESSORS = {"evaluation_strategy": "eval_strategy"}
 """Argument that a script gives as a keyword too -> its name since: a script that knows both says nothing."""
-KEY = re.compile(r"^([a-z_]\w*)[ \t]*:", re.M)
+KEY = lazy_pattern(r"^([a-z_]\w*)[ \t]*:", re.M)
 """A key of a file of arguments."""
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.versions.spans import IMPORTED, classes_of, spans_of
 
 LIBRARIES = ("transformers", "trl", "peft")
 PARSERS = ("HfArgumentParser", "TrlParser")
-ASKS_RELEASE = re.compile(r"version|signature|hasattr|TYPE_CHECKING")
+ASKS_RELEASE = lazy_pattern(r"version|signature|hasattr|TYPE_CHECKING")
 
 
 def keywords_of(text: str) -> Iterator[tuple[str, str, int]]:

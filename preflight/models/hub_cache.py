@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 
 from preflight.bool_words import HUB_VARIABLE
 from preflight.files import read_bytes, read_text
+from preflight.lazy_pattern import lazy_pattern
 from preflight.models.folder import ADAPTER_CONFIG, CONFIG
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = lazy_pattern(r"[\w.-]+(/[\w.-]+)?")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = (
     "model.safetensors",

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 
+from preflight.lazy_pattern import lazy_pattern
+
 STAGES = frozenset({"base", "pt", "instruct", "it", "chat", "thinking", "sft", "dpo", "hf", "meta"})
 """Words that say how far a model was trained, or who made it, and nothing of its shape."""
 
-PACKING = re.compile(
+PACKING = lazy_pattern(
     r"[-_.](?:quantized[-_.])?(unsloth-bnb-4bit|bnb-4bit|bnb-8bit|awq|gptq|gguf|mlx|fp8|nvfp4|mxfp4|aqlm|hqq|exl[23]"
     r"|int[48]|w[48]a(?:16|8)|[48]bit)(?:[-_.].*)?$"
 )
@@ -28,8 +30,8 @@ PARTS = frozenset({"lora", "qlora", "adapter", "adapters", "projector", "encoder
 TOWERS = frozenset({"vl", "vision", "omni", "audio", "speech", "llava", "reranker", "moe"})
 """Words of models that have more, or another head, than the one whose name they have."""
 
-_SIZE = re.compile(r"\d+(\.\d+)?[bm]$|\d+x\d+")
-_NUMBERS = re.compile(r"(?:^| )(?=\d)")
+_SIZE = lazy_pattern(r"\d+(\.\d+)?[bm]$|\d+x\d+")
+_NUMBERS = lazy_pattern(r"(?:^| )(?=\d)")
 
 
 def stem_of(name: str) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.model import BY_FOLDER
 from preflight.models.name_rules import (
     family_of,
@@ -66,7 +66,7 @@ NO_RULE_FOR = frozenset(
 """Owners whose copies are packed whatever their names say, and words that stand for a folder: no rule is for them."""
 TRAINED = frozenset({"out", "output", "outputs", "result", "results", "run", "runs", "saves"})
 """Folders that trainings write to: what lies in them has the name that somebody gave a run."""
-_HUB_CACHE = re.compile(r"(?:^|/)models--([^/]+?)--([^/]+)(?:/snapshots(?:/[^/]+)?)?/?$")
+_HUB_CACHE = lazy_pattern(r"(?:^|/)models--([^/]+?)--([^/]+)(?:/snapshots(?:/[^/]+)?)?/?$")
 """A folder of the hub's cache, whole or one snapshot of it (huggingface_hub/file_download.py repo_folder_name, 1.0)."""
 SAME = 0.001
 """Share by which parameter counts of one shape may differ: a few rows of the vocabulary."""

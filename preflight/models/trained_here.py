@@ -7,30 +7,30 @@ those of what the first stage starts from; and that may be a folder which a line
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 
 from preflight.files import read_text
+from preflight.lazy_pattern import lazy_pattern
 from preflight.models.registry import OtherName, find, named_by_folder
 
 MOST_STAGES = 16
 MOST_SCRIPTS = 200
 ENDINGS = (".sh", ".bash", ".slurm", ".sbatch", "README.md")
-_CONTINUED = re.compile(r"\\\s*\n")
-_OUTPUT = re.compile(r"--(?:output|save)[-_](?:dir|path|folder)[ =]+[\"']?([^\s\"']+)")
-_TRAINS = re.compile(
+_CONTINUED = lazy_pattern(r"\\\s*\n")
+_OUTPUT = lazy_pattern(r"--(?:output|save)[-_](?:dir|path|folder)[ =]+[\"']?([^\s\"']+)")
+_TRAINS = lazy_pattern(
     r"\b(?:accelerate|torchrun|deepspeed|torch\.distributed\.\w+|axolotl|llamafactory-cli|swift|trl|tune)\b(?! export)"
     r"|(?i:\w*(?:train|fine_?tun)\w*\.py\b|-m [\w.]*train|--(?:num|per_device)_train)"
 )
 """A launch that trains: what expands, prunes or converts a model writes another one."""
-_MODEL = re.compile(
+_MODEL = lazy_pattern(
     r"--(?:base[-_])?(?:model|model[-_]name|model[-_]name[-_]or[-_]path|model[-_]path|pretrain)[ =]+[\"']?([^\s\"']+)"
 )
-_DOWNLOADS = re.compile(r"(?i)(?<![a-z])download|\bgit clone\b")
-_LOCAL = re.compile(r"\blocal[-_]dir[ =]+[\"']?([^\s\"',)]+)")
-_WORD = re.compile(r"[^\s\"'`=<>(),]+")
-_HUB = re.compile(r"^https?://(?:huggingface\.co|hf\.co|hf-mirror\.com)/")
+_DOWNLOADS = lazy_pattern(r"(?i)(?<![a-z])download|\bgit clone\b")
+_LOCAL = lazy_pattern(r"\blocal[-_]dir[ =]+[\"']?([^\s\"',)]+)")
+_WORD = lazy_pattern(r"[^\s\"'`=<>(),]+")
+_HUB = lazy_pattern(r"^https?://(?:huggingface\.co|hf\.co|hf-mirror\.com)/")
 
 
 def named_elsewhere(path: str, cwd: str) -> OtherName | None:

@@ -7,9 +7,10 @@ that a whole site reads.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
+
+from preflight.lazy_pattern import lazy_pattern
 
 CONFIG_WORDS = frozenset(
     (
@@ -24,12 +25,12 @@ CONFIG_WORDS = frozenset(
     )
 )
 """Keys of a config.json, nested ones too, whose text is a word of the libraries' and decides sizes."""
-WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
-LAYERS = re.compile(r"[EFM*-]{1,512}")
+WORD = lazy_pattern(r"[A-Za-z0-9_.+-]{1,64}")
+LAYERS = lazy_pattern(r"[EFM*-]{1,512}")
 """A letter a layer, as `hybrid_override_pattern` has them."""
-TARGETS = re.compile(r"[A-Za-z0-9_.+*?|()\[\]\\^$:-]{1,300}")
+TARGETS = lazy_pattern(r"[A-Za-z0-9_.+*?|()\[\]\\^$:-]{1,300}")
 """A pattern of module names, as PEFT takes one."""
-HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,95})?")
+HUB_ID = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,95})?")
 LOCAL = "local"
 
 

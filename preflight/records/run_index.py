@@ -10,10 +10,10 @@ import hashlib
 import heapq
 import json
 import os
-import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.records.found_corrections import corrections_of
 from preflight.records.run_files import Line, RecordFile, RecordFiles
 from preflight.records.run_numbers import Card, FinishedRun, RankNumbers, card_of, numbers_of
@@ -188,7 +188,7 @@ def renew_corrections(
 
 _DONE, _ALONE = 1, 2
 _NO_NUMBERS = array("q", [_NONE] * len(RankNumbers._fields))
-_NO_DIGIT = re.compile(r"[^0-9]+")
+_NO_DIGIT = lazy_pattern(r"[^0-9]+")
 
 
 def _moment(started: str) -> int:

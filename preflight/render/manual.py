@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.render.page import Page
 
-_LABEL = re.compile(r"\s*\S+(?: \S+)?  +(?=\S)")
+_LABEL = lazy_pattern(r"\s*\S+(?: \S+)?  +(?=\S)")
 
 
 def manual_lines(text: str, page: Page) -> list[str]:

@@ -7,12 +7,12 @@ that have a location, and takes `error`, `warning` and `note`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from preflight.errors import Problem
 from preflight.finding import Finding
+from preflight.lazy_pattern import lazy_pattern
 from preflight.notebooks import is_notebook
 from preflight.render.page import Page
 from preflight.render.readings import reading_cells
@@ -36,7 +36,7 @@ VERDICTS = {
     "fits": "This launch fits.",
     "not-readable": "A launch, or a file that it names, cannot be read.",
 }
-PLACE = re.compile(r"([^\s,:][^,:]*?):(\d+)")
+PLACE = lazy_pattern(r"([^\s,:][^,:]*?):(\d+)")
 
 
 class Log:

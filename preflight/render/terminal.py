@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import IO
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.printable import unpainted
 from preflight.render.page import Page, page_for, programs_pattern
 from preflight.streams import is_terminal
 
-LABEL = re.compile(r"  (?:at   |fix  )|(?:preflight|next|[^\s+-].*?:\d+): ")
+LABEL = lazy_pattern(r"  (?:at   |fix  )|(?:preflight|next|[^\s+-].*?:\d+): ")
 """What a line begins with that a log keeps whole: the verdict, of a launch at a place too, the next step, a fix."""
 
 

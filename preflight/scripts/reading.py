@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.python.dataclass_fields import is_dataclass
@@ -54,7 +54,7 @@ from preflight.scripts.settings.vocabulary import note_vocabulary
 from preflight.setting import Place
 from preflight.versions.spans import classes_of
 
-WORTH_READING = re.compile(
+WORTH_READING = lazy_pattern(
     r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("
     r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)|EncoderTrainer\("
     r"|TransformerTrainer\("

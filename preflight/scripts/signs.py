@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Scorer, StepLoss
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import NARROW_LOSS, OWN_LOSS
 from preflight.scripts.python.messages import without_messages
 from preflight.scripts.python.reader import ScriptReader
@@ -49,7 +50,7 @@ from preflight.scripts.uncounted.uncounted import OUTPUTS, UNCOUNTED
 from preflight.setting import Place
 from preflight.values import dataclass
 
-_WORD_BEFORE = re.compile(r"\w+\Z")
+_WORD_BEFORE = lazy_pattern(r"\w+\Z")
 _LONGEST_WORD = 60
 """Of the word that a sign may be the end of: a pattern that begins with any letters is slow on a large file."""
 
@@ -170,9 +171,9 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
 COPY = "a second copy of the model"
 OF_STEP = frozenset({OWN_LOSS, NARROW_LOSS, PAIRS, "a second forward pass"})
 """Signs of a step that takes its loss of logits itself."""
-_REFERENCE = re.compile(r"\bref(?:erence)?_(?:model|engine)\b(?!\s*=\s*None\b)")
-_COPIED = re.compile(r"\bref\w*\s*=\s*(?:copy\.)?deepcopy\(")
-_SEVERAL = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b|num_return|candidates")
+_REFERENCE = lazy_pattern(r"\bref(?:erence)?_(?:model|engine)\b(?!\s*=\s*None\b)")
+_COPIED = lazy_pattern(r"\bref\w*\s*=\s*(?:copy\.)?deepcopy\(")
+_SEVERAL = lazy_pattern(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b|num_return|candidates")
 """Words of a script of which a row may become several sequences."""
 
 
@@ -201,7 +202,7 @@ def _divided(reach: Reach) -> Place | None:
     return divides_rows(reach.files, reach.lines) if reach.is_whole else None
 
 
-_REFERENCE_NAME = re.compile(r"\bref(?:erence)?_model\b")
+_REFERENCE_NAME = lazy_pattern(r"\bref(?:erence)?_model\b")
 
 
 def _has_no_reference(reach: Reach) -> bool:

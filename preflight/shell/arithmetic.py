@@ -6,8 +6,9 @@ come to is read and not evaluated, so that it assigns nothing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+
+from preflight.lazy_pattern import lazy_pattern
 
 Number = int | None
 """None: not known."""
@@ -15,7 +16,7 @@ Get = Callable[[str, Number, bool], Number]
 """Return the number of a variable: name, index, whether it has one."""
 Set = Callable[[str, Number, bool, Number], None]
 """Set a variable to a number: name, index, whether it has one, value."""
-_TOKEN = re.compile(
+_TOKEN = lazy_pattern(
     r"\s*(?:(\d+#[0-9A-Za-z@_]+|0[xX][0-9a-fA-F]+|\d+)|([A-Za-z_]\w*)"
     r"|(<<=|>>=|\*\*|\+\+|--|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&^|]=|[-+*/%<>()?:!&|^~=,\[\]]))"
 )

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.values import dataclass
 
-PLACEHOLDER = re.compile(r"(?<=[\s=])<[A-Za-z][\w .,:/-]*>(?=\s|$)")
+PLACEHOLDER = lazy_pattern(r"(?<=[\s=])<[A-Za-z][\w .,:/-]*>(?=\s|$)")
 """`<your_port>` in an example: what the reader puts there, and no file to read from."""
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.syntax import Literal, Piece
 
 MOST_WORDS = 10_000
@@ -13,7 +14,7 @@ MOST_BRACES = 64
 """Pairs in one word: a word with more is an attack, and stays as it is written."""
 Unit = str | Piece
 """A character outside of quotes, or a piece that braces do not look into."""
-_RANGE = re.compile(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?")
+_RANGE = lazy_pattern(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?")
 
 
 def brace_words(pieces: Sequence[Piece]) -> list[tuple[Piece, ...]]:

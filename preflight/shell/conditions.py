@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.arithmetic import NoNumber
 from preflight.shell.expansion import pattern_of, text_of
 from preflight.shell.patterns import NoPattern, glob, regex
@@ -25,7 +26,7 @@ _NUMBERS: dict[str, Callable[[int, int], bool]] = {
     "-ge": lambda left, right: left >= right,
 }
 _BINARY = (*_NUMBERS, "=", "==", "!=", "=~", "<", ">", "-nt", "-ot", "-ef")
-_UNARY = re.compile(r"-[abcdefghknoprstuvwxzGLNORS]")
+_UNARY = lazy_pattern(r"-[abcdefghknoprstuvwxzGLNORS]")
 Answer = bool | None
 
 

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.scanning import (
     end_of_backquote,
     end_of_brace,
@@ -33,8 +34,8 @@ ENDS_WORD = " \t\r\n;&|<>()"
 GIVEN = "\0"
 """Holds the place of a part that is not known while its text is parsed; shell text has no such character."""
 DEEPEST = 60
-_SPECIAL = re.compile(r"[A-Za-z_]\w*|[@*#?$!\d-]", re.ASCII)
-_OPERATORS = re.compile(r":[-=+?]|[-=+?]|##?|%%?|//?|\^\^?|,,?|:|@")
+_SPECIAL = lazy_pattern(r"[A-Za-z_]\w*|[@*#?$!\d-]", re.ASCII)
+_OPERATORS = lazy_pattern(r":[-=+?]|[-=+?]|##?|%%?|//?|\^\^?|,,?|:|@")
 
 
 class ExpansionParser:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
+from preflight.lazy_pattern import lazy_pattern
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
@@ -131,7 +131,7 @@ def _is_option(word: str, by_flag: Mapping[str, LauncherOption]) -> bool:
     return " " not in word and not word[1:].replace(".", "", 1).isdecimal()
 
 
-_STANDS_FOR = re.compile(
+_STANDS_FOR = lazy_pattern(
     r"|<.*|\{.*|\[.*|\.\.\.|[A-Z][A-Z0-9_]*|[a-z]+(_[a-z]+)+|(?P<letter>[knxyz])(?P=letter)*"
 )
 RANK_COUNTS = ("num_processes", "num_machines", "num_gpus", "num_nodes")

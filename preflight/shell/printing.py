@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.arithmetic import NoNumber
 from preflight.shell.running import Running, Status
 from preflight.shell.scanning import unescaped
 from preflight.shell.state import State
 from preflight.shell.text import Text, joined, known, not_known, text_of_parts
 
-_FIELD = re.compile(r"%(?:%|([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+))?([a-zA-Z]))")
+_FIELD = lazy_pattern(r"%(?:%|([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+))?([a-zA-Z]))")
 MOST_WIDTH = 10_000
 
 

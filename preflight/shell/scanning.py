@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.syntax import CannotRead
 
-_ESCAPE = re.compile(
+_ESCAPE = lazy_pattern(
     r"\\(x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{1,4}|U[0-9a-fA-F]{1,8}|[0-7]{1,3}|c.|.)", re.DOTALL
 )
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "v": "\v"}  # fmt: skip

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.patterns import Match, Pattern, regex
 from preflight.shell.stream_programs import Call, NotKnown
 from preflight.shell.text import Steps
@@ -22,7 +23,7 @@ class _Command(NamedTuple):
     flags: str
 
 
-_ADDRESS = re.compile(r"\s*(\d+|\$|/(?:\\.|[^/\\\n])*/)?(?:\s*,\s*(\d+|\$|/(?:\\.|[^/\\\n])*/))?\s*(!?)\s*")  # fmt: skip
+_ADDRESS = lazy_pattern(r"\s*(\d+|\$|/(?:\\.|[^/\\\n])*/)?(?:\s*,\s*(\d+|\$|/(?:\\.|[^/\\\n])*/))?\s*(!?)\s*")  # fmt: skip
 
 
 def sed_call(words: list[str]) -> Call:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.patterns import Pattern, regex
 from preflight.shell.scanning import unescaped
 from preflight.shell.text import Steps
@@ -33,11 +34,11 @@ class _Line(NamedTuple):
 
 Value = Callable[[_Line], str]
 Test = Callable[[_Line, Steps], bool]
-_RULE = re.compile(r"\s*(?P<test>[^{};\"]*?|[^{}]*?\"[^\"]*\"\s*)\s*(?:\{(?P<body>(?:\"(?:\\.|[^\"])*\"|/(?:\\.|[^/\n])*/|[^{}\"/])*)\}|$)", re.DOTALL)  # fmt: skip
-_ATOM = re.compile(
+_RULE = lazy_pattern(r"\s*(?P<test>[^{};\"]*?|[^{}]*?\"[^\"]*\"\s*)\s*(?:\{(?P<body>(?:\"(?:\\.|[^\"])*\"|/(?:\\.|[^/\n])*/|[^{}\"/])*)\}|$)", re.DOTALL)  # fmt: skip
+_ATOM = lazy_pattern(
     r'\s*(?:"((?:\\.|[^"\\])*)"|\$(NF|\d+)|\$\((NF)-(\d+)\)|(NR|NF)\b|(-?\d+)|([A-Za-z_]\w*)|(,))'
 )
-_CONDITION = re.compile(r"(NR|NF|\$NF|\$\d+|[A-Za-z_]\w*)\s*(==|!=|<=|>=|<|>|%|~|!~)\s*(.+)", re.DOTALL)  # fmt: skip
+_CONDITION = lazy_pattern(r"(NR|NF|\$NF|\$\d+|[A-Za-z_]\w*)\s*(==|!=|<=|>=|<|>|%|~|!~)\s*(.+)", re.DOTALL)  # fmt: skip
 
 
 def awk_call(words: list[str]) -> Call:

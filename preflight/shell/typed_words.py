@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=", re.ASCII)
+from preflight.lazy_pattern import lazy_pattern
+
+_ASSIGNMENT = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*=", re.ASCII)
 _IN_PLACE = ("exec", "command", "builtin")
 """Words of a shell that start what follows as it is."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.expansion_parser import ENDS_WORD, GIVEN, ExpansionParser
 from preflight.shell.scanning import (
     end_of_double,
@@ -23,7 +24,7 @@ from preflight.shell.syntax import (
     Word,
 )
 
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_NAME = lazy_pattern(r"[A-Za-z_]\w*", re.ASCII)
 
 
 class WordParser(ExpansionParser):

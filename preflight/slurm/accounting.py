@@ -9,12 +9,12 @@ Asks `sacct`, which needs slurmdbd; scripts are there where slurm.conf says `Acc
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.errors import BadInput, PreflightError
+from preflight.lazy_pattern import lazy_pattern
 from preflight.slurm.audit import Found, said_by
 from preflight.slurm.job_script import read_submission
 from preflight.slurm.option_words import split_words
@@ -26,7 +26,7 @@ FIELDS = (
 """The last may have line ends in it."""
 BETWEEN = "\x1f"
 """Between two fields: names and lines may have the `|` of sacct's own."""
-_GPUS = re.compile(r"gres/gpu(?::([^=,]+))?=(\d+)")
+_GPUS = lazy_pattern(r"gres/gpu(?::([^=,]+))?=(\d+)")
 
 
 def jobs_since(since: str, env: Mapping[str, str]) -> list[Found]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.slurm.judged_launch import JudgedLaunch
 
 MOST_TASKS = 10_000
 """Of an array that are told apart; Slurm's own MaxArraySize is 1,001 where nobody changes it."""
 TASKS_READ = 32
 """Of an array: all of a short one, and as many of a long one."""
-_TASKS = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?")
+_TASKS = lazy_pattern(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?")
 
 
 def array_tasks(asked: str) -> tuple[int, ...]:

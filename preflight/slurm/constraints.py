@@ -7,12 +7,12 @@ to be of one alternative; `a*4` wants so many nodes with a feature and says noth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.values import dataclass
 
-_TOKEN = re.compile(r"\s*([()\[\]&|,]|\*\d+|[^()\[\]&|,*\s]+)")
+_TOKEN = lazy_pattern(r"\s*([()\[\]&|,]|\*\d+|[^()\[\]&|,*\s]+)")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from preflight.devices.gpu_table import (
     gpu_table,
     plain_name,
 )
+from preflight.lazy_pattern import lazy_pattern
 from preflight.units import GIB
 from preflight.values import dataclass
 
@@ -31,16 +32,16 @@ widen a range: what such a card holds is not refused.
 SAME_SHORT_NAME = {"rtx6000": ("rtx6000-24", "rtx6000ada-48", "rtxpro6000-96")}
 """Types that name several generations, without marks, as `plain_name` writes them."""
 
-_LABEL_OF_FEATURE = re.compile(r"(.*?)[-_:.]?(?<!\d)(\d{1,3})\s*(?:g|gb|gib)", re.IGNORECASE)
+_LABEL_OF_FEATURE = lazy_pattern(r"(.*?)[-_:.]?(?<!\d)(\d{1,3})\s*(?:g|gb|gib)", re.IGNORECASE)
 """gpu_mem:80gb, GPU_MEM:16GB, vram_48g, hbm80g, A100-80GB, volta32gb, 80gb: the words, and the number."""
-_BARE_NUMBER = re.compile(r"(gpu|vram|gpu_?mem|gmem)[-_:]?(\d{2,3})", re.IGNORECASE)
+_BARE_NUMBER = lazy_pattern(r"(gpu|vram|gpu_?mem|gmem)[-_:]?(\d{2,3})", re.IGNORECASE)
 """gpu80, gpu_mem:80."""
-_SAYS_GPU = re.compile(
+_SAYS_GPU = lazy_pattern(
     r"gpu|vram|hbm|gmem|kepler|pascal|volta|turing|ampere|(^|[-_])ada|hopper|blackwell|cdna",
     re.IGNORECASE,
 )
 """Words in front of a number that is a GPU's; without one, `192g` may as well be the host's memory."""
-_LABEL_OF_TYPE = re.compile(r"(?<![\d.])(\d{1,3})gb?(?![a-z0-9.])", re.IGNORECASE)
+_LABEL_OF_TYPE = lazy_pattern(r"(?<![\d.])(\d{1,3})gb?(?![a-z0-9.])", re.IGNORECASE)
 """The size in `a100_80gb`, `v100-32g` and in a MIG profile, `1g.10gb`."""
 
 

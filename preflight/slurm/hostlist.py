@@ -6,13 +6,15 @@ import itertools
 import re
 from collections.abc import Iterable
 
+from preflight.lazy_pattern import lazy_pattern
+
 MOST_NAMES = 200_000
 """More than any cluster has nodes; a longer list is a slip, or meant to take our memory."""
 
 MOST_DIGITS = 20
 
-_PART = re.compile(r"(?:[^,\[\]]|\[[^\]]*\])+")
-_NUMBERED = re.compile(r"(.*?)(\d+)")
+_PART = lazy_pattern(r"(?:[^,\[\]]|\[[^\]]*\])+")
+_NUMBERED = lazy_pattern(r"(.*?)(\d+)")
 
 
 def host_names(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.slurm.commands import Running
 from preflight.slurm.options import MIB, GpuCount, gpus_of_gres
 from preflight.values import dataclass
@@ -23,7 +24,7 @@ TIMEOUT_S = 5.0
 """For all questions together: a controller that is down or overloaded is not waited for."""
 UNLIMITED = ("", "UNLIMITED", "INFINITE", "(null)", "N/A", "0")
 SINFO_FIELDS = "%N|%P|%G|%b|%T|%m|%c"
-_WORD = re.compile(r"(\w+)=(\S*)")
+_WORD = lazy_pattern(r"(\w+)=(\S*)")
 
 
 class NoInventory(Exception):

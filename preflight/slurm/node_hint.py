@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.slurm.hostlist import host_list
 from preflight.slurm.nodes import Fit, Judged
 from preflight.slurm.options import SubmitOptions
 from preflight.values import dataclass
 
-_SAYS_MEMORY = re.compile(r"\d+\s*g", re.IGNORECASE)
+_SAYS_MEMORY = lazy_pattern(r"\d+\s*g", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

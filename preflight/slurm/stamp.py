@@ -8,16 +8,16 @@ stamp from a fresh one; anybody can forge one. This is policy, not security.
 
 from __future__ import annotations
 
-import re
 import zlib
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.slurm.options import GpuCount, SubmitOptions, gpus_of_gres
 
 VERSION = 1
 MOST_BYTES = 32768
 """Of a script that a checksum covers: of a longer one the first and the last half of this, and the length."""
 
-_STAMP = re.compile(r"\s*\bpreflight=[^\s]*")
+_STAMP = lazy_pattern(r"\s*\bpreflight=[^\s]*")
 
 
 def stamp_of(script: str | bytes, options: SubmitOptions, verdict: str) -> str:

@@ -13,6 +13,7 @@ from preflight.envelopes.all import ENDINGS, NOTHING, parts_of
 from preflight.envelopes.contract import Job, Part
 from preflight.files import open_regular
 from preflight.launchers.all import launch_pattern, words_in_texts
+from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.blocks import Block, lines_of
 from preflight.shell.files import Files
 from preflight.shell.parser import parse
@@ -26,10 +27,10 @@ from preflight.shell.wrapper_options import SHELLS
 
 MAX_BYTES = 1_000_000
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
-LAUNCHER = re.compile(launch_pattern())
+LAUNCHER = lazy_pattern(launch_pattern())
 SCRIPT = r"\"?\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
-PYTHON = re.compile(rf"\bpython[\d.]*\s+(?:-\S+\s+)*{SCRIPT}")
-JOB = re.compile(rf"\bhf\s+jobs\s+(?:uv\s+)?run\s(?:\\\n|[^\n;&|])*?\s{SCRIPT}")
+PYTHON = lazy_pattern(rf"\bpython[\d.]*\s+(?:-\S+\s+)*{SCRIPT}")
+JOB = lazy_pattern(rf"\bhf\s+jobs\s+(?:uv\s+)?run\s(?:\\\n|[^\n;&|])*?\s{SCRIPT}")
 """A job of the Hub's, whose options have values of their own."""
 CALLS = re.compile(r"\bpython[\d.]*\s[^\n;&|]*\.py\b|\.(?:sh|bash)\b")
 """A text that calls another file, which may train."""
@@ -37,7 +38,7 @@ TRAINS = re.compile(r"(?:\btrain|Trainer|\bbackward)\(")
 """A call of a script that trains, whatever its name."""
 ENVELOPE = re.compile(r"^(?:run|commands|jobs|runs|kind|services)[ \t]*:", re.MULTILINE)
 """A key of every envelope, and of hardly any config."""
-STARTS = re.compile(
+STARTS = lazy_pattern(
     rf"\b(?:python[\d.]*|{'|'.join(map(re.escape, words_in_texts()))})\b|{launch_pattern()}"
 )
 ARGUMENTS_OF_SCRIPT = ("$@", "${@}", "$*", "${*}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.trace.eight_bit import BITSANDBYTES, bitsandbytes_optimizer, is_paged
 from preflight.trace.encoders import head_of, label_shape, mean_of
 from preflight.trace.job import TraceJob
@@ -36,7 +37,7 @@ from preflight.trace.stacks import first_embedding, has_both_stacks, hears
 NUM_STEPS = 2
 """The first creates the optimizer's states; the second runs beside them, as all later ones do."""
 
-WITHOUT_DECAY = re.compile(
+WITHOUT_DECAY = lazy_pattern(
     r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE
 )
 """Names that Trainer gives no weight decay (transformers/trainer.py get_decay_parameter_names, 5.24.0)."""

@@ -9,6 +9,7 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapter_kinds import KIND
 from preflight.launch import Adapter, BaseQuantization
+from preflight.lazy_pattern import lazy_pattern
 from preflight.reading import Problems, Reading
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields
@@ -85,7 +86,7 @@ def _lora_without_switch(given: Given, is_declared: bool) -> Iterator[Problem]:
         )
 
 
-_LAST_PART = re.compile(r"(\w*)\((?:\?:)?([\w|]+)\)(\w*)\$?")
+_LAST_PART = lazy_pattern(r"(\w*)\((?:\?:)?([\w|]+)\)(\w*)\$?")
 
 
 def _named_by_pattern(pattern: str) -> tuple[str, ...]:

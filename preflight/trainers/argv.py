@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from preflight.errors import Problem
+from preflight.lazy_pattern import lazy_pattern
 from preflight.reading import Problems
 from preflight.scripts.arguments.trainer_spellings import argument_fix
 from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable
@@ -15,7 +15,7 @@ from preflight.scripts.python.own_parser import MANY, NONE, OwnOption, OwnParser
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
-_NEGATIVE_NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")
+_NEGATIVE_NUMBER = lazy_pattern(r"-\d+$|-\d*\.\d+$")
 
 
 class ParserRules(NamedTuple):

@@ -11,6 +11,7 @@ from preflight.errors import BadInput
 from preflight.formats.load import read_document
 from preflight.formats.missing import no_config
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
@@ -101,7 +102,7 @@ def read_command_line(
     return Told(as_given, told, file, is_exact, problems)
 
 
-_NAMES_FILE = re.compile(r"\.(json|ya?ml)$")
+_NAMES_FILE = lazy_pattern(r"\.(json|ya?ml)$")
 
 
 def _table(kind: TrainerKind) -> ArgumentTable:

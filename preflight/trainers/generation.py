@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from preflight.launch import Generation
+from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.kind import PROSE
@@ -39,8 +39,10 @@ SAMPLES = frozenset(
      "eos_token_id", "pad_token_id", "bos_token_id", "skip_special_tokens", "min_tokens", "min_new_tokens"}
 )  # fmt: skip
 """What `generation_kwargs` may say of the next token alone; beams, lengths and caches are none of these."""
-_TURNS = re.compile(r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b|\[\s*\])[\w\[{(*]")
-_LOADED = re.compile(r"ForSequenceClassification\s*[.(]")
+_TURNS = lazy_pattern(
+    r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b|\[\s*\])[\w\[{(*]"
+)
+_LOADED = lazy_pattern(r"ForSequenceClassification\s*[.(]")
 """A use of such a class, whose import alone loads nothing."""
 
 

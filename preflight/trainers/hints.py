@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from preflight.errors import Problem
+from preflight.lazy_pattern import lazy_pattern
 from preflight.notebooks import place_of
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import OLD_NAMES, SPELLINGS
@@ -64,9 +65,9 @@ def _is_of_release(given: Given, name: str) -> bool:
 NEVER_GUESSED = ("micro_batch_size", "seq_len")
 """Fields whose default is not taken where a script may set them, to something unknown or unread."""
 
-_SHRINKS = re.compile(r"(?:^|_)(?:[48]_?bits?|quanti\w+|bnb|nf4|q?lora|peft|adapter\w*)(?:_|$)")
+_SHRINKS = lazy_pattern(r"(?:^|_)(?:[48]_?bits?|quanti\w+|bnb|nf4|q?lora|peft|adapter\w*)(?:_|$)")
 _OFF = ("", "0", "no", "none", "null", "false")
-_OTHER = re.compile(
+_OTHER = lazy_pattern(
     r"mlp_adapter|projector|(?:^|_)(?:q|kv)_lora_rank$|^(?:no|not|disable|without|skip|merge|exclude)_"
 )
 """Names with those words that turn neither on: the projector of a vision model, ranks of latent attention, negations."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from preflight.formulas.texts import is_retriever
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.repository_files import repository_files
 from preflight.trainers.own_subclasses import as_their_base, with_own_name
 
@@ -172,13 +173,13 @@ def _is_unchanged(trl_script: str, text: str) -> bool:
     return added <= 0 and "make_parser" in text
 
 
-PROSE = re.compile(
+PROSE = lazy_pattern(
     r'"""(?:[^"\\]|\\.|"(?!""))*"""|\'\'\'(?:[^\'\\]|\\.|\'(?!\'\'))*\'\'\'|#[^\n]*', re.S
 )
 """Docstrings, texts over several lines, and comments: what they name is not used."""
 
 
-_TRL_TRAINS = re.compile(
+_TRL_TRAINS = lazy_pattern(
     r"^[ \t]*from trl\b[\w.]*[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\b(?:\w+Trainer|\w+Config|TrlParser|ScriptArguments)\b"
     r"|\btrl\.(?:[\w.]*\.)?\w+(?:Trainer|Config)\b|\A(?!(?s:.*)\bclass SFTTrainer\b)(?s:.*)\bSFTTrainer\b",
     re.MULTILINE,
@@ -186,7 +187,7 @@ _TRL_TRAINS = re.compile(
 """What a script names that trains with TRL: a trainer, its arguments or its parser, and not a collator alone."""
 
 
-_HF_TRAINS = re.compile(
+_HF_TRAINS = lazy_pattern(
     r"\b(?:Seq2Seq|SentenceTransformer|CrossEncoder|SparseEncoder)?TrainingArguments\b"
     r"|(?:(?<![\w.])|\btransformers\.)(?:Seq2Seq)?Trainer\(|\b(?:SentenceTransformer|CrossEncoder|SparseEncoder)Trainer\("
     r"|\bHfArgumentParser\b"

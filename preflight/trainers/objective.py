@@ -11,6 +11,7 @@ from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, ONLINE
 from preflight.formulas.objectives.reward_models import OF_ANOTHER_SIZE
 from preflight.launch import LaunchPlan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.reading import Reading
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
@@ -42,7 +43,7 @@ CLASSIFIERS = {
 }
 SAVES_LOGITS = ("use_liger_loss", "use_logits_to_keep", "padding_free")
 """Arguments of older releases of TRL's DPO and KTO under which logits or rows are fewer than SFT's."""
-_LOADED = re.compile(
+_LOADED = lazy_pattern(
     r"\b(\w*(?:For[A-Z]\w+|AutoModel))\s*\.\s*from_pretrained\(\s*([^,)]+?)\s*(?=[,)])"
 )
 
@@ -132,7 +133,7 @@ def _other_trainer(text: str) -> str:
     return f"the trainer {made.pop()}" if len(made) == 1 else "a trainer that the script chooses"
 
 
-_FROM_TRL = re.compile(
+_FROM_TRL = lazy_pattern(
     r"^[ \t]*from[ \t]+trl\b[\w.]*[ \t]+import[ \t]+(\([^)]*|[^\n]*)", re.MULTILINE
 )
 
@@ -211,7 +212,7 @@ def _reference(fields: FieldReader) -> str:
     return _own_copy(text, fields, place)
 
 
-_SET_LATER = re.compile(r"\btrainer\.ref_model\s*=(?!=)")
+_SET_LATER = lazy_pattern(r"\btrainer\.ref_model\s*=(?!=)")
 
 
 def _own_copy(text: str, fields: FieldReader, place: Place) -> str:
@@ -240,7 +241,7 @@ def _own_copy(text: str, fields: FieldReader, place: Place) -> str:
     return ""
 
 
-_IS_NAME = re.compile(r"^[ \t]*model[ \t]*=[ \t]*[\w.]*(?:name|path)\w*[ \t]*$", re.MULTILINE)
+_IS_NAME = lazy_pattern(r"^[ \t]*model[ \t]*=[ \t]*[\w.]*(?:name|path)\w*[ \t]*$", re.MULTILINE)
 
 
 _OF_WEIGHTS = frozenset(

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import is_two, takes_pairs
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.trees import tree_of
@@ -55,7 +56,7 @@ def is_plain(text: str) -> bool:
     return of_model is not None and not _PAIRS.search(code)
 
 
-_PAIRS = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b")
+_PAIRS = lazy_pattern(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b")
 """Words of a script that may put pairs of answers into one batch, whatever its loss makes of them."""
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.repository_files import repository_files
 from preflight.scripts.python.trees import tree_of
@@ -75,7 +76,7 @@ def _is_text(node: ast.stmt) -> bool:
     return is_docs or is_name or isinstance(node, ast.Pass)
 
 
-_OF_ELSEWHERE = re.compile(
+_OF_ELSEWHERE = lazy_pattern(
     r"^[ \t]*from[ \t]+(?!trl\b)(\.?)([\w.]*)[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\bSFTTrainer\b",
     re.MULTILINE,
 )

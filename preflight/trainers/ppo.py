@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from preflight.launch import Generation
+from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.kind import PROSE
@@ -13,8 +12,8 @@ from preflight.versions.transformers import TRAINER_HOLDS_PRECISION
 
 RESPONSE_LENGTH, ROLLOUT_ROWS = 53, 64
 """Defaults of PPOConfig (trl/trainer/ppo_config.py, utils.py OnPolicyConfig, 0.15.2; experimental/ppo, 1.12.0)."""
-_CHECKPOINTS = re.compile(r"gradient_checkpointing_enable\s*\(")
-_POLICY_PATH = re.compile(r"from_pretrained\(\s*[\w.]*\bsft_model_path\b")
+_CHECKPOINTS = lazy_pattern(r"gradient_checkpointing_enable\s*\(")
+_POLICY_PATH = lazy_pattern(r"from_pretrained\(\s*[\w.]*\bsft_model_path\b")
 
 
 def has_own_loop(given: Given) -> bool:

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.rewrite import FOLDER
 from preflight.setting import Place
 from preflight.values import dataclass
 
-KNOWS_WHERE_IT_IS = re.compile(
+KNOWS_WHERE_IT_IS = lazy_pattern(
     r"__file__|__spec__|__import__|\bimportlib\b|\brunpy\b|\binspect\b|\bexec\(|\bhydra\b"
     r"|sys\.(?:path|modules)|argv\s*\[\s*0"
 )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from preflight.formats.argv_edits import Occurrence
 from preflight.formats.edits import CannotEdit, NotInRelease
 from preflight.launch import LaunchPlan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import HF_TRAINERS
 from preflight.setting import Place
 from preflight.trainers.releases import lacked_by
 from preflight.values import dataclass
 from preflight.writers.draft import LaunchDraft
 
-_PARSERS = re.compile(r"\b(?:HfArgumentParser|TrlParser)\b")
-_MODEL_ARGUMENTS = re.compile(r"\bModelConfig\b")
+_PARSERS = lazy_pattern(r"\b(?:HfArgumentParser|TrlParser)\b")
+_MODEL_ARGUMENTS = lazy_pattern(r"\bModelConfig\b")
 
 
 @dataclass(frozen=True)

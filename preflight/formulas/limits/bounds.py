@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -25,6 +24,7 @@ from preflight.formulas.sharding import (
 )
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_parts import (
@@ -44,7 +44,7 @@ from preflight.plan_parts import (
 )
 from preflight.values import dataclass
 
-_AROUND_LAYERS = re.compile(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
+_AROUND_LAYERS = lazy_pattern(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
 """Names of modules that stand outside the decoder's layers."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,6 +25,7 @@ from preflight.formulas.optimizers import LOW_RANK, MUON, NUM_STATES, is_known
 from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import FLOAT8, FP8
@@ -36,7 +36,7 @@ BESIDE_TEXT = "images or audio beside the text"
 TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 STAGES = "stages of a pipeline"
-_MORE_STATES = re.compile(
+_MORE_STATES = lazy_pattern(
     r"\b(?:momentum\s*=\s*(?!0(?:\.0*)?\s*(?:,|$))|use_kahan|kahan_sum|\w+_dtype)"
 )
 """What asks an optimizer of Trainer's for a state more, or for states of another width (trainer_optimizer.py, 5.24)."""

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.arguments.trainer_spellings import DTYPES
 from preflight.setting import Setting
 
 EXPERTS = "quantize_moe_experts"
-CHARACTERS = re.compile(r"\[(\w{1,20})\]")
-CHOICES = re.compile(
+CHARACTERS = lazy_pattern(r"\[(\w{1,20})\]")
+CHOICES = lazy_pattern(
     r"(?<!\w)([A-Za-z]\w{0,40})?\((?:\?:)?(\w{1,40}(?:\|\w{1,40}){1,40})\)(\w{0,40})(?!\w|\\?\.)"
 )
 """The names of a group that ends a module's name: none of what a dot follows."""

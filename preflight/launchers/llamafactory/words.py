@@ -5,7 +5,6 @@ Source: read_args in hparams/parser.py of LLaMA-Factory 0.9.5 (OmegaConf.from_cl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +16,13 @@ from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import settings_of
 from preflight.launchers.llamafactory.keys import llamafactory_arguments
+from preflight.lazy_pattern import lazy_pattern
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass
 
-FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$")
+FLOAT = lazy_pattern(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$")
 """`1e-5`, a number to OmegaConf and text to plain YAML."""
 
 

@@ -7,7 +7,6 @@ process's, and Trainer wraps the model in nn.DataParallel.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from preflight.launchers.script_arguments import (
     read_script_engine,
     with_ranks,
 )
+from preflight.lazy_pattern import lazy_pattern
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
@@ -28,7 +28,7 @@ from preflight.shell.program_names import TRAINS_NOTHING, called
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 
-_STARTS_RANKS = re.compile(
+_STARTS_RANKS = lazy_pattern(
     r"WORLD_SIZE[\"']\s*\]\s*=[^=]|setdefault\(\s*[\"']WORLD_SIZE|\bspawn\(|\bnotebook_launcher\(|\bray\."
 )
 """Code that starts ranks, or gives them their number."""

@@ -6,7 +6,6 @@ utils/env.py of ms-swift 4.6.0; llm/argument/train_args.py of 3.x has the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,13 +14,14 @@ from preflight.formats.load import parse_json, read_document
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.swift.table import preset
+from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.variables import is_on
 from preflight.shell.visible_devices import num_visible_devices
 
 SINGLE_DEVICE = "SWIFT_SINGLE_DEVICE_MODE"
-ONE_DEVICE = re.compile(r"(?:cpu|(?:cuda|npu|musa|mps)(?::\d+)?)")
+ONE_DEVICE = lazy_pattern(r"(?:cpu|(?:cuda|npu|musa|mps)(?::\d+)?)")
 """A `device_map` that spreads nothing (args.device_map or get_default_device_map, model/utils.py of 4.6.0)."""
 USUAL_DEVICES = 8
 """GPUs of a usual node, where nobody counts them."""

@@ -6,12 +6,12 @@ Source: ms-swift 4.6.0, arguments/rlhf_args.py and trainers/trainer_factory.py; 
 from __future__ import annotations
 
 import os
-import re
 
 from preflight.files import read_text
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.swift.table import default_of
+from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Setting
 
 OBJECTIVES = {
@@ -37,7 +37,7 @@ LEFT_OUT_OF_GRPO = {
 """Arguments of `grpo` under which it holds what no formula counts -> what that is, and whether it is more."""
 
 
-_LOADS = re.compile(
+_LOADS = lazy_pattern(
     r"from_pretrained\(|get_model_tokenizer\(|\bLLM\(|SentenceTransformer\(|CrossEncoder\(|pipeline\(|load_model\(|\.cuda\("
 )
 """What a plugin loads a model with."""

@@ -7,7 +7,6 @@ tests/launchers/test_torchtune_config.py holds what OmegaConf 2.3.0 made of the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
@@ -17,12 +16,13 @@ import yaml
 from preflight.errors import Problem
 from preflight.formats.document import Document
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 COMPONENT = "_component_"
-INTERPOLATION = re.compile(r"\$\{([^${}]+)\}")
+INTERPOLATION = lazy_pattern(r"\$\{([^${}]+)\}")
 MOST_ROUNDS = 20
 """Interpolations inside interpolations; more are a circle."""
 

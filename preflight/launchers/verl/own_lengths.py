@@ -6,13 +6,12 @@ an answer as `data` says: an answer goes on over several turns, with what a tool
 
 from __future__ import annotations
 
-import re
-
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.lazy_pattern import lazy_pattern
 
 SECTIONS = ("data", "actor_rollout_ref", "worker", "algorithm", "critic", "env", "agent")
 """Sections whose numbers decide what is trained on; a key that stands alone does as well."""
-COUNTS = re.compile(r"(?:^|_)(?:len|length|seqlen|turns?|tokens)(?:_|$)")
+COUNTS = lazy_pattern(r"(?:^|_)(?:len|length|seqlen|turns?|tokens)(?:_|$)")
 HANDED_ON = ("kwargs", "override")
 """Parts of names of sections that are handed on to an engine or a model as they are."""
 OF_RELEASES = frozenset(

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 
 from preflight.bool_words import STRTOBOOL
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.node.limits import text_of
 from preflight.node.this_node import path_of, starts_here
 from preflight.plan_choices import HF_TRAINERS
 from preflight.values import dataclass
 
-STATES_OF_RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt$")
+STATES_OF_RANK = lazy_pattern(r"zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt$")
 """deepspeed/runtime/engine.py _get_zero_ckpt_name (0.19.8)."""
 WAYS_TO_RESUME = ("resume_from_checkpoint", "get_last_checkpoint")
-CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
+CHECKPOINT = lazy_pattern(r"checkpoint-(\d+)$")
 
 
 def findings(plan: LaunchPlan) -> Iterator[Finding]:

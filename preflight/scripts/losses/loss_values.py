@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, unparse, walk
 
-REFERENCE = re.compile(r"(?:^|_)ref(?:erence)?(?:_|$)")
-OTHER_MODEL = re.compile(r"teacher|reward|critic|value|draft|assistant|vision|audio|embed|encoder")
+REFERENCE = lazy_pattern(r"(?:^|_)ref(?:erence)?(?:_|$)")
+OTHER_MODEL = lazy_pattern(
+    r"teacher|reward|critic|value|draft|assistant|vision|audio|embed|encoder"
+)
 DTYPES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 LOOKED_AT = frozenset(
     {"print", "len", "isinstance", "hasattr", "type", "id", "accumulate", "no_sync", "unwrap_model", "clip_grad_norm_"}

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import children, last_name, unparse, walk
 
 OWN_LOSS = "a loss of its own"
 NARROW_LOSS = "a cross entropy in the bits of the logits"
 """transformers' own makes fp32 of them first (loss/loss_utils.py ForCausalLMLoss, 5.24): it takes more."""
 
-MODEL = re.compile(
+MODEL = lazy_pattern(
     r"^(?:\w+\.)*(?!(?:save|load|get|unwrap|create|build|push|export|log)_)\w*model(?:_engine)?$"
     r"|^(?:\w+\.)*(?:policy|net|engine)$"
 )
@@ -31,7 +32,7 @@ _LOOKS_ALIKE = frozenset({"view", "reshape", "flatten", "squeeze", "unsqueeze", 
 _COPIES = {"float": "cast", "to": "cast", "type": "cast", "contiguous": "copy", "clone": "copy"}
 _CROSS_ENTROPIES = frozenset({"cross_entropy", "CrossEntropyLoss"})
 _SHOWS = frozenset({"print", "len", "gather_for_metrics"})
-_HANDS_ON = re.compile(r"Output(?:With\w+)?$")
+_HANDS_ON = lazy_pattern(r"Output(?:With\w+)?$")
 """Classes of what a model gives back, `CausalLMOutputWithPast(loss=loss, logits=logits)`."""
 _KEEPS = (ast.Compare, ast.BoolOp, ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Dict)
 """Expressions that look at a value or hand it on beside others, as `return loss, outputs` does."""

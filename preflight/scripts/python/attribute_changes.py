@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.scope import Scope, parts_of
 
-_KEY = re.compile(r"\[['\"](\w+)['\"]\]")
+_KEY = lazy_pattern(r"\[['\"](\w+)['\"]\]")
 Read = Mapping[int, Sequence[tuple[ast.AST, bool | None]]]
 """Id of a block's scope -> its nodes, and whether they surely run; None for what is not reached."""
 SetOnce = Mapping[str, tuple[ast.Assign, Scope]]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.modules import FUNCTIONS, Definition, Module, Modules
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reach_values import ReachValues
 from preflight.scripts.python.scope import Scope, walk_block
 from preflight.values import dataclass
 
-PLAIN_DECORATORS = re.compile(
+PLAIN_DECORATORS = lazy_pattern(
     r"dataclass|cache|property|static|classmethod|contextmanager|overload|wraps|final|no_grad|inference_mode|compile"
     r"|docstring|deprecat|total_ordering|hydra|abstract|\.setter|override"
 )

@@ -8,7 +8,6 @@ from typing import Any
 
 from preflight.scripts.python.argument_parsers import positional
 from preflight.scripts.python.field_types import converted
-from preflight.scripts.python.hydra_main import configuration, is_hydra
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.python.values import Evaluator
@@ -19,8 +18,10 @@ def command_parameters(
     function: ast.FunctionDef, scope: Scope, evaluator: Evaluator, flag_of: FlagOf
 ) -> dict[str, Known]:
     """Return the parameters of a function that typer, click, fire or Hydra calls from the command line."""
-    of_hydra = next(filter(is_hydra, function.decorator_list), None)
+    of_hydra = next(filter(_is_hydra, function.decorator_list), None)
     if of_hydra is not None:
+        from preflight.scripts.python.hydra_main import configuration  # few scripts are Hydra's
+
         return {
             argument.arg: Known(
                 configuration(of_hydra, scope, evaluator),
@@ -62,6 +63,10 @@ RUNS = (
 """What calls a function with the command line."""
 WRAPS = frozenset({"draccus.wrap", "pyrallis.wrap", "parser.wrap"})
 """Decorators that give a function the object of its first parameter's class, filled from the command line."""
+
+
+def _is_hydra(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and unparse(node.func) == "hydra.main"
 
 
 def _is_wrap(node: ast.expr) -> bool:
@@ -135,6 +140,6 @@ def is_command(function: ast.FunctionDef, calls: Iterable[str]) -> bool:
     for node in function.decorator_list:
         name = unparse(node.func if isinstance(node, ast.Call) else node)
         is_named = name.rpartition(".")[2] in ("command", "call_parse") or name == "click.option"
-        if is_named or is_hydra(node) or _is_wrap(node):
+        if is_named or _is_hydra(node) or _is_wrap(node):
             return True
     return any(call in calls for call in (f"{name}({function.name})" for name in RUNS))

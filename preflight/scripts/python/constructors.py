@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.bindings import Site, told_by
 from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -53,7 +53,7 @@ def set_by_constructor(
 
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_BY_NAME = re.compile(r"\bsetattr\(|__dict__|vars\(self\)|__setattr__|__getattr")
+_BY_NAME = lazy_pattern(r"\bsetattr\(|__dict__|vars\(self\)|__setattr__|__getattr")
 
 
 def _set(statement: ast.stmt) -> tuple[ast.Attribute | None, ast.expr | None]:

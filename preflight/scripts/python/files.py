@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.class_table import ClassTable
 from preflight.scripts.python.commands import RUNS, is_command
 from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
@@ -302,7 +302,7 @@ class ScriptFiles:
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_MAKES = re.compile(
+_MAKES = lazy_pattern(
     r"Trainer$|^(?:from_pretrained|from_config|get_peft_model|Accelerator|initialize)$"
 )
 """Calls that make what trains: a model, an adapter on one, a trainer or an engine."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import unparse, walk
 from preflight.values import dataclass
 
@@ -84,7 +84,7 @@ def trains(body: Sequence[ast.stmt]) -> bool:
     )
 
 
-_TRAINS = re.compile(r"^(?:train|backward|fit|training_loop)$|Trainer$")
+_TRAINS = lazy_pattern(r"^(?:train|backward|fit|training_loop)$|Trainer$")
 
 
 def ways_of(body: Sequence[ast.stmt]) -> dict[int, Way]:

@@ -13,18 +13,12 @@ from dataclasses import replace
 
 from preflight.formats.hydra import UNRESOLVED, NotComposed, composed, read_words, resolved_file
 from preflight.launch import LaunchCommand
-from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.own_words import first_word
 from preflight.scripts.python.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Setting
 
 _PARAMETERS = ("config_path", "config_name")
-
-
-def is_hydra(node: ast.expr) -> bool:
-    """Tell whether a decorator is Hydra's."""
-    return isinstance(node, ast.Call) and unparse(node.func) == "hydra.main"
 
 
 def configuration(node: ast.expr, scope: Scope, evaluator: Evaluator) -> object:

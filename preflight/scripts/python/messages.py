@@ -6,16 +6,18 @@ import re
 from bisect import bisect_right
 from itertools import accumulate
 
-RUNS_TEXT = re.compile(r"(?<![.\w])(?:exec|eval|compile)\(|\bsubprocess\b|os\.system\(")
+from preflight.lazy_pattern import lazy_pattern
+
+RUNS_TEXT = lazy_pattern(r"(?<![.\w])(?:exec|eval|compile)\(|\bsubprocess\b|os\.system\(")
 """Calls for which a text of several words may be what runs."""
-TEXT = re.compile(
+TEXT = lazy_pattern(
     r"""\#[^\n]*
     | (?<!\w)([rRbBuUfF]{0,2})
       (?: \"{3}(.*?)(?<!\\)\"{3} | '{3}(.*?)(?<!\\)'{3} | "((?:[^"\\\n]|\\.)*)" | '((?:[^'\\\n]|\\.)*)' )""",
     re.VERBOSE | re.DOTALL,
 )
 """A comment, or a text with its prefix."""
-WORDS = re.compile(r"\S\s+\S")
+WORDS = lazy_pattern(r"\S\s+\S")
 
 
 def without_messages(text: str, used: str) -> str:

@@ -10,14 +10,15 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, walk
 
 _LOADS = frozenset({"from_pretrained", "from_config"})
-_CLASS = re.compile(
+_CLASS = lazy_pattern(
     r"^(?:Auto|Peft|AutoPeft|Fast\w*)Model\w*$"
     r"|For(?:CausalLM|ConditionalGeneration|ImageTextToText|\w+Classification|\w*LM)$|LMHeadModel\w*$"
 )
-_MAKES = re.compile(
+_MAKES = lazy_pattern(
     r"^(?:load|build|get|create|make|init|setup|prepare|initialize)_(?:\w+_)?model(?:_and_\w+)?$"
 )
 """Functions that give a model back by their names, the first of several."""

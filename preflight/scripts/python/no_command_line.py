@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import LIBRARIES
 from preflight.scripts.python.repository_files import IMPORT, MOST_FILES, repository_files
 
-READS = re.compile(
+READS = lazy_pattern(
     r"\bargv\b|\w*[Pp]arser?\b|\bparse_\w+|\bargs\b|\b(?:absl|chz|click|docopt|draccus|fire|getopt|hydra|optparse|"
     r"jsonargparse|simple_parsing|typer|tyro)\b|from_cli|\bcli\b|\w*CLI\b"
 )
@@ -26,11 +27,13 @@ QUIET = frozenset(
 )  # fmt: skip
 """Libraries beside LIBRARIES that read no command line of the script that imports them."""
 
-_KEYWORD = re.compile(r"\bargs\s*=(?!=)|\*args\b")
+_KEYWORD = lazy_pattern(r"\bargs\s*=(?!=)|\*args\b")
 """`Trainer(args=...)` and `launch(args=...)` name a parameter, and so does `def wrapper(*args)`."""
-_SETTINGS = re.compile(r"^[ \t]*args\s*(?::[^=\n]+)?=\s*[\w.]*(?:Config|Arguments)\(", re.MULTILINE)
+_SETTINGS = lazy_pattern(
+    r"^[ \t]*args\s*(?::[^=\n]+)?=\s*[\w.]*(?:Config|Arguments)\(", re.MULTILINE
+)
 """`args = SFTConfig(...)`: what the script calls its arguments was made here, and not of the command line."""
-_ARGS = re.compile(r"\bargs\b")
+_ARGS = lazy_pattern(r"\bargs\b")
 
 
 def unheard_flags(words: Iterable[str], command: LaunchCommand, script: str) -> Problem | None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.setting import Place
 
-ADDS_WORD = re.compile(r"(?:^|/)deepspeed(?:$|\s)|distributed[./]launch")
+ADDS_WORD = lazy_pattern(r"(?:^|/)deepspeed(?:$|\s)|distributed[./]launch")
 """Launchers that put a word of their own, --local_rank=0, before the script's (deepspeed/launcher/launch.py 0.19.8,
 torch/distributed/run.py 2.13)."""
 ADDS_NONE = frozenset({"--no_local_rank", "--use_env", "--use-env"})
-_OPEN = re.compile(r"[$`<>{}]")
+_OPEN = lazy_pattern(r"[$`<>{}]")
 """What a shell, or a reader of documentation, puts something else for."""
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import LIBRARIES
 from preflight.scripts.python.package_folders import package_folders
 from preflight.scripts.python.trees import source_of
@@ -15,7 +16,7 @@ MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000
 """Of one file: more of either is no training script, and what it would say stays open."""
 
-IMPORT = re.compile(
+IMPORT = lazy_pattern(
     r"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import\b[ \t]*(\(?[^#\n]*)|import[ \t]+([\w., \t]+))", re.M
 )
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
 from preflight.scripts.python.flow import Position
-from preflight.scripts.python.hydra_main import loaded_file, merged, of_words
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.scope import Known, Parsed, Scope
 from preflight.scripts.python.values import Evaluator
@@ -38,6 +37,7 @@ OF_MAPPING = frozenset(
     }
 )  # fmt: skip
 """What makes an object of a mapping, by the last part of its name, or the two last."""
+OF_OMEGACONF = frozenset({"OmegaConf.load", "OmegaConf.from_cli", "OmegaConf.merge"})
 OF_PATH = ("open", "Path", "abspath", "realpath", "expanduser", "fspath")
 """What is given a path, and gives back that file or its path."""
 OF_CLASS = frozenset({"tyro.cli", "simple_parsing.parse", "pyrallis.parse", "draccus.parse"})
@@ -47,13 +47,8 @@ OF_CLASS = frozenset({"tyro.cli", "simple_parsing.parse", "pyrallis.parse", "dra
 def loaded(node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
     """Return what a call reads from a file that the launch has, or makes of such a mapping; None where it does not."""
     name = unparse(node.func)
-    if name == "OmegaConf.load":
-        path = path_of(node.args[0], scope, evaluator) if node.args else None
-        return None if path is None else loaded_file(evaluator.command, path)
-    if name == "OmegaConf.from_cli":
-        return of_words(scope, evaluator.command)
-    if name == "OmegaConf.merge":
-        return merged(evaluator.value(each, scope) for each in node.args)
+    if name in OF_OMEGACONF:
+        return _of_omegaconf(name, node, scope, evaluator)
     if name in ("OmegaConf.to_container", "OmegaConf.to_object", "dict") and len(node.args) == 1:
         held = evaluator.value(node.args[0], scope)
         return dict(held.names) if isinstance(held, Parsed) else None
@@ -63,6 +58,17 @@ def loaded(node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
         entries = _entries(node, scope, evaluator)
         return None if entries is None else Parsed(entries)
     return None
+
+
+def _of_omegaconf(name: str, node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
+    from preflight.scripts.python.hydra_main import loaded_file, merged, of_words  # few scripts
+
+    if name == "OmegaConf.from_cli":
+        return of_words(scope, evaluator.command)
+    if name == "OmegaConf.merge":
+        return merged(evaluator.value(each, scope) for each in node.args)
+    path = path_of(node.args[0], scope, evaluator) if node.args else None
+    return None if path is None else loaded_file(evaluator.command, path)
 
 
 def takes_mapping(cls: ast.ClassDef) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.model_variables import call_models
 from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.scope import absolute
@@ -16,7 +17,7 @@ from preflight.scripts.python.scope import absolute
 MOST_STEPS = 4
 """Packages through which a name is passed on: `pkg/__init__.py` from `pkg/utils/__init__.py` from `pkg/utils/configs.py`."""
 
-LINE_END = re.compile(r"\r\n?")
+LINE_END = lazy_pattern(r"\r\n?")
 
 
 @lru_cache(maxsize=64)

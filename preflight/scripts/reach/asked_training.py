@@ -7,15 +7,16 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.modules import written_in
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.trees import under
 from preflight.scripts.reach.reach import Reach
 
 ASKS = "do_train"
-_ASKED = re.compile(ASKS)
-_SETS = re.compile(rf"\b{ASKS}\s*=\s*(?!False\b|=)")
-_TRAINER = re.compile(r"(?i)trainer$")
+_ASKED = lazy_pattern(ASKS)
+_SETS = lazy_pattern(rf"\b{ASKS}\s*=\s*(?!False\b|=)")
+_TRAINER = lazy_pattern(r"(?i)trainer$")
 
 TRAINS_ITSELF = (
     r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|Trainer\b|training_step"

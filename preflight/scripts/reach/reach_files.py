@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Container, Iterable
 
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.bindings import Site
 from preflight.scripts.python.classes_used import ClassesUsed
 from preflight.scripts.python.lookups import Lookups
@@ -22,7 +22,7 @@ from preflight.values import dataclass
 
 MOST_FILES = 60
 """Files that are looked into for what a running line names."""
-PARSES = re.compile(r"^parse_(?:args|known_args)|^parse_(?:args_and_config|json_file|yaml_file)$")
+PARSES = lazy_pattern(r"^parse_(?:args|known_args)|^parse_(?:args_and_config|json_file|yaml_file)$")
 
 
 @dataclass(frozen=True)

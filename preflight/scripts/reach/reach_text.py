@@ -6,17 +6,18 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.argument_parsers import underscored
 from preflight.scripts.python.modules import Module
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.scope import Parsed
 from preflight.scripts.reach.reach import Reach
 
-COMMENT = re.compile(r"^[ \t]*#[^\n]*", re.MULTILINE)
+COMMENT = lazy_pattern(r"^[ \t]*#[^\n]*", re.MULTILINE)
 """On a line of its own: one behind code may stand inside a text."""
 
 
-SIZES = re.compile(r"size|degree|parallel|num_")
+SIZES = lazy_pattern(r"size|degree|parallel|num_")
 """Of an argument that says how many there are: one is none beside."""
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
@@ -16,14 +17,14 @@ TOKENIZING = (
 )  # fmt: skip
 """Calls of a tokenizer, or of a processor that hands on what it is told to one, by the name that scripts give it or by
 its methods."""
-BOTH_STACKS = re.compile(
+BOTH_STACKS = lazy_pattern(
     r"\b(?:AutoModelForSeq2SeqLM|(?:U?MT5|T5|M?Bart|Pegasus)ForConditionalGeneration)\b"
 )
 """Classes of an encoder with a decoder, which reads text and answers text."""
-ALONE = re.compile(r"ForCausalLM$|LMHeadModel$|^AutoModel$")
-ANSWERS = re.compile(r"target|tgt|label|answer|summar|output|response|completion", re.IGNORECASE)
+ALONE = lazy_pattern(r"ForCausalLM$|LMHeadModel$|^AutoModel$")
+ANSWERS = lazy_pattern(r"target|tgt|label|answer|summar|output|response|completion", re.IGNORECASE)
 """What scripts call what is answered."""
-OF_EVALUATION = re.compile(r"val|eval|test|predict|generat", re.IGNORECASE)
+OF_EVALUATION = lazy_pattern(r"val|eval|test|predict|generat", re.IGNORECASE)
 SWITCHES = ("as_target_tokenizer", "_switch_to_target_mode")
 """What a tokenizer cuts answers in (transformers/tokenization_utils_base.py, 4.31.0)."""
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.python_calls import DTYPE_NAMES
@@ -165,7 +166,7 @@ BATCHES = {
     "_get_dataloader": "per_device_train_batch_size",
 }
 """Method of a Trainer that makes a loader -> the argument that its rows come from (transformers/trainer.py, 5.24)."""
-_BY_ARGUMENTS = re.compile(r"super\(.*?\)\.get_|(?:train|eval)_batch_size")
+_BY_ARGUMENTS = lazy_pattern(r"super\(.*?\)\.get_|(?:train|eval)_batch_size")
 
 
 def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -190,7 +191,7 @@ def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
                 settings.put("calls_evaluation", Known(value, reader.place(found)))
 
 
-_EVALUATES = re.compile(
+_EVALUATES = lazy_pattern(
     r"eval(?:uation)?_(?:strategy|steps|dataset)|do_(?:eval|predict)|test_(?:dataset|split)"
 )
 

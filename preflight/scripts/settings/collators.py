@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.setting import Place
 
-CUTS = re.compile(
+CUTS = lazy_pattern(
     r"truncate|truncation\s*=\s*(?!False|None)|\[[^\[\]:]{0,80}:[^\[\]]{0,80}(?:max|len|cut|limit)\w{0,40}\]",
     re.IGNORECASE,
 )

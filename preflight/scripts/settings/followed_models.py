@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
@@ -13,7 +13,7 @@ from preflight.scripts.python.scope import Parsed, Scope
 from preflight.scripts.settings.own_model import is_inherited
 from preflight.versions.peft import PREPARING
 
-_MODEL_CLASS = re.compile(
+_MODEL_CLASS = lazy_pattern(
     r"^(?:AutoModel\w*|\w+For(?:CausalLM|ConditionalGeneration|ImageTextToText|SequenceClassification|TokenClassification))$"
 )
 

@@ -8,9 +8,9 @@ OpenGVLab/InternVL (`freeze_backbone`, `freeze_llm`, `freeze_mlp`), om-ai-lab/VL
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import FREEZABLE
 from preflight.scripts.python.nodes import children, last_name
 from preflight.scripts.python.trees import tree_of
@@ -34,7 +34,7 @@ TUNES = {"tune_mm_vision": TOWER, "tune_mm_mlp": PROJECTOR, "tune_mm_llm": LANGU
 """Flag that freezes a part where it is false."""
 TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
 """LLaVA's flag for its first stage; its code trains the embeddings of new tokens too where that is true."""
-FLAG = re.compile(rf"\b(?:{'|'.join((*FREEZES, *TUNES))})\b")
+FLAG = lazy_pattern(rf"\b(?:{'|'.join((*FREEZES, *TUNES))})\b")
 DEEPEST = 4
 """Functions that call one another between a flag and what it freezes."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
@@ -25,11 +25,11 @@ LENGTHS = (
     "block_size", "cutoff_len", "context_length",
 )  # fmt: skip
 """Arguments of a script's own datasets that cut rows."""
-PACKED = re.compile(
+PACKED = lazy_pattern(
     r"(?:max_)?pack(?:ed|ing)?_(?:sequence_|seq_)?(?:max_)?(?:tokens|len|length|size)"
 )
 """Arguments of a script's own datasets that say how long a row is that several are joined to."""
-HALVES = re.compile(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
+HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
 """Arguments that cut what is asked and what is answered apart; only what stands with `max` in it is looked at."""
 
 
@@ -104,7 +104,7 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
     return [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
 
 
-_COUNTED = re.compile(r"len\(\w+\[.\w*(?:input_ids|tokens)\w*.\]\)")
+_COUNTED = lazy_pattern(r"len\(\w+\[.\w*(?:input_ids|tokens)\w*.\]\)")
 
 
 def _kept(reader: ScriptReader) -> list[Known]:

@@ -9,8 +9,7 @@ train too, which is bounded by copies of the first two as PEFT makes them (`modu
 
 from __future__ import annotations
 
-import re
-
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -18,7 +17,7 @@ from preflight.scripts.settings.script_settings import ScriptSettings
 MAKES = "convert_linear_layer_to_lora"
 ARGUMENTS = ("model", "part_module_name", "lora_dim", "lora_scaling", "lora_droppout")
 FREEZES = "only_optimize_lora_parameters"
-_WHOLE_LAYERS = re.compile(r"^(?:\w+\.)*(?:layers|layer|h|blocks|block)\.?$")
+_WHOLE_LAYERS = lazy_pattern(r"^(?:\w+\.)*(?:layers|layer|h|blocks|block)\.?$")
 """Words that the name of every linear layer of a decoder has, and the head's has not."""
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.reader import ScriptReader
@@ -41,7 +42,7 @@ OF_ATTENTION = {
 }
 """Keywords of from_pretrained that choose an attention, or may."""
 
-BESIDE = re.compile(r"ref|teacher|reward|critic|value|judge|draft|old|base_model_for", re.I)
+BESIDE = lazy_pattern(r"ref|teacher|reward|critic|value|judge|draft|old|base_model_for", re.I)
 """Names of models that are held beside the one that trains."""
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
 
 from preflight.launch_facts import Uncounted
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
@@ -17,8 +17,8 @@ SHAPES = ("num_hidden_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "
           "num_attention_heads", "num_key_value_heads")  # fmt: skip
 """Entries of a config that decide a model's size."""
 OTHER_SHAPE = "a model of another shape"
-_SETS = re.compile(rf"\.(?:{'|'.join(SHAPES)})\s*=")
-_NAMES = re.compile(rf"['\"](?:{'|'.join(SHAPES)})['\"]|\b(?:{'|'.join(SHAPES)})\s*=")
+_SETS = lazy_pattern(rf"\.(?:{'|'.join(SHAPES)})\s*=")
+_NAMES = lazy_pattern(rf"['\"](?:{'|'.join(SHAPES)})['\"]|\b(?:{'|'.join(SHAPES)})\s*=")
 
 
 def _changes_shape(reader: ScriptReader) -> bool:

@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.python_calls import DTYPE_NAMES
 from preflight.scripts.python.reader import ScriptReader
@@ -16,14 +17,14 @@ from preflight.scripts.settings.by_call import CASTS, is_quantized
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 
-OF_FEW = re.compile(
+OF_FEW = lazy_pattern(
     r"\bndim\b|\.dim\(\)|\.shape|\.numel\(\)|norm|\bln_|bias|router|lora|adapter|tuner",
     re.IGNORECASE,
 )
 """Conditions under which only vectors are cast, or an adapter's own matrices, which PEFT keeps in fp32 itself. A `gate` is a
 router's of few numbers in one model, and in another a third of every MLP."""
-OF_MODULES = re.compile(r"\b(?:named_)?modules\(\)")
-OF_MOST = re.compile(r"^(?:[\w.]*requires_grad|[\w.]*\bdtype\b.*|[\w.]*is_floating_point\(\))$")
+OF_MODULES = lazy_pattern(r"\b(?:named_)?modules\(\)")
+OF_MOST = lazy_pattern(r"^(?:[\w.]*requires_grad|[\w.]*\bdtype\b.*|[\w.]*is_floating_point\(\))$")
 """Conditions that hold of every parameter of a model in 16 bits that is trained whole."""
 
 

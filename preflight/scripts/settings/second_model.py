@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import last_name, unparse, walk
@@ -15,17 +16,17 @@ from preflight.scripts.settings.model_calls import BESIDE
 from preflight.setting import Place
 
 SECOND_MODEL = "a model beside the one that trains"
-_NO_WEIGHTS = re.compile(
+_NO_WEIGHTS = lazy_pattern(
     r"Token\w*er|Process|Config|Extractor|Schedul|Peft|Template|^(?:[a-z_]|T5Block)"
 )
 """Classes whose from_pretrained reads no model, or puts an adapter on one; and names that may hold any class."""
-LOADERS = re.compile(
+LOADERS = lazy_pattern(
     r"^(?:trl\.(?:\w+\.)*create_reference_model|timm\.create_model|whisper\.load_model|clip\.load"
     r"|open_clip\.create_model\w*|torch\.hub\.load|torch\.jit\.load|llama_cpp\.Llama|bert_score\.BERTScorer"
     r"|torchvision\.models\.\w+)$"
 )
 """Functions and classes of other libraries that load or make weights, most of them on the card where there is one."""
-_HOLDS_WEIGHTS = re.compile(
+_HOLDS_WEIGHTS = lazy_pattern(
     r"(?:model|net(?:work)?|encoder|backbone|teacher|critic|reward|judge|vae|clip)$|^(?:build|create|get|load)_\w*model",
     re.IGNORECASE,
 )

@@ -7,8 +7,8 @@ What is not read here leaves the head of the model open, and such a launch is un
 from __future__ import annotations
 
 import ast
-import re
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
@@ -95,7 +95,7 @@ def _loads_another(call: CallFound) -> bool:
     return call.name in MODELS or (named and call.name != "Transformer")
 
 
-_NO_MODEL = re.compile(r"Tokenizer|Config|Processor|FeatureExtractor")
+_NO_MODEL = lazy_pattern(r"Tokenizer|Config|Processor|FeatureExtractor")
 
 
 def _others(reader: ScriptReader, trainer: CallFound) -> list[CallFound]:

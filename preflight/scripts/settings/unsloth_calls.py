@@ -8,10 +8,10 @@ and rl.py (which length counts), unsloth 2026.10.9. Its kernels and its offloade
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Mapping
 
 from preflight.launch_facts import Uncounted
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import LEFT_WHOLE, OTHERS_QAT
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse
@@ -26,7 +26,7 @@ OTHER_LOADS = ("load_in_fp8", "quantization_config")
 """Keywords that pack the model in ways that are not read."""
 NOT_IN_FOUR_BITS = ("load_in_16bit", "full_finetuning", "load_in_8bit")
 """Keywords that say that it is not packed so, whatever load_in_4bit says (vision.py:3811 and 4015, loader.py:1330)."""
-PACKED_NAME = re.compile(r"(?i)^(unsloth/.+?)(?:-unsloth)?-bnb-4bit$")
+PACKED_NAME = lazy_pattern(r"(?i)^(unsloth/.+?)(?:-unsloth)?-bnb-4bit$")
 """Names of Unsloth's own packed copies, each of a model in 16 bits that has the rest of the name (mapper.py)."""
 PACKED = {
     "bnb_4bit_quant_type": "nf4",
@@ -57,7 +57,7 @@ BESIDE = {
 }
 """Keyword of get_peft_model alone -> what no formula counts of it, and what that takes."""
 
-HUB_NAME = re.compile(r"[\w.-]*\w/[\w.-]+")
+HUB_NAME = lazy_pattern(r"[\w.-]*\w/[\w.-]+")
 
 
 def read_unsloth(reader: ScriptReader, settings: ScriptSettings) -> bool:

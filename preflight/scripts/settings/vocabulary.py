@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import re
 from typing import Any
 
 from preflight.launch_facts import Uncounted
+from preflight.lazy_pattern import lazy_pattern
 from preflight.models.registry import find_model
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
@@ -16,7 +16,7 @@ from preflight.scripts.settings.script_settings import ScriptSettings
 OTHER_VOCABULARY = "embeddings for the words of another tokenizer"
 FEW_WORDS = 1024
 """That a script adds to a tokenizer, or a length that is rounded up: a thousandth of a model of billions."""
-_OF_TOKENIZER = re.compile(r"Tokenizer\w*\.from_pretrained$")
+_OF_TOKENIZER = lazy_pattern(r"Tokenizer\w*\.from_pretrained$")
 RESIZES = "resize_token_embeddings"
 ADDS = ("add_tokens", "add_special_tokens")
 OF_FILES = frozenset({"load", "loads", "read", "readlines", "read_text", "splitlines", "tolist"})

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import under
 from preflight.scripts.settings.adapter_calls import ADAPTING
@@ -16,8 +17,8 @@ PROJECTOR_BESIDE = "a projector that trains beside the adapter"
 TUNED_BESIDE = "an embedding that trains with a projector alone"
 LLAVAS = "mm_projector"
 """What LLaVA's code calls the projector that it makes (llava/model/llava_arch.py, 1.2)."""
-OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
-PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
+OF_ADAPTER = lazy_pattern(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
+PASSING = lazy_pattern(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
 """Names of what runs through a model: that it asks for gradients trains nothing."""
 
 

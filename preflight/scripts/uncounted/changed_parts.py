@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.settings.followed_models import PASSES_ON
@@ -30,21 +31,21 @@ ADDING = frozenset(
 """Methods of a module, or of its list of layers, that put another into it."""
 TAKEN_OFF = "layers that a script takes off its model"
 _ATTRIBUTES = r"(?:\.(?!\w*config)\w+|\[[^\]]*\])*$"
-_OF_MODEL = re.compile(rf"^(?:\w+\.)*\w*model{_ATTRIBUTES}")
+_OF_MODEL = lazy_pattern(rf"^(?:\w+\.)*\w*model{_ATTRIBUTES}")
 """A model, or a part of it that is none of its configs."""
-_PART = re.compile(
+_PART = lazy_pattern(
     rf"^(?:\w*_)?(?:layer|block|module|submodule|parent){_ATTRIBUTES}|{_OF_MODEL.pattern}"
 )
 """A model, or a part of one by its name."""
-_OVER_PARTS = re.compile(
+_OVER_PARTS = lazy_pattern(
     r"\b(?:named_)?(?:modules|children)\(\)|model\b.*\.(?:layers?|blocks?|h)\b"
 )
 """What a loop over the parts of a model goes through."""
-_CLASS_OF_MODEL = re.compile(
+_CLASS_OF_MODEL = lazy_pattern(
     r"(?:^|\.)[A-Z]\w*(?:Model|ForCausalLM|ForConditionalGeneration|Layer|Block|MLP|MoE)$"
 )
 """A class of a model, or of a part of it that keeps what a formula counts; attention is read elsewhere."""
-_NEW_MODULE = re.compile(r"^new|_new$|linear|layer|module|quant|lora|adapter", re.IGNORECASE)
+_NEW_MODULE = lazy_pattern(r"^new|_new$|linear|layer|module|quant|lora|adapter", re.IGNORECASE)
 
 
 def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterator[tuple[str, int]]:

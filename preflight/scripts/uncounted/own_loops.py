@@ -9,9 +9,9 @@ circles of references Python had collected by the next round's first step.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Container, Iterator, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.flow import trains
 from preflight.scripts.python.nodes import last_name, unparse, walk
@@ -19,7 +19,7 @@ from preflight.scripts.python.scope import walk_block
 
 MADE_AGAIN = "a model that a loop makes while it holds the one before"
 _LOADS = frozenset({"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"})
-_NO_MODEL = re.compile(r"Token|Config|Process|Extractor|Peft")
+_NO_MODEL = lazy_pattern(r"Token|Config|Process|Extractor|Peft")
 
 
 def made_again(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
@@ -41,7 +41,7 @@ def _loads(node: ast.expr) -> bool:
 
 
 KEPT_OF_EACH = "a tensor of every parameter that a loop keeps"
-_OVER_PARAMETERS = re.compile(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
+_OVER_PARAMETERS = lazy_pattern(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
 _SAME_SHAPE = frozenset(
     {"data", "grad", "detach", "clone", "float", "half", "bfloat16", "to", "abs", "pow", "square"}
 )

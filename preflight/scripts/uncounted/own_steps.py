@@ -15,6 +15,7 @@ from preflight.formulas.optimizer_classes import (
     is_within_adamw,
     with_more_states,
 )
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
 from preflight.scripts.losses.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.python.nodes import children, last_name, unparse, walk
@@ -60,13 +61,13 @@ KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
 HOLD_PARAMETERS = frozenset({"GatheredParameters", "Parameter", "ParameterList", "ParameterDict"})
 """Classes that are given parameters and are no optimizers."""
-_STEPS = re.compile(r"^(?:compute_loss|training_step|train_step)$")
-_PARAMETERS = re.compile(
+_STEPS = lazy_pattern(r"^(?:compute_loss|training_step|train_step)$")
+_PARAMETERS = lazy_pattern(
     r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b(?!\.(?!values\b|copy\b))|grouped_parameters"
 )
 """Of a class that is given parameters; `params.dim` is a number of somebody's config."""
-_FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
-_WORTH = re.compile(
+_FUNCTION = lazy_pattern(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
+_WORTH = lazy_pattern(
     _PARAMETERS.pattern
     + r"|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
     r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
@@ -188,7 +189,9 @@ def goes_back(body: Sequence[ast.stmt]) -> bool:
     )
 
 
-_BESIDE_STEPS = re.compile(r"^(?:on_\w+|prediction_step|evaluation_step|validation_step|evaluate)$")
+_BESIDE_STEPS = lazy_pattern(
+    r"^(?:on_\w+|prediction_step|evaluation_step|validation_step|evaluate)$"
+)
 """Methods of a callback or a trainer that run between steps, on a card that holds the states."""
 
 
@@ -262,7 +265,7 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
     return found
 
 
-_FORWARD = re.compile(rf"{MODEL.pattern}|(?:self|super\(.*\))\.compute_loss$")
+_FORWARD = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.compute_loss$")
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)

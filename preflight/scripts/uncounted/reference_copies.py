@@ -4,9 +4,9 @@ and whether a script has one at all in what a launch runs of it."""
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Collection, Iterable, Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.loss_values import REFERENCE
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, unparse, walk
@@ -14,14 +14,14 @@ from preflight.scripts.python.nodes import last_name, unparse, walk
 COPIES = frozenset({"deepcopy", "create_reference_model"})
 KEEPS = frozenset({"eval", "to", "cuda", "requires_grad_"})
 """Methods that give back the model itself."""
-NAMES_MODEL = re.compile(r"model|name|path")
-PARTITIONS = re.compile(
+NAMES_MODEL = lazy_pattern(r"model|name|path")
+PARTITIONS = lazy_pattern(
     r"(?:prepare_deepspeed|deepspeed\.initialize)\(\s*(?:model\s*=\s*)?(?:self\.)?ref"
 )
 """What hands a reference to DeepSpeed, whose ZeRO-3 then partitions it (trl/models/utils.py prepare_deepspeed)."""
 
 
-REFERENCE_NAME = re.compile(r"\bref(?:erence)?_model\b")
+REFERENCE_NAME = lazy_pattern(r"\bref(?:erence)?_model\b")
 
 
 def is_never_made(files: Iterable[tuple[ast.Module, Collection[int]]]) -> bool:

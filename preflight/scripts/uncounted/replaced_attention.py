@@ -8,19 +8,19 @@ others are; in dvlab-research/LongLoRA llama_attn_replace.py and philschmid trai
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Container, Iterable, Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.setting import Place
 from preflight.values import dataclass
 
-REPLACES = re.compile(
+REPLACES = lazy_pattern(
     r"Att(?:entio)?n\w*\.forward\s*=[^=]|\bmodeling_\w+\.\w*Att(?:entio)?n\w*\s*=[^=]"
 )
 """An attention's forward, or its class in the module where its model finds it."""
-SCORES = re.compile(r"\bsoftmax\(")
-KERNELS = re.compile(
+SCORES = lazy_pattern(r"\bsoftmax\(")
+KERNELS = lazy_pattern(
     r"flash_attn|flash_attention|memory_efficient_attention|scaled_dot_product_attention"
 )
 """Functions that keep no scores; to memory they are alike."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import UNSLOTH
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 from preflight.versions.peft import PREPARING
@@ -82,24 +83,24 @@ the estimate: `more`, `less` or `either`."""
 BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
 """Words of a script that may train on more than text."""
 
-CUTS = re.compile(
+CUTS = lazy_pattern(
     r"truncat|(?<![A-Za-z_])max_(?:\w+_)?len(?:gth)?\b|block_size|cutoff|chunk|seq_len"
     r"|\[[^\[\]:\n]{0,80}:[^\[\]\n]{0,80}(?:max|len|limit|size)\w{0,40}[ \t]?\]",
     re.IGNORECASE,
 )
 """Words of a script that cuts rows; that its tokenizer knows a `model_max_length` cuts none."""
 
-MAKES_ROWS = re.compile(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
+MAKES_ROWS = lazy_pattern(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
 """Calls that make the rows, of a script whose data are its own."""
 
 INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)"
 """Calls of which a script that only evaluates or generates has one."""
 
-ASKS_INPUTS = re.compile(
+ASKS_INPUTS = lazy_pattern(
     r"require_grads|\brequires_grad_\(|\brequires_grad\s*=\s*True|\bFast(?:Language|Vision)?Model\b|"
     + "|".join(PREPARING)
 )
 """Words of a script that may make the output of a frozen embedding ask for gradients."""
 
-REDUCES_LOGITS = re.compile(r"\bpreprocess_logits_for_metrics\s*=\s*(?!None\b)\w")
+REDUCES_LOGITS = lazy_pattern(r"\bpreprocess_logits_for_metrics\s*=\s*(?!None\b)\w")
 """What Trainer calls on a batch's logits before it gathers them."""

@@ -4,15 +4,15 @@ whether a class of its own is a tower, a language model and a projector."""
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import NARROW_LOSS, own_losses
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
 
-ASKED = re.compile(r"\boutput_(?:hidden_states|attentions)\s*=\s*True")
-SEES = re.compile(r"(?i)vision|visual|\bvit\b|clip|image_encoder|image_tower")
+ASKED = lazy_pattern(r"\boutput_(?:hidden_states|attentions)\s*=\s*True")
+SEES = lazy_pattern(r"(?i)vision|visual|\bvit\b|clip|image_encoder|image_tower")
 """Names by which scripts call what sees."""
 
 
@@ -49,7 +49,7 @@ def _is_of_tower(call: ast.Call, kept: list[str]) -> bool:
 
 PARTS = frozenset({"model", "lm_head", "vision_tower", "mm_projector", "image_newline"})
 """What LLaVA's classes make (llava/model/llava_arch.py and language_model/llava_llama.py, 1.2)."""
-_LOADS = re.compile(r"\b(\w+)\s*\.\s*from_pretrained\(")
+_LOADS = lazy_pattern(r"\b(\w+)\s*\.\s*from_pretrained\(")
 
 
 def llava_classes(files: Iterable[tuple[str, str]]) -> frozenset[str]:
@@ -98,9 +98,9 @@ def _adds_parts(name: str, classes: Mapping[str, ast.ClassDef]) -> bool:
     return True
 
 
-_ADDS = re.compile(r"\b(?:add_module|register_module|register_parameter|setattr)\(")
+_ADDS = lazy_pattern(r"\b(?:add_module|register_module|register_parameter|setattr)\(")
 _NO_WEIGHTS = frozenset({"GELU", "SiLU", "ReLU", "Dropout", "Identity"})
-_MAKES_NO_PART = re.compile(
+_MAKES_NO_PART = lazy_pattern(
     r"^(?:int|float|bool|str|len|getattr|hasattr|get_peft_model)$|template|config|token|logger|version"
 )
 """Calls of functions whose value is no module, and PEFT's, which is given one that is there."""

@@ -12,11 +12,12 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
 from preflight.scripts.python.nodes import last_name, unparse, walk
 
-_OF_MODEL = re.compile(r"model|engine|\bmodule$|\bnet$|policy|fsdp", re.IGNORECASE)
-_ALL = re.compile(r"^(?!.* if ).*(?:model|module|engine)\.parameters\(\)")
+_OF_MODEL = lazy_pattern(r"model|engine|\bmodule$|\bnet$|policy|fsdp", re.IGNORECASE)
+_ALL = lazy_pattern(r"^(?!.* if ).*(?:model|module|engine)\.parameters\(\)")
 """Parameters of a model of which none is left out."""
 _SAYS_TYPE = ("state_dict_type", "set_state_dict_type")
 

@@ -1,0 +1,78 @@
+"""`lazy_pattern` is `re.compile`, later: same answers, and nothing is compiled while modules are imported."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import importlib
+import re
+from collections.abc import Iterator
+
+from test_layers import MODULES
+
+from preflight import lazy_pattern as home
+from preflight.lazy_pattern import lazy_pattern
+
+
+def calls_outside_functions(node: ast.AST) -> Iterator[ast.Call]:
+    """Yield the calls that run when a module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(child, ast.Call):
+            yield child
+        yield from calls_outside_functions(child)
+
+
+def test_no_module_compiles_a_pattern_when_it_is_imported():
+    eager = [
+        f"{name}:{call.lineno}"
+        for name, path in MODULES.items()
+        for call in calls_outside_functions(ast.parse(path.read_text()))
+        if ast.unparse(call.func) == "re.compile"
+    ]
+
+    assert eager == []
+
+
+def test_every_pattern_of_a_module_compiles():
+    made = 0
+    for name, path in MODULES.items():
+        text = path.read_text()
+        if "lazy_pattern(" in text and path.stem != "lazy_pattern":
+            importlib.import_module(name)
+            calls = calls_outside_functions(ast.parse(text))
+            made += sum(ast.unparse(call.func) == "lazy_pattern" for call in calls)
+
+    lazy = [each for each in gc.get_objects() if isinstance(each, home._LazyPattern)]
+    assert len(lazy) >= made
+    assert all(each.groups >= 0 for each in lazy)
+
+
+def test_a_lazy_pattern_answers_as_a_compiled_one():
+    lazy, compiled = lazy_pattern(r"(?P<key>\w)=\w", re.IGNORECASE), re.compile(r"(?P<key>\w)=\w", 2)
+    text = "a=b c=D"
+
+    assert lazy.pattern == compiled.pattern
+    for name in ("search", "match", "fullmatch"):
+        assert str(getattr(lazy, name)(text)) == str(getattr(compiled, name)(text))
+    assert [m.span() for m in lazy.finditer(text)] == [m.span() for m in compiled.finditer(text)]
+    assert lazy.sub(r"\g<key>", text) == compiled.sub(r"\g<key>", text)
+    assert (lazy.flags, lazy.groupindex) == (compiled.flags, compiled.groupindex)
+
+
+def test_a_pattern_is_compiled_once_and_when_it_is_first_asked(monkeypatch):
+    compiled: list[str] = []
+    whole = re.compile
+
+    def noted(pattern: str, flags: int = 0) -> re.Pattern[str]:
+        compiled.append(pattern)
+        return whole(pattern, flags)
+
+    monkeypatch.setattr(re, "compile", noted)
+    lazy = lazy_pattern("a+")
+    assert compiled == []
+    lazy.search("a")
+    lazy.match("a")
+
+    assert compiled == ["a+"]
