@@ -50,7 +50,10 @@ def test_every_pattern_of_a_module_compiles():
 
 
 def test_a_lazy_pattern_answers_as_a_compiled_one():
-    lazy, compiled = lazy_pattern(r"(?P<key>\w)=\w", re.IGNORECASE), re.compile(r"(?P<key>\w)=\w", 2)
+    lazy, compiled = (
+        lazy_pattern(r"(?P<key>\w)=\w", re.IGNORECASE),
+        re.compile(r"(?P<key>\w)=\w", 2),
+    )
     text = "a=b c=D"
 
     assert lazy.pattern == compiled.pattern
