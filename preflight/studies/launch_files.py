@@ -32,11 +32,11 @@ SCRIPT = r"\"?\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
 PYTHON = lazy_pattern(rf"\bpython[\d.]*\s+(?:-\S+\s+)*{SCRIPT}")
 JOB = lazy_pattern(rf"\bhf\s+jobs\s+(?:uv\s+)?run\s(?:\\\n|[^\n;&|])*?\s{SCRIPT}")
 """A job of the Hub's, whose options have values of their own."""
-CALLS = re.compile(r"\bpython[\d.]*\s[^\n;&|]*\.py\b|\.(?:sh|bash)\b")
+CALLS = lazy_pattern(r"\bpython[\d.]*\s[^\n;&|]*\.py\b|\.(?:sh|bash)\b")
 """A text that calls another file, which may train."""
-TRAINS = re.compile(r"(?:\btrain|Trainer|\bbackward)\(")
+TRAINS = lazy_pattern(r"(?:\btrain|Trainer|\bbackward)\(")
 """A call of a script that trains, whatever its name."""
-ENVELOPE = re.compile(r"^(?:run|commands|jobs|runs|kind|services)[ \t]*:", re.MULTILINE)
+ENVELOPE = lazy_pattern(r"^(?:run|commands|jobs|runs|kind|services)[ \t]*:", re.MULTILINE)
 """A key of every envelope, and of hardly any config."""
 STARTS = lazy_pattern(
     rf"\b(?:python[\d.]*|{'|'.join(map(re.escape, words_in_texts()))})\b|{launch_pattern()}"
