@@ -1,4 +1,4 @@
-"""Reads OpenRLHF's trainers on DeepSpeed; its PPO on Ray is named."""
+"""Reads OpenRLHF's trainers on DeepSpeed and its PPO on Ray, and writes them back."""
 
 from preflight.hookspecs import hookimpl
 from preflight.launchers.contract import reading, writing

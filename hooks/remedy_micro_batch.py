@@ -19,6 +19,7 @@ from preflight.formulas.layers.row_averages import averages_rows
 from preflight.formulas.objective import LANGUAGE_MODEL
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
 from preflight.versions.transformers import WEIGHS_TOKENS
@@ -45,6 +46,8 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
         times = micro // smaller
         accumulation = plan.gradient_accumulation_steps * times
         edits = {"micro_batch_size": smaller, "gradient_accumulation_steps": accumulation}
+        if launcher_of(plan).evaluates_micro_batch:
+            edits["eval_micro_batch_size"] = smaller
         steps = plan.generation.steps_per_generation if plan.generation else None
         if steps is not None:  # as many completions a rollout as before
             edits["generation.steps_per_generation"] = steps * times

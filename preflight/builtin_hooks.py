@@ -5,6 +5,7 @@ from __future__ import annotations
 BUILTIN_HOOKS: tuple[str, ...] = (
     # A module is imported when a hook of its first word is called; asked in reverse order.
     "read_python",
+    "read_mpi",
     "read_deepspeed",
     "read_torchrun",
     "read_accelerate",

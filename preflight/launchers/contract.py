@@ -63,6 +63,8 @@ class Launcher:
 
     trainer: str | None = None
     """The plan's trainer where its ranks run a training loop of its own; what that needs is in formulas/user_loop.py."""
+    evaluates_micro_batch: bool = False
+    """Evaluates rows of the micro batch that it trains, and has no number of its own for them."""
     packs_base: bool = False
     """Packs a quantized base itself: NF4 that pretends to be the compute dtype on every engine, norms left in it."""
     loads_as_checkpoint: bool = False

@@ -9,13 +9,20 @@ from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
-from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
 from preflight.rewriting import write_checked, write_with_copy
-from preflight.search.best_plans import Solution, best_plans, hardened
+from preflight.search.best_plans import best_plans, hardened
 from preflight.search.lattice import Lattice
-from preflight.search.trying import FITTING, STARTING, Search, Write, told_by_hand
+from preflight.search.trying import (
+    FITTING,
+    STARTING,
+    Search,
+    Write,
+    culprits,
+    told_by_hand,
+    without,
+)
 from preflight.units import format_gib
 from preflight.values import dataclass
 from preflight.verdict import Answer
@@ -143,22 +150,8 @@ def _writable(
             return Treatment(paths[0], rewrite, paths[1:])
         unwritable.append((*first, *search.tried(best.reached, lattice.start, claimed)))
         lattice = search.lattice(
-            lattice.start, _without(lattice.wanted, _culprits(search, lattice, best))
+            lattice.start, without(lattice.wanted, culprits(search, lattice, best))
         )
-
-
-def _without(wanted: Callable[[Remedy], bool], removed: frozenset[str]) -> Callable[[Remedy], bool]:
-    return lambda remedy: remedy.id not in removed and wanted(remedy)
-
-
-def _culprits(search: Search, lattice: Lattice, best: Solution) -> frozenset[str]:
-    """Return the levers of a path that cannot be written alone; all of them where each can."""
-    alone = set()
-    for remedy in best.reached.path:
-        plan = lattice.start.plan.with_edits(remedy.edits)
-        if search.write(search.written.plan, plan, search.plugins) is None:
-            alone.add(remedy.id)
-    return frozenset(alone or best.ids)
 
 
 def _is_lower(judged: Judged, start: Judged) -> bool:

@@ -16,7 +16,17 @@ from preflight.remedy import BESIDE_TRAINING, DEAR_FACTOR, UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewriting import write_draft
 from preflight.search.best_plans import Solution, best_plans, steps_of
-from preflight.search.trying import FITTING, STARTING, Search, Write, one_of, told_by_hand
+from preflight.search.lattice import Lattice
+from preflight.search.trying import (
+    FITTING,
+    STARTING,
+    Search,
+    Write,
+    culprits,
+    one_of,
+    told_by_hand,
+    without,
+)
 from preflight.verdict import Answer
 from preflight.writers.launch import (
     edits_by_hand,
@@ -143,14 +153,20 @@ def _told_if_writable(
     """Return a suggestion that says in `extra` whether `--allow` could write it into the launch."""
     if tried.verdict.answer is Answer.DOES_NOT_FIT or not before.is_read:
         return tried
-    can_write = write(before, tried.plan, plugins) is not None
+    rewrite = write(before, tried.plan, plugins)
+    can_write = rewrite is not None
     edits = () if can_write else edits_by_hand(before, tried.plan)
     can_copy = bool(edits) and write_with_script(before, tried.plan) is not None
     extra = {**tried.remedy.extra, "can_write": can_write, "can_copy": can_copy}
     if not can_write and (lacking := lacking_release(before, tried.plan)):
         extra["why_not"] = lacking
     how = tried.remedy.how
-    if not can_write and not edits and how.startswith("--") and not reads_trainer_flags(before):
+    is_of_library = before.script_facts.is_of_library
+    if is_of_library and rewrite is not None and not rewrite.files and rewrite.argv_diff:
+        how = " ".join(added for _, added in rewrite.argv_diff)
+    elif is_of_library and rewrite is None and how.startswith(("--", "in the script")):
+        how = ""  # there is no script, and no flag of the framework's that is known
+    elif not can_write and not edits and how.startswith("--") and not reads_trainer_flags(before):
         how = f"in the script, which reads no such flags, what TRL's command line calls {how}"
     remedy = replace(tried.remedy, extra=extra, how=how)
     return told_by_hand(replace(tried, remedy=remedy), edits)
@@ -164,9 +180,31 @@ def _with_safe_help(alone: TriedRemedy, judged: Judged, search: Search) -> Tried
     for answers in accepted:
         for lattice in search.safe_lattices(judged):
             found = best_plans(lattice, one_of(answers))
+            if search.written.plan.script_facts.is_of_library:
+                found = _sayable(found, lattice, answers, search)
             if found:
                 return _combined(alone, found[0], search)
     return alone
+
+
+def _sayable(
+    found: list[Solution], lattice: Lattice, answers: tuple[Answer, ...], search: Search
+) -> list[Solution]:
+    """Return answers whose help a framework's launch can say, as far as it can say what is suggested.
+
+    A script is a person's to edit, and a framework is not.
+    """
+
+    def can_say(plan: LaunchPlan) -> bool:
+        return search.write(search.written.plan, plan, search.plugins) is not None
+
+    if not can_say(lattice.start.plan):
+        return found
+    while found and not can_say(found[0].judged.plan):
+        left = without(lattice.wanted, culprits(search, lattice, found[0]))
+        lattice = search.lattice(lattice.start, left)
+        found = best_plans(lattice, one_of(answers))
+    return found
 
 
 def _combined(alone: TriedRemedy, best: Solution, search: Search) -> TriedRemedy:

@@ -15,6 +15,7 @@ from preflight.readings import MayBe, versions_at_the_ends
 from preflight.remedy import Remedy
 from preflight.report import TriedRemedy
 from preflight.rewrite import Rewrite
+from preflight.search.best_plans import Solution
 from preflight.search.lattice import Edits, Lattice, Reached
 from preflight.values import dataclass
 from preflight.verdict import Answer
@@ -141,3 +142,18 @@ def told_by_hand(tried: TriedRemedy, edits: tuple[str, ...]) -> TriedRemedy:
 def one_of(answers: tuple[Answer, ...]) -> Callable[[Judged], bool]:
     """Return what tells whether a plan was given one of these answers."""
     return lambda judged: judged.verdict.answer in answers
+
+
+def without(wanted: Wanted, removed: frozenset[str]) -> Wanted:
+    """Return what tells a remedy that is wanted and not among some levers."""
+    return lambda remedy: remedy.id not in removed and wanted(remedy)
+
+
+def culprits(search: Search, lattice: Lattice, best: Solution) -> frozenset[str]:
+    """Return the levers of a path that cannot be written alone; all of them where each can."""
+    alone = set()
+    for remedy in best.reached.path:
+        plan = lattice.start.plan.with_edits(remedy.edits)
+        if search.write(search.written.plan, plan, search.plugins) is None:
+            alone.add(remedy.id)
+    return frozenset(alone or best.ids)

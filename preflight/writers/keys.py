@@ -29,7 +29,13 @@ FOLLOWS = {
     "eval_micro_batch_size": "micro_batch_size",
     "generation.steps_per_generation": "micro_batch_size",
     "optimizer": "offload_optimizer",
-    "shard_degree": "engine",
+    "optimizer_kernel": "optimizer",
+    "kernels": "loss",
+    "adapter": "adapter.rank",
+    "base_quantization": "base_quantization.scheme",
+    **dict.fromkeys(
+        ("shard_degree", "wrap_policy", "reshard_after_forward", "state_dict_type"), "engine"
+    ),
     **{f"adapter.{name}": "adapter.rank" for name in OF_ADAPTER},
     **{f"base_quantization.{name}": "base_quantization.scheme" for name in OF_BASE},
 }
@@ -38,7 +44,6 @@ SWITCHES: Mapping[str, Mapping[Any, Any]] = {
     "activation_checkpointing": {"full": True, "none": False},
     "offload_params": {"cpu": True, "none": False},
     "offload_optimizer": {"cpu": True, "none": False},
-    "load_dtype": {"bf16": "bfloat16"},
 }
 """Plan field -> what its values are called, where the launcher's table has no words of its own for them."""
 ALLOCATOR = "expandable_segments"
@@ -89,6 +94,8 @@ def changed_parts(before: LaunchPlan, after: LaunchPlan) -> Iterator[tuple[str, 
         if not is_dataclass(new):
             yield name, new
             continue
+        if old is None:
+            yield name, True
         for part in fields(new):
             value = getattr(new, part.name)
             if old is None or getattr(old, part.name) != value:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from written_answers import fill, flat
 
 CASES = Path(__file__).parents[2] / "tests" / "configs" / "automodel"
 MODULES = [f"model.layers.0.self_attn.{name}_proj" for name in ("q", "k", "v", "o")] + [
@@ -55,6 +56,14 @@ def ask(words: list[str], world: int) -> dict[str, Any]:
         "loss": config.loss_fn._target_.__name__,
         "adapter": adapter(config),
     }
+
+
+def settled(argv: str) -> dict[str, Any]:
+    """Return every value of a recipe as its words leave it."""
+    words, _ = recipe_words(argv)
+    loader = import_module("nemo_automodel.components.config._arg_parser")
+    config = loader.parse_args_and_load_config(str(CASES / words[0]), words[1:])
+    return flat(config.to_dict())
 
 
 def adapter(config: Any) -> dict[str, Any] | None:
@@ -100,6 +109,7 @@ def main() -> None:
         for name, case in cases.items()
     ]
     (CASES / "asked.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
+    fill(CASES, lambda case, words: settled(words))
 
 
 if __name__ == "__main__":

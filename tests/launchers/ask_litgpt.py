@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from written_answers import fill
 
 from preflight.derive.litgpt_tables import ask
 
@@ -36,6 +37,7 @@ def main() -> None:
     cases = yaml.safe_load((CASES / "manifest.yaml").read_text())
     asked = {name: changed(_own_words(case["argv"])) for name, case in cases.items()}
     (CASES / "asked.json").write_text(json.dumps(asked, indent=1, sort_keys=True) + "\n")
+    fill(CASES, lambda case, words: ask(_own_words(words)))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from written_answers import fill, flat
 
 CASES = Path(__file__).parents[2] / "tests" / "configs" / "oumi"
 ARGUMENTS = (
@@ -57,6 +58,19 @@ def ask(words: list[str], under_accelerate: bool) -> dict[str, Any]:
     }
 
 
+def settled(words: list[str]) -> dict[str, Any]:
+    """Return every value of a config as the words behind `oumi train` leave it."""
+    config_of = import_module("oumi.core.configs").TrainingConfig
+    config = config_of.from_yaml_and_arg_list(str(CASES / words[1]), dotted(words[2:]))
+    return flat(import_module("dataclasses").asdict(config))
+
+
+def behind_train(argv: str) -> list[str]:
+    """Return the words behind `oumi train`."""
+    words = argv.replace('"', "").split()
+    return words[max(index for index, word in enumerate(words) if word == "train") + 1 :]
+
+
 def handed(config: Any) -> dict[str, Any]:
     """Return what the class of the trainer's arguments is called with: on a machine without a GPU it refuses bf16."""
     found: dict[str, Any] = {}
@@ -87,11 +101,10 @@ def main() -> None:
     sys.path[:0] = [str(Path(one).resolve()) for one in sys.argv[1:]]
     rows = []
     for name, case in yaml.safe_load((CASES / "manifest.yaml").read_text()).items():
-        words = case["argv"].replace('"', "").split()
-        at = max(index for index, word in enumerate(words) if word == "train")
-        said = ask(words[at + 1 :], words[0] == "accelerate")
+        said = ask(behind_train(case["argv"]), case["argv"].startswith("accelerate"))
         rows.append(f" {json.dumps(name)}: {json.dumps(said, default=str)}")
     (CASES / "asked.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
+    fill(CASES, lambda case, words: settled(behind_train(words)))
 
 
 if __name__ == "__main__":

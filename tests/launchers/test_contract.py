@@ -203,7 +203,7 @@ def test_nobody_else_lists_launchers():
     assert listed == {}
 
 
-WITH_FLAGS = {"accelerate", "torchrun", "deepspeed", "python", "trl", "swift"}
+WITH_FLAGS = {"mpi", "accelerate", "torchrun", "deepspeed", "python", "trl", "swift"}
 """Launchers whose scripts are told a length by a flag of their own, `--max_length` where none is known."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from framework_launches import CONFIGS, cases_of, command_of
 from written_answers import keep
 
+from preflight.errors import BadInput
 from preflight.launch import LaunchPlan, Origin
 from preflight.plugin_manager import PluginManager
 from preflight.plugins import load_plugins
@@ -48,24 +49,32 @@ class Written:
 def written_cases(framework: str, plugins: PluginManager) -> Iterator[Written]:
     """Yield every launch of a manifest that is read whole, of a small model, with the remedies that are written into it."""
     for name, case in cases_of(framework).items():
-        plan = read_launch(command_of(case, CONFIGS / framework), plugins)
+        try:
+            plan = read_launch(command_of(case, CONFIGS / framework), plugins)
+        except BadInput:
+            continue  # one that the framework refuses
         if plan is None or plan.source is None:
             continue
         origins = {**plan.origins, "model_config": Origin(SET_ORIGIN)}
         plan = replace(plan, model_config=LLAMA, origins=origins, device=CARD)
-        model = plugins.first("preflight_describe_model", plan=plan)
-        device = plugins.first("preflight_describe_device", plan=plan)
-        offered = plugins.collect("preflight_remedies", plan=plan, model=model, device=device)
-        remedies: dict[str, Any] = {}
-        rewrites: dict[str, Rewrite] = {}
-        for _, remedy in offered:
-            if remedy.id in remedies:
-                continue  # a harsher dose
-            remedies[remedy.id] = remedy
-            rewrite = write_checked(plan, plan.with_edits(remedy.edits), plugins)
-            if rewrite is not None:
-                rewrites[remedy.id] = rewrite
+        remedies = remedies_of(plan, plugins)
+        rewrites = {
+            one: rewrite
+            for one, remedy in remedies.items()
+            if (rewrite := write_checked(plan, plan.with_edits(remedy.edits), plugins)) is not None
+        }
         yield Written(name, plan, remedies, rewrites)
+
+
+def remedies_of(plan: LaunchPlan, plugins: PluginManager) -> dict[str, Remedy]:
+    """Return the mildest dose of every remedy that is offered for a plan."""
+    model = plugins.first("preflight_describe_model", plan=plan)
+    device = plugins.first("preflight_describe_device", plan=plan)
+    offered = plugins.collect("preflight_remedies", plan=plan, model=model, device=device)
+    remedies: dict[str, Any] = {}
+    for _, remedy in offered:
+        remedies.setdefault(remedy.id, remedy)
+    return remedies
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""NeMo Automodel: its recipe for next-token training read; its other recipes named; nothing is written back."""
+"""NeMo Automodel: its recipe for next-token training read; and written back; its other recipes named."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def _may_be_ours(command: LaunchCommand) -> bool:
 LAUNCHER = Launcher(
     name="automodel",
     reader="preflight.launchers.automodel.cli:read_automodel",
+    writer="preflight.launchers.automodel.write:write_automodel",
     programs=PROGRAMS[:1],
     modules=MODULES,
     recognises=_may_be_ours,

@@ -22,6 +22,8 @@ from preflight.shell.program_names import program_name
 from preflight.shell.visible_devices import num_visible_devices
 
 NEWEST = "0.7.0"
+OLDER = "0.3.0"
+"""The last release whose `distributed` names a class."""
 RECIPES = (
     "TrainFinetuneRecipeForNextTokenPrediction",
     "BenchmarkingRecipeForNextTokenPrediction",
@@ -60,7 +62,11 @@ def read_automodel(command: LaunchCommand) -> LaunchPlan | None:
     note_placeholders(keys, DECIDES)
     part = part or _started_part(command, keys, words)
     part = replace(
-        part, name=LAUNCHER.name, file_index=words.file_index, overrides=dict(words.overrides)
+        part,
+        name=LAUNCHER.name,
+        file_index=words.file_index,
+        overrides=keys.words,
+        own=OLDER if "distributed._target_" in words.given else library.version,
     )
     read_recipe(keys, part)
     problems.extend(keys.problems)

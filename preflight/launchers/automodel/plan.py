@@ -10,6 +10,7 @@ from typing import Any
 
 from preflight.launch import Origin
 from preflight.launchers.automodel.adapter import read_adapter
+from preflight.launchers.automodel.keys import KEYS
 from preflight.launchers.automodel.left_out import name_unread, row_length
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.named_optimizer import named_optimizer
@@ -22,7 +23,7 @@ from preflight.units import ceil_div
 DECIDES = {
     "model.pretrained_model_name_or_path": "model",
     "model.config": "model",
-    "step_scheduler.local_batch_size": "micro_batch_size",
+    KEYS["micro_batch_size"]: "micro_batch_size",
     "step_scheduler.global_batch_size": "gradient_accumulation_steps",
     "dataset.seq_length": "seq_len",
     "packed_sequence.packed_sequence_size": "seq_len",
@@ -141,7 +142,7 @@ def _engine(keys: FrameworkKeys, part: LauncherPart) -> int:
             together *= degree.value
     pipeline = keys.value("distributed.pp_size")
     together *= pipeline if isinstance(pipeline, int) and pipeline > 1 else 1
-    strategy = keys.get("distributed.strategy")
+    strategy = keys.get(KEYS["engine"])
     name = "fsdp2" if strategy is None else str(strategy.value).lower()
     by = strategy or Setting(name, Place("default", "", keys.library.label))
     if name not in ("fsdp2", "ddp"):
@@ -166,12 +167,12 @@ def _engine(keys: FrameworkKeys, part: LauncherPart) -> int:
             "shard_degree", max(1, cut), "dp_size and cp_size: what the other degrees leave"
         )
         keys.assume("replicate_degree", copies)
-        _put_or(keys, "reshard_after_forward", "distributed.reshard_after_forward", "default")
+        _put_or(keys, "reshard_after_forward", KEYS["reshard_after_forward"], "default")
         keys.assume("wrap_policy", "transformer", "every layer is a unit")
-        defer = keys.flag("distributed.defer_fsdp_grad_sync")
+        defer = keys.flag(KEYS["sync_each_batch"])
         keys.assume("sync_each_batch", defer is not None and defer.value is False)
     is_on = keys.get(
-        "distributed.activation_checkpointing", "distributed.config.activation_checkpointing"
+        KEYS["activation_checkpointing"], "distributed.config.activation_checkpointing"
     )
     switch = {"selective": "selective_op", "full": "full", True: "full", "true": "full"}
     _put_or(keys, "activation_checkpointing", "", "none")
@@ -192,7 +193,7 @@ def _put_or(keys: FrameworkKeys, field: str, name: str, default: Any) -> None:
 
 def _steps(keys: FrameworkKeys, part: LauncherPart, together: int) -> None:
     """Put batch and accumulation (StepScheduler): the global batch over all data ranks."""
-    rows = keys.count("step_scheduler.local_batch_size")
+    rows = keys.count(KEYS["micro_batch_size"])
     total = keys.count("step_scheduler.global_batch_size")
     if rows is not None:
         keys.put("micro_batch_size", rows.value, rows)

@@ -31,7 +31,6 @@ class AutomodelWords:
     given: Mapping[str, Setting]
     document: Document
     file_index: int
-    overrides: Mapping[str, int | None]
 
 
 def read_words(command: LaunchCommand, first: int) -> Reading[AutomodelWords]:
@@ -45,12 +44,11 @@ def read_words(command: LaunchCommand, first: int) -> Reading[AutomodelWords]:
             file_index = next(words, (index, ""))[0]
         elif word.startswith("--"):
             key, is_joined, text = word[2:].partition("=")
-            at = index
             if not is_joined:
                 after = command.argv[index + 1 : index + 2]
                 has_value = bool(after) and not after[0].startswith("--")
-                at, text = next(words) if has_value else (index, "True")
-            said[key] = Setting(literal_of(text), Place("argv", "", f"--{key}", index=at))
+                text = next(words)[1] if has_value else "True"
+            said[key] = Setting(literal_of(text), Place("argv", "", f"--{key}", index=index))
         elif word.endswith(ENDINGS):
             file_index = index
     path = command.argv[file_index] if file_index < len(command.argv) else ""
@@ -60,8 +58,7 @@ def read_words(command: LaunchCommand, first: int) -> Reading[AutomodelWords]:
     if not given:
         problems.append(Problem("the config is empty", path, USAGE, "PF141"))
     given.update(said)
-    overrides = {key: setting.place.index for key, setting in said.items()}
-    return Reading(AutomodelWords(given, document, file_index, overrides), tuple(problems))
+    return Reading(AutomodelWords(given, document, file_index), tuple(problems))
 
 
 def leaves(document: Document) -> Iterator[tuple[str, Setting]]:

@@ -1,4 +1,4 @@
-"""litgpt: its training commands and config files, read; nothing is written back."""
+"""litgpt: its training commands and config files, read and written back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from preflight.launchers.contract import Launcher
 LAUNCHER = Launcher(
     name="litgpt",
     reader="preflight.launchers.litgpt.plan:read_litgpt",
+    writer="preflight.launchers.litgpt.write:write_litgpt",
     programs=("litgpt",),
     modules=("litgpt",),
     subcommands=("finetune", "finetune_lora", "finetune_full", "pretrain"),
@@ -18,5 +19,6 @@ LAUNCHER = Launcher(
     ),
     ranks_per_node_flag="--devices",
     trainer="litgpt",
+    evaluates_micro_batch=True,
     spellings={"seq_len": "--train.max_seq_length "},
 )

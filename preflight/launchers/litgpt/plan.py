@@ -6,6 +6,7 @@ Source: args.py, finetune/lora.py, finetune/full.py and pretrain.py of litgpt 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.framework_keys import (
@@ -22,6 +23,7 @@ from preflight.launchers.litgpt.engine import (
     read_engine,
     read_precision,
 )
+from preflight.launchers.litgpt.keys import KEYS
 from preflight.launchers.litgpt.model import block_size, read_model
 from preflight.launchers.litgpt.table import litgpt_table
 from preflight.launchers.litgpt.words import LitgptWords, model_option, read_words
@@ -33,8 +35,7 @@ from preflight.shell.launcher_part import LauncherPart
 DECIDES = {
     "checkpoint_dir": "model",
     "model_name": "model",
-    "train.max_seq_length": "seq_len",
-    "train.micro_batch_size": "micro_batch_size",
+    **{KEYS[name]: name for name in ("seq_len", "micro_batch_size")},
     "train.global_batch_size": "gradient_accumulation_steps",
 }
 
@@ -50,6 +51,7 @@ def read_litgpt(command: LaunchCommand) -> LaunchPlan | None:
     keys = FrameworkKeys(library, dict(words.given))
     note_placeholders(keys, DECIDES)
     part = launched_part(command, keys, words, first)
+    part = replace(part, overrides=_own_words(command, keys))
     _checkpoint(command, keys, words)
     read_engine(keys, words, part)
     read_precision(keys, words)
@@ -58,6 +60,16 @@ def read_litgpt(command: LaunchCommand) -> LaunchPlan | None:
     problems = (*reading.problems, *keys.problems)
     told_by = f"litgpt {words.command}"
     return own_loop_plan(command, part, keys, "litgpt", told_by, problems, words.config)
+
+
+def _own_words(command: LaunchCommand, keys: FrameworkKeys) -> dict[str, int]:
+    """Return where the words are that say one option each: `--train {...}` says several."""
+    spelled = {key: setting.place.key for key, setting in keys.given.items()}
+    return {
+        key: index
+        for key, index in keys.words.items()
+        if command.argv[index].partition("=")[0] == spelled[key]
+    }
 
 
 def _only_tells(words: Sequence[str]) -> bool:
@@ -89,7 +101,7 @@ def _batch(
 ) -> None:
     """Put batch and accumulation (TrainArgs in args.py), and the longest row where it is said."""
     world_size = part.ranks["world_size"].value
-    micro = count_or_default(keys, words, "train.micro_batch_size")
+    micro = count_or_default(keys, words, KEYS["micro_batch_size"])
     total = count_or_default(keys, words, "train.global_batch_size")
     put(keys, "micro_batch_size", micro.value, micro)
     put(keys, "eval_micro_batch_size", micro.value, micro)
@@ -102,10 +114,10 @@ def _batch(
             f"--train.global_batch_size {world_size * micro.value}",
         )
     put(keys, "gradient_accumulation_steps", max(1, steps), total)
-    length = keys.count("train.max_seq_length")
+    length = keys.count(KEYS["seq_len"])
     if length is not None:
         keys.put("seq_len", length.value, length)
-    elif not keys.is_unknown("train.max_seq_length"):
+    elif not keys.is_unknown(KEYS["seq_len"]):
         _context(command, keys, words)
     is_fixed = words.command == "pretrain"
     keys.assume("sequence_kind", "fixed" if is_fixed else "padded")

@@ -1,4 +1,4 @@
-"""oumi: its trainings with transformers' and TRL's trainers read; its other trainers named; nothing is written back."""
+"""oumi: its trainings with transformers' and TRL's trainers read and written back; its other trainers named."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def _may_be_ours(command: LaunchCommand) -> bool:
 LAUNCHER = Launcher(
     name=NAME,
     reader="preflight.launchers.oumi.cli:read_oumi",
+    writer="preflight.launchers.oumi.write:write_oumi",
     programs=(NAME,),
     modules=(NAME,),
     subcommands=(TRAIN, STARTS_OTHERS),

@@ -54,9 +54,7 @@ def read_oumi(command: LaunchCommand) -> LaunchPlan | None:
         documents={"trainer": words.document.path},
         libraries=(*trainer.libraries, NAME) if library.is_known else trainer.libraries,
     )
-    part = replace(
-        part, name=LAUNCHER.name, file_index=words.config_index, overrides=dict(words.overrides)
-    )
+    part = replace(part, name=LAUNCHER.name, file_index=words.config_index, overrides=keys.words)
     spreads = _spreads(command, keys, part)
     problems.extend(keys.problems)
     return framework_plan(command, part, trainer, keys, False, problems, spreads_model=spreads)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys
-from preflight.launchers.oumi.keys import or_default
+from preflight.launchers.oumi.keys import KEYS, or_default
 from preflight.setting import Setting
 from preflight.shell.fsdp_variables import fsdp_variable
 from preflight.shell.launcher_part import LauncherPart
@@ -85,7 +85,7 @@ def _deepspeed(keys: FrameworkKeys) -> None:
     if file is not None:
         keys.argument("deepspeed", str(file.value), file)
         return
-    stage = or_default(keys, "deepspeed.zero_stage")
+    stage = or_default(keys, KEYS["engine"])
     digit = str(stage.value)[-1:]
     if not digit.isdigit():
         keys.refuse(f"zero_stage must be ZERO_0 to ZERO_3, not {stage.value!r}", stage, "ZERO_2")

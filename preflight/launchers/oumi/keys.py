@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,30 @@ from preflight.own_tables import beside, read_table
 from preflight.setting import Place, Setting
 
 ANY = ".*"
+SIZES = (
+    "reduce_bucket_size", "allgather_bucket_size", "sub_group_size", "stage3_max_live_parameters", "stage3_max_reuse_distance",
+)  # fmt: skip
+KEYS: Mapping[str, str] = {
+    "activation_checkpointing": "training.enable_gradient_checkpointing",
+    "adapter": "training.use_peft",
+    "adapter.alpha": "peft.lora_alpha",
+    "adapter.dropout": "peft.lora_dropout",
+    "adapter.rank": "peft.lora_r",
+    "adapter.targets": "peft.lora_target_modules",
+    "attention": "model.attn_implementation",
+    **{f"deepspeed.{name}": f"deepspeed.{name}" for name in SIZES},
+    "engine": "deepspeed.zero_stage",
+    "eval_micro_batch_size": "training.per_device_eval_batch_size",
+    "generation.memory_share": "training.grpo.vllm_gpu_memory_utilization",
+    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
+    "loss": "model.enable_liger_kernel",
+    "micro_batch_size": "training.per_device_train_batch_size",
+    "offload_params": "fsdp.cpu_offload",
+    "optimizer": "training.optimizer",
+    "reshard_after_forward": "fsdp.sharding_strategy",
+    "seq_len": "model.model_max_length",
+}
+"""Plan field, or part of one -> the key that it is read from and written to."""
 
 
 @lru_cache(maxsize=1)

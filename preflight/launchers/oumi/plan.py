@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from preflight.launch import Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.launchers.oumi.keys import or_default, section_of
+from preflight.launchers.oumi.keys import KEYS, or_default, section_of
 from preflight.libraries.resolve import Libraries
 from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.scripts.arguments.trainer_versions import LibraryVersions
@@ -26,32 +26,32 @@ CUT_BY_TRL = ("sft", "dpo")
 """Methods whose arguments get model_max_length as max_length."""
 DECIDES = {
     "model.model_name": "model",
-    "model.model_max_length": "seq_len",
-    "training.per_device_train_batch_size": "micro_batch_size",
-    "training.gradient_accumulation_steps": "gradient_accumulation_steps",
-    "training.optimizer": "optimizer",
+    **{
+        KEYS[name]: name
+        for name in ("seq_len", "micro_batch_size", "gradient_accumulation_steps", "optimizer")
+    },
 }
 SAME_WORDS = {
-    "training.per_device_train_batch_size": "per_device_train_batch_size",
-    "training.per_device_eval_batch_size": "per_device_eval_batch_size",
-    "training.gradient_accumulation_steps": "gradient_accumulation_steps",
-    "training.optimizer": "optim",
+    KEYS["micro_batch_size"]: "per_device_train_batch_size",
+    KEYS["eval_micro_batch_size"]: "per_device_eval_batch_size",
+    KEYS["gradient_accumulation_steps"]: "gradient_accumulation_steps",
+    KEYS["optimizer"]: "optim",
     "training.compile": "torch_compile",
     "training.eval_strategy": "eval_strategy",
     "training.empty_device_cache_steps": "torch_empty_cache_steps",
     "training.ddp_find_unused_parameters": "ddp_find_unused_parameters",
     "training.max_grad_norm": "max_grad_norm",
-    "training.use_peft": "use_peft",
+    KEYS["adapter"]: "use_peft",
     "model.model_name": "model_name_or_path",
-    "model.attn_implementation": "attn_implementation",
-    "model.enable_liger_kernel": "use_liger_kernel",
+    KEYS["attention"]: "attn_implementation",
+    KEYS["loss"]: "use_liger_kernel",
 }
 """Key -> argument of the trainer that it becomes, oumi's own default too."""
 OF_ADAPTER = {
-    "peft.lora_r": "lora_r",
-    "peft.lora_alpha": "lora_alpha",
-    "peft.lora_dropout": "lora_dropout",
-    "peft.lora_target_modules": "lora_target_modules",
+    KEYS["adapter.rank"]: "lora_r",
+    KEYS["adapter.alpha"]: "lora_alpha",
+    KEYS["adapter.dropout"]: "lora_dropout",
+    KEYS["adapter.targets"]: "lora_target_modules",
     "peft.lora_modules_to_save": "lora_modules_to_save",
 }
 OF_BASE = {

@@ -41,7 +41,6 @@ class OumiWords:
     config: str
     """As it is spelled; empty where no word names one."""
     config_index: int | None
-    overrides: Mapping[str, int | None]
     overridden: Mapping[str, tuple[Place, ...]]
 
 
@@ -63,12 +62,11 @@ def read_words(command: LaunchCommand, first: int) -> Reading[OumiWords]:
         elif not flag.startswith("--") and flag not in OTHER_OPTIONS:
             problems.append(Problem(f"oumi stops at the word {word!r}", word, USAGE, "PF141"))
         elif flag not in OTHER_OPTIONS:
-            said[flag[2:]] = Setting(_value(text), Place("argv", "", flag, index=at))
+            said[flag[2:]] = Setting(_value(text), Place("argv", "", flag, index=index))
     document = problems.take(_document(command, config))
     given = {} if document is None else dict(leaves(document))
     overridden = {key: (given[key].place,) for key in said if key in given}
-    overrides = {key: setting.place.index for key, setting in said.items()}
-    found = OumiWords({**given, **said}, document, config, config_index, overrides, overridden)
+    found = OumiWords({**given, **said}, document, config, config_index, overridden)
     return Reading(found, tuple(problems))
 
 
