@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.layers.chunked_heads import head_bytes
+from preflight.formulas.layers.chunked_heads import gathers_head_itself, head_bytes
 from preflight.formulas.layers.heads import trains_value_model
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.objective import (
@@ -35,6 +35,7 @@ from preflight.formulas.objectives.actor_losses import trains_actor
 from preflight.formulas.objectives.forward_alone import (
     Gathered,
     autocast_copies,
+    freed_buffers,
     gathered_of_copy,
     held_with_logits,
     scored_forward,
@@ -90,6 +91,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             level,
         )
         gathered = gathered_of_copy(copy, model)
+    elif gathers_head_itself(plan, model):
+        gathered = Gathered(0, precision_of(plan, model).bytes_of("frozen") * model.head_params)
     if gathered.kept:
         yield MemoryTerm(
             "reference model, gathered and kept",
@@ -101,7 +104,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         )
     if not refers_in_loss(plan):
         return  # its forward is part of scoring
-    passing, formula = _forward(plan, model, gathered.passing)
+    passing, formula = _forward(plan, model, gathered.passing, kind == "same")
     if passing:
         yield MemoryTerm(
             "forward of the reference, beyond the policy's head",
@@ -140,8 +143,9 @@ def _own(copy: LaunchPlan, model: ModelSpec, own: StepLoss) -> tuple[int, str]:
     return size * model.num_params, f"{model.num_params:,} x {size}"
 
 
-def _forward(plan: LaunchPlan, model: ModelSpec, gathered: int) -> tuple[int, str]:
-    """Return what a forward without gradients takes, less the policy's own head, which is done by then."""
+def _forward(plan: LaunchPlan, model: ModelSpec, gathered: int, second: bool) -> tuple[int, str]:
+    """Return what a forward without gradients takes, of a second copy or of the policy, less the policy's own head, which is
+    done by then."""
     tokens = num_tokens(plan)
     found = scored_forward(plan, model, tokens)
     if found is None:
@@ -160,6 +164,8 @@ def _forward(plan: LaunchPlan, model: ModelSpec, gathered: int) -> tuple[int, st
         for unit in model.layers
         if unit.layer is not None
     )
+    if second:
+        gone += freed_buffers(plan, model)
     passing = beside + gathered + most - gone
     return max(0, passing), (
         f"{gathered:,} gathered + {cached:,} cached copies + the larger of {found.at_head:,} and"

@@ -152,6 +152,17 @@ def count_ppo() -> Iterator[tuple[Kind, Counted]]:
         yield ("ppo", "TRL to 1.13"), Counted(name, "1.12.0", update, estimated, plan.engine)
 
 
+def count_engines() -> Iterator[tuple[Kind, Counted]]:
+    """Yield the steps of the newest TRL on one rank, and on two under every engine."""
+    import test_engine_steps
+
+    for row in test_engine_steps.ROWS:
+        objective = row["name"].partition(",")[0]
+        estimated = max(test_engine_steps.estimated(row).values())
+        counted = Counted(row["name"], row["trl"], row["peaks"]["step"], estimated, row["engine"])
+        yield (objective, "TRL"), counted
+
+
 def plan_of(by: str, objective: str, engine: str) -> LaunchPlan:
     """Return the plan of a full training whose reference and reward models are as large as the model."""
     trainer, launcher, version, _ = KINDS[by]
@@ -212,7 +223,7 @@ def main() -> None:
     tests = HERE.parent
     sys.path[:0] = map(str, (HERE, tests, tests / "launches", tests / "launches" / "worker"))
     found: dict[Kind, list[Counted]] = {}
-    for kind, step in (*count_stored(), *count_ppo()):
+    for kind, step in (*count_stored(), *count_engines(), *count_ppo()):
         found.setdefault(kind, []).append(step)
     lines = [row_of(kind, found.pop(kind, [])) for kind in kinds()]
     assert not found, f"kinds without a row: {[*found]}"

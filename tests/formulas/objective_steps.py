@@ -53,6 +53,8 @@ def answers(num_words: int) -> list[str]:
 def data_of(objective: str, length: int) -> Dataset:
     """Return rows that are cut at the length; a reward model's have it, because longer ones are dropped."""
     prompts = ["w1"] * ROWS
+    if objective == "sft":
+        return Dataset.from_dict({"text": answers(length + 8)})
     if objective == "kto":
         labels = [True, False] * (ROWS // 2)
         return Dataset.from_dict(
@@ -112,15 +114,21 @@ def lora_of(case: dict, task: str = "CAUSAL_LM"):
     )
 
 
+def saved(case: dict, folder: Path) -> None:
+    """Write a random model and its tokenizer."""
+    config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer(case["config"]["vocab_size"]).save_pretrained(folder)
+
+
 def trainer_of(case: dict, folder: Path):
     """Return the trainer of a case, as a script of TRL's would make it."""
     if case["objective"].startswith("scored") or case["objective"] == "preference_pairs":
         return pairs_of(case, folder)
     objective, words = case["objective"], tokenizer(case["config"]["vocab_size"])
-    config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1)
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    words.save_pretrained(folder)
+    if not folder.exists():
+        saved(case, folder)
     arguments = {
         "output_dir": str(folder / "out"), "per_device_train_batch_size": case["micro"], "max_steps": 2,
         "use_cpu": True, "report_to": [], "save_strategy": "no", "optim": "adamw_torch_fused",
@@ -146,7 +154,7 @@ def trainer_of(case: dict, folder: Path):
         return Trainer(model=model, args=Config(**arguments), **common)
     import trl
 
-    name = {"ipo": "DPO", "dpo": "DPO", "kto": "KTO", "reward": "Reward"}[objective]
+    name = {"ipo": "DPO", "dpo": "DPO", "kto": "KTO", "reward": "Reward", "sft": "SFT"}[objective]
     if objective == "ipo":
         arguments["loss_type"] = ["ipo"]
     config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")

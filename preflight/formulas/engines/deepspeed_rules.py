@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from preflight.formulas.objective import is_of_trl, reference_of
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import DeepSpeedSettings, LaunchPlan
 from preflight.model import ModelSpec
@@ -67,7 +68,25 @@ def largest_sub_group(plan: LaunchPlan, model: ModelSpec) -> int:
     return max(sub_groups(plan, model), default=settings_of(plan).sub_group_size)
 
 
-def live_parameters(plan: LaunchPlan, model: ModelSpec) -> int:
+def knows_what_comes(plan: LaunchPlan) -> bool:
+    """Tell whether stage 3 knows in a forward what its backward uses again: it records a forward with its backward, and
+    throws that away when another forward of the same engine comes between two of them.
+
+    A reference that is the policy with its adapter off comes in every step, and so do the answers of KTO's KL term; a rollout
+    or its scoring before the first of its steps, of which the second is recorded and the third goes by it
+    (partitioned_param_coordinator.py reset_step, _invalidate_trace, 0.19.8; counted by tests/formulas/engine_steps.py).
+    """
+    if plan.generation is not None:
+        if plan.objective == "ppo" or not is_of_trl(plan):  # which go over a rollout more than once
+            return True
+        steps = plan.generation.steps_per_generation or plan.gradient_accumulation_steps
+        return steps > 2 or plan.trainer_facts.value("num_iterations", 1) != 1
+    if plan.objective == "kto" and plan.trainer_facts.value("loss_type", "kto") == "kto":
+        return False
+    return reference_of(plan) != "adapter_off"
+
+
+def live_parameters(plan: LaunchPlan, model: ModelSpec, reuses: bool = True) -> int:
     """Return the elements of stage 3's gathered parameters around the loss.
 
     Parameters used again within stage3_max_reuse_distance are not released; around the loss that is
@@ -77,7 +96,7 @@ def live_parameters(plan: LaunchPlan, model: ModelSpec) -> int:
     settings = settings_of(plan)
     layer = model.largest_layer.num_params if model.largest_layer else 0
     tail = model.head_params or (model.embedding_params if model.tied else 0)
-    kept = settings.stage3_max_reuse_distance // 2
+    kept = settings.stage3_max_reuse_distance // 2 if reuses else 0
     prefetch = prefetch_elements(plan, model)
     wanted = max(kept, tail) + layer + prefetch
     # one module may exceed the limit: it must be whole to be used

@@ -21,6 +21,8 @@ from preflight.formulas.engines.fsdp_gathers import (
     LAYERS,
     Gathers,
 )
+from preflight.formulas.layers.chunked_heads import gathers_head_itself, skips_head
+from preflight.formulas.precision import precision_of
 from preflight.formulas.user_loop import HUGGING_FACE
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 
@@ -47,8 +49,9 @@ def _gathered(gathers: Gathers) -> Iterable[MemoryTerm]:
         yield gathers.term("gathered root unit", units.root, STEP_MOMENTS)
     if not kept:
         yield gathers.term("gathered layer", units.layer, (Moment.FORWARD, *LAYERS))
-        # the root that has the head returns the loss too
-        returns_loss = units.embedding_in_root and gathers.plan.trainer in HUGGING_FACE
+        # the root that has the head returns the loss too, or ends the unit of a head that never ran
+        at_root = units.embedding_in_root and gathers.plan.trainer in HUGGING_FACE
+        returns_loss = at_root or (units.tail and skips_head(gathers.plan))
         moments = {HEAD, LAST_LAYER, *((Moment.LOSS_BACKWARD,) if returns_loss else ())}
         yield gathers.term("gather buffer of the next layer", units.layer, moments, GATHER)
 
@@ -81,7 +84,9 @@ def _tail(gathers: Gathers) -> Iterable[MemoryTerm]:
     """Yield norm and head, gathered for the loss; a tied head for as long as the embedding."""
     units, size = gathers.units, gathers.size
     loss = loss_forward_bytes(gathers.plan, gathers.model)
-    yield gathers.term("gather buffer of the tail", units.tail, (Moment.LOSS_FORWARD,), GATHER)
+    is_apart = gathers_head_itself(gathers.plan, gathers.model)
+    if not is_apart:
+        yield gathers.term("gather buffer of the tail", units.tail, (Moment.LOSS_FORWARD,), GATHER)
     yield gathers.bytes(
         "gather buffer of the last layer, until the loss computes",
         0 if gathers.stay_gathered else max(0, size * units.layer - loss),
@@ -91,7 +96,8 @@ def _tail(gathers: Gathers) -> Iterable[MemoryTerm]:
     )
     around_loss = (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD)
     alive = STEP_MOMENTS if gathers.model.tied else around_loss
-    yield gathers.term("gathered tail (norm, head)", units.tail, alive)
+    loaded = precision_of(gathers.plan, gathers.model).bytes_of("frozen") if is_apart else size
+    yield gathers.term("gathered tail (norm, head)", units.tail, alive, size=loaded)
 
 
 def _gathered_at_the_end(gathers: Gathers) -> Iterable[MemoryTerm]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from preflight.formulas.engines.deepspeed_rules import (
     bucket_elements,
+    knows_what_comes,
     live_parameters,
     overlaps,
     prefetch_elements,
@@ -81,7 +82,7 @@ def buckets(
 
 def gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:
     """Price the parameters that stage 3 has whole for a moment, `size` bytes each."""
-    live = live_parameters(plan, model)
+    live = live_parameters(plan, model, knows_what_comes(plan))
     layer = model.largest_layer
     largest = max((t.num_params for t in layer.tensors), default=0) if layer else 0
     yield MemoryTerm(

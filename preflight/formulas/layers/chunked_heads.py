@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 from preflight.formulas.objective import reference_of, scored_tokens
 from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.sharding import wraps_both_ends
 from preflight.formulas.tensor_parallel import local_vocab
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 from preflight.units import ceil_div
 from preflight.versions.trl import FUSES_HEAD
 
@@ -61,6 +63,23 @@ def takes_ligers_chunks(plan: LaunchPlan) -> bool:
     )
 
 
+def skips_head(plan: LaunchPlan) -> bool:
+    """Tell whether a loss reads the weight of a head whose own forward never runs, so that FSDP2 ends its unit with the root's
+    (torch/distributed/fsdp/_fully_shard/_fsdp_state.py _force_complete_incomplete_states, 2.13)."""
+    return plan.loss in ("chunked_linear", "fused_linear") and plan.trainer in HF_TRAINERS
+
+
+def gathers_head_itself(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether TRL's fused head gathers the head, in the dtype that it is loaded in, since FSDP2 never does.
+
+    accelerate finds no final norm within PEFT's wrapper, so that the head is a unit alone (utils/fsdp_utils.py:857-880,
+    1.15.0), and its weight is still sharded when it is read (trl/trainer/utils.py:1626, 1.16.0).
+    """
+    is_alone = plan.engine == "fsdp2" and plan.adapter is not None and not model.tied
+    is_fused = plan.loss == "chunked_linear" and plan.trainer == "trl"
+    return is_alone and is_fused and FUSES_HEAD.holds_in(plan.versions) and wraps_both_ends(plan)
+
+
 def head_bytes(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
     """Return the bytes of a plan's chunked_linear or fused_linear loss."""
     if takes_ligers_chunks(plan):
@@ -90,10 +109,11 @@ def _sizes(plan: LaunchPlan, model: ModelSpec) -> _Sizes:
     compute = precision.bytes_of("compute")
     trains = plan.adapter is None
     weight = compute
-    if plan.engine in ("single", "ddp"):  # sharded engines gather it in the compute dtype
+    is_whole = plan.engine in ("single", "ddp")  # sharded engines gather it in the compute dtype
+    if is_whole or gathers_head_itself(plan, model):
         weight = precision.bytes_of("trainable" if trains else "frozen")
     # fp32 weights of embeddings and norms make an fp32 stream under autocast
-    hidden = 4 if weight == 4 and uses_autocast(plan) else compute
+    hidden = 4 if is_whole and weight == 4 and uses_autocast(plan) else compute
     return _Sizes(compute, hidden, weight, trains)
 
 

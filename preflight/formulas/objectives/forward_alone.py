@@ -15,7 +15,11 @@ from math import ceil
 from typing import NamedTuple
 
 from preflight.formulas.engines.deepspeed_rules import live_parameters
-from preflight.formulas.layers.chunked_heads import head_bytes, takes_ligers_chunks
+from preflight.formulas.layers.chunked_heads import (
+    gathers_head_itself,
+    head_bytes,
+    takes_ligers_chunks,
+)
 from preflight.formulas.layers.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.objective import (
@@ -112,6 +116,19 @@ def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     if copy.reshard_after_forward is False and copy.shard_degree > 1:
         return Gathered(size * (units.root + units.layer * units.num_layers), 0)
     return Gathered(size * units.root, size * (units.layer + cast))
+
+
+def freed_buffers(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the gather buffers that FSDP2 has while the policy's head computes and frees when its root is done, before
+    another model runs (torch/distributed/fsdp/_fully_shard/_fsdp_state.py _post_forward, 2.13)."""
+    if plan.engine != "fsdp2" or plan.loss == "full_logits" or gathers_head_itself(plan, model):
+        return 0
+    units = wrap_units(plan, model, padded=True)
+    layer = 0 if plan.reshard_after_forward is False else units.layer
+    gathers = precision_of(plan, model).bytes_of(
+        "compute" if plan.mixed_precision != "no" else "frozen"
+    )
+    return gathers * (units.tail + layer) if units.tail else 0
 
 
 def autocast_copies(plan: LaunchPlan, model: ModelSpec, with_head: bool = False) -> int:
