@@ -7,13 +7,13 @@ Names of `*.dist-info` folders are read, nothing is imported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.values import NamedTuple
 
 
 class Need(NamedTuple):

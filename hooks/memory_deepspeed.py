@@ -12,7 +12,6 @@ real processes by tests/formulas/test_deepspeed_states.py (DeepSpeed 0.19):
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from preflight.formulas.engines.deepspeed_rules import (
     bucket_elements,
@@ -34,6 +33,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
+from preflight.values import NamedTuple
 from preflight.versions.deepspeed import MOVES_GRADIENTS
 
 STEP = frozenset({Moment.OPTIMIZER_STEP})

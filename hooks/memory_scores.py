@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from preflight.formulas.layers.heads import SCORE, bytes_of_more_labels, head_of_encoder, scores
 from preflight.formulas.objective import has_value_head, of_one_forward
@@ -15,6 +14,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.values import NamedTuple
 
 
 class NormBytes(NamedTuple):

@@ -11,7 +11,9 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
+
+from preflight.values import NamedTuple
 
 LONGEST_BYTES = 64 * 1024**2
 """Of files that list things: measured runs, indexes of weights."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.setting import Place, Setting
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.units import DTYPE_BYTES
+from preflight.values import NamedTuple
 
 LARGEST = 2**40
 """Of a whole number that counts elements or bytes; nothing that trains has more."""

@@ -1,10 +1,10 @@
-"""`dataclass` as the standard library makes it, without compiling anything.
+"""`dataclass` and `NamedTuple` as the standard library makes them, without compiling anything.
 
 The standard decorator compiles up to six methods from text for every class, 0.4 ms each time, and looks at every
 annotation for what nothing here has; with the 130 classes of a check that took longer than everything else a check does.
 Here the methods are closures. These are dataclasses all the same: fields, replace, match, equality, hash, signature
 and refusals are the usual ones. Not for `kw_only` fields, `InitVar`, `ClassVar`, or a class with its own
-equality: nothing here needs them.
+equality: nothing here needs them. A standard NamedTuple compiles its `__new__` and every annotation.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError
 from inspect import Parameter, Signature
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from dataclasses import dataclass as dataclass  # the type checker sees the usual one
+if TYPE_CHECKING:  # the type checker sees the usual ones
+    from dataclasses import dataclass as dataclass
+    from typing import NamedTuple as NamedTuple
 else:
 
     def dataclass(cls: type | None = None, *, frozen: bool = False) -> Any:
@@ -27,6 +29,20 @@ else:
         if cls is None:
             return lambda cls: _made(cls, frozen)
         return _made(cls, frozen)
+
+    class _MakesNamed(type):
+        """Makes a NamedTuple of a class whose annotations are its fields."""
+
+        def __new__(mcs, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> type:
+            fields = tuple(space.get("__annotations__", ()))
+            defaults = {field: space.pop(field) for field in fields if field in space}
+            if list(defaults) != list(fields[len(fields) - len(defaults) :]):
+                raise TypeError(f"{name}: a field without a default follows one that has it")
+            at = {field: _AT_PLACE(index, field) for index, field in enumerate(fields)}
+            named = {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields}
+            return type(name, (_Named,), {"__slots__": (), **space, **at, **named})
+
+    NamedTuple = type.__new__(_MakesNamed, "NamedTuple", (), {})
 
 
 @dataclasses.dataclass(init=False, repr=False, eq=False)
@@ -148,3 +164,47 @@ def _refuse_to_set(self: object, name: str, value: object) -> None:
 
 def _refuse_to_delete(self: object, name: str) -> None:
     raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+_AT_PLACE: Any = type(namedtuple("_Usual", ("field",)).field)  # type: ignore[attr-defined]
+"""What reads one place of a tuple by name: made by `(index, doc)`."""
+
+
+class _Named(tuple[Any, ...]):
+    """What every NamedTuple of ours has."""
+
+    __slots__ = ()
+    _fields: tuple[str, ...] = ()
+    _field_defaults: Mapping[str, Any] = {}
+
+    def __new__(cls, *args: Any, **given: Any) -> Any:
+        if given or len(args) != len(cls._fields):
+            args = cls._filled(args, given)
+        return tuple.__new__(cls, args)
+
+    @classmethod
+    def _filled(cls, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, ...]:
+        """Return a value for every field: those that are given, and defaults."""
+        names, defaults = cls._fields, cls._field_defaults
+        values = {**defaults, **dict(zip(names, args)), **given}  # noqa: B905
+        is_twice = len(args) > len(names) or not given.keys().isdisjoint(names[: len(args)])
+        if is_twice or values.keys() != {*names}:
+            raise TypeError(f"{cls.__qualname__} takes {', '.join(names)}, each once")
+        return tuple([values[name] for name in names])
+
+    @classmethod
+    def _make(cls, values: Iterable[Any]) -> Any:
+        return cls(*values)
+
+    def _replace(self, **given: Any) -> Any:
+        return type(self)(**{**self._asdict(), **given})
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        values = ", ".join([f"{name}={value!r}" for name, value in self._asdict().items()])
+        return f"{type(self).__name__}({values})"

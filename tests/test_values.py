@@ -6,11 +6,12 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import typing
 from collections.abc import Mapping
 
 import pytest
 
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 
 @dataclass(frozen=True)
@@ -155,3 +156,93 @@ def test_without_frozen_values_can_be_set_and_are_not_hashable():
     assert value.found is not Open("b").found
     with pytest.raises(TypeError, match="unhashable"):
         hash(value)
+
+
+class OursNamed(NamedTuple):
+    """Has every kind of field that the repository uses."""
+
+    name: str
+    size: int = 3
+    note: str = ""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is."""
+        return self.size < 5
+
+
+class TheirsNamed(typing.NamedTuple):
+    """The same, made by the standard library."""
+
+    name: str
+    size: int = 3
+    note: str = ""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is."""
+        return self.size < 5
+
+
+@pytest.fixture(params=[OursNamed, TheirsNamed], ids=["ours", "theirs"])
+def named(request):
+    return request.param
+
+
+def test_a_named_tuple_is_made_of_arguments_and_defaults(named):
+    for made in (named("a", 3), named("a"), named(name="a"), named("a", note="", size=3)):
+        assert made == ("a", 3, "")
+        assert (made.name, made.size, made.note, made.is_small) == ("a", 3, "", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords"),
+    [
+        ((), {}),
+        (("a", 1, "", 5), {}),
+        (("a",), {"other": 1}),
+        (("a",), {"name": "b"}),
+        ((), {"other": 1}),
+        ((), {"size": 1, "note": "", "other": 1}),
+    ],
+)
+def test_wrong_arguments_of_a_named_tuple_are_refused(named, arguments, keywords):
+    with pytest.raises(TypeError) as refusal:
+        named(*arguments, **keywords)
+
+    assert named.__name__ in str(refusal.value)
+
+
+def test_a_named_tuple_is_one_for_every_tool(named):
+    value = named("a", 9)
+    name, *rest = value
+
+    assert (name, rest) == ("a", [9, ""])
+    assert isinstance(value, tuple) and hash(value) == hash(("a", 9, ""))
+    assert sorted([named("b"), value]) == [("a", 9, ""), ("b", 3, "")]
+    assert value._replace(size=4) == ("a", 4, "") and value._asdict()["size"] == 9
+    assert named._fields == ("name", "size", "note") and named._make("abc") == ("a", "b", "c")
+    assert named._field_defaults == {"size": 3, "note": ""}
+    assert copy.copy(value) == pickle.loads(pickle.dumps(value)) == value
+    assert repr(value) == f"{named.__name__}(name='a', size=9, note='')"
+    assert named.__doc__ and named.__module__ == __name__
+    with pytest.raises(AttributeError):
+        value.size = 1
+    with pytest.raises(AttributeError):
+        value.other = 1
+    with pytest.raises((TypeError, ValueError), match="name"):
+        value._replace(other=1)
+    match value:
+        case OursNamed(name, size) | TheirsNamed(name, size):
+            assert (name, size) == ("a", 9)
+
+
+@pytest.mark.parametrize("base", [NamedTuple, typing.NamedTuple], ids=["ours", "theirs"])
+def test_a_field_without_a_default_stands_before_those_that_have_one(base):
+    with pytest.raises(TypeError, match="default"):
+
+        class Wrong(base):
+            """The second has none."""
+
+            name: str = ""
+            size: int

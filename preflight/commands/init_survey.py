@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
@@ -11,6 +10,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.plugins import load_plugins
 from preflight.studies.launch_files import commands_in, text_of
 from preflight.studies.searched_files import launch_files
+from preflight.values import NamedTuple
 
 GPU_ASKED = lazy_pattern(r"--(?:gres|gpus(?:-per-\w+)?)[= ](?:gpu:)?([A-Za-z][\w.-]*)")
 

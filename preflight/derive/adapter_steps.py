@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
+
+from preflight.values import NamedTuple
 
 Shape = tuple[int, int, int]
 """Inputs, outputs and tokens."""

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.derive.target import Files, Say, read
+from preflight.values import NamedTuple
 
 PATH = "preflight/formulas/optimizer_states.json"
 MODULES = {

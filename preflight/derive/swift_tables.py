@@ -12,12 +12,13 @@ import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.derive.json_rows import in_rows
 from preflight.derive.release_rows import with_release
 from preflight.derive.target import Files, Say, read
 from preflight.scripts.arguments.trainer_tables import argument_table
+from preflight.values import NamedTuple
 from preflight.versions.boundary import release
 
 PATH = "preflight/launchers/swift/arguments.json"

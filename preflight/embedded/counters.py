@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
+
+from preflight.values import NamedTuple
 
 
 class Block(NamedTuple):

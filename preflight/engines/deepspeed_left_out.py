@@ -6,11 +6,11 @@ Source: deepspeed 0.15.0 to 0.19.8, runtime/config.py, runtime/zero/config.py, r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.formulas.optimizer_classes import optimizer_of
+from preflight.values import NamedTuple
 
 _ZERO = "zero_optimization"
 

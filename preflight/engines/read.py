@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from preflight.engines.parallelism import read_parallelism, shard_fields, with_counted_ranks
 from preflight.engines.settings import EngineSettings
@@ -18,6 +18,7 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
+from preflight.values import NamedTuple
 
 if TYPE_CHECKING:
     from preflight.scripts.settings.script_settings import OwnEngine

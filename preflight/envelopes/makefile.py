@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from preflight.envelopes.contract import Part
 from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.blocks import Block, joined_lines
+from preflight.values import NamedTuple
 
 _VARIABLE = lazy_pattern(
     r"(?:(?:export|override)\s+)*([A-Za-z_][\w.-]*)\s*(\?=|::?=|\+=|=)\s*(.*)", re.DOTALL

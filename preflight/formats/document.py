@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.errors import BadInput, Problem
 from preflight.notebooks import place_of
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 KeyPath = tuple[str, ...]
 

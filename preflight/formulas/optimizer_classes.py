@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.own_tables import beside, read_table
+from preflight.values import NamedTuple
 
 CLASSES = {
     "torch": {

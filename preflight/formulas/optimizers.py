@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
 
 from preflight.formulas.optimizer_classes import element_cost
 from preflight.formulas.precision import Precision
@@ -12,6 +11,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ParameterTensor
 from preflight.plan_choices import HF_TRAINERS
 from preflight.units import ceil_div
+from preflight.values import NamedTuple
 
 EIGHT_BIT_BLOCK = 256
 SMALLEST_8BIT_TENSOR = 4096

@@ -7,9 +7,8 @@ losses with cached gradients    a few rows of one column at a time, and each has
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from preflight.launch import LaunchPlan
+from preflight.values import NamedTuple
 from preflight.versions.boundary import OLDEST
 from preflight.versions.sentence_transformers import MERGES_COLUMNS
 

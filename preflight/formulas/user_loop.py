@@ -11,13 +11,12 @@ docs/user-loop.md says what each costs, by formula and by trace.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.tensor_parallel import cuts_stream
 from preflight.formulas.texts import caches_gradients
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
+from preflight.values import NamedTuple
 from preflight.versions import torchtitan, torchtune, transformers
 from preflight.versions.boundary import OLDEST, Boundary, has_begun, version_in
 from preflight.versions.torch import HAS_FOREACH, ZERO_GRAD_SETS_NONE

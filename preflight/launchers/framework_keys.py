@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from math import isfinite, nan
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
@@ -20,7 +20,7 @@ from preflight.reading import Problems
 from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 
 class NotModelled(NamedTuple):

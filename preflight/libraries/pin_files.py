@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import NamedTuple
 
 from preflight.files import LONGEST_BYTES, read_text
 from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.distributions import normalized
 from preflight.libraries.requirement import LIBRARIES, Specifier, requirement, specifier
+from preflight.values import NamedTuple
 from preflight.versions.boundary import release
 
 MOST_INCLUDES = 5

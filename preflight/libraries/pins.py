@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from preflight.command import LaunchCommand
 from preflight.libraries.pin_files import PARTS, Pin, kind_of, own_version, pins_of
 from preflight.libraries.requirement import Clause, Specifier
 from preflight.libraries.ruled_out import ruled_out
+from preflight.values import NamedTuple
 from preflight.versions.boundary import release
 
 BESIDE = ("requirements", "docker", ".devcontainer")

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.distributions import normalized
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 from preflight.versions.boundary import Version, release
 
 _CLAUSE = lazy_pattern(r"(===|==|~=|!=|<=|>=|<|>|=|\^|~)?\s*v?([0-9*][\w.*+!-]*)")

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import PurePath
-from typing import NamedTuple
 
 from preflight.command import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
@@ -23,6 +22,7 @@ from preflight.libraries.script_words import (
     parses_only_theirs,
 )
 from preflight.plan_choices import HF_TRAINERS
+from preflight.values import NamedTuple
 from preflight.versions.boundary import release
 from preflight.versions.spans import (
     IMPORTED,

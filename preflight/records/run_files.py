@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
 
 from preflight.records.folder import records_folder
 from preflight.records.run_store import LOCK_TIMEOUT_S, host_name
 from preflight.trust import NotTrusted, open_trusted
+from preflight.values import NamedTuple
 
 LONGEST_LINE_BYTES = 1 << 20
 """A record has a few thousand; what is no line is read in pieces that are no records."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from preflight.records.run_record import RunRecord
+from preflight.values import NamedTuple
 
 CONTEXT, NCCL = "CUDA context", "NCCL buffers"
 """The terms of hooks/memory_runtime.py."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.memory import Level, MemoryTerm
@@ -25,7 +25,7 @@ from preflight.records.run_numbers import CONTEXT, NCCL
 from preflight.records.run_record import is_count
 from preflight.trust import NotTrusted, read_trusted
 from preflight.units import GIB, MIB
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 MOST_CONTEXT_BYTES = 64 * GIB
 MOST_FACTOR = 1000.0

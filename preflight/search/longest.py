@@ -4,7 +4,7 @@ said it; and its answer then."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.formulas.limits.left_out import LENGTH_OF_IMAGES, is_cut_only, makes_rows
 from preflight.formulas.limits.row_limits import longest_row
@@ -22,7 +22,7 @@ from preflight.search.largest import (
     SURELY_FITS,
     largest,
 )
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 from preflight.verdict import Answer, Verdict
 
 SURELY_REACHED = 0.5

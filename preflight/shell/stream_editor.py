@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.patterns import Match, Pattern, regex
 from preflight.shell.stream_programs import Call, NotKnown
 from preflight.shell.text import Steps
+from preflight.values import NamedTuple
 
 
 class _Command(NamedTuple):

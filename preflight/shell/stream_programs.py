@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.patterns import Pattern, regex
 from preflight.shell.scanning import unescaped
 from preflight.shell.text import Steps
+from preflight.values import NamedTuple
 
 
 class NotKnown(Exception):

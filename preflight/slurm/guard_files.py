@@ -10,13 +10,12 @@ import os
 import re
 import shutil
 import time
-from typing import NamedTuple
 
 from preflight.errors import BadInput
 from preflight.files import read_bytes, read_text
 from preflight.slurm.guard_text import POLICY_NAME, Settings, guard_text
 from preflight.slurm.lua_syntax import NoLua, syntax_problem
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 from preflight.whole_file import write_whole
 
 POLICIES = ("off", "warn", "require")

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
-from typing import NamedTuple
 
 from preflight.envelopes.all import ENDINGS, NOTHING, parts_of
 from preflight.envelopes.contract import Job, Part
@@ -24,6 +23,7 @@ from preflight.shell.state import World, state_of
 from preflight.shell.syntax import CannotRead
 from preflight.shell.text import Text, TooManySteps, known
 from preflight.shell.wrapper_options import SHELLS
+from preflight.values import NamedTuple
 
 MAX_BYTES = 1_000_000
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")

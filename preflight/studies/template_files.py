@@ -6,11 +6,12 @@ import importlib
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.errors import BadInput
 from preflight.formats.edits import yaml_text
 from preflight.near_names import nearest_fix
+from preflight.values import NamedTuple
 
 TEMPLATES: dict[str, tuple[str, str]] = {
     "accelerate/single.yaml": ("accelerate.yaml", "accelerate: one GPU"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.errors import Problem
 from preflight.lazy_pattern import lazy_pattern
@@ -13,7 +13,7 @@ from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable
 from preflight.scripts.arguments.trainer_values import NotConverted, Written, from_text
 from preflight.scripts.python.own_parser import MANY, NONE, OwnOption, OwnParser
 from preflight.setting import Place, Setting
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 _NEGATIVE_NUMBER = lazy_pattern(r"-\d+$|-\d*\.\d+$")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
@@ -28,7 +28,7 @@ from preflight.trainers.files import BY_CONFIG, BY_SCRIPT, BY_WORD, ArgumentFile
 from preflight.trainers.kind import TrainerKind
 from preflight.trainers.lookup import Given
 from preflight.trainers.script_told import script_told
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from preflight.scripts.python.own_parser import OwnParser

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from preflight.reading import Problems
 from preflight.trainers.lookup import Given
+from preflight.values import NamedTuple
 
 TORCHS = "float32"
 """torch.get_default_dtype(), which from_pretrained takes before transformers 5."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.uncounted.reference_copies import COPIES
+from preflight.values import NamedTuple
 
 KEYWORD = "ref_model"
 

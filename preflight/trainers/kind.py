@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from preflight.formulas.texts import is_retriever
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.repository_files import repository_files
 from preflight.trainers.own_subclasses import as_their_base, with_own_name
+from preflight.values import NamedTuple
 
 MAX_SCRIPT_CHARACTERS = 1_000_000
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.handed import handed_reference
 from preflight.trainers.lookup import Given
+from preflight.values import NamedTuple
 from preflight.versions.trl import FUSES_HEAD
 from preflight.versions.trl_pairs import (
     DPO_HAS_PADDING_FREE,

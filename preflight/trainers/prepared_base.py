@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from preflight.reading import Problems
 from preflight.trainers.lookup import Given
+from preflight.values import NamedTuple
 from preflight.versions.boundary import Boundary
 from preflight.versions.trl_preparation import CASTS, CASTS_ADAPTERS, CASTS_ADAPTERS_TOO, PREPARES
 

@@ -6,8 +6,6 @@ Tevatron 2 retriever/driver/train.py, arguments.py and modeling/encoder.py, rera
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from preflight.formulas.texts import (
     EMBEDDERS,
     FLAG_DECODER,
@@ -24,6 +22,7 @@ from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.lookup import Given
 from preflight.units import ceil_div
+from preflight.values import NamedTuple
 
 GROUP, PASSAGE, PAIR = 8, 128, 512
 """Defaults of train_group_size, passage_max_len, 1.2's max_len and Tevatron's rerank_max_len (arguments.py, 1.2.11 to 1.4.2)."""

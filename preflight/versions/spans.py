@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.own_tables import beside, read_table
+from preflight.values import NamedTuple
 from preflight.versions.boundary import release
 
 IMPORTED = "import"

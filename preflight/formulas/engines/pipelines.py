@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 from preflight.formulas.precision import Precision
 from preflight.formulas.sharding import held_tensors, num_tokens
@@ -23,6 +22,7 @@ from preflight.formulas.tensor_parallel import divided_elements, local_vocab
 from preflight.launch import LaunchPlan, Pipeline
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
+from preflight.values import NamedTuple
 
 
 class InFlight(NamedTuple):

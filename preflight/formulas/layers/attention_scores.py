@@ -7,11 +7,10 @@ tokens (tests/formulas/test_eager_scores.py).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from preflight.formulas.precision import Precision, gradient_element_bytes, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
+from preflight.values import NamedTuple
 from preflight.versions.transformers import GPT_BIGCODE_SCORES_ARE_PLAIN, OPT_SCORES_HAVE_NO_FLOOR
 
 IN_OWN_DTYPE = {"gpt2": 4, "falcon": 6}

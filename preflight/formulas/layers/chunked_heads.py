@@ -10,8 +10,6 @@ Liger's GRPO, DPO     a completion or a pair at a time, gradients made in forwar
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from preflight.formulas.objective import reference_of, scored_tokens
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import wraps_both_ends
@@ -20,6 +18,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.units import ceil_div
+from preflight.values import NamedTuple
 from preflight.versions.trl import FUSES_HEAD
 
 TRL_TILE = (4096, 32768)

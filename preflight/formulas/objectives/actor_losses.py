@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import ceil
-from typing import NamedTuple
 
 from preflight.formulas.objective import ONLINE
 from preflight.launch import LaunchPlan
 from preflight.memory import Moment
+from preflight.values import NamedTuple
 from preflight.versions.verl import (
     DIVIDES_APART,
     LEAVES_UNIT_TEMPERATURE,

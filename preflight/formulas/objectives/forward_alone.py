@@ -12,7 +12,6 @@ G is a layer, c the bytes of the gathered dtype, P the model, W ranks:
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
 
 from preflight.formulas.engines.deepspeed_rules import live_parameters
 from preflight.formulas.layers.chunked_heads import (
@@ -41,6 +40,7 @@ from preflight.formulas.tensor_parallel import local_vocab
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
+from preflight.values import NamedTuple
 from preflight.versions.transformers import READS_GROUPED_KEYS
 
 FSDP_SOURCE = "torch/distributed/fsdp (2.13): forward without a backward pass"

@@ -29,7 +29,6 @@ In brackets where the logits have 16 bits: each row's softmax is kept.
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
 
 from preflight.formulas.objective import (
     COMPARED,
@@ -51,6 +50,7 @@ from preflight.launch import LaunchPlan
 from preflight.launch_facts import StepLoss
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
+from preflight.values import NamedTuple
 from preflight.versions.llamafactory import KTO_HANDS_ON_LOGITS
 from preflight.versions.torchtune import EMPTIES_REFERENCE
 from preflight.versions.trl import FUSES_LOGPROBS

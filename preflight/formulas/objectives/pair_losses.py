@@ -12,8 +12,6 @@ copies outputs), counted on TRL's own trainers by tests/formulas/test_objectives
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from preflight.formulas.objective import (
     is_of_swift,
     num_sequences,
@@ -23,6 +21,7 @@ from preflight.formulas.objective import (
 from preflight.formulas.user_loop import LossBytes
 from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
+from preflight.values import NamedTuple
 from preflight.versions.ms_swift import GRPO_DIVIDES_IN_PLACE
 from preflight.versions.trl import (
     DIVIDES_IN_PLACE,

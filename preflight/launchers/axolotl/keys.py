@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.near_names import nearest_fix
 from preflight.own_tables import beside, read_table
+from preflight.values import NamedTuple
 
 
 @lru_cache(maxsize=1)

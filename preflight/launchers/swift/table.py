@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.launchers.release_rows import ReleaseRows
 from preflight.own_tables import beside, read_table
 from preflight.scripts.arguments.trainer_tables import ArgumentTable, argument_table
+from preflight.values import NamedTuple
 from preflight.versions.boundary import release
 
 

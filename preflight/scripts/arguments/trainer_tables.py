@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.own_tables import beside, read_table
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 
 def tables_path() -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.libraries.resolve import Libraries
 from preflight.scripts.arguments.trainer_tables import table_versions
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 from preflight.versions import transformers, trl, trl_online, trl_pairs, trl_preparation
 from preflight.versions.boundary import Boundary, has_begun, release
 from preflight.versions.torch import IS_NEW_FOR_FUSED_ADAMW

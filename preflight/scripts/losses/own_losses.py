@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.values import NamedTuple
 
 OWN_LOSS = "a loss of its own"
 NARROW_LOSS = "a cross entropy in the bits of the logits"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.own_parser import MANY, NONE, ONE, OPTIONAL, OwnOption
@@ -12,6 +11,7 @@ from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.python.settings_objects import entries_of
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
+from preflight.values import NamedTuple
 
 SWITCH = "?"
 """Ends the name of a flag that takes no value."""

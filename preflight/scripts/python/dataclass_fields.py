@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from preflight.scripts.arguments.trainer_tables import fields_of_class
 from preflight.scripts.python.class_table import ClassTable
@@ -13,6 +12,7 @@ from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
+from preflight.values import NamedTuple
 
 DATACLASS_PARSERS = ("HfArgumentParser", "TrlParser", "H4ArgumentParser")
 """Of transformers and TRL, and alignment-handbook's, which many scripts have a copy of."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.bool_words import HF_ARGUMENT
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.scope import UNKNOWN
+from preflight.values import NamedTuple
 
 
 class FieldType(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from preflight.plan_parts import FREEZABLE
 from preflight.scripts.python.files import CallFound
@@ -19,6 +18,7 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.freezing import PROJECTOR, TOWER
 from preflight.setting import Place
+from preflight.values import NamedTuple
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "vision_tower": (TOWER,),

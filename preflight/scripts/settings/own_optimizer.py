@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from preflight.formulas.optimizer_classes import (
     changing_options,
@@ -18,6 +17,7 @@ from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.values import NamedTuple
 
 MOST_BY_PLACE = 2
 """Parameters and learning rate: what stands behind them by its place may be momentum."""

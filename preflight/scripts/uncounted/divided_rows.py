@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.modules import Module
@@ -21,6 +20,7 @@ from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.reach.reach_files import may_run
 from preflight.scripts.uncounted.own_steps import goes_back
 from preflight.setting import Place
+from preflight.values import NamedTuple
 
 RING = "ring_flash_attn"
 """The package, and what its functions of a ring are called by: `zigzag_ring_flash_attn_func`."""

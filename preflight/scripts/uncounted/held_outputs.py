@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.uncounted.own_steps import goes_back
+from preflight.values import NamedTuple
 
 _STEPS = lazy_pattern(r"optim|scaler|engine", re.IGNORECASE)
 """Names of what steps, beside a scheduler and a progress bar."""

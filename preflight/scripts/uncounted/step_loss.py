@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
 from preflight.launch_facts import LogitsBytes, StepLoss
 from preflight.scripts.losses.loss_calls import Step
@@ -19,6 +18,7 @@ from preflight.scripts.reach.reach_files import may_run
 from preflight.scripts.uncounted.own_steps import goes_back
 from preflight.scripts.uncounted.reference_copies import PARTITIONS, is_second_copy
 from preflight.setting import Place
+from preflight.values import NamedTuple
 
 MOST_WAYS = 64
 WIDTHS = (2, 4)
