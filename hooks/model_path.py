@@ -10,7 +10,6 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.models.folder import describe_file, describe_folder, is_path
 from preflight.models.not_known import not_known
-from preflight.models.trained_here import named_elsewhere
 
 
 @hookimpl
@@ -29,7 +28,11 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
                 f"{plan.model} is a file, but not a config.json", where, "give its folder"
             )
         return describe_file(path, plan.model)
-    if is_path(plan.model) and named_elsewhere(plan.model, plan.cwd) is None:
+    if not is_path(plan.model):
+        return None
+    from preflight.models.trained_here import named_elsewhere  # most models have a name
+
+    if named_elsewhere(plan.model, plan.cwd) is None:
         raise not_known(
             f"there is no folder or file {plan.model}",
             plan.model,

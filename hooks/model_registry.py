@@ -11,7 +11,6 @@ from preflight.models import describe
 from preflight.models.folder import is_path
 from preflight.models.not_known import not_known
 from preflight.models.registry import EVIDENCE, GUESSES, entry_of, find
-from preflight.models.trained_here import named_elsewhere
 from preflight.models.variants import config_of, stored_dtypes
 
 
@@ -22,6 +21,8 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
         return None
     entry, other = (None, None) if is_path(plan.model) else find(plan.model)
     if entry is None:
+        from preflight.models.trained_here import named_elsewhere  # most models are listed
+
         other = named_elsewhere(plan.model, plan.cwd)
         entry = None if other is None else entry_of(other.model)
     if entry is None:

@@ -16,7 +16,6 @@ from preflight.formulas.layers.attention import with_default_attention
 from preflight.formulas.layers.both_stacks import with_both_lengths
 from preflight.formulas.layers.checkpointing import as_its_class_runs
 from preflight.formulas.layers.heads import with_head
-from preflight.formulas.limits.bounds import dearest_of
 from preflight.formulas.limits.doubts import beside, doubts_of
 from preflight.formulas.limits.left_out import with_left_out
 from preflight.formulas.limits.row_limits import with_open_length
@@ -171,8 +170,10 @@ class _Judging:
         self, one: LaunchPlan, missing: tuple[str, ...]
     ) -> tuple[frozenset[str], MemoryEstimate | None]:
         """Return what a launch fits in spite of: what is bounded, where the dearest that it may be fits too; and that one."""
-        if self.model is None:
+        if self.model is None or not any(notice.unpriced for notice in one.notices):
             return frozenset(), None
+        from preflight.formulas.limits.bounds import dearest_of  # most launches leave nothing out
+
         dearest = dearest_of(one, self.model, self.reward_models, self.device)
         if dearest is None:
             return frozenset(), None

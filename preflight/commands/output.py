@@ -13,7 +13,6 @@ from preflight.errors import BadInput
 from preflight.printable import text_of
 from preflight.report import Report
 from preflight.streams import say
-from preflight.whole_file import write_whole
 
 if TYPE_CHECKING:
     from preflight.plugin_manager import PluginManager
@@ -100,6 +99,8 @@ def write_page(path: str, text: str) -> None:
 
 def write_asked(path: str, text: str | bytes, option: str) -> None:
     """Write the file that an option names, whole or not at all; raise BadInput where it cannot be written."""
+    from preflight.whole_file import write_whole  # few commands write any
+
     try:
         write_whole(os.path.realpath(path), text)
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.launch import LaunchCommand, LaunchPlan, VersionReading
-from preflight.libraries.resolve import assumed_libraries, libraries_of
+from preflight.libraries.resolve import Libraries, assumed_libraries
 from preflight.scripts.arguments.trainer_versions import READ_BY_RELEASE
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
@@ -19,6 +19,7 @@ def version_readings(
     command: LaunchCommand,
     part: LauncherPart,
     trainer: TrainerArguments,
+    libraries: Libraries,
     taken: Mapping[str, str],
     values: Mapping[str, Any],
     of_script: Collection[str],
@@ -27,7 +28,6 @@ def version_readings(
 
     `of_script` are the fields that the script says whatever the release.
     """
-    libraries = libraries_of(command)
     if all(libraries.is_known(name) for name in taken):
         return ()
     readings = []

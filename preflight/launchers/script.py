@@ -249,7 +249,7 @@ def make_plan(
     has_float8 = any(problem.unpriced in (FLOAT8, FLOAT8_HEAD) for problem in making.problems)
     if has_float8 and making.libraries.is_known("torchao"):
         taken["torchao"] = making.libraries.version("torchao")
-    others = version_readings(command, part, trainer, taken, values, of_script)
+    others = version_readings(command, part, trainer, making.libraries, taken, values, of_script)
     making.note_versions(taken, others)
     frozen = None if trainer.script.is_of_library else frozen_parts(trainer)
     if frozen is not None:

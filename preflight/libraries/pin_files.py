@@ -57,9 +57,14 @@ def kind_of(name: str, folder: str = "") -> int | None:
     if name.endswith(".txt") and _FOR_OTHERS.search(name):
         return None
     for kind, (patterns, _) in enumerate(_KINDS):
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
+        if any(_is_like(name, pattern) for pattern in patterns):
             return kind
     return PARTS if folder == "requirements" and name.endswith(".txt") else None
+
+
+def _is_like(name: str, pattern: str) -> bool:
+    # fnmatch makes an expression of every pattern, and most names begin otherwise
+    return name.startswith(pattern.partition("*")[0]) and fnmatchcase(name, pattern)
 
 
 def own_version(folder: str) -> Pin | None:

@@ -8,7 +8,6 @@ from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
-from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse
@@ -122,6 +121,8 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_rewards(reader, settings)
     _accelerator(reader, settings)
     if is_plain_loop:
+        from preflight.scripts.loop import read_plain_loop  # a Trainer's script has none
+
         read_plain_loop(reader, settings)
         read_own_optimizer(reader, settings)
     read_length(reader, settings)

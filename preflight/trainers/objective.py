@@ -18,10 +18,8 @@ from preflight.scripts.python.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.generation import read_generated_pairs, read_generation
-from preflight.trainers.handed import handed_reference
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
-from preflight.trainers.older_pairs import keeps_reference, loads_wider_reference, not_priced
 from preflight.trainers.own_loss import is_plain, objective_of_loss
 from preflight.trainers.ppo import read_ppo
 from preflight.trainers.retrievers import read_retriever
@@ -88,7 +86,11 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         return fields.reading()
     if not (names or kind.is_own_script or unpriced.startswith("the trainer")):
         unpriced = _other_trainer(kind.text)  # before what is left out beside TRL's own
-    argument = not_priced(given, objective, losses) if objective in COMPARED else None
+    argument = None
+    if objective in COMPARED:
+        from preflight.trainers.older_pairs import not_priced  # of pairs alone
+
+        argument = not_priced(given, objective, losses)
     unpriced = _subclass(kind.text, names) or unpriced or _not_counted(given, objective, fields)
     if argument is not None and not unpriced:
         fields.problems.append(
@@ -185,6 +187,10 @@ def _saves(given: Given) -> bool:
 
 def _reference(fields: FieldReader) -> str:
     """Put the reference model that the script or the arguments say; return in words what is not known of it."""
+    # Of pairs alone.
+    from preflight.trainers.handed import handed_reference
+    from preflight.trainers.older_pairs import keeps_reference, loads_wider_reference
+
     precomputes = fields.get("precompute_ref_log_probs")
     if precomputes is not None and precomputes.value is True:
         fields.put("reference_model", "none", precomputes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.engines.fsdp1_terms import fsdp1_terms
 from preflight.formulas.engines.fsdp2_terms import fsdp2_terms
 from preflight.formulas.engines.fsdp_gathers import (
     EMBEDDING,
@@ -33,6 +32,8 @@ def fsdp_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
     elif plan.engine == "fsdp2":
         yield from fsdp2_terms(gathers)
     else:
+        from preflight.formulas.engines.fsdp1_terms import fsdp1_terms  # of the older engine
+
         yield from fsdp1_terms(gathers)
     trains = gathers.trains
     total = trains.layer * trains.num_layers + trains.embedding + trains.tail + trains.root

@@ -12,9 +12,7 @@ from preflight.formulas.adapters.dora import dora_backward_bytes, dora_passing_b
 from preflight.formulas.adapters.other_adapters import kept_of_weights, passing_of_layer
 from preflight.formulas.adapters.unpacked_experts import is_stack, whole_deltas
 from preflight.formulas.cost_tables import adaptation_of, has_own_release, method_of
-from preflight.formulas.divided_sequences import with_divided_sequence
 from preflight.formulas.layers.attention_scores import at_scores, made_before_scores
-from preflight.formulas.layers.compiled_layers import compiled_bytes
 from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.formulas.layers.layer_coefficients import has_own_scores, layer_forms, reference_of
 from preflight.formulas.layers.layer_pieces import (
@@ -46,6 +44,8 @@ def layer_costs(
     if plan.tensor_parallel_degree > 1:
         costs = divided_costs(plan, costs, stream, size * model.hidden_size)
     if plan.ranks_per_sequence > 1 and unit.layer is not None and not has_state(unit):
+        from preflight.formulas.divided_sequences import with_divided_sequence  # few divide one
+
         costs = with_divided_sequence(plan, costs, unit.layer, stream, size)
     return costs
 
@@ -56,6 +56,8 @@ def _whole_costs(
     """Return the costs of one decoder layer under a plan: the family's own where they were derived."""
     pieces = layer_pieces(plan, model, unit, precision)
     if plan.torch_compile and not has_state(unit):
+        from preflight.formulas.layers.compiled_layers import compiled_bytes  # few compile
+
         saved = compiled_bytes(plan, model, unit, precision, pieces.residual)
         return replace(
             pieces,

@@ -26,7 +26,7 @@ from preflight.launchers.script_arguments import (
     read_script_engine,
     with_ranks,
 )
-from preflight.libraries.resolve import Libraries, libraries_of
+from preflight.libraries.resolve import libraries_of
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.plan_parts import FLOAT8
 from preflight.reading import Problems, Reading
@@ -60,7 +60,7 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: ParsedOptions) 
     trainer = problems.take(
         read_script_arguments(with_ranks(command, part, problems), part.script_index)
     )
-    if _leaves_zero3_off(settings, trainer, libraries_of(command)):
+    if _leaves_zero3_off(settings, trainer, command):
         facts = replace(trainer.script, zero3_is_on_at_load=False, zero_init=False)
         trainer = replace(trainer, script=facts)
     engine = problems.take(read_script_engine(command, part, trainer))
@@ -90,13 +90,14 @@ def launcher_notes(
 
 
 def _leaves_zero3_off(
-    settings: LauncherSettings, trainer: TrainerArguments, libraries: Libraries
+    settings: LauncherSettings, trainer: TrainerArguments, command: LaunchCommand
 ) -> bool:
     """Tell whether transformers knows nothing of ZeRO-3 when a loop of somebody's own loads its model."""
     flag = str(settings.value("zero3_init_flag")).lower()
-    versions = {"accelerate": libraries.version("accelerate")}
-    is_told = ZERO3_IS_ON_WITHOUT_INIT.holds_in(versions) or trainer.trainer in HF_TRAINERS
-    return flag == "false" and not is_told
+    if flag != "false" or trainer.trainer in HF_TRAINERS:
+        return False
+    versions = {"accelerate": libraries_of(command).version("accelerate")}
+    return not ZERO3_IS_ON_WITHOUT_INIT.holds_in(versions)
 
 
 def _single_process_notes(

@@ -10,7 +10,6 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
-from preflight.node.limits import text_of
 from preflight.node.this_node import path_of, starts_here
 from preflight.plan_choices import HF_TRAINERS
 from preflight.values import dataclass
@@ -50,6 +49,8 @@ def read_checkpoint(folder: str) -> Written:
     """Tell from a folder's file names which engine wrote it, and for how many ranks."""
     names = os.listdir(folder)
     tags = [n for n in names if n.startswith("global_step")]
+    from preflight.node.limits import text_of  # few launches resume from ZeRO's shards
+
     latest = text_of(os.path.join(folder, "latest")).strip()
     tag = latest if latest in tags else max(tags, key=len, default=None)
     ranks: set[str] = set()

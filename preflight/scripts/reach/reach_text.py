@@ -56,9 +56,9 @@ def _off(reach: Reach, speaks: Callable[[str], bool]) -> frozenset[str]:
         name
         for name, values in said.items()
         if not is_kept
-        and speaks(name)
         and name not in reach.values.changed_attributes
         and all(_is_off(name, value) for value in values)
+        and speaks(name)
     )
 
 

@@ -12,7 +12,6 @@ from preflight.scripts.python.scope import UNKNOWN
 from preflight.scripts.settings.fsdp_units import with_units
 from preflight.scripts.settings.lightning_calls import lightning_trainer, with_trainer
 from preflight.scripts.settings.script_settings import OwnEngine, Said, said_of
-from preflight.scripts.settings.shard_groups import with_group
 from preflight.setting import Place
 
 WRAPPERS = {
@@ -52,6 +51,8 @@ def own_engine(reader: ScriptReader) -> OwnEngine:
         elif is_sure and kinds[0] == "fsdp2":
             engine = with_units(reader, engine)
         if is_sure and kinds[0] in ("fsdp1", "fsdp2"):
+            from preflight.scripts.settings.shard_groups import with_group  # few scripts shard
+
             engine = with_group(reader, sure[-1][1], engine)
     return _with_ranks(reader, engine)
 
