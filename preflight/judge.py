@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TypeVar
 
 from preflight.device import DeviceSpec
@@ -193,8 +193,29 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks.
 
-    Of a pipeline it is the estimate of its fullest rank.
+    Of a pipeline it is the estimate of its fullest rank. A search comes back to plans that only who said their values
+    tells apart, and these take the same.
     """
+    values = [getattr(plan, name) for name in TAKEN_BY_VALUES]
+    return plugins.once(
+        (*values, model, device, *missing),
+        lambda: _estimated(plan, model, device, plugins, missing),
+    )
+
+
+TAKEN_BY_VALUES = tuple(
+    field.name for field in fields(LaunchPlan) if field.name not in ("origins", "version_readings")
+)
+"""Fields of a plan that memory may depend on: not who said the others, and not what it is in other releases."""
+
+
+def _estimated(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    device: DeviceSpec | None,
+    plugins: PluginManager,
+    missing: tuple[str, ...],
+) -> MemoryEstimate:
     pipeline = plan.pipeline
     if pipeline is not None and pipeline.rank is None and is_divisible(pipeline, model):
         ranks = (

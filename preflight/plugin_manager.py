@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from preflight import hookspecs
 from preflight.builtin_hooks import FIRST_WORDS
 from preflight.errors import BadInput, HookFailed, PreflightError
+from preflight.remembered import MOST
 from preflight.streams import say
 
+Answer = TypeVar("Answer")
 TIMEOUT_VARIABLE = "PREFLIGHT_PLUGIN_TIMEOUT"
 TIMEOUT_S = 30.0
 """What a plugin that is not built in may take for one launch; looking up a model takes seconds, a loop for ever."""
@@ -57,6 +59,7 @@ class PluginManager:
         self._seconds: dict[str, float] = {}
         self._waiting: list[str] = []
         self._callers: dict[str, list[tuple[str, Callable[..., Any]]]] = {}
+        self._worked_out: dict[tuple[int, ...], tuple[tuple[object, ...], Any]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -70,8 +73,22 @@ class PluginManager:
         self._waiting.append(name)
 
     def next_answer(self) -> None:
-        """Give every plugin its whole time again: what it may take is for one launch."""
+        """Give every plugin its whole time again, and forget what they said: both are for one launch."""
         self._seconds.clear()
+        self._worked_out.clear()
+
+    def once(self, asked: tuple[object, ...], work_out: Callable[[], Answer]) -> Answer:
+        """Return what is worked out of plugins' answers, for the very same values once in a launch."""
+        key = tuple(map(id, asked))
+        if key not in self._worked_out:
+            if len(self._worked_out) >= MOST:
+                self._worked_out.clear()
+            self._worked_out[key] = (
+                asked,
+                work_out(),
+            )  # what was asked is kept: its identity is not used again
+        answer: Answer = self._worked_out[key][1]
+        return answer
 
     def run(self, name: str, hook: str, function: Callable[[], Any]) -> Any:
         """Run code of a plugin; raise HookFailed, naming it, for whatever it raises, and where it takes too long.
@@ -106,6 +123,7 @@ class PluginManager:
     def register(self, plugin: object, name: str, is_own: bool = False) -> None:
         """Register a plugin; raise HookFailed where a hook of its own is misspelt or takes unknown arguments."""
         self._callers.clear()
+        self._worked_out.clear()
         if is_own:
             self._own.add(name)
         self._order.setdefault(name, len(self._order))
