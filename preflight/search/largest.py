@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.judge import Judged, judge_plan
 from preflight.plugin_manager import PluginManager
@@ -56,8 +57,13 @@ class Aim:
             return 0
         end = self._end(judged)
         if end is None:
-            return judged.estimate.device_peak_bytes
+            estimate = judged.estimate
+            return estimate.device_peak_bytes if self.surely else estimate.needed_bytes
         return end.peak_bytes if self.surely else end.least_bytes
+
+    def limit(self, device: DeviceSpec, margin: float) -> float:
+        """Return the bytes at which the answer turns: what fits keeps a margin, what is not refused keeps none."""
+        return device.capacity_bytes * (1 - margin) if self.surely else device.capacity_bytes
 
     def deciding(self, judged: Judged) -> MayBe:
         """Return the values of the open fields on which the answer rests."""
@@ -103,7 +109,7 @@ def largest(
         return judge_plan(plan, plugins, policy, start.model, start.device, among, settles=False)
 
     assert start.device is not None
-    limit = start.device.capacity_bytes * (1 - policy.margin_of(start.plan.engine))
+    limit = aim.limit(start.device, policy.margin_of(start.plan.engine))
     search = _Search(aim, ask, limit, step, most)
     end = -(-most // step)
     among = aim.deciding(start)
