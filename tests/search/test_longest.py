@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from said_versions import say_versions
 
-from preflight.judge import estimate_memory
+from preflight.hookspecs import hookimpl
+from preflight.judge import estimate_memory, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.request import Request
-from preflight.search.largest import STEP
+from preflight.search.largest import IS_NOT_REFUSED, STEP, SURELY_FITS, largest
 from preflight.verdict import Answer
 
 SCRIPT = """\
@@ -47,6 +50,34 @@ def test_the_longest_rows_that_fit_are_named_and_are_the_longest(checked):
     assert checked(length + STEP).verdict.answer is Answer.DOES_NOT_FIT
     assert any(f"rows of up to {length:,} tokens fit" in note for note in report.notes)
     assert report.to_dict()["longest_seq_len"] == length
+
+
+class Counting:
+    """A plugin that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @hookimpl
+    def preflight_memory_terms(self, plan):
+        self.asked += 1
+        return ()
+
+
+@pytest.mark.parametrize("aim", [IS_NOT_REFUSED, SURELY_FITS], ids=["not refused", "fits"])
+def test_few_lengths_are_asked_on_the_way_to_the_longest(aim):
+    plugins, counting = load_plugins(), Counting()
+    plan = LaunchPlan(
+        model="Qwen/Qwen2.5-1.5B", device="a100-sxm-80", micro_batch_size=4, seq_len=STEP
+    )
+    start = judge_plan(plan, plugins, AS_WRITTEN)
+    plugins.register(counting, "counting")
+    longest = largest(start, "seq_len", STEP, 1 << 17, aim, plugins, AS_WRITTEN)
+    asked = counting.asked
+
+    assert aim.is_met(judge_plan(replace(plan, seq_len=longest), plugins, AS_WRITTEN))
+    assert not aim.is_met(judge_plan(replace(plan, seq_len=longest + STEP), plugins, AS_WRITTEN))
+    assert asked <= 8
 
 
 AS_WRITTEN = Policy(rewrite=False)
