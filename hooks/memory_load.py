@@ -12,6 +12,7 @@ P parameters, W ranks of the shard group, counted on real ranks by tests/formula
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from preflight.formulas.adapters.adapted_experts import adapts_experts
@@ -201,21 +202,16 @@ def _packed_and_sharded(
 def _fsdp2(
     plan: LaunchPlan, model: ModelSpec, precision: Precision, held: list[HeldTensor]
 ) -> Iterable[MemoryTerm]:
-    on_gpu = plan.offload_params == "none"
-
-    def shards(*roles: str) -> int:
-        return sum(
-            h.count * local_bytes(plan, precision, h)
-            for h in held
-            if on_gpu and (not roles or h.unit.role in roles)
-        )
-
+    by_role = Counter[str]()
+    for h in held if plan.offload_params == "none" else ():
+        by_role[h.unit.role] += h.count * local_bytes(plan, precision, h)
+    shards = by_role.total()
     if plan.trainer == "torchtitan":
         yield MemoryTerm(
             "shards made on the device",
-            shards(),
+            shards,
             PREPARE,
-            f"{shards():,}",
+            f"{shards:,}",
             "torchtitan/train.py: meta, parallelize_fn, to_empty, init_weights (0.1.0)",
         )
         return
@@ -223,9 +219,9 @@ def _fsdp2(
         moved = max(whole_bytes(plan, precision, h) for h in held)
         yield MemoryTerm(
             "sharding, one at a time",
-            shards() + moved,
+            shards + moved,
             PREPARE,
-            f"shards {shards():,} + {moved:,} (one parameter broadcast whole)",
+            f"shards {shards:,} + {moved:,} (one parameter broadcast whole)",
             "accelerate/utils/fsdp_utils.py fsdp2_load_full_state_dict (1.15.0)",
         )
         return
@@ -239,12 +235,12 @@ def _fsdp2(
     # `input_weight` and `output_weight` of fsdp2_prepare_model keep both moved weights alive
     ends = whole(units.embedding, trains.embedding) + whole(units.tail, trains.tail)
     root = whole(units.root, trains.root)
-    at_layers = layer + (0 if units.whole else shards("layer"))
+    at_layers = layer + (0 if units.whole else by_role["layer"])
     yield MemoryTerm(
         "sharding, one at a time",
-        max(at_layers + (shards() if units.whole else 0), shards() + max(ends, root)),
+        max(at_layers + (shards if units.whole else 0), shards + max(ends, root)),
         PREPARE,
-        f"shards {shards():,} + {ends:,} (embedding and tail, whole),"
+        f"shards {shards:,} + {ends:,} (embedding and tail, whole),"
         f" or those of the layers + {layer:,} (one layer, whole)",
         "accelerate/utils/fsdp_utils.py:843 fsdp2_prepare_model (1.15.0)",
     )

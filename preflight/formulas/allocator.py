@@ -78,8 +78,9 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
     # Rests of blocks (level reserved, hooks/memory_segments.py) are blocks of layers too.
     layers_first = _at(passing_first, Moment.FORWARD)
     layers = _at(passing, Moment.FORWARD)
-    pool_first = kept + max(layers_first + loss, *(_live_at(passing_first, m) for m in EVERY_STEP))
-    pool = kept + states + max(layers + loss, *(_live_at(passing, m) for m in EVERY_STEP))
+    alive_first, alive = _alive(passing_first), _alive(passing)
+    pool_first = kept + max(layers_first + loss, *(alive_first[m] for m in EVERY_STEP))
+    pool = kept + states + max(layers + loss, *(alive[m] for m in EVERY_STEP))
     broken = 0
     if not expandable and states:
         # Rules 2 and 3: new states move into free blocks of layers and gradients; what does not fit there
@@ -88,10 +89,10 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
         if not gradients:
             # Gradients of another stream make no room here: the first step's blocks go to the states, the
             # temporaries of the step lie beside them, and what activations lost is asked anew.
-            first, passes = pool_first - kept, _live_at(passing, Moment.OPTIMIZER_STEP)
+            first, passes = pool_first - kept, alive[Moment.OPTIMIZER_STEP]
             pool = max(pool, kept + max(first, states + passes) + min(first, states))
         broken = min(loss, max(0, states + gradients - layers_first))
-        step = kept + states + _live_at(passing, Moment.OPTIMIZER_STEP)
+        step = kept + states + alive[Moment.OPTIMIZER_STEP]
         pool = max(pool, max(pool_first, step) + broken)
     # Rule 6: blocks that sharding a model left stay in the pool; nothing empties it before the first step. What
     # of them no step can use is a term of every moment, and lies beside the pool of the step.
@@ -138,7 +139,7 @@ def is_gradient(term: MemoryTerm) -> bool:
 
 def _fullest(terms: list[MemoryTerm]) -> Moment:
     """Return the moment of a step with the most tensors alive, of all streams."""
-    return max(EVERY_STEP, key=lambda moment: _live_at(terms, moment))
+    return max(EVERY_STEP, key=_alive(terms).__getitem__)
 
 
 def _idle_side_streams(held: list[MemoryTerm], there: frozenset[Moment]) -> Iterable[MemoryTerm]:
@@ -168,8 +169,13 @@ def _at(terms: Iterable[MemoryTerm], moment: Moment) -> int:
     return sum([t.num_bytes for t in terms if moment in t.moments])
 
 
-def _live_at(terms: Iterable[MemoryTerm], moment: Moment) -> int:
-    return sum([t.num_bytes for t in terms if moment in t.moments and t.level is Level.ALLOCATED])
+def _alive(terms: Iterable[MemoryTerm]) -> dict[Moment, int]:
+    """Return the bytes of live tensors at every moment."""
+    sums = dict.fromkeys(MOMENTS, 0)
+    for term in terms:
+        for moment in term.moments if term.level is Level.ALLOCATED else ():
+            sums[moment] += term.num_bytes
+    return sums
 
 
 def _sum(terms: Iterable[MemoryTerm]) -> int:

@@ -210,21 +210,21 @@ def wrap_units(
     (torch/distributed/fsdp/_fully_shard/_fsdp_param.py init_all_gather_outputs, _fsdp_collectives.py foreach_reduce, 2.13).
     """
     pads = padded and plan.engine == "fsdp2" and plan.expert_parallel_degree == 1
+    sizes: dict[int, int] = {}
+    for held in held_tensors(plan, model):
+        if trains_only and not held.trains:
+            continue
+        elements = divided_elements(plan, held.unit, held.tensor)
+        if held.quantized:
+            if not shards_quantized_base(plan):
+                continue
+            elements = packed_bytes(plan, elements) // 2  # as 16-bit elements
+        elif pads:
+            elements = local_elements(plan, held) * plan.shard_degree
+        sizes[id(held.unit)] = sizes.get(id(held.unit), 0) + elements
 
     def size(unit: ModelUnit) -> int:
-        total = 0
-        for held in held_tensors(plan, model):
-            if held.unit is not unit or (trains_only and not held.trains):
-                continue
-            elements = divided_elements(plan, held.unit, held.tensor)
-            if held.quantized:
-                if not shards_quantized_base(plan):
-                    continue
-                elements = packed_bytes(plan, elements) // 2  # as 16-bit elements
-            elif pads:
-                elements = local_elements(plan, held) * plan.shard_degree
-            total += elements
-        return total
+        return sizes.get(id(unit), 0)
 
     layer = max((size(unit) for unit in model.layers), default=0)
     others: dict[str, int] = {}
