@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.plan_parts import Adapter, BaseQuantization, Vision
@@ -11,6 +11,7 @@ from preflight.readings import Completion, Readings, Settled, moved_library
 from preflight.render.page import Page
 from preflight.render.words import amount, of_capacity
 from preflight.report import Report
+from preflight.values import NamedTuple
 from preflight.verdict import Answer
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from preflight.envelopes.all import ENDINGS, WORKFLOWS
 from preflight.studies.launch_files import MAX_BYTES, SHELL_ENDINGS, carries_launch, text_of
+from preflight.values import NamedTuple
 
 MAX_FILES = 5_000
 MAX_DEPTH = 12

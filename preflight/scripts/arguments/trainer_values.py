@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.bool_words import HF_ARGUMENT
 from preflight.errors import BadInput, Problem
 from preflight.formats.load import load_json
 from preflight.reading import Reading
 from preflight.scripts.arguments.trainer_tables import Argument
+from preflight.values import NamedTuple
 
 """transformers/hf_argparser.py, string_to_bool."""
 
