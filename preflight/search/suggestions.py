@@ -158,10 +158,10 @@ def _told_if_writable(
     edits = () if can_write else edits_by_hand(before, tried.plan)
     can_copy = bool(edits) and write_with_script(before, tried.plan) is not None
     extra = {**tried.remedy.extra, "can_write": can_write, "can_copy": can_copy}
-    if not can_write and (lacking := lacking_release(before, tried.plan)):
-        extra["why_not"] = lacking
-    how = tried.remedy.how
     is_of_library = before.script_facts.is_of_library
+    if not can_write and not is_of_library and (lacking := lacking_release(before, tried.plan)):
+        extra["why_not"] = lacking  # of the flags of a script, which a framework has not
+    how = tried.remedy.how
     if is_of_library and rewrite is not None and not rewrite.files and rewrite.argv_diff:
         how = " ".join(added for _, added in rewrite.argv_diff)
     elif is_of_library and rewrite is None and how.startswith(("--", "in the script")):

@@ -475,3 +475,17 @@ def test_easy_r1_is_written_by_its_own_keys() -> None:
         "worker.actor.model.enable_gradient_checkpointing=true",
         "worker.rollout.gpu_memory_utilization=0.4",
     )
+
+
+def test_a_suggestion_says_the_words_that_would_be_written() -> None:
+    words = (
+        "torchrun --nproc_per_node 8 -m verl.trainer.fsdp_sft_trainer data.micro_batch_size_per_gpu=16"
+        " data.max_length=4096 model.partial_pretrain=Qwen/Qwen2.5-7B model.enable_gradient_checkpointing=False"
+    )
+    report = preflight.check(words.split(), device="h100-sxm-80", env={})
+    helps = [tried for tried in report.suggested if tried.verdict.answer.value == "fits"]
+    suggested = {tried.remedy.id: tried.remedy for tried in helps}
+
+    assert "data.micro_batch_size_per_gpu=" in suggested["micro_batch"].how
+    assert "data.max_length=" in suggested["seq_len"].how
+    assert not any("TRL" in one.how or "the script" in one.how for one in suggested.values())

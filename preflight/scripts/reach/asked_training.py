@@ -15,7 +15,7 @@ from preflight.scripts.reach.reach import Reach
 
 ASKS = "do_train"
 _ASKED = lazy_pattern(ASKS)
-_SETS = lazy_pattern(rf"\b{ASKS}\s*=\s*(?!False\b|=)")
+_SETS = lazy_pattern(rf"\b{ASKS}\s*=(?!\s*False\b|=)")
 _TRAINER = lazy_pattern(r"(?i)trainer$")
 
 TRAINS_ITSELF = (

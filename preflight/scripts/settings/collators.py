@@ -15,7 +15,7 @@ from preflight.scripts.python.scope import Scope
 from preflight.setting import Place
 
 CUTS = lazy_pattern(
-    r"truncate|truncation\s*=\s*(?!False|None)|\[[^\[\]:]{0,80}:[^\[\]]{0,80}(?:max|len|cut|limit)\w{0,40}\]",
+    r"truncate|truncation\s*=(?!\s*(?:False|None))|\[[^\[\]:]{0,80}:[^\[\]]{0,80}(?:max|len|cut|limit)\w{0,40}\]",
     re.IGNORECASE,
 )
 

@@ -42,7 +42,7 @@ UNPRICED = {
     ),
     "an inference engine's share of the card": (
         r"\bfrom\s+(?:vllm|sglang)\b(?!\s+import\s+SamplingParams[ \t]*(?:\n|\Z))|\bimport\s+(?:vllm|sglang)\.|\bimport\s+sglang\b"
-        r"|\bvllm\.(?!SamplingParams\b|__version__)\w|\bimport\s+vllm\s+as\b|\bfast_inference\s*=\s*(?!False)",
+        r"|\bvllm\.(?!SamplingParams\b|__version__)\w|\bimport\s+vllm\s+as\b|\bfast_inference\s*=(?!\s*(?:False\b|fast_inference\b(?=(?s:.)*\bfast_inference\s*=\s*False\b)))",
         "more",
     ),
     "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
@@ -58,7 +58,7 @@ UNPRICED = {
     "a loss of its own": (
         r"def compute_loss\((?!(?s:(?!\n[ \t]*(?:def|class) ).)*?"
         r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))"
-        r"|\bcompute_loss_func\s*=\s*(?!None\b)",
+        r"|\bcompute_loss_func\s*=(?!\s*None\b)",
         "either",
     ),
     "a training loop of olmo_core": (
@@ -66,13 +66,13 @@ UNPRICED = {
         "either",
     ),
     UNSLOTH: (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
-    "an embedding on the host": (r"\boffload_embedding\s*=\s*(?!False\b)", "less"),
+    "an embedding on the host": (r"\boffload_embedding\s*=(?!\s*False\b)", "less"),
     DIVIDED: (
         r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|context_parallel",
         "less",
     ),
     FROZEN: (
-        r"requires_grad_\((?!True\b|\))|requires_grad\s*=\s*(?!True\b|=)",
+        r"requires_grad_\((?!True\b|\))|requires_grad\s*=(?!\s*True\b|=)",
         "less",
     ),
     **UNCOUNTED,

@@ -24,7 +24,7 @@ UNCOUNTED = {
     ),
     COMM_HOOK: (
         r"\bregister_comm_hook\((?!.*\b(?:fp16|bf16)_compress_hook|.*\ballreduce_hook)"
-        r"|\bcomm_hook\s*=\s*(?!None\b|DDPCommunicationHookType\.(?:NO|FP16|BF16)\b)",
+        r"|\bcomm_hook\s*=(?!\s*(?:None\b|DDPCommunicationHookType\.(?:NO|FP16|BF16)\b))",
         "more",
     ),
     FLOAT8_HEAD: (r"convert_to_float8_training", "either"),
