@@ -136,7 +136,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             from_second_step=True,
             stream=pool_of_states(plan, model),
         )
-    if plan.engine == "ddp":
+    if plan.engine == "ddp" and plan.tensor_parallel_degree == 1:
+        # a model that is divided is not wrapped (accelerate/accelerator.py:1883, 1.15.0)
         reduced = states.trainable + states.waiting
         yield MemoryTerm(
             "gradient buckets (DDP)",

@@ -18,6 +18,7 @@ from preflight.model import (
 from preflight.remembered import remembered
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
+from preflight.versions.accelerate import KEEPS_LOADED_DTYPE
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE, PACKS_PLAIN_LINEAR_ALONE
 
 
@@ -50,7 +51,7 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
 
     single, ddp: weights stay as loaded, AdamW's states have the weights' dtype, no master copy
     (accelerate/accelerator.py:1824). FSDP with mixed precision: trainable shards are fp32
-    (accelerate/utils/fsdp_utils.py:815, accelerator.py:1919). ZeRO: everything in the compute dtype
+    (accelerate/utils/fsdp_utils.py:815, accelerator.py:1919), but for FSDP2 of accelerate 1.13. ZeRO: everything in the compute dtype
     and an fp32 master (deepspeed/runtime/engine.py:2080).
     """
     loaded = load_dtype(plan, model)
@@ -70,7 +71,8 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
     else:
         compute = mixed or loaded
         if plan.is_fsdp and mixed:
-            trainable = plan.master_dtype or "fp32"
+            is_kept = plan.engine == "fsdp2" and KEEPS_LOADED_DTYPE.holds_in(plan.versions)
+            trainable = plan.master_dtype or (trainable if is_kept else "fp32")
         elif plan.master_dtype and not plan.adapter:
             trainable = plan.master_dtype
         gradient = trainable

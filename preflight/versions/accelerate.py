@@ -27,6 +27,14 @@ HAS_PARALLELISM_CONFIG = Boundary(
     "parallelism_config.py:73 (1.15.0); read in 1.10.0 too",
     "1.15.0",
 )
+KEEPS_LOADED_DTYPE = Boundary(
+    _NAME,
+    "1.13",
+    "FSDP2 leaves trainable weights in the dtype that they were loaded in: what it makes of them in fp32 is thrown away",
+    "utils/fsdp_utils.py:740 (1.13.0: `param = param.to`), and 712 (1.12.0), 714 (1.14.0) around it; counted on gloo ranks",
+    "1.13.0",
+    until="1.14",
+)
 WRAPS_BOTH_ENDS = Boundary(
     _NAME,
     "1.14",

@@ -32,6 +32,7 @@ from ring_on_cpu import install
 from transformers import AutoConfig, AutoModelForCausalLM
 
 NUM_STEPS = 4
+VERSIONS = {m.__name__: m.__version__.partition("+")[0] for m in (transformers, accelerate, torch)}
 moved = torch.Tensor.to
 
 
@@ -154,23 +155,35 @@ def write_models(cases: list[dict[str, Any]], folder: str) -> None:
     dist.barrier()
 
 
+def loaded_over(case: dict[str, Any], accelerator: Accelerator) -> dict[str, Any]:
+    """Return what a model is loaded with that is divided by tensor parallelism."""
+    tensor = case.get("tensor", 1)
+    if tensor == 1:
+        return {}
+    if transformers.__version__ >= "5.13":
+        from transformers.distributed import DistributedConfig
+
+        return {"distributed_config": DistributedConfig(tp_size=tensor, tp_plan="auto")}
+    return {"tp_plan": "auto", "device_mesh": accelerator.torch_device_mesh}
+
+
+def settle_loaded(model: Any, case: dict[str, Any]) -> None:
+    """Do to a model that was loaded what a framework on top of transformers does to it; nothing here."""
+
+
 def run(case: dict[str, Any], folder: str) -> dict[str, Any]:
     """Return what this rank holds between steps, and the most that it held in one."""
     accelerator = accelerator_of(case)
     torch.manual_seed(0)
     sizes = SIZES | case.get("sizes", {})
     path = folder_of(case, folder)
-    tensor = case.get("tensor", 1)
-    divided = {}
-    if tensor > 1:
-        divided = {"tp_plan": "auto", "device_mesh": accelerator.torch_device_mesh}
-        if transformers.__version__ >= "5.13":
-            from transformers.distributed import DistributedConfig
-
-            divided = {"distributed_config": DistributedConfig(tp_size=tensor, tp_plan="auto")}
+    divided = loaded_over(case, accelerator)
     allocations = Counted()
     with allocations:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **divided).train()
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, case.get("dtype", "float32")), **divided
+        ).train()
+        settle_loaded(model, case)
         model.config.use_cache = False
         for each in model.parameters():  # a part of what was read, which on a CPU is no copy
             if hasattr(each, "_local_tensor"):
@@ -227,11 +240,7 @@ def main() -> None:
         mine, ranks = run(case, sent[1]), [None] * dist.get_world_size()
         dist.all_gather_object(ranks, mine)
         if dist.get_rank() == 0:
-            versions = {
-                m.__name__: m.__version__.partition("+")[0]
-                for m in (transformers, accelerate, torch)
-            }
-            print(json.dumps({**case, **versions, "ranks": ranks}), flush=True)
+            print(json.dumps({**case, **VERSIONS, "ranks": ranks}), flush=True)
         gc.collect()
     dist.barrier()
     dist.destroy_process_group()

@@ -31,7 +31,8 @@ def lines() -> Iterator[str]:
     for row in steps.ROWS:
         counted = max(rank["peaks"]["step"] for rank in row["ranks"])
         estimate = steps.predicted(steps.estimate_of(row, plugins), *steps.STEP)
-        names = ("torchtitan",) if "torchtitan" in row else ("transformers", "accelerate")
+        whole = next((name for name in ("torchtitan", "axolotl") if name in row), None)
+        names = ("transformers", "accelerate") if whole is None else (whole,)
         whose = ", ".join(f"{name} {row[name]}" for name in names)
         yield (
             f"| {whose} | {len(row['ranks'])} | {row['name']}; {row['layers']} layers, {row['batch']} x {row['length']} tokens"

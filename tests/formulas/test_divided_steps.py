@@ -1,20 +1,25 @@
 """Models divided over ranks in every way that is priced: steps counted on gloo ranks, beside the estimate.
 
-divided_titan.py and divided_accelerate.py make the rows again, in an environment with the libraries that a row names.
+divided_titan.py, divided_accelerate.py and divided_axolotl.py make the rows again, in an environment with the libraries
+that a row names. Rows of axolotl have the degrees and dtypes that its reader finds in their config.
 Counts are of the fullest rank of each row.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import yaml
 from divided_sizes import BUCKETS, SIZES
 
+from preflight.hooks.read_axolotl import preflight_read_launch as read_axolotl
 from preflight.judge import estimate_memory
-from preflight.launch import LaunchPlan, Pipeline
+from preflight.launch import LaunchCommand, LaunchPlan, Pipeline
 from preflight.memory import Level, MemoryEstimate, Moment
 from preflight.models import describe
 from preflight.plan_parts import DeepSpeedSettings
@@ -27,7 +32,7 @@ TOO_LOW, TOO_HIGH = 0.02, 0.04
 """Of the peak of a step. What is counted and not allocated is a layer gathered or a gradient of so few layers."""
 SCHEDULES = {"1F1B": "1f1b", "GPipe": "gpipe", "Interleaved1F1B": "interleaved_1f1b"}
 CHECKPOINTING = {"selective": "selective_op"}
-LIBRARIES = ("torchtitan", "transformers", "accelerate", "torch")
+LIBRARIES = ("torchtitan", "axolotl", "transformers", "accelerate", "torch")
 STEP = (
     Moment.FORWARD,
     Moment.LOSS_FORWARD,
@@ -57,7 +62,39 @@ def pipeline_of(row: dict[str, Any]) -> Pipeline | None:
     )
 
 
+def axolotl_plan_of(row: dict[str, Any]) -> LaunchPlan:
+    """Return the plan that the reader makes of a row's config, with rows and attention as they were counted."""
+    config = {
+        "base_model": "tiny",
+        "datasets": [{"path": "rows", "type": "alpaca"}],
+        "micro_batch_size": row["batch"],
+        "gradient_accumulation_steps": 1,
+        "sequence_len": row["length"],
+        "learning_rate": 1e-4,
+        "optimizer": "adamw_torch_fused" if row.get("shard", 1) > 1 else "adamw_torch",
+        "gradient_checkpointing": row.get("checkpointing") == "full",
+        **row["config"],
+    }
+    words = ("torchrun", "--nproc-per-node", str(len(row["ranks"])), "-m", "axolotl.cli.train")
+    with TemporaryDirectory() as folder:
+        Path(folder, "config.yaml").write_text(yaml.safe_dump(config))
+        plan = read_axolotl(LaunchCommand((*words, "config.yaml"), {}, folder))
+    assert plan is not None
+    versions = {name: row[name] for name in LIBRARIES if name in row}
+    is_divided = row.get("tensor", 1) > 1
+    return replace(
+        plan,
+        sequence_kind="fixed",
+        attention="sdpa",
+        loss="full_logits",
+        optimizer_kernel="for_loop" if is_divided else None,
+        versions=versions,
+    )
+
+
 def plan_of(row: dict[str, Any]) -> LaunchPlan:
+    if "axolotl" in row:
+        return axolotl_plan_of(row)
     shard, tensor, replicate, context = (
         row.get(name, 1) for name in ("shard", "tensor", "replicate", "context")
     )
