@@ -245,3 +245,155 @@ def test_keywords_of_a_file_that_is_not_here_are_open(tmp_path):
 
     assert plan.model is None
     assert plan.micro_batch_size is None or "micro_batch_size" in opens(plan)
+
+
+OF_TYPER = f"""\
+import typer
+from types import SimpleNamespace
+from typing import Annotated
+
+{LOOP}
+app = typer.Typer()
+
+@app.command()
+def main(
+    out: Annotated[str, typer.Argument(help="where to")],
+    name: Annotated[str, typer.Argument()],
+    rows: Annotated[int, typer.Option("-r", "--rows-of-step")] = 3,
+    length: int = typer.Option(256, "--length"),
+    whole: Annotated[bool, typer.Option("--whole/--part")] = True,
+):
+    train(SimpleNamespace(**{{"name": name, "rows": rows, "length": length if whole else 64}}))
+
+app()
+"""
+OF_CLICK = f"""\
+import click
+from types import SimpleNamespace
+
+{LOOP}
+
+@click.command()
+@click.argument("out")
+@click.argument("model_name")
+@click.option("-r", "--rows-of-step", "rows", type=int, default=3)
+@click.option("--length", type=int, default=256)
+@click.option("--whole/--part", default=True)
+def main(out, model_name, rows, length, whole):
+    train(SimpleNamespace(**{{"name": model_name, "rows": rows, "length": length if whole else 64}}))
+
+main()
+"""
+
+
+@pytest.mark.parametrize("script", [OF_TYPER, OF_CLICK], ids=["typer", "click"])
+@pytest.mark.parametrize(
+    ("flags", "held"),
+    [
+        ("", (3, 256)),
+        ("--rows-of-step 5 --length 512", (5, 512)),
+        ("--rows-of-step=7", (7, 256)),
+        ("-r 6", (6, 256)),
+    ],
+)
+def test_words_without_a_flag_fill_what_typer_and_click_are_told(script, flags, held, tmp_path):
+    command = f"torchrun --nproc_per_node 1 train.py out gpt2 {flags}"
+    plan = plan_of(tmp_path, command, {"train.py": script})
+
+    assert (plan.model, plan.micro_batch_size, plan.seq_len) == ("gpt2", *held)
+
+
+CAUGHT = """\
+def read(path):
+    with open(path) as file:
+        try:
+            return yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            print(error)
+
+values = read("run.yaml")
+"""
+OF_RUAMEL = """\
+from ruamel.yaml import YAML
+from pathlib import Path
+reader = YAML(typ="safe")
+values = reader.load(Path("run.yaml"))
+"""
+
+
+@pytest.mark.parametrize("reading", [CAUGHT, OF_RUAMEL], ids=["caught", "ruamel"])
+def test_a_file_is_read_whoever_reads_it(reading, tmp_path):
+    script = f"{LOOP}\n{reading}\ntrain(SimpleNamespace(**values))\n"
+    files = {"train.py": script, "run.yaml": RUN}
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 1 train.py", files)
+
+    assert (plan.model, plan.micro_batch_size, plan.seq_len) == ("gpt2", 5, 512)
+
+
+def test_an_error_that_is_no_files_may_lead_to_the_end_of_a_function(tmp_path):
+    picks = "def pick():\n    try:\n        import flash_attn\n        return 5\n    except ImportError:\n        pass\n"
+    script = f"{LOOP}\n{picks}\ntrain(SimpleNamespace(name='gpt2', rows=pick(), length=512))\n"
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 1 train.py", {"train.py": script})
+
+    assert (plan.seq_len, plan.micro_batch_size) == (512, None)
+
+
+def test_a_structured_config_has_the_words_of_the_command_line(tmp_path):
+    merges = "OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(settings_of_run), OmegaConf.from_cli()))"
+    script = f"from settings import settings_of_run\nfrom omegaconf import OmegaConf\n{LOOP}\ntrain({merges})\n"
+    files = {"train.py": script, "settings.py": CLASS}
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 1 train.py rows=5", files)
+
+    assert (plan.model, plan.micro_batch_size, plan.seq_len) == ("gpt2", 5, 256)
+
+
+PARSES = f"""\
+import argparse
+import yaml
+
+{LOOP}
+parser = argparse.ArgumentParser()
+parser.add_argument("--file")
+parser.add_argument("--name", default="gpt2")
+parser.add_argument("--rows", type=int, default=3)
+parser.add_argument("--length", type=int, default=256)
+args = parser.parse_args()
+"""
+READ = "yaml.safe_load(open(args.file))"
+UPDATES = {
+    "vars": f"if args.file is not None:\n    vars(args).update({READ})\n",
+    "dict": f"if args.file:\n    args.__dict__.update(**{READ})\n",
+    "each": f"if args.file:\n    for name, value in {READ}.items():\n        setattr(args, name, value)\n",
+    "function": (
+        "def update(given, path):\n    if not path:\n        return\n    with open(path) as file:\n"
+        "        for name, value in yaml.safe_load(file).items():\n            setattr(given, name, value)\n"
+        "update(args, args.file)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", UPDATES.values(), ids=UPDATES)
+def test_parsed_arguments_have_what_a_script_gives_them_by_the_names_of_a_file(way, tmp_path):
+    files = {"train.py": f"{PARSES}{way}train(args)\n", "run.yaml": "rows: 5\nlength: 512\n"}
+    plain = plan_of(tmp_path, "torchrun --nproc_per_node 1 train.py --rows 4", files)
+    told = plan_of(tmp_path, "torchrun --nproc_per_node 1 train.py --rows 4 --file run.yaml", files)
+
+    assert (plain.model, plain.micro_batch_size, plain.seq_len) == ("gpt2", 4, 256)
+    assert (told.model, told.micro_batch_size, told.seq_len) == ("gpt2", 5, 512)
+
+
+@pytest.mark.parametrize(
+    ("way", "held"),
+    [
+        (f"for k, v in {READ}.items():\n    if k in KEPT:\n        setattr(args, k, v)\n", ("gpt2", None, None)),
+        ("for k, v in fetch().items():\n    setattr(args, k, v)\n", (None, None, None)),
+        ("vars(args).update(fetch())\n", (None, None, None)),
+        ("if fetch():\n    vars(args).update(rows=fetch())\n", (None, None, None)),
+        ("vars(other).update(fetch())\n", ("gpt2", 3, 256)),
+    ],
+)  # fmt: skip
+def test_what_only_running_gives_parsed_arguments_is_not_known(way, held, tmp_path):
+    files = {"train.py": f"{PARSES}{way}train(args)\n", "run.yaml": "rows: 5\nlength: 512\n"}
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 1 train.py --file run.yaml", files)
+
+    assert (plan.model, plan.micro_batch_size, plan.seq_len) == held

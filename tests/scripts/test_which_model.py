@@ -43,6 +43,42 @@ def test_a_helper_of_the_repository_is_read(tmp_path):
     assert not {"adapter", "base_quantization", "load_dtype"} & opens(plan)
 
 
+@pytest.mark.parametrize("order", ["model, tokenizer", "tokenizer, model", "1, tokenizer, model"])
+def test_a_model_is_followed_to_its_place_in_what_a_function_gives_back(order, tmp_path):
+    helper = (
+        "def load_all(name):\n"
+        "    tokenizer = AutoTokenizer.from_pretrained(name)\n"
+        "    model = AutoModelForCausalLM.from_pretrained(name, torch_dtype=torch.float16)\n"
+        f"    return {order}\n"
+    )
+    taken = order.replace("1", "epochs")
+    script = f"from transformers import AutoTokenizer\n{HEAD}{helper}{taken} = load_all({NAME})\nTrainer(model=model, args=training).train()\n"
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert (plan.model, plan.load_dtype) == ("meta-llama/Llama-2-7b-hf", "fp16")
+    assert not {"adapter", "base_quantization", "load_dtype"} & opens(plan)
+
+
+@pytest.mark.parametrize(
+    ("other", "model"),
+    [
+        (NAME, "meta-llama/Llama-2-7b-hf"),
+        ('"meta-llama/Llama-2-13b-hf"', None),
+        ("pick()", None),
+    ],
+)
+def test_a_name_by_which_every_branch_loads_is_the_models(other, model, tmp_path):
+    script = (
+        f"{HEAD}import os\nif len(os.listdir('.')) > 3:\n"
+        f"    model = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.float16)\n"
+        f"else:\n    model = AutoModelForCausalLM.from_pretrained({other})\n"
+        "Trainer(model=model, args=training).train()\n"
+    )
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert plan.model == model
+
+
 def test_the_model_that_the_trainer_is_given_trains(tmp_path):
     script = (
         f"{HEAD}model = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.float16)\n"

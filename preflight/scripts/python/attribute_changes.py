@@ -7,14 +7,72 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.flow import ANYWHERE, Guard, ways_of
 from preflight.scripts.python.nodes import unparse, walk
-from preflight.scripts.python.scope import Scope, parts_of
+from preflight.scripts.python.scope import Scope, parts_of, walk_block
+from preflight.values import dataclass
 
 _KEY = lazy_pattern(r"\[['\"](\w+)['\"]\]")
 Read = Mapping[int, Sequence[tuple[ast.AST, bool | None]]]
 """Id of a block's scope -> its nodes, and whether they surely run; None for what is not reached."""
 SetOnce = Mapping[str, tuple[ast.Assign, Scope]]
 """Attribute -> the one statement that sets it, which surely runs, and its block."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """A statement that sets attributes of an object by names that stand in no script: `vars(args).update(settings)`."""
+
+    owner: ast.expr
+    mapping: ast.expr | None
+    """What has the names and their values; None where that is not seen."""
+    guards: tuple[Guard, ...]
+    """The conditions under which it runs."""
+    scope: Scope
+
+
+def updates_of(
+    blocks: Iterable[tuple[Sequence[ast.stmt], Scope]], caught: Mapping[int, str]
+) -> Iterator[Update]:
+    """Yield the statements of some blocks that give an object the entries of a mapping, or names that only running tells.
+
+    `vars(args).update(settings)`, and `setattr(args, key, value)` for every item of some, but for keywords that a function
+    catches: `caught` has its scope's id -> their name.
+    """
+    for body, scope in blocks:
+        ways = ways_of(body)
+        items: dict[tuple[str, str], ast.expr] = {}
+        for node in walk_block(body):
+            if isinstance(node, ast.For):
+                names = tuple(map(unparse, parts_of(node.target)))
+                walked = node.iter.func if isinstance(node.iter, ast.Call) else None
+                if len(names) == 2 and isinstance(walked, ast.Attribute) and walked.attr == "items":
+                    items[names[0], names[1]] = walked.value
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                found = _updated_by(node.value, items)
+                if found is not None and getattr(found[1], "id", "") != caught.get(id(scope), ()):
+                    yield Update(*found, ways.get(id(node), ANYWHERE).guards, scope)
+
+
+def _updated_by(
+    call: ast.Call, items: Mapping[tuple[str, str], ast.expr]
+) -> tuple[ast.expr, ast.expr | None] | None:
+    """Return the object whose attributes a call sets by names that are no text of the script, and the mapping that has them."""
+    given = [*call.args, *(each.value for each in call.keywords)]
+    if unparse(call.func) == "setattr" and len(given) == 3:
+        is_own = unparse(given[0]) in ("self", "cls") or isinstance(given[1], ast.Constant)
+        return None if is_own else (given[0], items.get((unparse(given[1]), unparse(given[2]))))
+    whole = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if whole is None or not unparse(call.func).endswith(".update"):
+        return None
+    if isinstance(whole, ast.Call) and unparse(whole.func) == "vars" and len(whole.args) == 1:
+        owner = whole.args[0]
+    elif isinstance(whole, ast.Attribute) and whole.attr == "__dict__":
+        owner = whole.value
+    else:
+        return None
+    is_one = len(given) == 1 and all(each.arg is None for each in call.keywords)
+    return None if unparse(owner) == "self" else (owner, given[0] if is_one else None)
 
 
 def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:

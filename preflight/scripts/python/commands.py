@@ -6,9 +6,9 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from preflight.scripts.python.argument_parsers import positional
+from preflight.scripts.python.argument_parsers import positional, underscored
 from preflight.scripts.python.field_types import converted
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
@@ -31,14 +31,19 @@ def command_parameters(
         }
     if any(map(_is_wrap, function.decorator_list)):
         return {each.arg: _filled(each, scope, evaluator) for each in function.args.args[:1]}
-    options = _click_options(function, scope, evaluator)
+    options, places = _click_options(function, scope, evaluator)
     values: dict[str, Known] = {}
-    places = [argument.arg for argument, default in defaults_of(function) if default is None]
+    if not options and not places:
+        places = [
+            each.arg for each, default in defaults_of(function) if _is_positional(each, default)
+        ]
     for argument, default in defaults_of(function):
-        flag, stated = options.get(argument.arg, (argument.arg, default))
         name = argument.arg
-        words = [positional(places.index(name))] if name in places and not options else []
-        given = flag_of([flag, name, *words])
+        stated_words, stated = options.get(name, (_typer_words(argument, default), default))
+        flags = _flags(stated_words) or [name]
+        flag = flags[0]
+        words = [positional(places.index(name))] if name in places else []
+        given = flag_of([*flags, name, *words])
         place = Place("script", scope.path, argument.arg, argument.lineno)
         if given is not None:
             values[argument.arg] = Known(
@@ -46,6 +51,9 @@ def command_parameters(
             )
             continue
         node = _typer_default(stated)
+        if flag_of(_switched_off(stated_words, flags)) is not None:
+            values[name] = Known(False, place, flag)
+            continue
         value = UNKNOWN if node is None else evaluator.value(node, scope)
         values[argument.arg] = Known(value, place, flag)
     return values
@@ -111,8 +119,42 @@ def _guessed(value: Any, annotation: ast.expr | None) -> Any:
     return value
 
 
+OF_TYPER = ("typer.Option", "typer.Argument", "Option", "Argument")
+
+
+def _typer_calls(argument: ast.arg, default: ast.expr | None) -> list[ast.Call]:
+    """Return what typer is told of a parameter, in its annotation or as its default."""
+    told = walk(argument.annotation) if argument.annotation is not None else ()
+    calls = (each for each in (*told, default) if isinstance(each, ast.Call))
+    return [each for each in calls if unparse(each.func) in OF_TYPER]
+
+
+def _is_positional(argument: ast.arg, default: ast.expr | None) -> bool:
+    """Tell whether a word without a flag fills a parameter: one without a default, unless typer is told otherwise."""
+    told = [unparse(each.func).rpartition(".")[2] for each in _typer_calls(argument, default)]
+    return "Argument" in told or (default is None and "Option" not in told)
+
+
+def _typer_words(argument: ast.arg, default: ast.expr | None) -> list[str]:
+    """Return the flags that typer is told of a parameter, as they are written; empty where it is told none."""
+    stated = (word for call in _typer_calls(argument, default) for word in call.args)
+    texts = (each.value for each in stated if isinstance(each, ast.Constant))
+    return [each for each in texts if isinstance(each, str) and each.startswith("-")]
+
+
+def _flags(words: Iterable[str]) -> list[str]:
+    """Return the names of some flags, long ones first: of `--tie/--untie` the first."""
+    return [underscored(e.partition("/")[0]) for e in sorted(words, key=lambda e: e[:2] != "--")]
+
+
+def _switched_off(words: Iterable[str], flags: Iterable[str]) -> list[str]:
+    """Return the names of the flags that make a switch False: `--untie` of `--tie/--untie`, and typer's own `--no-tie`."""
+    stated = [underscored(each.partition("/")[2]) for each in words if "/" in each]
+    return stated or [f"no_{each}" for each in flags]
+
+
 def _typer_default(node: ast.expr | None) -> ast.expr | None:
-    if isinstance(node, ast.Call) and unparse(node.func) in ("typer.Option", "typer.Argument"):
+    if isinstance(node, ast.Call) and unparse(node.func) in OF_TYPER:
         if node.args:
             return node.args[0]
         return next((k.value for k in node.keywords if k.arg == "default"), None)
@@ -121,18 +163,23 @@ def _typer_default(node: ast.expr | None) -> ast.expr | None:
 
 def _click_options(
     function: ast.FunctionDef, scope: Scope, evaluator: Evaluator
-) -> Mapping[str, tuple[str, ast.expr | None]]:
-    options: dict[str, tuple[str, ast.expr | None]] = {}
+) -> tuple[Mapping[str, tuple[list[str], ast.expr | None]], list[str]]:
+    """Return click's options by parameter, each with its flags and default, and the parameters that words without a flag fill."""
+    options: dict[str, tuple[list[str], ast.expr | None]] = {}
+    places: list[str] = []
     for node in function.decorator_list:
-        if not isinstance(node, ast.Call) or unparse(node.func) != "click.option":
+        called = unparse(node.func) if isinstance(node, ast.Call) else ""
+        if not isinstance(node, ast.Call) or called not in ("click.option", "click.argument"):
             continue
-        words = [evaluator.value(item, scope) for item in node.args]
-        long = [w for w in words if isinstance(w, str) and w.startswith("--")]
-        if long:
-            name = long[0].lstrip("-").replace("-", "_")
+        words = [w for w in (evaluator.value(e, scope) for e in node.args) if isinstance(w, str)]
+        flags = [word for word in words if word.startswith("-")]
+        named = [underscored(word) for word in words if not word.startswith("-")]
+        if called == "click.argument":
+            places += named[:1]
+        elif flags:
             default = next((k.value for k in node.keywords if k.arg == "default"), None)
-            options[name] = (name, default)
-    return options
+            options[(named or _flags(flags))[0]] = (flags, default)
+    return options, places
 
 
 def is_command(function: ast.FunctionDef, calls: Iterable[str]) -> bool:

@@ -38,6 +38,8 @@ def field_type(annotation: ast.expr | None) -> FieldType:
     node = members[0]
     if isinstance(node, ast.Subscript):
         of = unparse(node.value).rpartition(".")[2]
+        if of == "Annotated" and isinstance(node.slice, ast.Tuple):
+            return field_type(node.slice.elts[0])
         if of in ("List", "list"):
             return FieldType(field_type(node.slice).name, is_list=True)
         if of == "Literal":

@@ -68,9 +68,20 @@ def returns(body: Sequence[ast.stmt]) -> bool:
     if isinstance(last, (ast.With, ast.AsyncWith)):
         return returns(last.body)
     if isinstance(last, ast.Try):
-        whole = returns(last.orelse or last.body) and all(returns(h.body) for h in last.handlers)
+        caught = (each for each in last.handlers if not _is_of_reading(each))
+        whole = returns(last.orelse or last.body) and all(returns(each.body) for each in caught)
         return whole or returns(last.finalbody)
     return isinstance(last, (ast.Return, ast.Raise))
+
+
+def _is_of_reading(caught: ast.ExceptHandler) -> bool:
+    """Tell whether only a file that is not there, or cannot be read, leads here: a file of settings is looked at itself."""
+    return caught.type is not None and _OF_READING.fullmatch(unparse(caught.type)) is not None
+
+
+_OF_READING = lazy_pattern(
+    r"(?:\w+\.)*(?:YAMLError|JSONDecodeError|FileNotFoundError|OSError|IOError)"
+)
 
 
 def trains(body: Sequence[ast.stmt]) -> bool:

@@ -11,6 +11,7 @@ from preflight.scripts.python.attribute_changes import (
     changed_attributes,
     changed_paths,
     copied_attributes,
+    updates_of,
 )
 from preflight.scripts.python.bindings import told_by
 from preflight.scripts.python.constructors import set_by_constructor
@@ -81,6 +82,12 @@ class ScriptMeanings(ScriptFiles):
             (walk_block(body), scope) for body, scope in self.blocks
         )
         self.evaluator.changed_paths = changed_paths(self.nodes)
+        functions = (each for same in self.functions.values() for each in same)
+        # keywords of a command line are seen where `filled_by_command` looks
+        caught = {id(scope): f.args.kwarg.arg for f, scope in functions if f.args.kwarg}
+        asked = {id(each.scope) for each in self.everywhere if each.name in ("setattr", "update")}
+        updating = (each for each in self.blocks if id(each[1]) in asked)
+        self.evaluator.updates = list(updates_of(updating, caught))
 
     @property
     def _has_parser_of_its_own(self) -> bool:
@@ -97,8 +104,8 @@ class ScriptMeanings(ScriptFiles):
     def arguments(self) -> Iterator[Mapping[str, Known]]:
         """Yield the parsed arguments that the script asked for: of its argparse parser, and of each of its dataclasses."""
         if self._namespace is not None:
-            yield self._namespace.names
-        yield from (parsed.names for parsed in self._filled_classes.values())
+            yield self.evaluator.names_now(self._namespace)
+        yield from map(self.evaluator.names_now, self._filled_classes.values())
 
     def called(self, func: ast.expr, path: str) -> str:
         """Return the function of the script's own that a call means; empty where it is none."""

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.python.attribute_changes import dotted_path
+from preflight.scripts.python.attribute_changes import Update, dotted_path
 from preflight.scripts.python.file_paths import FUNCTIONS, METHODS, called, of_method
 from preflight.scripts.python.names import Names
 from preflight.scripts.python.nodes import unparse
@@ -54,6 +54,36 @@ class PythonCalls(Names):
         """Attributes that the script sets on some name, and how often: those of parsed arguments may then be other ones."""
         self.changed_paths: frozenset[str] = frozenset()
         """What the script sets by a longer path, or by a key, with dots: of `config["model"].name` it is `config.model.name`."""
+        self.updates: Sequence[Update] = ()
+        """What gives objects names that are no text of the script."""
+        self._updating = False
+
+    def names_now(self, holder: Parsed) -> Mapping[str, Known]:
+        """Return what an object holds once the script has given it the entries of a mapping, where it does."""
+        names = holder.names
+        if not self.updates or self._updating:
+            return names
+        self._updating = True  # what a mapping is read from is what the object held before
+        try:
+            for each in self.updates:
+                runs = [
+                    value if value is UNKNOWN else bool(value) is guard.wanted
+                    for guard in each.guards
+                    if guard.test is not None
+                    for value in (self.value(guard.test, each.scope),)
+                ]
+                if False in runs or self.value(each.owner, each.scope) != holder:
+                    continue
+                given = UNKNOWN if each.mapping is None else self.value(each.mapping, each.scope)
+                entries = given.names if isinstance(given, Parsed) else given
+                place = Place("script", each.scope.path, "", each.owner.lineno)
+                if not isinstance(entries, dict):
+                    return {name: Known(UNKNOWN, place) for name in names}
+                is_sure = UNKNOWN not in runs
+                names = {**names, **{key: _entry(entries[key], place, is_sure) for key in entries}}
+        finally:
+            self._updating = False
+        return names
 
     def of_call(self, node: ast.Call, scope: Scope, depth: int) -> object:
         """Return what a call gives; UNKNOWN where it is none of these, or what it is given is not known."""
@@ -80,7 +110,7 @@ class PythonCalls(Names):
             holder = self.value(node.args[0], scope, depth)
             if isinstance(holder, Parsed) and isinstance(attribute, str):
                 is_changed = attribute in self.changed_attributes
-                return UNKNOWN if is_changed else holder.names.get(attribute, UNKNOWN)
+                return UNKNOWN if is_changed else self.names_now(holder).get(attribute, UNKNOWN)
         if isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
             return self._of_text(node, node.func, scope, depth)
         if name == "len" and len(node.args) == 1 and is_argv(node.args[0]):
@@ -89,7 +119,7 @@ class PythonCalls(Names):
             holder = self.value(node.func.value, scope, depth)
             key = self.value(node.args[0], scope, depth)
             if isinstance(holder, Parsed) and isinstance(key, str):
-                if key in holder.names:
+                if key in self.names_now(holder):
                     return self.of_parsed(holder, key, node.func.value)
                 return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
             if isinstance(holder, dict) and isinstance(key, str):
@@ -113,7 +143,7 @@ class PythonCalls(Names):
                 return UNKNOWN
             return {
                 key: UNKNOWN if key in self.changed_attributes else known
-                for key, known in held.names.items()
+                for key, known in self.names_now(held).items()
             }
         if name == "dict" and not node.args:
             values = {
@@ -152,7 +182,7 @@ class PythonCalls(Names):
         is_changed = (
             bool(self.changed_paths) and f"{dotted_path(owner)}.{name}" in self.changed_paths
         )
-        return UNKNOWN if is_changed else holder.names.get(name, UNKNOWN)
+        return UNKNOWN if is_changed else self.names_now(holder).get(name, UNKNOWN)
 
     def of_mapping(self, holder: object, key: object) -> object:
         """Return what a container has under a key; UNKNOWN of a mapping where another name of it sets the key."""
@@ -165,3 +195,9 @@ class PythonCalls(Names):
         arguments = [] if node.keywords else [self.value(item, scope, depth) for item in node.args]
         value = UNKNOWN if node.keywords else of_text(func.attr, held.value, arguments)
         return Known(value, held.place) if value is not UNKNOWN else UNKNOWN
+
+
+def _entry(value: object, place: Place, is_sure: bool) -> Known:
+    """Return what an object has of a mapping's entry, which it may or may not be given."""
+    known = value if isinstance(value, Known) else Known(value, place)
+    return known if is_sure else Known(UNKNOWN, known.place)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
 from preflight.scripts.python.flow import Position
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.scope import Known, Parsed, Scope
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
@@ -49,11 +49,15 @@ def loaded(node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
     name = unparse(node.func)
     if name in OF_OMEGACONF:
         return _of_omegaconf(name, node, scope, evaluator)
-    if name in ("OmegaConf.to_container", "OmegaConf.to_object", "dict") and len(node.args) == 1:
+    if name in ("OmegaConf.structured", "OmegaConf.to_object") and len(node.args) == 1:
+        held = evaluator.value(node.args[0], scope)
+        return held if isinstance(held, Parsed) else None
+    if name in ("OmegaConf.to_container", "dict") and len(node.args) == 1:
         held = evaluator.value(node.args[0], scope)
         return dict(held.names) if isinstance(held, Parsed) else None
-    if name in LOADS:
-        return _document(node, scope, evaluator, LOADS[name])
+    kind = LOADS.get(name) or ("yaml" if _is_of_ruamel(node.func, scope, evaluator) else "")
+    if kind:
+        return _document(node, scope, evaluator, kind)
     if OF_MAPPING & {name.rpartition(".")[2], ".".join(name.split(".")[-2:])}:
         entries = _entries(node, scope, evaluator)
         return None if entries is None else Parsed(entries)
@@ -69,6 +73,16 @@ def _of_omegaconf(name: str, node: ast.Call, scope: Scope, evaluator: Evaluator)
         return merged(evaluator.value(each, scope) for each in node.args)
     path = path_of(node.args[0], scope, evaluator) if node.args else None
     return None if path is None else loaded_file(evaluator.command, path)
+
+
+def _is_of_ruamel(func: ast.expr, scope: Scope, evaluator: Evaluator) -> bool:
+    """Tell whether a method is `load` of ruamel's `YAML(typ="safe")`, by whatever name the script holds that."""
+    if not isinstance(func, ast.Attribute) or func.attr != "load":
+        return False
+    at: Position = (func.lineno, func.col_offset)
+    holder = func.value
+    held = evaluator.may_hold(holder.id, scope, at) if isinstance(holder, ast.Name) else [holder]
+    return bool(held) and all(isinstance(e, ast.Call) and last_name(e.func) == "YAML" for e in held)
 
 
 def takes_mapping(cls: ast.ClassDef) -> bool:

@@ -101,8 +101,11 @@ def _is_name(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
 
 def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[ast.expr, Scope]]:
     """Return what a value is taken from, with the scope that it stands in; nothing where that is not read."""
-    if isinstance(node, ast.Subscript):
-        return [(node.value, scope)]  # one of several things that a call gives back
+    if isinstance(node, ast.Subscript):  # one of several things that a call gives back
+        place, called = getattr(node.slice, "value", None), node.value
+        name = last_name(called.func) if isinstance(called, ast.Call) else ""
+        of_call = _returned(reader, name, place) if isinstance(place, int) else []
+        return of_call or [(called, scope)]
     if isinstance(node, ast.IfExp):
         return [(node.body, scope), (node.orelse, scope)]
     if isinstance(node, ast.Attribute):
@@ -119,8 +122,13 @@ def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[as
         return [(value, holder) for value in reader.evaluator.may_hold(name, holder)]
     if holder is not None:
         return _arguments(reader, name, holder)
+    return _returned(reader, name, 0)
+
+
+def _returned(reader: ScriptReader, name: str, place: int) -> list[tuple[ast.expr, Scope]]:
+    """Return what the functions of a name give back, at a place where that is a tuple: `return tokenizer, model`."""
     return [
-        (_first(returned.value), own)
+        (_item(returned.value, place), own)
         for function, own in reader.functions.get(name, ())
         for returned in walk(function)
         if isinstance(returned, ast.Return) and returned.value is not None
@@ -157,6 +165,6 @@ def _argument(call: ast.Call, name: str, names: list[str]) -> ast.expr | None:
     return call.args[position] if position < len(call.args) else None
 
 
-def _first(node: ast.expr) -> ast.expr:
-    """Return the model of `return model, tokenizer`."""
-    return node.elts[0] if isinstance(node, ast.Tuple) and node.elts else node
+def _item(node: ast.expr, place: int) -> ast.expr:
+    """Return what stands at a place of a tuple, and anything else itself."""
+    return node.elts[place] if isinstance(node, ast.Tuple) and place < len(node.elts) else node

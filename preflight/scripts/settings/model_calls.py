@@ -81,17 +81,9 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     found = calls[0]
     settings.seen["model"] = reader.place(found)
     values, is_open = reader.keywords(found)
-    named = found.node.args[0] if found.node.args else None
-    if found.name == "from_pretrained" and named is not None:
-        known = reader.evaluator.evaluate(named, found.scope)
-        if isinstance(known.value, str):
-            settings.put("model_name_or_path", known)
-    elif found.name == "from_config":
-        of_config = name_of_config(reader, found)
-        if of_config is not None:
-            settings.put("model_name_or_path", of_config)
-    elif "pretrained_model_name_or_path" in values:
-        settings.put("model_name_or_path", values["pretrained_model_name_or_path"])
+    named = _name_of(reader, found)
+    if named is not None:
+        settings.put("model_name_or_path", named)
     for keyword, name in LOADED_WITH.items():
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
@@ -110,6 +102,17 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     settings.device_map = device_map_of(reader, found, values)
     if settings.device_map is not None:
         settings.zero3_is_on = zero3_is_on(reader, found)
+
+
+def _name_of(reader: ScriptReader, found: CallFound) -> Known | None:
+    """Return the name that a call loads a model by; None where it has none."""
+    if found.name == "from_config":
+        return name_of_config(reader, found)
+    if found.node.args:
+        known = reader.evaluator.evaluate(found.node.args[0], found.scope)
+        return known if isinstance(known.value, str) else None
+    named = reader.keywords(found)[0].get("pretrained_model_name_or_path")
+    return named if named is not None and isinstance(named.value, str) else None
 
 
 def _note_ways(reader: ScriptReader, settings: ScriptSettings, calls: list[CallFound]) -> None:
@@ -212,8 +215,14 @@ def _names_of(call: CallFound) -> list[str]:
 
 
 def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSettings) -> None:
-    """Read what several models are loaded with, where they are loaded alike; else it is not known of the one that trains."""
+    """Read what several models are loaded with, and their name, where they are loaded alike; else it is not known of the one
+    that trains."""
     keywords = [reader.keywords(call) for call in calls]
+    names = [_name_of(reader, call) for call in calls]
+    is_beside = any(map(BESIDE.search, (name for call in calls for name in _names_of(call))))
+    first = None if is_beside or "built_elsewhere" in settings.seen else next(iter(names), None)
+    if first is not None and all(each is not None and each.value == first.value for each in names):
+        settings.put("model_name_or_path", first)
     read = [values for values, _ in keywords]
     for keyword, name in LOADED_WITH.items():
         said = [values[keyword] for values in read if keyword in values]
