@@ -42,7 +42,9 @@ COMPOSITES = {
 }
 """Vision-language families and the model_type of their text_config when it names none."""
 
-NOT_DECODERS = ["bert", "modernbert", "mt5", "roberta", "t5", "umt5", "vit", "whisper"]
+NOT_DECODERS = [
+    "bart", "bert", "m2m_100", "marian", "mbart", "modernbert", "mt5", "pegasus", "roberta", "t5", "umt5", "vit", "whisper",
+]  # fmt: skip
 
 LEFT_OUT = (
     "token_id", "initializer", "eps", "rope", "id2label", "label2id", "summary_", "token_index",

@@ -15,6 +15,7 @@ from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.launch import LaunchPlan
 from preflight.model import CAUSAL_LM, MASKED_LM
 from preflight.models import describe
+from preflight.models.families.bart_like import ACTIVE, BOTH, KINDS
 from preflight.models.families.family_tables import family_table
 from preflight.versions.boundary import NEWEST
 from preflight.versions.installed import installed_versions
@@ -58,6 +59,20 @@ HEARING = {
     "d_model": 320, "encoder_layers": 3, "decoder_layers": 3, "encoder_attention_heads": 10, "decoder_attention_heads": 10,
     "encoder_ffn_dim": 832, "decoder_ffn_dim": 832, "vocab_size": 1000, "num_mel_bins": 40, "max_source_positions": 192,
     "max_target_positions": 448, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2,
+}  # fmt: skip
+BARTS = {
+    "d_model": 320, "encoder_layers": 3, "decoder_layers": 3, "encoder_attention_heads": 10, "decoder_attention_heads": 10,
+    "encoder_ffn_dim": 832, "decoder_ffn_dim": 832, "vocab_size": 1000, "max_position_embeddings": 448, "pad_token_id": 0,
+    "decoder_start_token_id": 2, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0, "dropout": 0.1,
+    "activation_dropout": 0.0,
+}  # fmt: skip
+BART_LIKE = {
+    f"{name}{BOTH}{end}": {
+        **BARTS, "activation_function": KINDS[name].activation, "activation_dropout": 0.1 if end else 0.0,
+    }
+    for name, end in (
+        ("bart", ""), ("bart", ACTIVE), ("mbart", ""), ("pegasus", ACTIVE), ("marian", ""), ("m2m_100", ""),
+    )
 }  # fmt: skip
 GATED_STACKS = {**STACKS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 RELU_STACKS = {**STACKS, "feed_forward_proj": "relu"}
@@ -175,15 +190,14 @@ STACK_MODELS: dict[str, dict[str, Any]] = {
     "t5_relu": RELU_STACKS,
     "t5_relu_eager": RELU_STACKS,
     "whisper_both": HEARING,
+    **BART_LIKE,
 }
 """Encoders with a decoder, which are not packed, and have a page of their own (docs/encoders.md)."""
 EVERY_MODEL = {**SMALL_MODELS, **STACK_MODELS}
 
-BOTH = "_both"
-"""End of the name of a type with both of its stacks, where that of its decoder alone has a table."""
 RELU = "_relu"
 """End of the name of the first T5, beside that of its later kin."""
-STACKED = ("t5", "whisper")
+STACKED = ("t5", "whisper", *KINDS)
 OLDER_MODELS = ("t5_float_eager", "t5_relu_float_eager")
 """Those that transformers before 5.15 is needed for."""
 OTHER_SIZES: dict[str, tuple[int, ...]] = {
@@ -246,6 +260,7 @@ def small_config(model_type: str, variant: int = 0, head: str = MASKED_LM) -> di
             model_type,
         )
         .removesuffix(RELU)
+        .removesuffix(ACTIVE)
         .removesuffix(BOTH)
     )
     config = {"model_type": own_type, **EVERY_MODEL[model_type]}

@@ -36,7 +36,22 @@ CONFIGS["whisper"] = {
     "max_source_positions": 192, "max_target_positions": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     "decoder_start_token_id": 2,
 }  # fmt: skip
+BART = {
+    "d_model": 320, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 5, "decoder_attention_heads": 5,
+    "encoder_ffn_dim": 832, "decoder_ffn_dim": 832, "vocab_size": 2048, "max_position_embeddings": 256, "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+CONFIGS |= {
+    "bart": {**BART, "model_type": "bart"},
+    "bart, active": {**BART, "model_type": "bart", "activation_dropout": 0.1},
+    "mbart": {**BART, "model_type": "mbart"},
+    "pegasus": {**BART, "model_type": "pegasus", "activation_function": "relu", "activation_dropout": 0.1},
+}  # fmt: skip
 CASES: dict[str, dict] = {
+    "bart, autocast": {"type": "bart", "autocast": True},
+    "bart, drops what it activates": {"type": "bart, active"},
+    "mbart, checkpointed": {"type": "mbart", "checkpointing": True},
+    "pegasus, 16 bits": {"type": "pegasus", "load": "bf16"},
     "t5": {"type": "t5"},
     "t5, autocast": {"type": "t5", "autocast": True},
     "t5, long answers": {"type": "t5", "length": 64, "answer": 256},
@@ -60,7 +75,7 @@ CASES: dict[str, dict] = {
 
 
 def case_of(name: str) -> dict:
-    attention = "sdpa" if CASES[name]["type"] == "whisper" else "eager"
+    attention = "eager" if "t5" in CASES[name]["type"] else "sdpa"
     case = {"micro": 4, "length": 192, "answer": 64, "attention": attention, **CASES[name]}
     return {**case, "config": CONFIGS[case["type"]]}
 

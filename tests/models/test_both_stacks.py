@@ -11,8 +11,9 @@ from transformers import AutoConfig
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.derive.formula_table import compare
 from preflight.judge import judge_plan
-from preflight.launch import BaseQuantization, LaunchPlan
+from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.models import describe
+from preflight.models.families.bart_like import KINDS
 from preflight.models.registry import find_model
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
@@ -27,6 +28,10 @@ SIZES = {
     "vocab_size": 96,
     "relative_attention_num_buckets": 8,
 }
+BART = {
+    "d_model": 48, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 80, "decoder_ffn_dim": 88, "vocab_size": 96, "max_position_embeddings": 30, "pad_token_id": 0,
+}  # fmt: skip
 CONFIGS = [
     {"model_type": "t5", **SIZES, "num_layers": 3},
     {"model_type": "t5", **SIZES, "num_layers": 2, "num_decoder_layers": 1, "feed_forward_proj": "gated-gelu"},
@@ -35,6 +40,7 @@ CONFIGS = [
     {"model_type": "whisper", "d_model": 48, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4,
      "decoder_attention_heads": 6, "encoder_ffn_dim": 80, "decoder_ffn_dim": 88, "vocab_size": 96, "num_mel_bins": 20,
      "max_source_positions": 30, "max_target_positions": 28, "pad_token_id": 0},
+    *({"model_type": name, **BART} for name in KINDS),
 ]  # fmt: skip
 
 
@@ -104,6 +110,8 @@ PLAN = LaunchPlan(
         ({"objective": "sequence_classification"}, Answer.UNKNOWN),
         ({"base_quantization": BaseQuantization("int8")}, Answer.UNKNOWN),
         ({"model": "google/umt5-small", "model_config": {"model_type": "umt5"}}, Answer.UNKNOWN),
+        ({"model": "facebook/bart-large"}, Answer.FITS),
+        ({"model": "facebook/bart-large", "adapter": Adapter()}, Answer.UNKNOWN),
     ],
 )
 def test_what_was_never_traced_is_unknown(changes, answer):

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from preflight.models import describe
-from preflight.models.families.groups import GROUPS
+from preflight.models.families.groups import BOTH_STACKS, GROUPS
 
 SMALL = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 96}
 WIDE = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2}
@@ -289,7 +289,8 @@ def test_a_vision_language_model_ties_its_head_where_the_library_does(model_type
 
 
 def test_every_family_with_a_layout_is_among_the_cases():
-    with_stacks = {*GROUPS["both_stacks"], *GROUPS["hearing"]}  # tests/models/test_both_stacks.py
+    # tests/models/test_both_stacks.py
+    with_stacks = {name for group in BOTH_STACKS for name in GROUPS[group]}
     through_composites = {"mllama_text_model", *with_stacks}
     laid_out = {name for types in GROUPS.values() for name in types}
     tested = {name for name, _ in CASES} | {f"{name}_text" for name, _, _ in COMPOSITES}

@@ -54,8 +54,10 @@ def _with_window(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     return plan
 
 
-def untraced_of_stacks(plan: LaunchPlan) -> str:
+def untraced_of_stacks(plan: LaunchPlan, model: ModelSpec) -> str:
     """Return what of a plan no encoder with a decoder was traced with; empty where it was."""
+    if plan.adapter is not None and model.facts.get("traced_whole"):
+        return f"an adapter on {model.model_type} with both of its stacks"
     if plan.sequence_kind == "packed":
         return "packed rows of an encoder with a decoder"
     if plan.base_quantization is not None:

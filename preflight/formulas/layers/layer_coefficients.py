@@ -217,7 +217,7 @@ def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str
         return f"{asked} attention"
     has_mask = any(has_window_mask(plan, u) for u in layers)
     was_windowed = is_windowed(model) or file_of(plan, model).endswith(WINDOWED)
-    if model.has_both_stacks and (of_stacks := untraced_of_stacks(plan)):
+    if model.has_both_stacks and (of_stacks := untraced_of_stacks(plan, model)):
         return of_stacks
     if has_mask and not was_windowed and asked == "sdpa":
         return "a window shorter than the sequence"

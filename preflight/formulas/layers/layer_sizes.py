@@ -125,7 +125,7 @@ def _of_answers(
 ) -> Iterator[tuple[str, int]]:
     """Yield the sizes of a decoder beside an encoder: what it is given, and what it attends to of both."""
     yield from ((f"Y*{name}", batch * answer * size) for name, size in widths.items())
-    yield from (("Ys*1", batch * (answer - 1)), ("K*1", answer))
+    yield from (("Ys*1", batch * (answer - 1)), ("K*1", answer), ("K*h", answer * widths["h"]))
     squares = {"LL": length * length, "KK": answer * answer, "KL": answer * length}
     for name in ("1", "nh"):
         yield f"YY*{name}", batch * answer * answer * widths[name]

@@ -52,6 +52,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "linear_attention": ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     "cross_attention": ("mllama_text_model",),
     "both_stacks": ("t5", "mt5", "umt5"),
+    "bart_like": ("bart", "mbart", "pegasus", "marian", "m2m_100"),
     "hearing": ("whisper",),
 }
 """Module of this package -> the model types it lays out."""
@@ -59,7 +60,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 SAME_AS = {"kimi_k2": "deepseek_v3"}
 """Hub model types whose code is another family's under a new name."""
 
-BOTH_STACKS = ("both_stacks", "hearing")
+BOTH_STACKS = ("both_stacks", "bart_like", "hearing")
 """The modules that lay out encoders with a decoder."""
 TABLE = "table_layout"
 """The module that lays out every type with a table of its own."""

@@ -6,7 +6,8 @@ said; keys have no bias, positions of the encoder are sines that never train.
 
 from __future__ import annotations
 
-from preflight.model import BIAS, EMBEDDING, OTHER, LayerShape, ModelUnit, ParameterTensor
+from preflight.model import BIAS, OTHER, ModelUnit, ParameterTensor
+from preflight.models.families.bart_like import positions_unit, stack_unit, unlike_traced
 from preflight.models.families.both_stacks import DECODER, ENCODER
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import (
@@ -15,8 +16,6 @@ from preflight.models.families.layout import (
     Tensors,
     embedding_unit,
     head_units,
-    linear,
-    norm,
     norm_unit,
 )
 
@@ -30,12 +29,12 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
     depths = view.size("encoder_layers"), view.size("decoder_layers")
     units = (
         ModelUnit("model.encoder", "other", (*_conv(1, hidden, mels), *_conv(2, hidden, hidden))),
-        _positions(ENCODER, view.size("max_source_positions"), hidden, trains=False),
-        _stack(view, ENCODER, depths[0], 0),
+        positions_unit(ENCODER, view.size("max_source_positions"), hidden, trains=False),
+        stack_unit(view, ENCODER, depths[0], 0, keys_have_bias=False),
         norm_unit("model.encoder.layer_norm", hidden, bias=True),
         embedding_unit("model.decoder.embed_tokens", vocab, hidden),
-        _positions(DECODER, view.size("max_target_positions"), hidden, trains=True),
-        _stack(view, DECODER, depths[1], depths[0]),
+        positions_unit(DECODER, view.size("max_target_positions"), hidden, trains=True),
+        stack_unit(view, DECODER, depths[1], depths[0], keys_have_bias=False),
         norm_unit("model.decoder.layer_norm", hidden, bias=True),
         *head_units(Paths(head="proj_out", tied=paths.tied), vocab, hidden),
     )
@@ -55,19 +54,9 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
 
 def _unlike_traced(view: ConfigView, paths: Paths) -> tuple[str, ...]:
     """Return what of a config no traced model had."""
-    drops = (
-        "dropout",
-        "attention_dropout",
-        "activation_dropout",
-        "encoder_layerdrop",
-        "decoder_layerdrop",
-    )
+    drops = ("dropout", "attention_dropout", "activation_dropout")
     found = [f"{name}={view.get(name)}" for name in drops if view.get(name)]
-    if view.get("activation_function") != "gelu":
-        found.append(f"activation_function={view.get('activation_function')}")
-    if view.get("encoder_attention_heads") != view.get("decoder_attention_heads"):
-        found.append("stacks of other numbers of heads")
-    return (*found, *(() if paths.tied else ("a head of its own",)))
+    return (*found, *unlike_traced(view, "gelu"), *(() if paths.tied else ("a head of its own",)))
 
 
 def _conv(number: int, size: int, channels: int) -> Tensors:
@@ -75,34 +64,3 @@ def _conv(number: int, size: int, channels: int) -> Tensors:
         ParameterTensor(f"conv{number}.weight", (size, channels, WINDOW), OTHER),
         ParameterTensor(f"conv{number}.bias", (size,), BIAS),
     )
-
-
-def _positions(stack: str, rows: int, hidden: int, trains: bool) -> ModelUnit:
-    weight = ParameterTensor("weight", (rows, hidden), EMBEDDING, gets_gradient=trains)
-    return ModelUnit(
-        f"model.{stack}.embed_positions", "embedding" if trains else "other", (weight,)
-    )
-
-
-def _stack(view: ConfigView, name: str, depth: int, begin: int) -> ModelUnit:
-    """Return the layers of one stack, whose first is the model's layer number `begin`."""
-    hidden, heads = view.size("d_model"), view.size(f"{name}_attention_heads")
-    width = view.size(f"{name}_ffn_dim")
-    shape = LayerShape(hidden, heads, heads, max(1, hidden // heads), width, kind=name)
-
-    def attention(path: str) -> Tensors:
-        return (
-            *linear(f"{path}.k_proj", hidden, hidden),
-            *(t for part in ("v", "q", "out") for t in linear(f"{path}.{part}_proj", hidden, hidden, True)),
-            *norm(f"{path}_layer_norm", hidden, bias=True),
-        )  # fmt: skip
-
-    tensors = (
-        *attention("self_attn"),
-        *(attention("encoder_attn") if name == DECODER else ()),
-        *linear("fc1", width, hidden, True),
-        *linear("fc2", hidden, width, True),
-        *norm("final_layer_norm", hidden, bias=True),
-    )
-    places = tuple(range(begin, begin + depth))
-    return ModelUnit(f"model.{name}.layers.*", "layer", tensors, depth, shape, places)

@@ -24,6 +24,7 @@ Keys of `ModelSpec.facts`, where they hold:
     buffers         elements of the tables that modules register, by bytes of an element or `load`, of such a type
     widths          what layers are counted in beside the usual, by its expression in config fields
     traced_tied     True where the traces of its layers had a head that is tied
+    traced_whole    True where an adapter on its layers is not what was counted
     both_stacks     True of an encoder with a decoder; hears where it takes windows of sound
     costs           the file of its costs, where that has another name than its type
     headless        the class, where it has no language model's head
