@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from textwrap import indent
 from typing import IO, TYPE_CHECKING, Any
 
 from preflight.errors import BadInput
@@ -135,7 +134,8 @@ def print_json_list(
     say(head.removesuffix("]\n}"), stream)
     separator = "\n"
     for item in items:
-        say(separator + indent(json.dumps(item, indent=2), "    "), stream)
+        lines = json.dumps(item, indent=2).splitlines(keepends=True)
+        say(separator + "".join([f"    {line}" for line in lines]), stream)
         separator = ",\n"
     end = "]" if separator == "\n" else "\n  ]"
     say(end + "," + json.dumps(after, indent=2).removeprefix("{") + "\n", stream)
