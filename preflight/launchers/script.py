@@ -231,7 +231,8 @@ def make_plan(
     """Put the plan together, its origins and what its writer needs; raise BadInput where a problem is an error."""
     problems = in_file_order(problems)
     raise_if_any(problems)
-    making = _Making(command, part, trainer, engine, problems, libraries_of(command))
+    libraries = trainer.library_versions or libraries_of(command)
+    making = _Making(command, part, trainer, engine, problems, libraries)
     making.take_what_is_said()
     making.open_what_only_running_tells()
     if not trainer.script.is_of_library:

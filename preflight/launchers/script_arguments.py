@@ -44,7 +44,7 @@ def read_script_arguments(
         trainer = read_trainer_arguments(words, first, command, libraries, script, not_its_own)
     except BadInput as error:
         return Reading(TrainerArguments(None), error.problems)
-    return Reading(trainer, trainer.notices)
+    return Reading(replace(trainer, library_versions=libraries), trainer.notices)
 
 
 def with_ranks(
@@ -72,7 +72,8 @@ def read_script_engine(
         trainer = replace(trainer, arguments=others)
     else:
         named = None
-    engine = problems.take(read_engine(part, trainer, command, libraries_of(command)))
+    libraries = trainer.library_versions or libraries_of(command)
+    engine = problems.take(read_engine(part, trainer, command, libraries))
     if named is not None and is_open(engine):
         engine, notice = named_stage(named, engine, part)
         return Reading(engine, (*problems, notice))

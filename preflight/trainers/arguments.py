@@ -77,6 +77,8 @@ class TrainerArguments:
     """The engine that the script sets up itself, without a Trainer, and the ranks that it starts."""
     reader: ScriptReader | None = field(default=None, compare=False)
     """The script as it was read for this command line; None where nothing of it is worth reading."""
+    library_versions: Libraries | None = field(default=None, compare=False)
+    """What is known of the releases of the launch's libraries, where the script was read with it."""
     under: Callable[[Libraries], TrainerArguments] | None = field(default=None, compare=False)
     """Gives the same under other versions of the libraries; None where no default of theirs was asked."""
 
