@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.versions.spans import IMPORTED, classes_of, spans_of
+from preflight.versions.spans import words_of
 
 LIBRARIES = ("transformers", "trl", "peft")
 PARSERS = ("HfArgumentParser", "TrlParser")
@@ -89,12 +89,7 @@ def _meant(nodes: Iterable[ast.AST]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _names() -> frozenset[str]:
-    return frozenset(
-        name
-        for library in LIBRARIES
-        for each in (*classes_of(library), IMPORTED)
-        for name in (each, *spans_of(library, each))
-    )
+    return frozenset[str]().union(*map(words_of, LIBRARIES))
 
 
 @lru_cache(maxsize=4)

@@ -76,6 +76,12 @@ def classes_of(library: str) -> frozenset[str]:
     return frozenset(_table()[library]) - {IMPORTED}
 
 
+def words_of(library: str) -> frozenset[str]:
+    """Return all that not every release of a library has: classes with their arguments, and names to import."""
+    rows = _table()[library]
+    return frozenset(rows).union(*rows.values())
+
+
 @lru_cache(maxsize=1)
 def moved_arguments() -> frozenset[str]:
     """Return the arguments of TRL's classes that not every release has."""
