@@ -7,7 +7,6 @@ variables of Open MPI, MPICH or Slurm. Elsewhere torch finds no RANK, and each p
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from preflight.errors import Problem
@@ -16,6 +15,7 @@ from preflight.launchers.mpi import LAUNCHER
 from preflight.launchers.mpi.options import MpiOptions, read_options
 from preflight.launchers.script import make_plan
 from preflight.launchers.script_arguments import read_script_arguments, read_script_engine
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -23,7 +23,7 @@ from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.shell.program_names import TRAINS_NOTHING, called
 from preflight.units import ceil_div
 
-_ASKS_MPI = re.compile(
+_ASKS_MPI = lazy_pattern(
     r"\bdeepspeed(?:\.init|\s*=)|\bmpi4py\b|\bhorovod\b|OMPI_COMM_WORLD|PMI_RANK|MV2_COMM|SLURM_PROCID"
 )
 _DEEPSPEED_FLAGS = ("--deepspeed", "--deepspeed_config")
