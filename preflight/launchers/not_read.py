@@ -16,6 +16,7 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
+DOES_NOT_TRAIN = "a launch that does not train"
 HELD = "what a script that is not here holds"
 OF_TRANSFORMERS = {
     "/language-modeling/run_clm.py": None,
@@ -83,7 +84,7 @@ def is_not_asked_to_train(script: str, trainer: TrainerArguments) -> Problem | N
         script if said is None else said.place.where,
         f"--{ASKS}, where it is meant to train",
         severity="warning",
-        unpriced="a launch that does not train",
+        unpriced=DOES_NOT_TRAIN,
         takes="either",
     )
 

@@ -364,6 +364,12 @@ def unpriced_of(tmp_path, *words: str) -> list[str]:
     ]
 
 
+def test_a_config_that_only_predicts_is_not_said_to_fit(tmp_path) -> None:
+    missing = unpriced_of(tmp_path, "--finetuning_type", "lora", "--do_train", "false")
+
+    assert "a launch that does not train" in missing
+
+
 ALONE = {"CUDA_VISIBLE_DEVICES": "0"}
 PAIRS = {
     "a second copy": (("--finetuning_type", "full"), []),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from preflight.errors import Problem
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.llamafactory.engine import EngineFacts
+from preflight.launchers.not_read import DOES_NOT_TRAIN
 from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.setting import Setting
 
@@ -48,7 +50,9 @@ def _data(keys: FrameworkKeys, engine: EngineFacts) -> None:
         keys.refuse("model_name_or_path is missing", first)
     if not keys.is_on("do_train"):
         at = keys.get("do_train") or first
-        keys.note("PF140", "nothing is trained: do_train is not true", at, "do_train: true")
+        nothing = "nothing is trained: do_train is not true"
+        said = (nothing, at.place.where, "do_train: true", "PF140", "warning")
+        keys.problems.append(Problem(*said, DOES_NOT_TRAIN, "either"))
     elif "dataset" not in keys.given:
         keys.refuse("dataset is missing", first)
     size = keys.value("val_size", 0)
