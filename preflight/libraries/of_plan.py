@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from preflight.errors import Problem
 from preflight.launch import LaunchPlan, Origin
 from preflight.libraries.candidates import unlike, version_sets
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.spans import knows_type
+
+LACKS = "PF151"
+"""What a release does not have that the launch asks for."""
 
 
 def with_open_versions(plan: LaunchPlan) -> LaunchPlan:
@@ -30,7 +34,7 @@ def with_open_versions(plan: LaunchPlan) -> LaunchPlan:
 def with_releases_that_know(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return a plan without the versions that it cannot have: releases of transformers before its model's type.
 
-    A config that names code of its own (`auto_map`) may be older than the type, and so may a model that only has the
+    Where the only one that is said is such a release, as a pin of an older model's days is, what runs is not known. A config that names code of its own (`auto_map`) may be older than the type, and so may a model that only has the
     shapes of another one.
     """
     model_type = model.config.get("model_type")
@@ -43,10 +47,25 @@ def with_releases_that_know(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
         version = versions.get("transformers")
         return version is None or knows_type(version, model_type)
 
+    if not knows(plan.versions):
+        return _with_release_that_does_not(plan, model_type, origin)
     may_be = tuple(versions for versions in origin.may_be if knows(versions))
-    if len(may_be) == len(origin.may_be) or not knows(plan.versions):
+    if len(may_be) == len(origin.may_be):
         return plan
     readings = tuple(each for each in plan.version_readings if knows(each.versions))
     reason = f"{origin.reason.partition(': ')[0]}, but that it knows {model_type}"
     open_still = replace(origin, may_be=may_be, reason=reason)
     return replace(plan, version_readings=readings).with_origin("versions", open_still)
+
+
+def _with_release_that_does_not(plan: LaunchPlan, model_type: str, origin: Origin) -> LaunchPlan:
+    """Return a plan with the notice that the release of transformers which is said stops where it loads the model."""
+    if plan.trainer not in HF_TRAINERS or any(each.id == LACKS for each in plan.notices):
+        return plan
+    version = plan.versions["transformers"]
+    message = f"transformers {version} does not know {model_type} yet, and stops where it loads {plan.model}"
+    where = plan.origins.get("versions.transformers", origin).where
+    fix = "a newer transformers, or --set versions.transformers=VERSION where it has one"
+    unpriced = f"a release of transformers that knows {model_type}"
+    notice = Problem(message, where, fix, LACKS, "warning", unpriced, "either")
+    return replace(plan, notices=(*plan.notices, notice))

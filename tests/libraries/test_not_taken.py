@@ -74,3 +74,11 @@ def test_a_launch_is_told_of_it(tmp_path):
     plan = load_plugins().first("preflight_read_launch", command=launch)
 
     assert [notice.where for notice in plan.notices if notice.id == "PF151"] == ["train.py:2"]
+
+
+def test_a_model_that_the_installed_release_does_not_know_stops_it(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text('{"model_type": "newer_than_this_release"}')
+
+    with pytest.raises(ValueError, match="does not recognize this architecture"):
+        transformers.AutoConfig.from_pretrained(str(tmp_path))

@@ -87,12 +87,20 @@ def test_no_release_is_read_that_does_not_know_the_models_type(model_type, more,
     assert (left is plan) is (oldest == "4.44.2")
 
 
-def test_a_release_that_is_said_stays_whatever_the_model(tmp_path):
-    """It fails where it starts; what it would take is told all the same."""
+def test_a_release_that_is_said_and_does_not_know_the_model_is_named():
+    """A pin of an older model's days: the launch stops where it starts, so that something else is installed."""
     said = replace(PACKED, versions={"transformers": "4.44.2"})
-    spec = SimpleNamespace(config={"model_type": "qwen3"}, like=None)
+    said = said.with_origin("versions", Origin("docker/Dockerfile:3"))
+    spec = cast("ModelSpec", SimpleNamespace(config={"model_type": "qwen3"}, like=None))
+    told = with_releases_that_know(said, spec)
 
-    assert with_releases_that_know(said, cast("ModelSpec", spec)) is said
+    assert told.versions == said.versions
+    (notice,) = [each for each in told.notices if each not in said.notices]
+    assert (notice.id, notice.where) == ("PF151", "docker/Dockerfile:3")
+    assert notice.unpriced == "a release of transformers that knows qwen3"
+    assert with_releases_that_know(told, spec) is told
+    titan = replace(said, trainer="torchtitan")
+    assert with_releases_that_know(titan, spec) is titan
 
 
 def test_a_row_of_one_release_names_it_once():
