@@ -1,4 +1,4 @@
-"""The DeepSpeed configs that lie in the repositories of LLaMA-Factory and axolotl, for a config that names one of them
+"""The DeepSpeed configs that LLaMA-Factory and axolotl have in their repositories or write, for a config that names one of them
 where it is not: people keep their YAML in a repository of their own and start it in the framework's."""
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ LLAMA_FACTORY: dict[str, Shipped] = {
     "ds_z3_offload_config.json": (3, (_OPTIMIZER, _PARAMS)),
 }
 """Files of LLaMA-Factory's examples/deepspeed, 0.9.1 to 0.9.5."""
+BOARD = ("cache", "llamaboard_cache")
+"""Folders into which LLaMA Board writes all of them but the first, with the same values (create_ds_config in webui/common.py,
+0.8 to 0.9.5); the commands that it shows name them there."""
 AXOLOTL: dict[str, Shipped] = {
     "zero1.json": (1, ()),
     "zero2.json": (2, (_OPTIMIZER,)),
@@ -81,7 +84,7 @@ def _shipped(keys: FrameworkKeys, path: PurePosixPath) -> dict[str, Any] | None:
         buckets: dict[str, Any] = {}
         overlaps, most = True, 0
     else:
-        is_there = path.parent.parts[-2:] == ("examples", "deepspeed")
+        is_there = path.parent.parts[-2:] == ("examples", "deepspeed") or path.parent.name in BOARD
         known = LLAMA_FACTORY.get(path.name) if is_there else None
         precision = _PRECISION
         buckets = {"reduce_bucket_size": 500_000_000, "allgather_bucket_size": 500_000_000}

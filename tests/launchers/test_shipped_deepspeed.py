@@ -62,6 +62,8 @@ def axolotl(folder, config):
         (llamafactory, "/app/examples/deepspeed/ds_z2_offload_config.json", "zero2", "cpu", "none"),
         (llamafactory, "examples/deepspeed/ds_z3_config.json", "zero3", "none", "none"),
         (llamafactory, "examples/deepspeed/ds_z3_offload_config.json", "zero3", "cpu", "cpu"),
+        (llamafactory, "cache/ds_z3_offload_config.json", "zero3", "cpu", "cpu"),
+        (llamafactory, "llamaboard_cache/ds_z2_config.json", "zero2", "none", "none"),
         (axolotl, "deepspeed_configs/zero1.json", "zero1", "none", "none"),
         (axolotl, "deepspeed_configs/zero2.json", "zero2", "cpu", "none"),
         (axolotl, "/workspace/axolotl/deepspeed_configs/zero3_bf16.json", "zero3", "none", "none"),
@@ -88,6 +90,7 @@ def test_a_file_of_the_frameworks_own_is_known_by_its_name(
         (llamafactory, "ds_z3_config.json"),
         (axolotl, "examples/deepspeed/ds_z3_config.json"),
         (axolotl, "configs/zero3.json"),
+        (axolotl, "cache/ds_z3_config.json"),
     ],
 )
 def test_another_name_is_a_file_that_is_missing(read, config, tmp_path):
