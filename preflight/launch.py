@@ -131,7 +131,7 @@ class LaunchPlan:
     mixed_precision: str = "no"
     """The trainer's autocast or the engine's own precision."""
     master_dtype: str | None = None
-    """Of the weights that the optimizer steps; None = the rule of engine, optimizer and library version."""
+    """Of the weights that the optimizer steps, `loaded` as they are loaded; None = the rule of engine, optimizer and library version."""
     reduce_dtype: str | None = None
     """Of gradients as they are summed over ranks; None = the rule of engine, optimizer and library version."""
     optimizer_state_dtype: str | None = None

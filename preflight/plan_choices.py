@@ -42,7 +42,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "offload_activations": ("none", "cpu"),
     "load_dtype": ("fp32", "bf16", "fp16", "auto"),
     "mixed_precision": ("no", "bf16", "fp16", "fp8"),
-    "master_dtype": ("fp32", "bf16", "fp16"),
+    "master_dtype": ("fp32", "bf16", "fp16", "loaded"),
     "reduce_dtype": ("fp32", "bf16", "fp16"),
     "optimizer_state_dtype": ("fp32", "bf16", "fp16", "int8"),
     "logits_dtype": ("fp32", "bf16", "fp16"),

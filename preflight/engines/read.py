@@ -177,6 +177,7 @@ def _of_own_call(own: OwnEngine) -> dict[str, Setting]:
         "reshard_after_forward": Setting(True, default),
         "wrap_policy": Setting("transformer", default),
         "offload_params": Setting("none", default),
+        "master_dtype": Setting("loaded", default),
         **{
             name: Setting(said.value, said.place)
             for name, said in own.fields.items()

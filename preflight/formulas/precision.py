@@ -51,7 +51,8 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
 
     single, ddp: weights stay as loaded, AdamW's states have the weights' dtype, no master copy
     (accelerate/accelerator.py:1824). FSDP with mixed precision: trainable shards are fp32
-    (accelerate/utils/fsdp_utils.py:815, accelerator.py:1919), but for FSDP2 of accelerate 1.13. ZeRO: everything in the compute dtype
+    (accelerate/utils/fsdp_utils.py:815, accelerator.py:1919), but for FSDP2 of accelerate 1.13; a script's own FSDP call
+    leaves them as loaded. ZeRO: everything in the compute dtype
     and an fp32 master (deepspeed/runtime/engine.py:2080).
     """
     loaded = load_dtype(plan, model)
@@ -60,10 +61,11 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
         mixed = "bf16"
     trainable = _adapter_dtype(plan, loaded) if plan.adapter else loaded
     frozen, master = loaded, None
+    asked = loaded if plan.master_dtype == "loaded" else plan.master_dtype
     if plan.zero_stage is not None:
         compute = mixed or "fp32"
         frozen = trainable = gradient = compute
-        master = plan.master_dtype or "fp32"
+        master = asked or "fp32"
         state = plan.optimizer_state_dtype or master
         if plan.deepspeed is not None and plan.deepspeed.grad_accum_dtype:
             gradient = plan.deepspeed.grad_accum_dtype
@@ -72,9 +74,9 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
         compute = mixed or loaded
         if plan.is_fsdp and mixed:
             is_kept = plan.engine == "fsdp2" and KEEPS_LOADED_DTYPE.holds_in(plan.versions)
-            trainable = plan.master_dtype or (trainable if is_kept else "fp32")
-        elif plan.master_dtype and not plan.adapter:
-            trainable = plan.master_dtype
+            trainable = asked or (trainable if is_kept else "fp32")
+        elif asked and not plan.adapter:
+            trainable = asked
         gradient = trainable
         state = plan.optimizer_state_dtype or trainable
         autocast = not plan.is_fsdp and mixed is not None and "fp32" in (loaded, trainable)

@@ -38,6 +38,8 @@ class RowsThatFit(NamedTuple):
 
     longest: int | None = None
     """The most tokens of a row, to a multiple of STEP, with which it is not refused, or surely fits; None where no length helps."""
+    is_sure: bool = True
+    """Whether it fits with them in every reading; where not, in one at least."""
     ends_sooner: bool = False
     """Whether it is refused for rows that a model may end sooner: no data tells whether one is as long."""
 
@@ -56,10 +58,15 @@ def rows_that_fit(start: Judged, plugins: PluginManager, policy: Policy) -> Rows
     aim = IS_NOT_REFUSED if is_refused and not is_made else SURELY_FITS
     plan = start.plan.with_edits({"seq_len": STEP})
     shortest = judge_plan(plan, plugins, policy, start.model, start.device, settles=False)
-    longest = None
+    longest, is_sure = None, True
     if aim.is_met(shortest):
         longest = largest(shortest, "seq_len", STEP, most, aim, plugins, policy)
-    return RowsThatFit(longest, is_refused and is_made and IS_NOT_REFUSED.is_met(shortest))
+    if longest is not None and aim is IS_NOT_REFUSED:
+        there = plan.with_edits({"seq_len": longest})
+        judged = judge_plan(there, plugins, policy, start.model, start.device, settles=False)
+        is_sure = judged.verdict.answer in (Answer.FITS, Answer.TIGHT)
+    ends_sooner = is_refused and is_made and IS_NOT_REFUSED.is_met(shortest)
+    return RowsThatFit(longest, is_sure, ends_sooner)
 
 
 def most_looked_at(start: Judged) -> int | None:
@@ -150,7 +157,7 @@ def with_longest_rows(
     report: Report, judged: Judged, plugins: PluginManager, request: Request
 ) -> Report:
     """Return the report with the longest rows that fit, where the length is only a cap or nobody said it."""
-    length, ends_sooner = rows_that_fit(judged, plugins, request.policy)
+    length, is_sure, ends_sooner = rows_that_fit(judged, plugins, request.policy)
     found: dict[str, Any] = {} if length is None else {"longest_seq_len": length}
     if request.finds_room:
         with_each = longer_rows(judged, length, plugins, request.policy)
@@ -166,15 +173,16 @@ def with_longest_rows(
         return _with_rows_to_be_made(report, length, cap, request)
     if length is None:
         return report
+    fit = "fit" if is_sure else "may fit"
     note = (
         f"{cap:,} tokens are where rows are cut, and no data was seen: rows of up to"
-        f" {length:,} tokens fit as written; --dataset FILE says how long they are"
+        f" {length:,} tokens {fit} as written; --dataset FILE says how long they are"
     )
     report = replace(report, notes=(*report.notes, note))
     is_helped = report.final_verdict.answer is not Answer.DOES_NOT_FIT or bool(report.by_hand)
     if is_told or is_helped or length < SURELY_REACHED * cap:
         return report  # a sure way on, for rows as long as the cap, is worth more than the doubt
-    reason = f"rows of up to {length:,} of the {cap:,} tokens at which they are cut fit"
+    reason = f"rows of up to {length:,} of the {cap:,} tokens at which they are cut {fit}"
     return replace(report, **_unknown_for_its_length(report, reason, request))
 
 

@@ -220,6 +220,7 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("other = torch.optim.AdamW(critic.parameters())", "pass", None),
         ("pass", "answers = model.generate(**batch)", "generation within a step"),
         ("shown = model.generate(**batch)", "pass", None),
+        ("parallelize_module(model, mesh, plan)", "pass", "tensor parallelism of the script's own"),
         ("torch.cuda.set_per_process_memory_fraction(0.5)", "pass", "a limit on the device's memory"),
         ("model = model.double()", "pass", "weights in 64 bits"),
         ("model.to(torch.float64)", "pass", "weights in 64 bits"),

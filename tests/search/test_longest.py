@@ -9,12 +9,13 @@ from said_versions import say_versions
 
 from preflight.hookspecs import hookimpl
 from preflight.judge import estimate_memory, judge_plan
-from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.request import Request
 from preflight.search.largest import IS_NOT_REFUSED, STEP, SURELY_FITS, largest
+from preflight.search.longest import RowsThatFit, rows_that_fit
 from preflight.verdict import Answer
 
 SCRIPT = """\
@@ -78,6 +79,17 @@ def test_few_lengths_are_asked_on_the_way_to_the_longest(aim):
     assert aim.is_met(judge_plan(replace(plan, seq_len=longest), plugins, AS_WRITTEN))
     assert not aim.is_met(judge_plan(replace(plan, seq_len=longest + STEP), plugins, AS_WRITTEN))
     assert asked <= 8
+
+
+def test_rows_with_which_one_reading_fits_are_not_sure_to_fit(checked):
+    report, plugins = checked(32768), load_plugins()
+    opened = report.plan.with_origin("attention", Origin("nobody", True, "", ("sdpa", "eager")))
+
+    def found(plan):
+        return rows_that_fit(judge_plan(plan, plugins, Policy()), plugins, Policy())
+
+    assert found(report.plan) == RowsThatFit(report.extra["longest_seq_len"], is_sure=True)
+    assert found(opened) == RowsThatFit(report.extra["longest_seq_len"], is_sure=False)
 
 
 AS_WRITTEN = Policy(rewrite=False)

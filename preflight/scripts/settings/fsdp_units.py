@@ -15,6 +15,7 @@ from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.settings.fsdp_offload import offload_of
 from preflight.scripts.settings.script_settings import OwnEngine, Said
 from preflight.setting import Place
 
@@ -28,7 +29,8 @@ _ROOT, _PART, _OTHER = "root", "part", "other"
 
 
 def with_units(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
-    """Return the engine of fully_shard's calls with its units and whether they are freed after the forward."""
+    """Return the engine of fully_shard's calls with its units, whether they are freed after the forward, and what is kept in
+    host memory."""
     calls = _units(reader)
     fields: dict[str, Said] = dict(engine.fields)
     unread: dict[str, Place] = dict(engine.unread)
@@ -46,6 +48,15 @@ def with_units(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
         fields["reshard_after_forward"] = Said(False, place)
     elif said != {True}:
         unread["reshard_after_forward"] = place
+    offloads = {
+        None if said is None else said.value: said
+        for said in (offload_of(reader, call, "fsdp2") for call, _ in calls)
+    }
+    (offload, *others) = offloads.values()
+    if offload is None or others:
+        unread["offload_params"] = place
+    else:
+        fields["offload_params"] = offload
     return replace(engine, fields=fields, unread=unread)
 
 

@@ -6,9 +6,9 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import UNKNOWN
+from preflight.scripts.settings.fsdp_offload import offload_of
 from preflight.scripts.settings.fsdp_units import with_units
 from preflight.scripts.settings.lightning_calls import lightning_trainer, with_trainer
 from preflight.scripts.settings.script_settings import OwnEngine, Said, said_of
@@ -118,7 +118,7 @@ def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnE
         fields["wrap_policy"] = Said("transformer", policy.place)
     elif not is_open:
         fields["wrap_policy"] = Said("none", place)
-    offload = _offload(reader, call)
+    offload = offload_of(reader, call, "fsdp1")
     if offload is not None:
         fields["offload_params"] = offload
     else:
@@ -139,29 +139,6 @@ def _last_word(call: CallFound, keyword: str) -> str | None:
     """Return `FULL_SHARD` of `sharding_strategy=ShardingStrategy.FULL_SHARD`."""
     node = next((each.value for each in call.node.keywords if each.arg == keyword), None)
     return node.attr if isinstance(node, ast.Attribute) else None
-
-
-def _offload(reader: ScriptReader, call: CallFound) -> Said | None:
-    """Read `cpu_offload=CPUOffload(offload_params=True) if flag else None`; None where only running tells."""
-    node: ast.expr | None = next(
-        (each.value for each in call.node.keywords if each.arg == "cpu_offload"), None
-    )
-    if isinstance(node, ast.IfExp):
-        test = reader.evaluator.value(node.test, call.scope)
-        if test is UNKNOWN:
-            return None
-        node = node.body if test else node.orelse
-    if node is None or (isinstance(node, ast.Constant) and node.value is None):
-        return Said("none", reader.place(call))
-    if not isinstance(node, ast.Call) or last_name(node.func) != "CPUOffload" or node.args:
-        return None
-    for keyword in node.keywords:
-        if keyword.arg == "offload_params":
-            value = reader.evaluator.value(keyword.value, call.scope)
-            if not isinstance(value, bool):
-                return None
-            return Said("cpu" if value else "none", reader.place(call))
-    return Said("none", reader.place(call))
 
 
 def _with_ranks(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:

@@ -61,6 +61,7 @@ UNCOUNTED = {
         r"|\bdistributed_config\s*=|\bDistributedConfig\(",
         "less",
     ),
+    "tensor parallelism of the script's own": (r"\bparallelize_module\(", "either"),
     "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),
     OTHER_ACCELERATOR: (
         r"(?m)^(?:from|import)\s+(?:optimum\.(?:habana|neuron|tpu)|habana_frameworks|torch_npu|torch_xla|torch_neuronx)\b",
