@@ -14,6 +14,9 @@ from preflight.versions.spans import knows_type
 
 LACKS = "PF151"
 """What a release does not have that the launch asks for."""
+WITHOUT_CODE = ("Qwen", "google", "meta-llama", "mistralai", "openai", "HuggingFaceTB")
+"""Owners whose models of the types that later releases brought have no code of their own beside the weights, which older
+releases would run: those of OpenGVLab or deepseek-ai have."""
 
 
 def with_open_versions(plan: LaunchPlan) -> LaunchPlan:
@@ -60,7 +63,9 @@ def with_releases_that_know(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
 
 def _with_release_that_does_not(plan: LaunchPlan, model_type: str, origin: Origin) -> LaunchPlan:
     """Return a plan with the notice that the release of transformers which is said stops where it loads the model."""
-    if plan.trainer not in HF_TRAINERS or any(each.id == LACKS for each in plan.notices):
+    is_theirs = str(plan.model).partition("/")[0] in WITHOUT_CODE
+    is_said = any(each.id == LACKS for each in plan.notices)
+    if plan.trainer not in HF_TRAINERS or not is_theirs or is_said:
         return plan
     version = plan.versions["transformers"]
     message = f"transformers {version} does not know {model_type} yet, and stops where it loads {plan.model}"

@@ -89,7 +89,7 @@ def test_no_release_is_read_that_does_not_know_the_models_type(model_type, more,
 
 def test_a_release_that_is_said_and_does_not_know_the_model_is_named():
     """A pin of an older model's days: the launch stops where it starts, so that something else is installed."""
-    said = replace(PACKED, versions={"transformers": "4.44.2"})
+    said = replace(PACKED, model="Qwen/Qwen3-8B", versions={"transformers": "4.44.2"})
     said = said.with_origin("versions", Origin("docker/Dockerfile:3"))
     spec = cast("ModelSpec", SimpleNamespace(config={"model_type": "qwen3"}, like=None))
     told = with_releases_that_know(said, spec)
@@ -101,6 +101,8 @@ def test_a_release_that_is_said_and_does_not_know_the_model_is_named():
     assert with_releases_that_know(told, spec) is told
     titan = replace(said, trainer="torchtitan")
     assert with_releases_that_know(titan, spec) is titan
+    with_code = replace(said, model="OpenGVLab/InternVL3-8B")
+    assert with_releases_that_know(with_code, spec) is with_code
 
 
 def test_a_row_of_one_release_names_it_once():
