@@ -84,6 +84,7 @@ CHEAPEST_FIRST: dict[str, tuple[object, ...]] = {
     "reshard_after_forward": (True, "default", False),
     "wrap_policy": ("transformer", "size", "none"),
     "offload_params": ("nvme", "cpu", "none"),
+    "offload_optimizer": ("nvme", "cpu", "none"),
     "zero_init": (True, False),
     "optimizer": ("sgd", "adafactor", "adamw_8bit", "adamw_torch_fused", "adamw_torch"),
 }
@@ -104,6 +105,7 @@ OPEN_VALUES: dict[str, tuple[object, ...]] = {
     "reshard_after_forward": (True, False),
     "wrap_policy": ("transformer", "none"),
     "offload_params": ("none", "cpu"),
+    "offload_optimizer": ("none", "cpu"),
     "zero_init": (True, False),
 }
 """Plan field -> what it may be where a script decides it and could not be followed: the usual ends, not every value."""

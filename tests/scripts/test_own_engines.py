@@ -167,6 +167,47 @@ def test_a_deepspeed_config_of_the_script_is_read(stage, engine, tmp_path):
     assert plan.mixed_precision == "bf16"
 
 
+ZERO = 'config = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": 3}}\n'
+INITIALIZE = "\nmodel, *_ = deepspeed.initialize(model=model, config=config)"
+OFFLOAD = '{"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}'
+
+
+@pytest.mark.parametrize(
+    ("change", "engine", "offloads"),
+    [
+        ('config["zero_optimization"]["stage"] = 2', "zero2", ("none", "none")),
+        ('config["zero_optimization"]["offload_param"] = {"device": "cpu"}', "zero3", ("none", "cpu")),
+        (f'config["zero_optimization"].update({OFFLOAD})', "zero3", ("cpu", "cpu")),
+        ('config.update({"zero_optimization": {"stage": 1}})', "zero1", ("none", "none")),
+        ('zero = config["zero_optimization"]\nzero["offload_optimizer"] = dict(device="cpu")', "zero3", ("cpu", "none")),
+        ('config["zero_optimization"]["stage"] = 1\nconfig["zero_optimization"]["stage"] = 2', "zero2", ("none", "none")),
+        ('config["zero_optimization"] = {"stage": 1}\nconfig["zero_optimization"]["stage"] += 1', None, None),
+        ('config["zero_optimization"]["stage"] = int(os.environ["STAGE"]) + torch.cuda.device_count()', None, None),
+        ('config["zero_optimization"].pop("stage")', None, None),
+        ('config["zero_optimization"].update(made_elsewhere())', None, None),
+    ],
+)  # fmt: skip
+def test_what_is_set_within_a_config_counts(change, engine, offloads, tmp_path):
+    """It was left out: a stage 2 that was set later was said to take what stage 3 does."""
+    plan = plan_of(tmp_path, "deepspeed --num_gpus 8 loop.py", loop(ZERO + change + INITIALIZE))
+
+    if engine is None:
+        assert {"zero1", "zero3"} < set(plan.origins["engine"].may_be)
+    else:
+        assert (plan.engine, (plan.offload_optimizer, plan.offload_params)) == (engine, offloads)
+
+
+def test_what_a_branch_sets_within_a_config_is_open(tmp_path):
+    change = (
+        "if torch.cuda.mem_get_info()[0] < 2**36:\n"
+        f'    config["zero_optimization"].update({OFFLOAD})'
+    )
+    plan = plan_of(tmp_path, "deepspeed --num_gpus 8 loop.py", loop(ZERO + change + INITIALIZE))
+
+    assert plan.engine == "zero3"
+    assert {"offload_optimizer", "offload_params"} <= opens(plan)
+
+
 @pytest.mark.parametrize(("said", "steps"), [("", 16), (', "gradient_accumulation_steps": 4', 4)])
 def test_micro_batches_to_a_step_are_the_scripts_where_its_config_says_none(said, steps, tmp_path):
     wrapping = (

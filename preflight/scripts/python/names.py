@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from preflight.scripts.python.flow import Guard, Position, Way, live
 from preflight.scripts.python.operators import is_same
-from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope, bare
 
 MAX_DEPTH = 24
 """Names that refer to names; also what ends a cycle."""
@@ -132,13 +132,33 @@ class Names(ABC):
     def _with_changes(
         self, known: Known, name: str, scope: Scope, depth: int, at: Position | None
     ) -> Known:
-        """Return a dict with the keys that are set later; one that is set anew, or may be, is not known."""
+        """Return a dict with the keys that are set later, in the dicts in it too; one that is set anew, or may be, is not known."""
         if not isinstance(known.value, dict):
             return Known(UNKNOWN, known.place)
         value = dict(known.value)
-        for key, written in scope.changed[name].items():
+        changes = scope.changed[name].items()
+        for path, written in sorted(changes, key=lambda each: position(each[1][0])):
             nodes, is_sure = self._live(written, scope, depth, at)
-            if nodes:
-                once = len(nodes) == 1 and is_sure and (at is not None or key not in value)
-                value[key] = self.value(nodes[0], scope, depth) if once else UNKNOWN
+            if not nodes:
+                continue
+            held, key = _inner(value, path)
+            once = len(nodes) == 1 and is_sure and (at is not None or key not in held)
+            is_whole = key == path[-1]
+            held[key] = self.value(nodes[0], scope, depth) if once and is_whole else UNKNOWN
         return Known(value, known.place)
+
+
+def _inner(value: dict[object, object], path: tuple[str, ...]) -> tuple[dict[object, object], str]:
+    """Return the dict in which the last key of a path is set, and that key; an earlier one where no dict is known under it."""
+    for depth, key in enumerate(path[:-1]):
+        inner = bare(value.get(key))
+        if not isinstance(inner, dict):
+            return value, path[depth]
+        value[key] = inner = dict(inner)
+        value = inner
+    return value, path[-1]
+
+
+def position(node: ast.expr) -> Position:
+    """Return where an expression begins."""
+    return node.lineno, node.col_offset

@@ -6,7 +6,6 @@ import ast
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any
 
 from preflight.scripts.python.flow import ANYWHERE, Way, ways_of
 from preflight.scripts.python.nodes import children, walk
@@ -38,6 +37,11 @@ class Known:
     """Without dashes; empty where no flag reaches the value."""
 
 
+def bare(value: object) -> object:
+    """Return a value without its place, where it is an entry of a file, which knows its own."""
+    return value.value if isinstance(value, Known) else value
+
+
 @dataclass(frozen=True)
 class Parsed:
     """The value of `parser.parse_args()`, or of one dataclass of HfArgumentParser: attributes are looked up."""
@@ -58,8 +62,8 @@ class Scope:
     unclear: set[str] = field(default_factory=set)
     """Names that loops, `with`, `+=`, `global` or deletions change."""
     outer: Scope | None = None
-    changed: dict[str, dict[Any, list[ast.expr]]] = field(default_factory=dict)
-    """Name -> keys that are set in the dict or list that it holds -> what they are set to."""
+    changed: dict[str, dict[tuple[str, ...], list[ast.expr]]] = field(default_factory=dict)
+    """Name -> keys that are set in the dict that it holds, one behind the other for a dict in it -> what they are set to."""
     grown: dict[str, list[ast.expr]] = field(default_factory=dict)
     """Name -> the calls after which the list or dict that it holds is another: `names.append(name)`."""
     parameters: dict[str, Known] = field(default_factory=dict)
@@ -109,8 +113,7 @@ def scope_of(
         elif isinstance(node, ast.Delete):
             scope.unclear.update(_changed_names(node.targets))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if isinstance(node.func.value, ast.Name):
-                _note_method(node, node.func.attr, node.func.value.id, scope, ways)
+            _note_method(node, node.func.attr, node.func.value, scope, ways)
         elif isinstance(node, (ast.For, ast.AsyncFor)):
             scope.unclear.update(_names_in(node.target))
         elif isinstance(node, (ast.With, ast.AsyncWith)):
@@ -127,6 +130,7 @@ def scope_of(
             scope.unclear.update(node.names)
         elif isinstance(node, ast.NamedExpr):
             scope.unclear.add(node.target.id)
+    _note_aliases(scope)
     return scope, functions
 
 
@@ -145,19 +149,68 @@ def _opens(node: ast.expr) -> bool:
 
 
 def _note_method(
-    call: ast.Call, method: str, name: str, scope: Scope, ways: dict[int, Way]
+    call: ast.Call, method: str, receiver: ast.expr, scope: Scope, ways: dict[int, Way]
 ) -> None:
-    """Note what `settings.pop("bf16")` and `settings.update(bf16=True)` do to a name."""
-    if method in CHANGING:
-        scope.grown.setdefault(name, []).append(call)
-        scope.ways[id(call)] = ways.get(id(call), ANYWHERE)
+    """Note what `settings.pop("bf16")` and `settings["zero"].update(stage=2)` do to a name."""
+    name, keys = key_path(receiver)
+    if method not in (*CHANGING, "update") or name is None or None in keys:
+        return
+    path = tuple(map(str, keys))
+    way = ways.get(id(call), ANYWHERE)
+    if method == "update" and id(call) in ways and all(k.arg for k in call.keywords):
+        pairs = _literal_pairs(call.args)
+        if pairs is not None:
+            for key, value in [*pairs, *((str(k.arg), k.value) for k in call.keywords)]:
+                _change(scope, name, (*path, key), value, way)
+            return
+    if path:
+        unknown = ast.copy_location(ast.Constant(UNKNOWN), call)  # type: ignore[arg-type]
+        _change(scope, name, path, unknown, way)
     elif method == "update":
-        if call.args or id(call) not in ways or any(k.arg is None for k in call.keywords):
-            scope.unclear.add(name)
-        for keyword in call.keywords:
-            keys = scope.changed.setdefault(name, {})
-            keys.setdefault(keyword.arg, []).append(keyword.value)
-            scope.ways[id(keyword.value)] = ways.get(id(call), ANYWHERE)
+        scope.unclear.add(name)
+    else:
+        scope.grown.setdefault(name, []).append(call)
+        scope.ways[id(call)] = way
+
+
+def _literal_pairs(arguments: list[ast.expr]) -> list[tuple[str, ast.expr]] | None:
+    """Return the entries of the dict that `update` is given, none where it is given none; None where one is not read."""
+    if not arguments:
+        return []
+    given = arguments[0]
+    if not isinstance(given, ast.Dict):
+        return None
+    keys = [each.value if isinstance(each, ast.Constant) else None for each in given.keys]
+    if not all(isinstance(key, str) for key in keys):
+        return None
+    return list(zip(map(str, keys), given.values, strict=True))
+
+
+def key_path(node: ast.expr) -> tuple[str | None, tuple[str | None, ...]]:
+    """Return the name and the keys of `settings["zero"]["stage"]`; None for a name or a key that is something else."""
+    keys: list[str | None] = []
+    while isinstance(node, ast.Subscript):
+        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        keys.insert(0, key if isinstance(key, str) else None)
+        node = node.value
+    return (node.id if isinstance(node, ast.Name) else None), tuple(keys)
+
+
+def _change(scope: Scope, name: str, path: tuple[str, ...], value: ast.expr, way: Way) -> None:
+    scope.changed.setdefault(name, {}).setdefault(path, []).append(value)
+    scope.ways[id(value)] = way
+
+
+def _note_aliases(scope: Scope) -> None:
+    """Note what is set under another name of a dict, or of one in it: `zero = config["zero"]; zero["stage"] = 2`."""
+    for other, nodes in scope.assigned.items():
+        name, keys = key_path(nodes[0])
+        changes = scope.changed.get(other)
+        if len(nodes) != 1 or not changes or name is None or name == other or None in keys:
+            continue
+        for path, values in changes.items():
+            whole = (*map(str, keys), *path)
+            scope.changed.setdefault(name, {}).setdefault(whole, []).extend(values)
 
 
 def parts_of(target: ast.expr) -> list[ast.expr]:
@@ -169,13 +222,12 @@ def _assign(target: ast.expr, value: ast.expr, scope: Scope, way: Way) -> None:
     if isinstance(target, ast.Name):
         scope.assigned.setdefault(target.id, []).append(value)
         scope.ways[id(value)] = way
-    elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
-        key = target.slice.value if isinstance(target.slice, ast.Constant) else None
-        if not isinstance(key, str):
-            scope.unclear.add(target.value.id)
-        else:
-            scope.changed.setdefault(target.value.id, {}).setdefault(key, []).append(value)
-            scope.ways[id(value)] = way
+    elif isinstance(target, ast.Subscript):
+        name, keys = key_path(target)
+        if name is not None and None in keys:
+            scope.unclear.add(name)
+        elif name is not None:
+            _change(scope, name, tuple(map(str, keys)), value, way)
     elif isinstance(target, (ast.Tuple, ast.List)):
         if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
             for each, item in zip(target.elts, value.elts, strict=True):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, bare
 from preflight.scripts.settings.fsdp_offload import offload_of
 from preflight.scripts.settings.fsdp_units import with_units
 from preflight.scripts.settings.lightning_calls import lightning_trainer, with_trainer
@@ -22,6 +23,8 @@ WRAPPERS = {
     "DDP": "ddp",
 }
 """Call around a model -> the engine that it makes of it."""
+OFFLOADS = {"offload_optimizer": "offload_optimizer", "offload_param": "offload_params"}
+"""Section of DeepSpeed's `zero_optimization` -> plan field."""
 RESHARDING = {"FULL_SHARD": True, "HYBRID_SHARD": True, "SHARD_GRAD_OP": False, "_HYBRID_SHARD_ZERO2": False}  # fmt: skip
 SPAWNERS = ("spawn", "notebook_launcher", "start_processes", "ScalingConfig")
 """Calls that start ranks, or that Ray Train (2.40: train/v2/api/config.py) is told of them by."""
@@ -64,38 +67,23 @@ def _is_initialize(found: CallFound) -> bool:
 def _with_config(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnEngine:
     """Read `config=` of deepspeed.initialize, as far as it is a dict; a file is the launcher's matter."""
     values, _ = reader.keywords(call)
-    name = next((n for n in ("config", "config_params") if n in values), "")
-    said = said_of(values[name]) if name else None
-    if said is None or not isinstance(said.value, dict):
+    given = next((values[n] for n in ("config", "config_params") if n in values), None)
+    said = None if given is None else said_of(given)
+    if given is None or said is None or not isinstance(given.value, dict):
         return engine
-    node = next(each.value for each in call.node.keywords if each.arg == name)
-    config, left_out = dict(said.value), set(said.left_out)
-    for key in said.left_out if isinstance(node, ast.Name) else ():
-        assert isinstance(node, ast.Name)
-        written = [_set_to(each, node.id, key) for each, _ in reader.statements]
-        maybe = [_set_to(each, node.id, key) for each, _ in reader.unsure_statements]
-        if any(maybe):
-            continue
-        left_out.discard(key)
-        for value in filter(None, written):
-            held = said_of(reader.evaluator.evaluate(value, call.scope))
-            if held is None:
-                left_out.add(key)
-            else:
-                config[key] = held.value
-    unread = {}
-    if left_out & {"bf16", "fp16"}:
+    zero = bare(given.value.get("zero_optimization", {}))
+    if not isinstance(zero, dict) or bare(zero.get("stage")) is UNKNOWN:
+        return engine
+    unread = {field: said.place for key, field in OFFLOADS.items() if _is_unknown(zero.get(key))}
+    if any(_is_unknown(given.value.get(key)) for key in ("bf16", "fp16")):
         unread["mixed_precision"] = said.place
-    return replace(engine, deepspeed=replace(said, value=config), unread=unread)
+    return replace(engine, deepspeed=said, unread=unread)
 
 
-def _set_to(statement: ast.Assign, name: str, key: str) -> ast.expr | None:
-    """Return what `name[key] = ...` sets; None for any other assignment."""
-    target = statement.targets[0]
-    if not isinstance(target, ast.Subscript) or not isinstance(target.value, ast.Name):
-        return None
-    is_key = isinstance(target.slice, ast.Constant) and target.slice.value == key
-    return statement.value if is_key and target.value.id == name else None
+def _is_unknown(section: object) -> bool:
+    """Tell whether only running says what a section is, or a value of it."""
+    held = bare(section)
+    return held is UNKNOWN or (isinstance(held, dict) and any(map(_is_unknown, held.values())))
 
 
 def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnEngine:
