@@ -197,6 +197,30 @@ def test_what_is_set_within_a_config_counts(change, engine, offloads, tmp_path):
         assert (plan.engine, (plan.offload_optimizer, plan.offload_params)) == (engine, offloads)
 
 
+WITHIN = {
+    "another function": ('def fill():\n    CONFIG["zero_optimization"]["stage"] = 1\n', "fill()\nconfig = CONFIG", None),
+    "a parameter": ('def fill(it):\n    it["zero_optimization"]["stage"] = 1\n', ZERO + "fill(config)", None),
+    "the function itself": ("", 'CONFIG["zero_optimization"]["stage"] = 1\nconfig = CONFIG', "zero1"),
+    "a copy": ("", ZERO + 'other = copy.deepcopy(config)\nother["zero_optimization"]["stage"] = 1', "zero3"),
+    "the copy": ("", ZERO.replace("config", "other") + 'config = copy.deepcopy(other)\nconfig["zero_optimization"]["stage"] = 1', "zero1"),
+    "nothing": ('def fill(it):\n    it["steps"] = 1\n', ZERO + "fill(config)", "zero3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WITHIN)
+def test_what_another_block_sets_within_a_config_counts(case, tmp_path):
+    before, wrapping, engine = WITHIN[case]
+    files = loop(wrapping + INITIALIZE)
+    of_module = ZERO.replace("config", "CONFIG", 1) + before
+    files["loop.py"] = files["loop.py"].replace("def main(", of_module + "def main(", 1)
+    plan = plan_of(tmp_path, "deepspeed --num_gpus 8 loop.py", files)
+
+    if engine is None:
+        assert {"zero1", "zero3"} < set(plan.origins["engine"].may_be)
+    else:
+        assert plan.engine == engine
+
+
 def test_what_a_branch_sets_within_a_config_is_open(tmp_path):
     change = (
         "if torch.cuda.mem_get_info()[0] < 2**36:\n"

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.changes_elsewhere import note_changes_elsewhere
 from preflight.scripts.python.class_table import ClassTable
 from preflight.scripts.python.commands import RUNS, is_command
 from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
@@ -91,6 +92,8 @@ class ScriptFiles:
         self._methods: dict[int, tuple[str, ast.FunctionDef]] = {}
         """Id of a method's scope -> the name of its class, and the method."""
         self._load(path, tree_of(text), depth=0)
+        calls = ((each.name, each.node, each.scope) for each in self.everywhere)
+        note_changes_elsewhere((scope for _, scope in self.blocks), self.functions, calls)
         self._leave_out_what_nothing_names()
 
     def body_of(self, scope: Scope) -> list[ast.stmt]:

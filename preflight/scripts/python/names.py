@@ -68,9 +68,16 @@ class Names(ABC):
             return UNKNOWN
         if not known or not all(is_same(item.value, known[0].value) for item in known):
             return UNKNOWN
+        found = known[0]
         if name in scope.changed:
-            return self._with_changes(known[0], name, scope, depth, at)
-        return known[0]
+            found = self.with_changes(found, name, scope, depth, at)
+        if name in scope.changed_elsewhere and isinstance(found.value, dict):
+            value = dict(found.value)
+            for path in scope.changed_elsewhere[name]:
+                held, key = _inner(value, path)
+                held[key] = UNKNOWN
+            found = Known(value, found.place)
+        return found
 
     @contextmanager
     def told(self, scope: Scope, parameters: Mapping[str, Known]) -> Iterator[None]:
@@ -129,7 +136,7 @@ class Names(ABC):
         self._tests.clear()
         self._names.clear()
 
-    def _with_changes(
+    def with_changes(
         self, known: Known, name: str, scope: Scope, depth: int, at: Position | None
     ) -> Known:
         """Return a dict with the keys that are set later, in the dicts in it too; one that is set anew, or may be, is not known."""

@@ -44,6 +44,16 @@ SET_BY_LAUNCHERS = (
 """Beginnings of the variables that a launcher gives its ranks: what the caller's shell has says nothing."""
 
 
+def _copied(node: ast.Call, name: str) -> ast.expr | None:
+    """Return what `copy.deepcopy(config)`, `config.copy()` or `dict(config)` is a copy of; None for any other call."""
+    if node.keywords or len(node.args) > 1:
+        return None
+    if node.args and name in ("copy.deepcopy", "copy.copy", "deepcopy", "dict"):
+        return node.args[0]
+    is_method = isinstance(node.func, ast.Attribute) and node.func.attr == "copy" and not node.args
+    return node.func.value if is_method and isinstance(node.func, ast.Attribute) else None
+
+
 class PythonCalls(Names):
     """Evaluates calls of what every script has: Python's own, and those of os."""
 
@@ -145,6 +155,10 @@ class PythonCalls(Names):
                 key: UNKNOWN if key in self.changed_attributes else known
                 for key, known in self.names_now(held).items()
             }
+        copied = _copied(node, name)
+        if copied is not None:
+            held = self.value(copied, scope, depth)
+            return held if isinstance(held, (dict, list)) else UNKNOWN
         if name == "dict" and not node.args:
             values = {
                 keyword.arg: self.value(keyword.value, scope, depth)

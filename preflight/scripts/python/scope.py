@@ -64,6 +64,8 @@ class Scope:
     outer: Scope | None = None
     changed: dict[str, dict[tuple[str, ...], list[ast.expr]]] = field(default_factory=dict)
     """Name -> keys that are set in the dict that it holds, one behind the other for a dict in it -> what they are set to."""
+    changed_elsewhere: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
+    """Name of this block -> keys that another block sets in the dict that it holds."""
     grown: dict[str, list[ast.expr]] = field(default_factory=dict)
     """Name -> the calls after which the list or dict that it holds is another: `names.append(name)`."""
     parameters: dict[str, Known] = field(default_factory=dict)

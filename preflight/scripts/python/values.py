@@ -115,9 +115,17 @@ class Evaluator(PythonCalls):
         if name == OF_FILE:
             return scope.path
         current: Scope | None = scope
+        inner: list[Scope] = []
         while current is not None:
             if name in current.parameters or current.holds(name):
-                return self.held(name, current, depth, at if current is scope else None)
+                found = self.held(name, current, depth, at if current is scope else None)
+                for each in reversed(inner):
+                    if isinstance(found, Known):
+                        place = at if each is scope else None
+                        found = self.with_changes(found, name, each, depth, place)
+                return found
+            if name in current.changed:
+                inner.append(current)
             current = current.outer
         imported = self.names_of(scope.path, name)
         if isinstance(imported, Parsed):

@@ -1,0 +1,44 @@
+"""Keys that a function sets in a dict of another block: one of its module, or one that a call gives it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from preflight.scripts.python.scope import Scope
+
+Functions = Mapping[str, Sequence[tuple[ast.FunctionDef, Scope]]]
+
+
+def note_changes_elsewhere(
+    scopes: Iterable[Scope], functions: Functions, calls: Iterable[tuple[str, ast.Call, Scope]]
+) -> None:
+    """Note in the block of every name which keys other blocks set in what it holds."""
+    for scope in scopes:
+        for name, changes in scope.changed.items():
+            if not scope.holds(name):
+                _note(scope, name, changes)
+    changing = {
+        name: [(function, inner) for function, inner in found if inner.arguments & {*inner.changed}]
+        for name, found in functions.items()
+    }
+    for name, call, scope in calls:
+        for function, inner in changing.get(name, ()):
+            for parameter, node in _given(function, call):
+                if isinstance(node, ast.Name) and parameter in inner.changed:
+                    _note(scope, node.id, inner.changed[parameter])
+
+
+def _note(scope: Scope, name: str, paths: Iterable[tuple[str, ...]]) -> None:
+    holder = scope.holder(name)
+    if holder is not None:
+        holder.changed_elsewhere.setdefault(name, set()).update(paths)
+
+
+def _given(function: ast.FunctionDef, call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the parameters of a function that a call gives, with what it gives them."""
+    names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    if names[:1] == ["self"]:
+        names = names[1:]
+    yield from zip(names, call.args, strict=False)
+    yield from ((each.arg, each.value) for each in call.keywords if each.arg is not None)
