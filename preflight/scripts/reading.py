@@ -32,6 +32,7 @@ from preflight.scripts.settings.by_call import (
     read_trainers_own,
 )
 from preflight.scripts.settings.collators import GROWN, grown_collator, uncut_collator
+from preflight.scripts.settings.deepspeed_plugin import deepspeed_plugin
 from preflight.scripts.settings.fsdp_units import left_whole
 from preflight.scripts.settings.handed_arguments import changed_arguments
 from preflight.scripts.settings.lengths import read_length
@@ -304,3 +305,4 @@ def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.fsdp_plugin |= {keyword: said for keyword, said in told.items() if said}
     for found in reader.named("DeepSpeedPlugin"):
         settings.seen["deepspeed_plugin"] = reader.place(found)
+        settings.deepspeed_plugin = deepspeed_plugin(reader, found)

@@ -12,7 +12,7 @@ from preflight.launch import Adapter, Origin, ScriptFacts
 from preflight.plan_choices import OPEN_PARTS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.fsdp_variables import fsdp_variable
+from preflight.shell.plugin_variables import deepspeed_variable, fsdp_variable
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import PlanFields
@@ -23,7 +23,7 @@ from preflight.trainers.prepared_base import PREPARED_BY_SCRIPT
 
 if TYPE_CHECKING:
     from preflight.scripts.python.reader import ScriptReader
-    from preflight.scripts.settings.script_settings import ScriptSettings
+    from preflight.scripts.settings.script_settings import Said, ScriptSettings
 
 OF_PAIRS = ("loss_type", "precompute_ref_log_probs", "padding_free")
 """Arguments of TRL's trainers for pairs that decide what they hold beside the policy."""
@@ -195,7 +195,7 @@ def settled(
         fields,
         defaults=defaults,
         script=facts,
-        environment=_plugin_environment(script) if "fsdp_plugin" in script.seen else {},
+        environment=_plugin_environment(script),
     )
     return Reading(fields, tuple(problems))
 
@@ -286,20 +286,31 @@ def _others(adapter: Adapter, parts: Iterable[str]) -> tuple[Adapter, ...]:
 
 
 def _plugin_environment(script: ScriptSettings) -> dict[str, Setting]:
-    """Return a FullyShardedDataParallelPlugin of the script as the variables that it stands for.
+    """Return the plugin of FSDP or DeepSpeed that a script makes as the variables that it stands for.
 
-    A plugin handed to Accelerator turns FSDP on whatever launches it (accelerate/accelerator.py, 1.15).
+    A plugin handed to Accelerator turns its engine on whatever launches it (accelerate/accelerator.py, 1.15).
     """
-    environment = {"ACCELERATE_USE_FSDP": Setting("true", script.seen["fsdp_plugin"])}
-    for name, said in script.fsdp_plugin.items():
-        value = said.value
-        if isinstance(value, bool):
-            value = str(value).lower()
-        elif isinstance(value, (list, tuple)):
-            value = ",".join(map(str, value))
-        if isinstance(value, (str, int)):
-            environment[fsdp_variable(name)] = Setting(str(value), said.place)
+    environment: dict[str, Setting] = {}
+    if "fsdp_plugin" in script.seen:
+        environment["ACCELERATE_USE_FSDP"] = Setting("true", script.seen["fsdp_plugin"])
+        for name, said in script.fsdp_plugin.items():
+            environment |= _as_variable(fsdp_variable(name), said)
+    if script.deepspeed_plugin is not None:
+        environment["ACCELERATE_USE_DEEPSPEED"] = Setting("true", script.seen["deepspeed_plugin"])
+        for name, said in script.deepspeed_plugin.items():
+            environment |= _as_variable(deepspeed_variable(name) or "", said)
     return environment
+
+
+def _as_variable(name: str, said: Said) -> dict[str, Setting]:
+    value = said.value
+    if isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, (list, tuple)):
+        value = ",".join(map(str, value))
+    if isinstance(value, dict):  # a config in place of a file's path
+        return {name: Setting(value, said.place)}
+    return {name: Setting(str(value), said.place)} if isinstance(value, (str, int, float)) else {}
 
 
 def _by_place(unread: dict[str, Place]) -> dict[Place, list[str]]:

@@ -11,19 +11,14 @@ from collections.abc import Mapping
 
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.setting import Setting
-from preflight.shell.fsdp_variables import FSDP_ALWAYS, FSDP_IF_GIVEN, fsdp_variable
 from preflight.shell.launcher_part import caller_environment
+from preflight.shell.plugin_variables import (
+    DEEPSPEED_IF_GIVEN,
+    FSDP_ALWAYS,
+    FSDP_IF_GIVEN,
+    fsdp_variable,
+)
 
-_DEEPSPEED_IF_GIVEN = {
-    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "zero_stage",
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "gradient_accumulation_steps",
-    "ACCELERATE_GRADIENT_CLIPPING": "gradient_clipping",
-    "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "offload_optimizer_device",
-    "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "offload_param_device",
-    "ACCELERATE_DEEPSPEED_ZERO3_INIT": "zero3_init_flag",
-    "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "zero3_save_16bit_model",
-    "ACCELERATE_DEEPSPEED_CONFIG_FILE": "deepspeed_config_file",
-}
 _PARALLELISM = (
     "dp_replicate_size", "dp_shard_size", "tp_size", "cp_size", "cp_backend", "sp_size", "sp_backend",
 )  # fmt: skip
@@ -50,7 +45,7 @@ def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) ->
                 write(fsdp_variable(option), option)
     if settings.mode == "deepspeed":
         env["ACCELERATE_USE_DEEPSPEED"] = Setting("true", settings.mode_place)
-        for name, option in _DEEPSPEED_IF_GIVEN.items():
+        for name, option in DEEPSPEED_IF_GIVEN.items():
             if settings.value(option) is not None:
                 write(name, option, lower=option != "deepspeed_config_file")
     if settings.mode in ("fsdp", "deepspeed", "multi_gpu", "megatron") and (

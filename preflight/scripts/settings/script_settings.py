@@ -124,6 +124,8 @@ class ScriptSettings:
     """Whether ZeRO-3 partitions the model as it is made; None where that is not known."""
     fsdp_plugin: dict[str, Said] = field(default_factory=dict)
     """Keywords of FullyShardedDataParallelPlugin."""
+    deepspeed_plugin: dict[str, Said] | None = None
+    """Keywords of the only DeepSpeedPlugin; None where there is none, or not all of it is read."""
     uncounted: dict[str, Uncounted] = field(default_factory=dict)
     """What it holds that no formula counts -> where, and what that takes."""
     engine: OwnEngine | None = None

@@ -1,4 +1,5 @@
-"""The variables by which accelerate hands FSDP's options to its workers (accelerate/utils/launch.py and dataclasses.py, 1.15.0)."""
+"""The variables by which accelerate hands options of FSDP and DeepSpeed to its workers, from which their plugins take their
+defaults (accelerate/utils/launch.py and dataclasses.py, 1.15.0)."""
 
 from __future__ import annotations
 
@@ -36,3 +37,24 @@ def fsdp_variable(option: str) -> str:
     """Return the variable of an option, by the launcher's name, by that of a keyword of the plugin, or without `fsdp_`."""
     name = option.removeprefix("fsdp_")
     return f"FSDP_{_OTHER_WORDS.get(name, name).upper()}"
+
+
+DEEPSPEED_IF_GIVEN = {
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "zero_stage",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "gradient_accumulation_steps",
+    "ACCELERATE_GRADIENT_CLIPPING": "gradient_clipping",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "offload_optimizer_device",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "offload_param_device",
+    "ACCELERATE_DEEPSPEED_ZERO3_INIT": "zero3_init_flag",
+    "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "zero3_save_16bit_model",
+    "ACCELERATE_DEEPSPEED_CONFIG_FILE": "deepspeed_config_file",
+}
+"""Variable -> option of the launcher."""
+_OF_PLUGIN = {"hf_ds_config": "deepspeed_config_file"}
+"""Keyword of DeepSpeedPlugin that has another name than the launcher's option."""
+
+
+def deepspeed_variable(keyword: str) -> str | None:
+    """Return the variable that a keyword of DeepSpeedPlugin stands for; None where there is none."""
+    option = _OF_PLUGIN.get(keyword, keyword)
+    return next((name for name, known in DEEPSPEED_IF_GIVEN.items() if known == option), None)
