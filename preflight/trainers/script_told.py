@@ -54,6 +54,8 @@ DECIDES = {
     "torch_compile": "torch_compile",
     "use_liger_kernel": "loss",
     **dict.fromkeys(("deepspeed", "fsdp", "engine"), "engine"),
+    "offload_optimizer": "offload_optimizer",
+    "offload_params": "offload_params",
     **dict.fromkeys(
         ("eval_strategy", "calls_evaluation", "loop_eval_rows"), "eval_micro_batch_size"
     ),
@@ -120,9 +122,11 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
     for name, said in script.arguments.items():
         if said.left_out:
             unread.setdefault(name, said.place)
-        if not is_of_its_kind(name, said.value, given.table):
+        of_config = _unread_of_config(name, said)
+        if of_config is None or not is_of_its_kind(name, said.value, given.table):
             unread.setdefault(name, said.place)
             continue
+        unread |= of_config
         is_default = bool(said.flag) and said.place.kind == "script"
         if is_default and problems.take(given.find(name)).setting is not None:
             continue
@@ -145,6 +149,15 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
         loaded = default_dtype(replace(given, known=known), is_by_trl=False)
         known["dtype"] = Setting(loaded.word, script.seen["no_dtype"])
     return Reading((replace(given, known=known).without(later), unread), tuple(problems))
+
+
+def _unread_of_config(name: str, said: Said) -> dict[str, Place] | None:
+    """Return the plan fields that a DeepSpeed config leaves to running; None where that is the engine itself."""
+    if name != "deepspeed" or not isinstance(said.value, dict):
+        return {}
+    from preflight.scripts.settings.script_settings import unread_of_deepspeed
+
+    return unread_of_deepspeed(said)
 
 
 def settled(

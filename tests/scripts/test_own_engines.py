@@ -370,3 +370,38 @@ def test_a_strategy_that_only_running_tells_never_makes_a_launch_fit(tmp_path):
 
     assert report.verdict.answer is Answer.UNKNOWN
     assert "shard_degree" in report.readings.deciding
+
+
+TRAINED = """\
+import torch
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+config = {"zero_optimization": {"stage": 3}, "bf16": {"enabled": "auto"}}
+CHANGE
+args = TrainingArguments("out", per_device_train_batch_size=1, bf16=True, deepspeed=config)
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+Trainer(model=model, args=args, train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "engine", "opened"),
+    [
+        ("pass", "zero3", None),
+        ('config["zero_optimization"]["stage"] = 1', "zero1", None),
+        ('config["zero_optimization"]["stage"] = torch.cuda.device_count()', None, "engine"),
+        ('config["zero_optimization"]["offload_param"] = {"device": made_elsewhere()}', "zero3", "offload_params"),
+        ('config["zero_optimization"]["reduce_bucket_size"] = made_elsewhere()', "zero3", None),
+    ],
+)  # fmt: skip
+def test_a_trainers_config_is_open_where_running_tells_what_decides(
+    change, engine, opened, tmp_path
+):
+    """A stage that was not known was read as none, and refused what ZeRO-3 holds."""
+    files = {"train.py": TRAINED.replace("CHANGE", change)}
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", files)
+
+    found = {"engine", "offload_params"} & opens(plan)
+    assert found == ({opened} if opened else set()) or (opened == "engine" and opened in found)
+    if engine is not None:
+        assert plan.engine == engine

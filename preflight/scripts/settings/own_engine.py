@@ -8,11 +8,15 @@ from dataclasses import replace
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import UNKNOWN, bare
 from preflight.scripts.settings.fsdp_offload import offload_of
 from preflight.scripts.settings.fsdp_units import with_units
 from preflight.scripts.settings.lightning_calls import lightning_trainer, with_trainer
-from preflight.scripts.settings.script_settings import OwnEngine, Said, said_of
+from preflight.scripts.settings.script_settings import (
+    OwnEngine,
+    Said,
+    said_of,
+    unread_of_deepspeed,
+)
 from preflight.setting import Place
 
 WRAPPERS = {
@@ -23,8 +27,6 @@ WRAPPERS = {
     "DDP": "ddp",
 }
 """Call around a model -> the engine that it makes of it."""
-OFFLOADS = {"offload_optimizer": "offload_optimizer", "offload_param": "offload_params"}
-"""Section of DeepSpeed's `zero_optimization` -> plan field."""
 RESHARDING = {"FULL_SHARD": True, "HYBRID_SHARD": True, "SHARD_GRAD_OP": False, "_HYBRID_SHARD_ZERO2": False}  # fmt: skip
 SPAWNERS = ("spawn", "notebook_launcher", "start_processes", "ScalingConfig")
 """Calls that start ranks, or that Ray Train (2.40: train/v2/api/config.py) is told of them by."""
@@ -69,21 +71,10 @@ def _with_config(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> Ow
     values, _ = reader.keywords(call)
     given = next((values[n] for n in ("config", "config_params") if n in values), None)
     said = None if given is None else said_of(given)
-    if given is None or said is None or not isinstance(given.value, dict):
+    if said is None or not isinstance(said.value, dict):
         return engine
-    zero = bare(given.value.get("zero_optimization", {}))
-    if not isinstance(zero, dict) or bare(zero.get("stage")) is UNKNOWN:
-        return engine
-    unread = {field: said.place for key, field in OFFLOADS.items() if _is_unknown(zero.get(key))}
-    if any(_is_unknown(given.value.get(key)) for key in ("bf16", "fp16")):
-        unread["mixed_precision"] = said.place
-    return replace(engine, deepspeed=said, unread=unread)
-
-
-def _is_unknown(section: object) -> bool:
-    """Tell whether only running says what a section is, or a value of it."""
-    held = bare(section)
-    return held is UNKNOWN or (isinstance(held, dict) and any(map(_is_unknown, held.values())))
+    unread = unread_of_deepspeed(said)
+    return engine if unread is None else replace(engine, deepspeed=said, unread=unread)
 
 
 def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnEngine:

@@ -25,7 +25,8 @@ class Said:
     flag: str = ""
     """Without dashes; empty where no flag reaches the value."""
     left_out: tuple[str, ...] = ()
-    """Keys of a dict whose values only running tells; the value is without them."""
+    """Keys of a dict whose values only running tells, of the dicts in it too: `zero_optimization.stage` beside
+    `zero_optimization`; the value is without them."""
 
 
 def said_of(known: Known) -> Said | None:
@@ -61,9 +62,32 @@ def _left_out(value: object) -> tuple[str, ...]:
         return _left_out(value.value) if isinstance(value, Known) else ()
     if not isinstance(value, dict):
         return ()
-    return tuple(
-        str(key) for key, item in value.items() if _plain(item) is UNKNOWN or _left_out(item)
-    )
+    found: list[str] = []
+    for key, item in value.items():
+        inner = _left_out(item)
+        if inner or _plain(item) is UNKNOWN:
+            found += [str(key), *(f"{key}.{each}" for each in inner)]
+    return tuple(found)
+
+
+OFFLOADS = {"offload_optimizer": "offload_optimizer", "offload_param": "offload_params"}
+"""Section of DeepSpeed's `zero_optimization` -> plan field."""
+
+
+def unread_of_deepspeed(config: Said) -> dict[str, Place] | None:
+    """Return the plan fields of which only running tells what a DeepSpeed config says; None where its stage is one."""
+    zero = config.value.get("zero_optimization")
+    is_open = "zero_optimization" in config.left_out and not isinstance(zero, dict)
+    if is_open or "zero_optimization.stage" in config.left_out:
+        return None
+    unread = {
+        name: config.place
+        for section, name in OFFLOADS.items()
+        if f"zero_optimization.{section}" in config.left_out
+    }
+    if {"bf16", "fp16"} & {*config.left_out}:
+        unread["mixed_precision"] = config.place
+    return unread
 
 
 @dataclass(frozen=True)
