@@ -52,8 +52,7 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
     single, ddp: weights stay as loaded, AdamW's states have the weights' dtype, no master copy
     (accelerate/accelerator.py:1824). FSDP with mixed precision: trainable shards are fp32
     (accelerate/utils/fsdp_utils.py:815, accelerator.py:1919), but for FSDP2 of accelerate 1.13; a script's own FSDP call
-    leaves them as loaded. ZeRO: everything in the compute dtype
-    and an fp32 master (deepspeed/runtime/engine.py:2080).
+    leaves them as loaded. ZeRO: everything in the compute dtype and an fp32 master (deepspeed/runtime/engine.py:2080).
     """
     loaded = load_dtype(plan, model)
     mixed = plan.mixed_precision if plan.mixed_precision in ("bf16", "fp16") else None
@@ -61,7 +60,7 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
         mixed = "bf16"
     trainable = _adapter_dtype(plan, loaded) if plan.adapter else loaded
     frozen, master = loaded, None
-    asked = loaded if plan.master_dtype == "loaded" else plan.master_dtype
+    asked = trainable if plan.master_dtype == "loaded" else plan.master_dtype
     if plan.zero_stage is not None:
         compute = mixed or "fp32"
         frozen = trainable = gradient = compute

@@ -12,6 +12,7 @@ from launch_of_script import opens, plan_of
 from test_own_engines import TORCHRUN, loop
 
 from preflight.formulas.precision import precision_of
+from preflight.launch import Adapter
 from preflight.plugins import load_plugins
 
 CONFIG = "config = dict(offload_policy=CPUOffloadPolicy() if args.offload else None, mesh=None)\n"
@@ -84,3 +85,5 @@ def test_an_fsdp_call_of_the_scripts_own_leaves_the_dtype_of_the_weights(tmp_pat
     assert (kept.trainable, kept.gradient, kept.optimizer_state) == ("bf16", "bf16", "bf16")
     wide = precision_of(replace(plan, mixed_precision="bf16", load_dtype="fp32"), model)
     assert (wide.trainable, wide.compute) == ("fp32", "bf16")
+    adapted = replace(plan, mixed_precision="bf16", adapter=Adapter())
+    assert precision_of(adapted, model).trainable == "fp32"  # as PEFT makes them on 16 bits
