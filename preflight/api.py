@@ -21,7 +21,7 @@ from preflight.report import VIEWS, Report
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request
 from preflight.rewrite import refuse_changed, save_rewrite, until_settled
-from preflight.shell.typed_words import as_program
+from preflight.shell.starters.typed_words import as_program
 from preflight.streams import say
 from preflight.switch import is_off
 

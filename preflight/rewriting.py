@@ -25,7 +25,7 @@ def read_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan | 
 
     plan = read(command)
     if plan is None:
-        from preflight.shell.wrappers import read_behind
+        from preflight.shell.starters.wrappers import read_behind
 
         plan = read_behind(command, read)
     return plan
@@ -35,7 +35,7 @@ def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -
     """Write the launch back; None unless every change can be said. Good enough to offer, not to start."""
     rewrite: Rewrite | None = plugins.first("preflight_write_launch", before=before, after=after)
     if rewrite is not None and before.wrapping:
-        from preflight.shell.layers import rewrapped
+        from preflight.shell.starters.layers import rewrapped
 
         return rewrapped(rewrite, before.wrapping)
     return rewrite
@@ -57,7 +57,7 @@ def write_with_copy(
 
     rewrite = write_with_script(before, after)
     if rewrite is not None and before.wrapping:
-        from preflight.shell.layers import rewrapped
+        from preflight.shell.starters.layers import rewrapped
 
         rewrite = rewrapped(rewrite, before.wrapping)
     return _as_wanted(rewrite, before, after, plugins)

@@ -16,7 +16,7 @@ MARGIN_SHARE = 0.055
 """Share of the capacity kept free before a launch counts as fitting; a policy may set another share.
 
 What nine of ten measured runs of all engines needed beyond their prediction, at the highest level that they have,
-where each was predicted with what is fitted to other sources alone (preflight/derive/leave_one_out.py, which a
+where each was predicted with what is fitted to other sources alone (preflight/derive/pages/leave_one_out.py, which a
 test holds this to; docs/accuracy.md, November 2026).
 """
 ENGINE_MARGIN_SHARES = {"single": 0.06, "fsdp1": 0.085}

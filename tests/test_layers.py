@@ -108,6 +108,8 @@ WITHIN = {
         ("uncounted",),
     ),
     "formulas": (("adapters",), ("layers",), ("engines", "objectives"), ("limits",)),
+    "shell": (("grammar",), ("meaning",), ("programs",), ("starters",)),
+    "derive": (("layouts",), ("costs", "tables"), ("pages",)),
 }
 """Package -> the floors of the packages in it; the modules beside them stand on any, and serve any."""
 

@@ -24,7 +24,7 @@ from preflight.render.page import page_for
 from preflight.report import Report
 from preflight.repository.settings import find_repository
 from preflight.request import Request
-from preflight.shell.typed_words import as_program
+from preflight.shell.starters.typed_words import as_program
 from preflight.streams import say
 from preflight.studies.scan import scan_files
 from preflight.verdict import Answer

@@ -14,7 +14,7 @@ from preflight.formats.load import parse_json, read_data_file, read_text_file
 from preflight.launch import CHOICES, NESTED, PLAN_FIELDS, LaunchPlan
 from preflight.near_names import nearest_fix
 from preflight.policy import Policy, policy_from_dict
-from preflight.shell.typed_words import as_program
+from preflight.shell.starters.typed_words import as_program
 
 if TYPE_CHECKING:
     from preflight.datasets.lengths import RowLengths

@@ -15,12 +15,19 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from preflight.derive import costs, expected, families, release_costs
-from preflight.derive.release_costs import release_here
-from preflight.derive.small_models import OLDER_MODELS
+from preflight.derive import (
+    expected,
+)
+from preflight.derive.costs import (
+    costs,
+    families,
+    release_costs,
+)
+from preflight.derive.costs.release_costs import release_here
+from preflight.derive.layouts.small_models import OLDER_MODELS
+from preflight.derive.tables.version_rules import rules_to_read
 from preflight.derive.target import ROOT, Chosen, NotMade, Target, read, write
 from preflight.derive.targets import GROUPS, TARGETS
-from preflight.derive.version_rules import rules_to_read
 from preflight.formulas.adapters.adaptations import ADAPTATIONS, ALL_LINEAR
 from preflight.formulas.cost_tables import METHODS
 from preflight.versions.installed import installed_versions

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from preflight.derive import (
-    accuracy_page,
+from preflight.derive.costs import (
     adapter_kinds,
-    causal_types,
     costs,
     families,
-    finding_reference,
     formula_table,
-    framework_tables,
+    optimizer_states,
+    towers,
+)
+from preflight.derive.pages import (
+    accuracy_page,
+    causal_types,
+    finding_reference,
     hook_reference,
-    library_defaults,
-    litgpt_tables,
     loop_table,
     man_page,
-    openrlhf_tables,
-    optimizer_states,
-    oumi_tables,
     plan_kinds,
     plan_reference,
+    terminal_picture,
+    version_table,
+)
+from preflight.derive.tables import (
+    framework_tables,
+    library_defaults,
+    litgpt_tables,
+    openrlhf_tables,
+    oumi_tables,
     release_spans,
     swift_tables,
-    terminal_picture,
     torchtitan_tables,
     torchtune_tables,
-    towers,
     trainer_tables,
     trl_profiles,
-    version_table,
     wholes,
 )
 from preflight.derive.target import Target

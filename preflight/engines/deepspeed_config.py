@@ -18,7 +18,7 @@ from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.variables import text
+from preflight.shell.starters.variables import text
 from preflight.values import dataclass
 
 

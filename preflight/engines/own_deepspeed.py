@@ -14,7 +14,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import SCRIPT_DECIDES
 from preflight.scripts.python.repository_files import repository_files
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
 _INITIALIZES = lazy_pattern(r"\bdeepspeed\.initialize\(")

@@ -12,8 +12,8 @@ from math import prod
 from preflight.errors import Problem
 from preflight.reading import Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.variables import is_on
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.variables import is_on
 
 SIZES = {
     "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "dp_replicate_size",

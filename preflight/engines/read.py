@@ -15,8 +15,8 @@ from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.variables import is_on
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import NamedTuple
 

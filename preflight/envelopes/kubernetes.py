@@ -13,8 +13,8 @@ from dataclasses import replace
 from preflight.devices.cloud_names import bounded, card_of_any, count_of
 from preflight.envelopes.contract import Job, Part
 from preflight.envelopes.texts import Sheet, shell_text, variables, words_as_text
-from preflight.shell.program_names import program_name
-from preflight.shell.wrapper_options import SHELLS
+from preflight.shell.starters.program_names import program_name
+from preflight.shell.starters.wrapper_options import SHELLS
 
 GPUS = ("nvidia.com/gpu", "amd.com/gpu", "gpu")
 CARDS = (

@@ -11,8 +11,8 @@ from preflight.formats.document import Document
 from preflight.formats.yaml_marks import read_yaml
 from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.blocks import Block
-from preflight.shell.program_names import program_name
-from preflight.shell.wrapper_options import SHELLS
+from preflight.shell.starters.program_names import program_name
+from preflight.shell.starters.wrapper_options import SHELLS
 from preflight.values import dataclass
 
 _BETWEEN = lazy_pattern(r"^---(?:[ \t].*)?$", re.MULTILINE)

@@ -12,7 +12,7 @@ from typing import Any
 
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.rewrite import Rewrite
-from preflight.shell.program_names import called, program_name
+from preflight.shell.starters.program_names import called, program_name
 from preflight.values import dataclass
 
 ReadLaunch = Callable[[LaunchCommand], LaunchPlan | None]

@@ -16,8 +16,8 @@ from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.reading import Problems
 from preflight.scripts.arguments.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.visible_devices import num_visible_devices
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 
 NO_SCRIPT = ScriptFacts()

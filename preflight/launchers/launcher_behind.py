@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.launchers.all import launchers, programs
-from preflight.shell.layers import Layer
-from preflight.shell.program_names import called, is_python, program_name
-from preflight.shell.wrapper_options import PYTHON_PROGRAMS
-from preflight.shell.wrappers import MAX_LAYERS, unwrapped
+from preflight.shell.starters.layers import Layer
+from preflight.shell.starters.program_names import called, is_python, program_name
+from preflight.shell.starters.wrapper_options import PYTHON_PROGRAMS
+from preflight.shell.starters.wrappers import MAX_LAYERS, unwrapped
 
 
 def starts_another(argv: Sequence[str]) -> bool:

@@ -13,9 +13,9 @@ from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.plan import accelerate_part, cpu_notes
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import called
+from preflight.shell.starters.launcher_options import ParsedOptions
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.program_names import called
 
 Front = tuple[LauncherPart, tuple[Problem, ...]]
 """What the launcher decides, and what is to be said about it behind everything else."""

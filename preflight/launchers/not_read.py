@@ -13,7 +13,7 @@ from preflight.notebooks import ENDING
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.reach.asked_training import ASKS
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
 DOES_NOT_TRAIN = "a launch that does not train"

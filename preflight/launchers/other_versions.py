@@ -11,7 +11,7 @@ from preflight.engines.settings import EngineSettings
 from preflight.launch import LaunchCommand, LaunchPlan, VersionReading
 from preflight.libraries.resolve import Libraries, assumed_libraries
 from preflight.scripts.arguments.trainer_versions import READ_BY_RELEASE
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
 

@@ -59,7 +59,7 @@ from preflight.scripts.signs import OF_STEP, signs_of
 from preflight.scripts.uncounted.sign_words import DIVIDED, FROZEN
 from preflight.scripts.uncounted.uncounted import REPLICAS
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import frozen_parts, has_adapter
 from preflight.trainers.own_towers import beside_projector, counted_composites, with_tower

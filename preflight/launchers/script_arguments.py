@@ -20,7 +20,7 @@ from preflight.launch import (
 )
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems, Reading
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
 
 

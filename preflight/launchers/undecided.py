@@ -25,7 +25,7 @@ from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS
 from preflight.scripts.uncounted.replaced_attention import ReplacedAttention
 from preflight.scripts.uncounted.sign_words import UNPRICED
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import trains_projector_alone
 from preflight.trainers.own_towers import own_tower

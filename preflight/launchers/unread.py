@@ -12,8 +12,8 @@ from preflight.launchers.all import programs
 from preflight.near_names import nearest_file_fix, nearest_fix
 from preflight.notebooks import is_notebook
 from preflight.plugin_manager import PluginManager
-from preflight.shell.program_names import hands_on, program_name
-from preflight.shell.wrapper_options import SHELLS
+from preflight.shell.starters.program_names import hands_on, program_name
+from preflight.shell.starters.wrapper_options import SHELLS
 
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
 READERS = "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes what you know of it as a plan"

@@ -10,14 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from preflight.shell.builtins import CONDAS, activate, activates, source
-from preflight.shell.declarations import declare
-from preflight.shell.expansion import expand, text_of
-from preflight.shell.files import Files
-from preflight.shell.parser import DECLARING, parse
-from preflight.shell.reader import Reader
-from preflight.shell.state import World, state_of
-from preflight.shell.syntax import (
+from preflight.shell.grammar.parser import DECLARING, parse
+from preflight.shell.grammar.syntax import (
     Arithmetic,
     Assignment,
     CannotRead,
@@ -37,7 +31,13 @@ from preflight.shell.syntax import (
     Test,
     Word,
 )
-from preflight.shell.text import Text, TooManySteps, known, not_known
+from preflight.shell.grammar.text import Text, TooManySteps, known, not_known
+from preflight.shell.meaning.builtins import CONDAS, activate, activates, source
+from preflight.shell.meaning.declarations import declare
+from preflight.shell.meaning.expansion import expand, text_of
+from preflight.shell.meaning.files import Files
+from preflight.shell.meaning.state import World, state_of
+from preflight.shell.reader import Reader
 from preflight.values import dataclass
 
 MAX_COMMANDS = 400

@@ -14,19 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from preflight.shell.assignments import assign, own_values
-from preflight.shell.builtins import BUILTINS, CONDAS, activate
-from preflight.shell.conditions import bracket_holds
-from preflight.shell.declarations import declare
-from preflight.shell.expansion import expand
-from preflight.shell.flow import Flow
-from preflight.shell.parser import DECLARING, parse
-from preflight.shell.redirections import redirected
-from preflight.shell.running import OUTPUT, Leave, Status, argument
-from preflight.shell.state import State
-from preflight.shell.syntax import CannotRead, Function, Simple, Substitution, Word
-from preflight.shell.text import Array, Text, Value, known, not_known, text_of_parts
-from preflight.shell.tools import TOOLS
+from preflight.shell.grammar.parser import DECLARING, parse
+from preflight.shell.grammar.syntax import CannotRead, Function, Simple, Substitution, Word
+from preflight.shell.grammar.text import Array, Text, Value, known, not_known, text_of_parts
+from preflight.shell.meaning.assignments import assign, own_values
+from preflight.shell.meaning.builtins import BUILTINS, CONDAS, activate
+from preflight.shell.meaning.conditions import bracket_holds
+from preflight.shell.meaning.declarations import declare
+from preflight.shell.meaning.expansion import expand
+from preflight.shell.meaning.flow import Flow
+from preflight.shell.meaning.redirections import redirected
+from preflight.shell.meaning.running import OUTPUT, Leave, Status, argument
+from preflight.shell.meaning.state import State
+from preflight.shell.programs.tools import TOOLS
 
 Starter = Callable[["Reader", list[Text], Mapping[str, Text]], Status]
 """Looks for launches in a command with variables of its own, and returns whether it succeeds."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from preflight.shell.wrapper_options import OPTIONS
+from preflight.shell.starters.wrapper_options import OPTIONS
 from preflight.values import dataclass
 
 SHORT = {

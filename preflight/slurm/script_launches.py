@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
-from preflight.shell.files import Files
-from preflight.shell.program_names import is_python, program_name
+from preflight.shell.grammar.text import Text, known, not_known
+from preflight.shell.meaning.files import Files
+from preflight.shell.meaning.running import Status
+from preflight.shell.programs.tools import TOOLS
 from preflight.shell.reader import Reader
-from preflight.shell.running import Status
-from preflight.shell.text import Text, known, not_known
-from preflight.shell.tools import TOOLS
-from preflight.shell.wrapper_notes import rank_environment
-from preflight.shell.wrapper_options import SHELLS
-from preflight.shell.wrappers import unwrapped
+from preflight.shell.starters.program_names import is_python, program_name
+from preflight.shell.starters.wrapper_notes import rank_environment
+from preflight.shell.starters.wrapper_options import SHELLS
+from preflight.shell.starters.wrappers import unwrapped
 from preflight.slurm.option_words import OptionWord, split_words
 from preflight.slurm.scripted_launch import LAUNCHERS, ScriptLaunch, is_launch, shown_origin
 

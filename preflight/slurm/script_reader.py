@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from preflight.shell.files import Files
-from preflight.shell.parser import parse
+from preflight.shell.grammar.parser import parse
+from preflight.shell.grammar.syntax import CannotRead
+from preflight.shell.grammar.text import TooManySteps, known, not_known
+from preflight.shell.meaning.files import Files
+from preflight.shell.meaning.running import OUTPUT, Leave
+from preflight.shell.meaning.state import World, state_of
 from preflight.shell.reader import Reader
-from preflight.shell.running import OUTPUT, Leave
-from preflight.shell.state import World, state_of
-from preflight.shell.syntax import CannotRead
-from preflight.shell.text import TooManySteps, known, not_known
 from preflight.slurm.script_launches import LaunchFinder
 from preflight.slurm.scripted_launch import ScriptReading
 

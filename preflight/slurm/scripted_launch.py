@@ -8,7 +8,7 @@ from dataclasses import field
 
 from preflight.launchers.all import programs
 from preflight.launchers.launcher_behind import starts_another
-from preflight.shell.program_names import TRAINS_NOTHING, called, program_name
+from preflight.shell.starters.program_names import TRAINS_NOTHING, called, program_name
 from preflight.values import dataclass
 
 UNREAD = ("llamafactory", "composer", "colossalai", "fabric")

@@ -14,15 +14,15 @@ from preflight.files import open_regular
 from preflight.launchers.all import launch_pattern, words_in_texts
 from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.blocks import Block, lines_of
-from preflight.shell.files import Files
-from preflight.shell.parser import parse
-from preflight.shell.program_names import is_python
+from preflight.shell.grammar.parser import parse
+from preflight.shell.grammar.syntax import CannotRead
+from preflight.shell.grammar.text import Text, TooManySteps, known
+from preflight.shell.meaning.files import Files
+from preflight.shell.meaning.running import Leave
+from preflight.shell.meaning.state import World, state_of
 from preflight.shell.reader import Reader
-from preflight.shell.running import Leave
-from preflight.shell.state import World, state_of
-from preflight.shell.syntax import CannotRead
-from preflight.shell.text import Text, TooManySteps, known
-from preflight.shell.wrapper_options import SHELLS
+from preflight.shell.starters.program_names import is_python
+from preflight.shell.starters.wrapper_options import SHELLS
 from preflight.values import NamedTuple
 
 MAX_BYTES = 1_000_000

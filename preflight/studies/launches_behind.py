@@ -16,9 +16,9 @@ from preflight.envelopes.sky import OPTIONS
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.launchers.all import is_launchers_own
-from preflight.shell.program_names import SUBMITTERS, is_python, program_name
-from preflight.shell.wrapper_options import SHELLS
-from preflight.shell.wrappers import MAX_LAYERS, unwrapped
+from preflight.shell.starters.program_names import SUBMITTERS, is_python, program_name
+from preflight.shell.starters.wrapper_options import SHELLS
+from preflight.shell.starters.wrappers import MAX_LAYERS, unwrapped
 from preflight.slurm.array_tasks import array_tasks, tasks_read, unread_words
 from preflight.slurm.job_environment import job_environment, place_of
 from preflight.slurm.job_script import read_submission, script_options

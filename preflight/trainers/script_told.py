@@ -12,7 +12,7 @@ from preflight.launch import Adapter, Origin, ScriptFacts
 from preflight.plan_choices import OPEN_PARTS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.plugin_variables import deepspeed_variable, fsdp_variable
+from preflight.shell.starters.plugin_variables import deepspeed_variable, fsdp_variable
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import PlanFields

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from preflight.setting import Place
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.values import dataclass
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from preflight.derive import __main__ as command
 from preflight.derive import expected, target
-from preflight.derive.json_rows import in_rows
-from preflight.derive.library_defaults import PATH as LIBRARY_DEFAULTS
+from preflight.derive.tables.json_rows import in_rows
+from preflight.derive.tables.library_defaults import PATH as LIBRARY_DEFAULTS
+from preflight.derive.tables.trainer_tables import PATH as TRAINER_TABLES
 from preflight.derive.target import ROOT, Target, put_between
 from preflight.derive.targets import GROUPS, PAGES, TARGETS
-from preflight.derive.trainer_tables import PATH as TRAINER_TABLES
 
 QUICK_PAGES = [t for t in TARGETS if t.group == PAGES and t.takes == "seconds"]
 

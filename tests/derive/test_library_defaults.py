@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from preflight.derive.library_defaults import derive
+from preflight.derive.tables.library_defaults import derive
 from preflight.models.families.library_defaults import library_defaults, tables_of
 
 

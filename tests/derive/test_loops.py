@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.derive.expert_loops import told_apart, turns_of, with_experts
-from preflight.derive.loops import NotAlike, Turns, joined_levels
-from preflight.derive.small_models import small_config
-from preflight.derive.token_loops import TURNS as OF_TOKENS
-from preflight.derive.token_loops import loops_over_tokens
+from preflight.derive.costs.expert_loops import told_apart, turns_of, with_experts
+from preflight.derive.costs.loops import NotAlike, Turns, joined_levels
+from preflight.derive.costs.token_loops import TURNS as OF_TOKENS
+from preflight.derive.costs.token_loops import loops_over_tokens
+from preflight.derive.layouts.small_models import small_config
 
 
 def levels_of(num_turns):

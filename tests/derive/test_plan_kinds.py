@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.derive.plan_kinds import BEGIN, END, KINDS, WORST_OFF, measure, table_lines
+from preflight.derive.pages.plan_kinds import BEGIN, END, KINDS, WORST_OFF, measure, table_lines
 from preflight.plugins import load_plugins
 
 PAGE = Path(__file__).parents[2] / "docs" / "formulas.md"

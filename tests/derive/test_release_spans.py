@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preflight.derive.release_spans import _came, _fields, _left, _types
+from preflight.derive.tables.release_spans import _came, _fields, _left, _types
 
 RELEASES = ["0.9.0", "0.20.0", "0.21.0"]
 BASE = "class TrainingArguments:\n    seed: int = 1\n    {more}\n"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from preflight.derive.trainer_tables import derive
+from preflight.derive.tables.trainer_tables import derive
 from preflight.scripts.arguments.trainer_tables import argument_table, tables_path
 from preflight.scripts.arguments.trainer_versions import (
     DEFAULT_CHANGES,

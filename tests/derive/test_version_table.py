@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from preflight.derive.pages.version_table import launch_of, rows_of, table_lines, with_rows
 from preflight.derive.target import ROOT
-from preflight.derive.version_table import launch_of, rows_of, table_lines, with_rows
 from preflight.plugins import load_plugins
 
 

@@ -5,9 +5,9 @@ from math import prod
 
 import pytest
 
-from preflight.derive.formula_table import formulas_of, moments_of
-from preflight.derive.small_models import small_config, small_launch
-from preflight.derive.wholes import whole_of
+from preflight.derive.costs.formula_table import formulas_of, moments_of
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.tables.wholes import whole_of
 from preflight.formulas.limits.left_out import BESIDE_TEXT, with_left_out
 from preflight.launch import LaunchPlan
 from preflight.memory import Moment

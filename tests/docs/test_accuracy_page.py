@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from preflight.cli import main
-from preflight.derive import formula_table
-from preflight.derive.accuracy_page import BEGIN, END, RUNS, lines, measured_validation
-from preflight.derive.leave_one_out import compared_runs, margin_of
+from preflight.derive.costs import formula_table
+from preflight.derive.pages.accuracy_page import BEGIN, END, RUNS, lines, measured_validation
+from preflight.derive.pages.leave_one_out import compared_runs, margin_of
 from preflight.derive.target import put_between
 from preflight.plan_choices import ENGINES
 from preflight.verdict import ENGINE_MARGIN_SHARES, MARGIN_SHARE, margin_share_of

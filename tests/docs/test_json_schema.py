@@ -25,7 +25,7 @@ from json_schemas import (
 )
 from jsonschema import Draft202012Validator
 
-from preflight.derive.plan_reference import docstrings_of, told_fields
+from preflight.derive.pages.plan_reference import docstrings_of, told_fields
 from preflight.launch import PLAN_FIELDS
 
 SEEN_ELSEWHERE = {

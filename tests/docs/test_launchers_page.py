@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.shell.wrapper_options import OPTIONS, SAME_AS, SHELLS
+from preflight.shell.starters.wrapper_options import OPTIONS, SAME_AS, SHELLS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "launchers.md").read_text()

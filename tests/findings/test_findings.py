@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.derive.finding_reference import PROOF_KINDS
+from preflight.derive.pages.finding_reference import PROOF_KINDS
 from preflight.errors import Problem
 from preflight.finding import Finding
 from preflight.findings import all_kinds, found, kind_of, noticed

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from preflight.derive.formula_table import compare
+from preflight.derive.costs.formula_table import compare
 from preflight.plugins import load_plugins
 
 

@@ -10,8 +10,8 @@ import json
 import sys
 from typing import Any
 
-from preflight.derive.release_costs import installed
-from preflight.derive.small_models import NUM_VARIANTS, plan_of, small_config
+from preflight.derive.costs.release_costs import installed
+from preflight.derive.layouts.small_models import NUM_VARIANTS, plan_of, small_config
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.models import describe

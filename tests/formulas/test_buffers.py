@@ -2,7 +2,7 @@
 
 import pytest
 
-from preflight.derive.type_configs import small_type_config
+from preflight.derive.layouts.type_configs import small_type_config
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.models import describe

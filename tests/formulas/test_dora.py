@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from preflight.derive.formula_table import compare
-from preflight.derive.small_models import small_launch
+from preflight.derive.costs.formula_table import compare
+from preflight.derive.layouts.small_models import small_launch
 from preflight.plugins import load_plugins
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

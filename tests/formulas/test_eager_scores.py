@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.derive.formula_table import compare
-from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.costs.formula_table import compare
+from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
 from preflight.formulas.layers.attention_scores import scores_of
 from preflight.models import describe
 from preflight.plugins import load_plugins

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.derive.formula_table import compare
+from preflight.derive.costs.formula_table import compare
 from preflight.memory import Moment
 
 MODEL = "qwen3_moe"

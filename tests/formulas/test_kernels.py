@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import preflight
-from preflight.derive.small_models import LIGER_FAMILIES
+from preflight.derive.layouts.small_models import LIGER_FAMILIES
 from preflight.formulas.cost_tables import LIGER, family_costs, in_words
 from preflight.formulas.layers.kernels import LIGER_KERNELS, liger_kernels
 

@@ -7,7 +7,7 @@ import torch
 
 import preflight
 from preflight import LaunchPlan, estimate
-from preflight.derive.optimizer_states import _measured
+from preflight.derive.costs.optimizer_states import _measured
 from preflight.formulas.optimizers import ITERATED
 
 LAYER, HIDDEN, VOCAB = 218_103_808, 4096, 128_256

@@ -1,6 +1,6 @@
 """Layers in older releases of transformers: what small launches kept there, traced in their environments, and formulas.
 
-`python -m preflight.derive.version_table FAMILY --python VENV/bin/python --write` makes the rows again.
+`python -m preflight.derive.pages.version_table FAMILY --python VENV/bin/python --write` makes the rows again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from preflight.derive.version_table import kept_rows, launch_of, worst_of
+from preflight.derive.pages.version_table import kept_rows, launch_of, worst_of
 from preflight.formulas.adapters.linear_experts import LINEAR_EXPERTS
 from preflight.formulas.cost_tables import has_own_release, method_of
 from preflight.formulas.limits.left_out import with_left_out

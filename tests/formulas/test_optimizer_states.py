@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from preflight.derive.optimizer_states import cost_of
+from preflight.derive.costs.optimizer_states import cost_of
 from preflight.formulas.optimizer_classes import (
     CLASSES,
     element_cost,

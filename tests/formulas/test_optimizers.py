@@ -160,7 +160,7 @@ def test_only_trainer_keeps_32_bit_states_of_embeddings():
 @pytest.mark.parametrize("method", ["full", "full, autocast", "LoRA"])
 def test_a_step_of_adafactor_takes_what_its_trace_shows(method, tmp_path):
     """The square of a gradient and that with an epsilon are there at once, beside the update of the tensor before."""
-    from preflight.derive.formula_table import compare
+    from preflight.derive.costs.formula_table import compare
     from preflight.memory import Moment
     from preflight.plugins import load_plugins
 

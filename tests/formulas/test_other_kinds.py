@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from preflight.derive.adapter_steps import made, step_of
-from preflight.derive.formula_table import compare
-from preflight.derive.small_models import small_launch
+from preflight.derive.costs.adapter_steps import made, step_of
+from preflight.derive.costs.formula_table import compare
+from preflight.derive.layouts.small_models import small_launch
 from preflight.formulas.adapters.adapter_kinds import (
     configs,
     keeps_input,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from preflight.derive.release_costs import LIBRARIES, installed
-from preflight.derive.small_models import SMALL_MODELS, small_config
+from preflight.derive.costs.release_costs import LIBRARIES, installed
+from preflight.derive.layouts.small_models import SMALL_MODELS, small_config
 from preflight.formulas.cost_tables import TRACED_WITH_ONE_KEY_HEAD
 from preflight.judge import estimate_memory
 from preflight.models import describe

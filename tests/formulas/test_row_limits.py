@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from preflight.derive.small_models import small_config
+from preflight.derive.layouts.small_models import small_config
 from preflight.formulas.limits.row_limits import longest_row, with_open_length
 from preflight.launch import Generation, LaunchPlan
 from preflight.models import describe

@@ -21,7 +21,7 @@ from seeing_steps import (
 )
 
 from preflight import estimate
-from preflight.derive.small_towers import FAMILIES, attentions
+from preflight.derive.costs.small_towers import FAMILIES, attentions
 from preflight.formulas.adapters.frozen_parts import SEEING
 from preflight.formulas.sharding import held_tensors
 from preflight.formulas.tower_sizes import DTYPES, MODES, key_of

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from written_answers import fill
 
-from preflight.derive.litgpt_tables import ask
+from preflight.derive.tables.litgpt_tables import ask
 
 CASES = Path(__file__).parents[2] / "tests" / "configs" / "litgpt"
 

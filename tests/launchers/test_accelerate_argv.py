@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
 from preflight.launchers.accelerate.options import OPTIONS
-from preflight.shell.launcher_options import LauncherOption
+from preflight.shell.starters.launcher_options import LauncherOption
 
 
 @pytest.mark.parametrize(

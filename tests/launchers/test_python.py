@@ -14,7 +14,7 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
 from preflight.scripts.uncounted.uncounted import REPLICAS
-from preflight.shell.program_names import called
+from preflight.shell.starters.program_names import called
 
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()

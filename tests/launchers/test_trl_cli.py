@@ -302,7 +302,7 @@ def test_a_config_of_trls_own_is_known_where_trl_is_not_installed(name, tmp_path
 
 
 def test_the_shipped_configs_are_those_of_the_installed_trl():
-    from preflight.derive.trl_profiles import PATH, derive
+    from preflight.derive.tables.trl_profiles import PATH, derive
 
     assert json.loads((Path(__file__).parents[2] / PATH).read_text()) == derive()
     assert tuple(derive()["profiles"]) == PROFILES

@@ -16,7 +16,7 @@ from preflight.libraries.distributions import versions_in
 from preflight.libraries.environments import environment_of
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import HERE, libraries_of
-from preflight.shell.wrappers import unwrapped
+from preflight.shell.starters.wrappers import unwrapped
 
 SCRIPT = "import transformers\n"
 

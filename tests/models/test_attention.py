@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.derive.small_models import EVERY_MODEL, small_config
+from preflight.derive.layouts.small_models import EVERY_MODEL, small_config
 from preflight.formulas.layers.attention import (
     EAGER_VERSIONS,
     default_attention,

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.derive.formula_table import compare
+from preflight.derive.costs.formula_table import compare
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.models import describe

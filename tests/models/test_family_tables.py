@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.derive.type_configs import small_type_config
+from preflight.derive.layouts.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.cost_tables import FOLDER, file_of
@@ -49,7 +49,7 @@ def test_costs_are_counted_in_widths_that_their_table_has():
 
 
 def larger_config(model_type):
-    from preflight.derive.type_configs import SIZES, SPECIAL, small_type_config
+    from preflight.derive.layouts.type_configs import SIZES, SPECIAL, small_type_config
 
     own = {k for k, v in SPECIAL.get(model_type, {}).items() if isinstance(v, tuple)}
     config = small_type_config(model_type, 1, DEEPER)
@@ -113,7 +113,7 @@ def test_a_table_gives_the_parameters_of_the_defaults_of_its_class_or_none(model
 
 @pytest.mark.parametrize("model_type", ["arcee", "gpt_neo", "seed_oss"])
 def test_a_table_is_what_its_command_makes(model_type):
-    from preflight.derive.layouts import layout_of
+    from preflight.derive.layouts.layouts import layout_of
 
     known, made = dict(family_table(model_type)), json.loads(json.dumps(layout_of(model_type)))
 
@@ -128,7 +128,7 @@ def test_a_table_is_what_its_command_makes(model_type):
     [("exaone4", "LoRA"), ("nemotron", "full"), ("lfm3", "full"), ("mistral4", "QLoRA, autocast")],
 )
 def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, method, checkpointing):
-    from preflight.derive.formula_table import compare
+    from preflight.derive.costs.formula_table import compare
 
     for compared in compare(model_type, method, checkpointing, load_plugins(".")):
         assert abs(compared.error) < 0.002, compared
@@ -140,7 +140,7 @@ def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, method, chec
 )
 def test_formulas_of_a_loop_over_tokens_are_a_trace_of_another_length(model_type, method):
     """These layers make tensors for every token, and were traced at two other lengths."""
-    from preflight.derive.formula_table import compare
+    from preflight.derive.costs.formula_table import compare
 
     for compared in compare(model_type, method, method == "full", load_plugins("."), seq_len=48):
         assert abs(compared.error) < 0.002, compared
@@ -148,7 +148,7 @@ def test_formulas_of_a_loop_over_tokens_are_a_trace_of_another_length(model_type
 
 def test_a_file_is_made_again_of_every_method_that_it_has():
     """That of a variant may have methods that its type's own has not."""
-    from preflight.derive.families import known_costs, methods_of
+    from preflight.derive.costs.families import known_costs, methods_of
     from preflight.derive.target import Chosen
 
     variant = known_costs("gemma4_text_dense")
@@ -192,7 +192,7 @@ def test_an_adapter_gets_a_gradient_but_where_a_layer_reads_the_weight_past_its_
 )
 def test_formulas_of_a_variant_are_a_trace_in_other_sizes(variant, method):
     """Under checkpointing, where the last layers of Gemma 4 hold on to keys and values that they made again."""
-    from preflight.derive.formula_table import compare
+    from preflight.derive.costs.formula_table import compare
 
     for compared in compare(variant, method, True, load_plugins(".")):
         assert abs(compared.error) < 0.01, compared
@@ -299,7 +299,7 @@ def test_an_encoder_that_decodes_has_the_head_of_its_causal_class_alone(
      ("electra", "causal_lm", "full"), ("deberta-v2", "token_classification", "full, autocast"), ("distilbert_eager", "embedding", "full, autocast")],
 )  # fmt: skip
 def test_formulas_of_an_encoder_are_a_trace_in_other_sizes(model_type, head, method, checkpointing):
-    from preflight.derive.formula_table import compare
+    from preflight.derive.costs.formula_table import compare
 
     for compared in compare(model_type, method, checkpointing, load_plugins("."), head=head):
         assert abs(compared.error) < 0.01, compared

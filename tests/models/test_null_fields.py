@@ -2,7 +2,7 @@
 
 import pytest
 
-from preflight.derive.type_configs import small_type_config
+from preflight.derive.layouts.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
 from preflight.formulas.layers.layer_coefficients import not_derived
 from preflight.formulas.precision import precision_of

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from preflight.shell.files import Files
-from preflight.shell.parser import parse
+from preflight.shell.grammar.parser import parse
+from preflight.shell.grammar.text import Text, known
+from preflight.shell.meaning.files import Files
+from preflight.shell.meaning.state import World, state_of
 from preflight.shell.reader import Leave, Reader
-from preflight.shell.state import World, state_of
-from preflight.shell.text import Text, known
 
 ENV = {"HOME": "/home/user", "USER": "user", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 ARGUMENTS = ("one", "two words", "")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from bash_words import calls_read
 
-from preflight.shell.patterns import NoPattern, glob, regex
-from preflight.shell.text import (
+from preflight.shell.grammar.patterns import NoPattern, glob, regex
+from preflight.shell.grammar.text import (
     MOST_PARTS,
     Steps,
     Text,

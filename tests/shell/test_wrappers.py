@@ -23,9 +23,9 @@ from preflight.rewrite import Rewrite
 from preflight.rewriting import read_launch, write_checked
 from preflight.shell.commands import parse_script
 from preflight.shell.edits import with_words
-from preflight.shell.layers import rewrapped
-from preflight.shell.typed_words import as_program
-from preflight.shell.wrappers import unwrapped
+from preflight.shell.starters.layers import rewrapped
+from preflight.shell.starters.typed_words import as_program
+from preflight.shell.starters.wrappers import unwrapped
 
 SHOW = f"""#!{sys.executable}
 import json, os, sys

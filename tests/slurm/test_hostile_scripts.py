@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hostile_scripts import ENDLESS, QUICK
 
-from preflight.shell.text import Steps
+from preflight.shell.grammar.text import Steps
 from preflight.slurm.job_environment import place_of
 from preflight.slurm.job_script import read_submission
 from preflight.slurm.reading import read_job_script

@@ -2,7 +2,7 @@
 
 import pytest
 
-from preflight.derive.type_configs import small_type_config
+from preflight.derive.layouts.type_configs import small_type_config
 from preflight.trace.build import build
 from preflight.trace.job import TraceJob
 from preflight.trace.log import LAYER_FORWARD

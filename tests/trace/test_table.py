@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from preflight.derive.costs import derive, rendered
-from preflight.derive.formula_table import BEGIN, END, compare, table_lines
+from preflight.derive.costs.costs import derive, rendered
+from preflight.derive.costs.formula_table import BEGIN, END, compare, table_lines
 from preflight.derive.target import put_between
 from preflight.formulas.cost_tables import CHECKPOINTED, family_costs, in_words
 from preflight.plugins import load_plugins

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.derive.loop_table import (
+from preflight.derive.pages.loop_table import (
     FEATURES,
     cost_of,
     loss_code,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.derive.version_rules import boundaries, read_in_older_ones
+from preflight.derive.tables.version_rules import boundaries, read_in_older_ones
 from preflight.versions.boundary import NEWEST, OLDEST, Boundary, has_begun, release, version_in
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from preflight.envelopes.all import ENDINGS, WORKFLOWS
-from preflight.shell.program_names import is_python, program_name
-from preflight.shell.wrapper_options import OPTIONS, SHELLS
+from preflight.shell.starters.program_names import is_python, program_name
+from preflight.shell.starters.wrapper_options import OPTIONS, SHELLS
 from preflight.studies.launch_files import (
     LAUNCHER,
     SHELL_ENDINGS,

@@ -1,7 +1,7 @@
 """Adapters that are no two matrices beside a layer: what each kind of PEFT's trains, keeps and makes in passing.
 
 adapter_kinds.json has it by linear layer, as sums of inputs, outputs, tokens and the kind's own size that were solved
-from PEFT's real modules (preflight/derive/adapter_kinds.py). A kind is called as its config is: OFTConfig's is `oft`.
+from PEFT's real modules (preflight/derive/costs/adapter_kinds.py). A kind is called as its config is: OFTConfig's is `oft`.
 """
 
 from __future__ import annotations

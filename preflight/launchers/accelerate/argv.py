@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from preflight.launchers.accelerate import LAUNCHER
 from preflight.launchers.accelerate.options import OPTIONS
-from preflight.shell.launcher_options import ParsedOptions, parse_options
-from preflight.shell.program_names import called, program_name
+from preflight.shell.starters.launcher_options import ParsedOptions, parse_options
+from preflight.shell.starters.program_names import called, program_name
 
 USAGE = "accelerate launch [options] train.py [arguments of train.py]"
 

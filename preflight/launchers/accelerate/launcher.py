@@ -14,8 +14,8 @@ from preflight.launchers.accelerate.options import BY_KEY
 from preflight.launchers.accelerate.settings import MODE_FLAGS, LauncherSettings
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions
-from preflight.shell.visible_devices import num_visible_devices
+from preflight.shell.starters.launcher_options import ParsedOptions
+from preflight.shell.starters.visible_devices import num_visible_devices
 
 
 def read_launcher_settings(

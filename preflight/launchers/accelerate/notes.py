@@ -11,7 +11,7 @@ from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.accelerate.keys import with_prefix
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.setting import Setting
-from preflight.shell.launcher_part import DISTRIBUTED_MODES
+from preflight.shell.starters.launcher_part import DISTRIBUTED_MODES
 
 _ONLY_V1 = {
     "fsdp_sharding_strategy": "fsdp_reshard_after_forward (true saves memory), or parallelism_config for HSDP",

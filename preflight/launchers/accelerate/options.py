@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.shell.launcher_options import LauncherOption
+from preflight.shell.starters.launcher_options import LauncherOption
 
 DYNAMO_BACKENDS = (
     "EAGER", "AOT_EAGER", "INDUCTOR", "AOT_TS_NVFUSER", "NVPRIMS_NVFUSER", "CUDAGRAPHS", "OFI", "FX2TRT", "ONNXRT",

@@ -31,9 +31,9 @@ from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.plan_parts import FLOAT8
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions
-from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart
-from preflight.shell.visible_devices import num_visible_devices
+from preflight.shell.starters.launcher_options import ParsedOptions
+from preflight.shell.starters.launcher_part import DEFAULT_PORT, LauncherPart
+from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 from preflight.versions.accelerate import ZERO3_IS_ON_WITHOUT_INIT
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.setting import Setting
-from preflight.shell.launcher_part import caller_environment
-from preflight.shell.plugin_variables import (
+from preflight.shell.starters.launcher_part import caller_environment
+from preflight.shell.starters.plugin_variables import (
     DEEPSPEED_IF_GIVEN,
     FSDP_ALWAYS,
     FSDP_IF_GIVEN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preflight.launch import LaunchCommand
 from preflight.launchers.contract import Launcher
-from preflight.shell.program_names import program_name
+from preflight.shell.starters.program_names import program_name
 
 PROGRAMS = ("automodel", "am")
 MODULES = (

@@ -17,9 +17,9 @@ from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
 from preflight.reading import Problems
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import program_name
-from preflight.shell.visible_devices import num_visible_devices
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.program_names import program_name
+from preflight.shell.starters.visible_devices import num_visible_devices
 
 NEWEST = "0.7.0"
 OLDER = "0.3.0"

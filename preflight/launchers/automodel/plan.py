@@ -17,7 +17,7 @@ from preflight.launchers.named_optimizer import named_optimizer
 from preflight.plan_parts import AUTOMODEL, STORED_DTYPE
 from preflight.scripts.arguments.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.units import ceil_div
 
 DECIDES = {

@@ -14,8 +14,8 @@ from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, nested_settings
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.plugin_variables import fsdp_variable
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.plugin_variables import fsdp_variable
 
 FSDP_KEYS = (
     "activation_checkpointing", "offload_params", "cpu_ram_efficient_loading", "state_dict_type", "auto_wrap_policy",

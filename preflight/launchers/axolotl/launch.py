@@ -14,8 +14,8 @@ from preflight.launchers.axolotl.words import AxolotlWords
 from preflight.launchers.launcher_in_front import Front, accelerate_in_front
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_options import ParsedOptions
+from preflight.shell.starters.launcher_part import LauncherPart
 
 
 def cli_part(command: LaunchCommand, words: AxolotlWords) -> Reading[Front]:
@@ -41,7 +41,7 @@ def _torchrun_part(
 ) -> Reading[LauncherPart]:
     from preflight.launchers.torchrun.options import OPTIONS, from_environment
     from preflight.launchers.torchrun.plan import USAGE, torchrun_part
-    from preflight.shell.launcher_options import parse_options
+    from preflight.shell.starters.launcher_options import parse_options
 
     parsed = parse_options((*launched, "script.py"), 0, OPTIONS, "torchrun", USAGE)
     raise_if_any(parsed.problems)

@@ -13,8 +13,8 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import launch_text
 from preflight.launch import LaunchCommand
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import LauncherOption, ParsedOptions
-from preflight.shell.visible_devices import num_visible_devices
+from preflight.shell.starters.launcher_options import LauncherOption, ParsedOptions
+from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.values import dataclass
 
 DEFAULT_HOSTFILE = "/job/hostfile"

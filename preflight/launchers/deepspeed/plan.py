@@ -20,8 +20,8 @@ from preflight.launchers.script_arguments import (
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions, parse_options
-from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
+from preflight.shell.starters.launcher_options import ParsedOptions, parse_options
+from preflight.shell.starters.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
 from preflight.trainers.arguments import TrainerArguments
 
 USAGE = "deepspeed [options] train.py [arguments of train.py]"

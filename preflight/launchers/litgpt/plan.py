@@ -30,7 +30,7 @@ from preflight.launchers.litgpt.words import LitgptWords, model_option, read_wor
 from preflight.launchers.named_optimizer import named_optimizer
 from preflight.plan_parts import open_up_to
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 
 DECIDES = {
     "checkpoint_dir": "model",

@@ -29,7 +29,7 @@ from preflight.launchers.llamafactory.plan import DECIDES, read_llamafactory_pla
 from preflight.launchers.llamafactory.words import LlamaFactoryWords, read_words
 from preflight.launchers.shipped_deepspeed import take_shipped_deepspeed
 from preflight.reading import Problems
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 
 
 def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:

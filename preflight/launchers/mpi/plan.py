@@ -19,8 +19,8 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart, caller_environment
-from preflight.shell.program_names import TRAINS_NOTHING, called
+from preflight.shell.starters.launcher_part import LauncherPart, caller_environment
+from preflight.shell.starters.program_names import TRAINS_NOTHING, called
 from preflight.units import ceil_div
 
 _ASKS_MPI = lazy_pattern(

@@ -17,7 +17,7 @@ from preflight.launchers.openrlhf.losses import has_kernel, step_of
 from preflight.models.registry import are_alike
 from preflight.scripts.arguments.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.versions.openrlhf import SCORES_BY_KERNEL
 
 KEYS: Mapping[str, str] = {

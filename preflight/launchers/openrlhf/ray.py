@@ -21,7 +21,7 @@ from preflight.launchers.openrlhf.losses import dearest, policy_bytes
 from preflight.launchers.openrlhf.plan import Defaults, read_reference
 from preflight.models.registry import are_alike
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.units import ceil_div
 
 ESTIMATORS = {"gae": "ppo", "rloo": "rloo"}

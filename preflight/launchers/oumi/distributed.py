@@ -17,8 +17,8 @@ from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.visible_devices import num_visible_devices
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.visible_devices import num_visible_devices
 
 DEFAULT = Place("default", "", NAME)
 OWN_COUNTS = ("nproc_per_node", "num_processes")

@@ -14,8 +14,8 @@ from preflight.launchers.primerl.plan import deployed_ranks, read_trainer
 from preflight.launchers.primerl.words import read_words
 from preflight.reading import Problems
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import program_name
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.program_names import program_name
 
 NEWEST = "of November 2026"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from preflight.launch import LaunchCommand
 from preflight.launchers.contract import Launcher
-from preflight.shell.program_names import called
-from preflight.shell.wrapper_options import PYTHON_PROGRAMS
+from preflight.shell.starters.program_names import called
+from preflight.shell.starters.wrapper_options import PYTHON_PROGRAMS
 
 
 def _starts_a_script(command: LaunchCommand) -> bool:

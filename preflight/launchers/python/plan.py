@@ -23,9 +23,9 @@ from preflight.launchers.script_arguments import (
 from preflight.lazy_pattern import lazy_pattern
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart, caller_environment
-from preflight.shell.program_names import TRAINS_NOTHING, called
-from preflight.shell.visible_devices import num_visible_devices
+from preflight.shell.starters.launcher_part import LauncherPart, caller_environment
+from preflight.shell.starters.program_names import TRAINS_NOTHING, called
+from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 
 _STARTS_RANKS = lazy_pattern(

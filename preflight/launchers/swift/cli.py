@@ -21,8 +21,8 @@ from preflight.launchers.swift.table import arguments_before, is_before, newest_
 from preflight.launchers.swift.words import SwiftWords, read_words
 from preflight.launchers.unread import unread
 from preflight.reading import Problems
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import program_name
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.program_names import program_name
 
 MEGATRON = "megatron"
 BEFORE = ("sft", "pt")

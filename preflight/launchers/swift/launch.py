@@ -14,9 +14,9 @@ from preflight.launchers.swift import COMMANDS
 from preflight.launchers.torchrun.plan import torchrun_part
 from preflight.reading import Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import program_name
+from preflight.shell.starters.launcher_options import ParsedOptions
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.program_names import program_name
 
 COUNTS = ("NPROC_PER_NODE", "NNODES")
 """Variables of which one is enough for the command to call torchrun."""

@@ -23,7 +23,7 @@ from preflight.launchers.swift.model import (
 from preflight.launchers.swift.objective import read_objective
 from preflight.launchers.swift.table import default_of
 from preflight.setting import Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.versions.ms_swift import KEEPS_LOGITS, PLAIN_DDP_RECOMPUTES
 
 DECIDES = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from preflight.errors import Problem
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import LauncherOption
+from preflight.shell.starters.launcher_options import LauncherOption
 
 
 def _option(name: str, kind: str = "str", *more: str) -> LauncherOption:

@@ -21,10 +21,15 @@ from preflight.launchers.torchrun import LAUNCHER
 from preflight.launchers.torchrun.options import OPTIONS, USE_ENV, from_environment
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions, parse_options, stands_for, unset_count
-from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
-from preflight.shell.program_names import called
-from preflight.shell.visible_devices import num_visible_devices
+from preflight.shell.starters.launcher_options import (
+    ParsedOptions,
+    parse_options,
+    stands_for,
+    unset_count,
+)
+from preflight.shell.starters.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
+from preflight.shell.starters.program_names import called
+from preflight.shell.starters.visible_devices import num_visible_devices
 
 USAGE = "torchrun [options] train.py [arguments of train.py]"
 DEFAULT = Place("default", "", "torch")

@@ -19,8 +19,8 @@ from preflight.launchers.torchtitan.run_script import started_by
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import called
+from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.program_names import called
 
 SCRIPT = "run_train.sh"
 SHELLS = ("bash", "sh", "/bin/bash", "/bin/sh")

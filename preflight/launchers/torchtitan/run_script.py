@@ -10,14 +10,14 @@ from preflight.errors import BadInput
 from preflight.formats.load import launch_text
 from preflight.launch import LaunchCommand
 from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
-from preflight.shell.files import Files
-from preflight.shell.parser import parse
-from preflight.shell.program_names import called
+from preflight.shell.grammar.parser import parse
+from preflight.shell.grammar.syntax import CannotRead
+from preflight.shell.grammar.text import Text, TooManySteps, known
+from preflight.shell.meaning.files import Files
+from preflight.shell.meaning.running import Leave, Status
+from preflight.shell.meaning.state import World, state_of
 from preflight.shell.reader import Reader
-from preflight.shell.running import Leave, Status
-from preflight.shell.state import World, state_of
-from preflight.shell.syntax import CannotRead
-from preflight.shell.text import Text, TooManySteps, known
+from preflight.shell.starters.program_names import called
 from preflight.values import dataclass
 
 

@@ -1,6 +1,6 @@
 """Model builders as their source says them: arguments, sizes, the longest row, and the registry's model of these sizes.
 
-The table is made of a release's source by the same functions (preflight/derive/torchtune_tables.py).
+The table is made of a release's source by the same functions (preflight/derive/tables/torchtune_tables.py).
 """
 
 from __future__ import annotations

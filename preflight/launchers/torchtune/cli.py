@@ -36,7 +36,7 @@ from preflight.libraries.resolve import libraries_of
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart, caller_environment
+from preflight.shell.starters.launcher_part import LauncherPart, caller_environment
 from preflight.versions.boundary import release
 
 NO_TRAINING = (

@@ -12,7 +12,7 @@ from preflight.launchers.torchtune.config import COMPONENT
 from preflight.own_tables import beside, read_table
 
 TABLE_VERSION = "0.6.1"
-"""The release that preflight/launchers/torchtune/table.json is derived from (preflight/derive/torchtune_tables.py)."""
+"""The release that preflight/launchers/torchtune/table.json is derived from (preflight/derive/tables/torchtune_tables.py)."""
 
 OF_SAME_ROWS = ("packed", "train_on_input")
 """Arguments of a dataset that leave its rows as long as they are."""

@@ -29,7 +29,7 @@ from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import argument_fix
 from preflight.scripts.arguments.trainer_tables import ArgumentTable, argument_table
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions, options_by_flag
+from preflight.shell.starters.launcher_options import ParsedOptions, options_by_flag
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass
 from preflight.versions.boundary import release

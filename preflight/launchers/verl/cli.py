@@ -21,7 +21,7 @@ from preflight.launchers.verl.workers import counts_tokens
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.values import dataclass
 
 NEWEST = "0.9.1"

@@ -22,7 +22,7 @@ from preflight.launchers.verl.workers import (
     rows_of_tokens,
 )
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import LauncherPart
 
 NOT_PRICED = {
     "model.mtp.enable_train": NotModelled("the model is estimated without it", "multi-token prediction", "more"),

@@ -1,0 +1,1 @@
+"""Keys, arguments, defaults and releases of libraries and frameworks."""

@@ -1,0 +1,1 @@
+"""What programs that a script asks would print: `grep`, `sed`, `awk`, `nvidia-smi` and their kin."""
