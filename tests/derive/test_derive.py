@@ -44,7 +44,7 @@ def test_every_module_that_makes_files_has_a_name():
     makers = {t.make.__module__.rpartition(".")[2] for t in TARGETS}
     modules = {
         path.stem
-        for path in (ROOT / "preflight" / "derive").glob("*.py")
+        for path in (ROOT / "preflight" / "derive").rglob("*.py")
         if ") -> Files:" in path.read_text()
     }
 

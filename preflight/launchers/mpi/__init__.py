@@ -11,7 +11,8 @@ PROGRAMS = ("mpirun", "mpiexec")
 
 def _may_be_ours(command: LaunchCommand) -> bool:
     """Tell whether MPI starts Python; what else it starts trains nothing that is read."""
-    return program_name(command.argv[0]) in PROGRAMS and any(map(is_python, command.argv))
+    first, *rest = command.argv or ("",)
+    return program_name(first) in PROGRAMS and any(map(is_python, rest))
 
 
 LAUNCHER = Launcher(
