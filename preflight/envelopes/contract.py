@@ -24,6 +24,8 @@ class Job:
     """Key of the GPU table; None where no card is named, or several may be it."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables that its commands get beside those of the file, as they are on the first node."""
+    has_files: bool = False
+    """Whether its machines see the files and environments that are here, as Slurm's do, and run no image of their own."""
 
     @property
     def words(self) -> str:

@@ -122,7 +122,8 @@ def _followed(
         return LaunchesBehind(name, found, reading.files, reading.reasons)
     place = place_of(options, None)
     types = [gpu.type for gpu in options.gpus_per_node or options.gpus or () if gpu.type]
-    job = Job("Slurm job", name, options.num_nodes, place.num_gpus or None, card_of_any(types))
+    gpus, card = place.num_gpus or None, card_of_any(types)
+    job = Job("Slurm job", name, options.num_nodes, gpus, card, has_files=True)
     launches: list[tuple[int | None, FoundCommand]] = []
     files: dict[str, str] = {}
     reasons: tuple[str, ...] = ()

@@ -168,7 +168,7 @@ def check_found(
         argv=found.argv,
         env={**(around.env if job is None else {}), **found.env},
         cwd=found.cwd or around.cwd,
-        in_container=job is not None,
+        in_container=job is not None and not job.has_files,
         is_submitted=job is not None,
         starts_here=around.starts_here and job is None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,14 @@ def test_a_check_of_the_script_names_what_it_did_not_read(array, text, unread, a
 
     (line,) = [line for line in capsys.readouterr().out.splitlines() if unread in line]
     assert "not checked" in line
+
+
+def test_a_job_has_the_libraries_that_its_programs_have_here(audited, capsys, monkeypatch):
+    """`check -- sbatch` said that nobody knows them, where the guard read them."""
+    transformers = pytest.importorskip("transformers")
+    audited("0", f"{LINE}\n")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    main(["check", "--device", "h100-sxm-80", "--format", "json", "--", "sbatch", "job.sh"])
+    plan = json.loads(capsys.readouterr().out)["plan"]
+
+    assert plan["versions"]["transformers"] == transformers.__version__
