@@ -12,7 +12,6 @@ from preflight.launch import Adapter, Origin, ScriptFacts
 from preflight.plan_choices import OPEN_PARTS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.starters.plugin_variables import deepspeed_variable, fsdp_variable
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import PlanFields
@@ -20,6 +19,7 @@ from preflight.trainers.generation import GENERATION_ARGUMENTS
 from preflight.trainers.hints import NEVER_GUESSED
 from preflight.trainers.lookup import Given
 from preflight.trainers.prepared_base import PREPARED_BY_SCRIPT
+from preflight.trainers.script_plugins import plugin_environment
 
 if TYPE_CHECKING:
     from preflight.scripts.python.reader import ScriptReader
@@ -208,7 +208,7 @@ def settled(
         fields,
         defaults=defaults,
         script=facts,
-        environment=_plugin_environment(script),
+        environment=plugin_environment(script),
     )
     return Reading(fields, tuple(problems))
 
@@ -296,34 +296,6 @@ def _others(adapter: Adapter, parts: Iterable[str]) -> tuple[Adapter, ...]:
         edit: dict[str, Any] = dict([OPEN_PARTS[name]])
         ways += [replace(way, **edit) for way in ways]
     return tuple(ways[1:])
-
-
-def _plugin_environment(script: ScriptSettings) -> dict[str, Setting]:
-    """Return the plugin of FSDP or DeepSpeed that a script makes as the variables that it stands for.
-
-    A plugin handed to Accelerator turns its engine on whatever launches it (accelerate/accelerator.py, 1.15).
-    """
-    environment: dict[str, Setting] = {}
-    if "fsdp_plugin" in script.seen:
-        environment["ACCELERATE_USE_FSDP"] = Setting("true", script.seen["fsdp_plugin"])
-        for name, said in script.fsdp_plugin.items():
-            environment |= _as_variable(fsdp_variable(name), said)
-    if script.deepspeed_plugin is not None:
-        environment["ACCELERATE_USE_DEEPSPEED"] = Setting("true", script.seen["deepspeed_plugin"])
-        for name, said in script.deepspeed_plugin.items():
-            environment |= _as_variable(deepspeed_variable(name) or "", said)
-    return environment
-
-
-def _as_variable(name: str, said: Said) -> dict[str, Setting]:
-    value = said.value
-    if isinstance(value, bool):
-        value = str(value).lower()
-    elif isinstance(value, (list, tuple)):
-        value = ",".join(map(str, value))
-    if isinstance(value, dict):  # a config in place of a file's path
-        return {name: Setting(value, said.place)}
-    return {name: Setting(str(value), said.place)} if isinstance(value, (str, int, float)) else {}
 
 
 def _by_place(unread: dict[str, Place]) -> dict[Place, list[str]]:
