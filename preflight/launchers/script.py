@@ -142,7 +142,8 @@ class _Making:
         self.origins.update(with_replaced_attention(fields, self.origins, signs.attention))
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
-        held = without_gathers(held, fields.get("engine"), self.origins.get("engine"))
+        origin = self.origins.get("engine")
+        held = without_gathers(held, fields.get("engine"), origin, has_open_ranks)
         if FROZEN in held and not has_adapter(trainer):
             frozen = _frozen_by_statements(trainer)
             if frozen is not None:

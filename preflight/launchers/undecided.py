@@ -137,10 +137,15 @@ GATHERS: Mapping[str, frozenset[object]] = {
 
 
 def without_gathers(
-    signs: Mapping[str, Place], engine: Setting | None, origin: Origin | None
+    signs: Mapping[str, Place], engine: Setting | None, origin: Origin | None, open_ranks: bool
 ) -> dict[str, Place]:
-    """Return the signs but those of gathers that no engine makes which a launch may have."""
+    """Return the signs but those of gathers that no engine makes which a launch may have.
+
+    With `open_ranks` one process stands for any number of them, which train with DDP.
+    """
     may_be = {None if engine is None else engine.value, *(() if origin is None else origin.may_be)}
+    if open_ranks and "single" in may_be:
+        may_be.add("ddp")
     return {name: place for name, place in signs.items() if may_be & GATHERS.get(name, may_be)}
 
 

@@ -8,6 +8,7 @@ from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
+from preflight.plan_parts import ON_CPU
 from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse
@@ -296,6 +297,8 @@ def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
         for name in ("mixed_precision", "gradient_accumulation_steps"):
             if name in values and values[name].value is not None:
                 settings.put(name, values[name])
+        if "cpu" in values and values["cpu"].value is True:
+            settings.uncounted[ON_CPU] = Uncounted(values["cpu"].place, "either")
         for name in ("mixed_precision", "gradient_accumulation_steps", "engine") if is_open else ():
             settings.doubt(name, reader.place(found))
     for found in reader.named("FullyShardedDataParallelPlugin"):

@@ -28,7 +28,7 @@ from preflight.launchers.script_arguments import (
 )
 from preflight.libraries.resolve import libraries_of
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
-from preflight.plan_parts import FLOAT8
+from preflight.plan_parts import FLOAT8, ON_CPU
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import ParsedOptions
@@ -124,8 +124,8 @@ def cpu_notes(settings: LauncherSettings) -> Iterator[Problem]:
         yield Problem.left_out(
             "the launch trains on the CPU, in host memory: the estimate is what a GPU would take",
             where,
-            "training on the CPU",
-            "less",
+            ON_CPU,
+            "either",
         )
 
 
@@ -182,7 +182,7 @@ def _check_mode(settings: LauncherSettings) -> Iterator[Problem]:
 
 def _assumed_ranks(settings: LauncherSettings, command: LaunchCommand) -> dict[str, Origin]:
     """Return the origins of what accelerate takes from the GPUs of the machine that it starts on."""
-    if settings.config is not None:
+    if settings.config is not None or settings.value("cpu"):
         return {}
     origins: dict[str, Origin] = {}
     count = settings.num_visible_devices

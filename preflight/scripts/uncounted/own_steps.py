@@ -59,7 +59,9 @@ TAKES_OF_CALLS = {
 
 KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
-HOLD_PARAMETERS = frozenset({"GatheredParameters", "Parameter", "ParameterList", "ParameterDict"})
+HOLD_PARAMETERS = frozenset(
+    {"Counter", "GatheredParameters", "Parameter", "ParameterList", "ParameterDict"}
+)
 """Classes that are given parameters and are no optimizers."""
 _STEPS = lazy_pattern(r"^(?:compute_loss|training_step|train_step)$")
 _PARAMETERS = lazy_pattern(

@@ -62,6 +62,11 @@ UNCOUNTED = {
         "less",
     ),
     "tensor parallelism of the script's own": (r"\bparallelize_module\(", "either"),
+    "a pass over data that an adapter begins with": (
+        r"\bpreprocess_(?:loraga|corda)\(|\binitialize_lora_eva_weights\(",
+        "more",
+    ),
+    "what hooks on saved tensors keep": (r"\bsaved_tensors_hooks\(", "either"),
     "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),
     OTHER_ACCELERATOR: (
         r"(?m)^(?:from|import)\s+(?:optimum\.(?:habana|neuron|tpu)|habana_frameworks|torch_npu|torch_xla|torch_neuronx)\b",
