@@ -22,7 +22,7 @@ from preflight.formulas.adapters.adapted_experts import (
     loses_string_targets,
     names_linear_modules,
 )
-from preflight.formulas.adapters.adapted_names import adapts_other_names
+from preflight.formulas.adapters.adapted_names import adapts_other_names, makes_unsloths
 from preflight.formulas.adapters.adapters import PEFT_DEFAULT_TARGETS, peft_model_type
 from preflight.formulas.trainer_arguments import method_of, where_of
 from preflight.formulas.user_loop import has_own_model_code
@@ -140,6 +140,8 @@ def _experts(plan: LaunchPlan, model: ModelSpec, where: str) -> Iterable[Finding
             where,
             "PEFT 0.20 or newer, or the names of the target modules one by one",
         )
+    elif makes_unsloths(plan):
+        return  # which adapts them itself
     elif not is_reached(plan, model):
         all_linear = "lora_target_linear" if names_linear_modules(plan) else "all-linear"
         yield found(

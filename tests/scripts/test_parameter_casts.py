@@ -96,3 +96,21 @@ def test_of_a_packed_base_what_is_not_packed_is_cast(tmp_path):
 
     assert plain is not None and cast is not None
     assert (plain.upcast_unquantized_to_fp32, cast.upcast_unquantized_to_fp32) == ("none", "all")
+
+
+def test_a_base_that_is_not_packed_is_prepared_in_fp32(tmp_path):
+    """PEFT's preparation casts whatever is in 16 bits: half of what such a base takes was not counted."""
+    plan = read(tmp_path, f"model = prepare_model_for_kbit_training(model)\n{LORA}")
+
+    assert plan.load_dtype == "fp32"
+    assert read(tmp_path, LORA).load_dtype == "bf16"
+
+
+def test_peft_prepares_what_is_not_packed_too():
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=16, n_positions=8)
+    model = transformers.GPT2LMHeadModel(config).to(torch.bfloat16)
+
+    prepared = peft.prepare_model_for_kbit_training(model)
+    assert {each.dtype for each in prepared.parameters()} == {torch.float32}

@@ -234,3 +234,26 @@ def test_a_model_that_sees_is_read_like_one_that_does_not(tmp_path, parts, is_na
         "all-linear",
     )
     assert ("an adapter on some modules" in unpriced(plan)) is is_named
+
+
+EXPERTS = """\
+from unsloth import FastLanguageModel
+from trl import SFTConfig, SFTTrainer
+
+model, tokenizer = FastLanguageModel.from_pretrained("openai/gpt-oss-20b", max_seq_length=1024, load_in_4bit=False)
+model = FastLanguageModel.get_peft_model(model, r=256, target_modules=TARGETS)
+SFTTrainer(model=model, args=SFTConfig("out", per_device_train_batch_size=1), train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("targets", "is_named"),
+    [(["q_proj", "v_proj"], False), (["q_proj", "gate_proj", "up_proj", "down_proj"], True)],
+)
+def test_adapters_that_unsloth_puts_on_experts_are_named(targets, is_named, tmp_path):
+    """They were said not to be there, as PEFT alone has none: 26 GiB and more of a launch that was said to fit."""
+    (tmp_path / "train.py").write_text(EXPERTS.replace("TARGETS", str(targets)))
+    report = preflight.check(["python", "train.py"], device="h100-sxm-80", cwd=tmp_path)
+
+    assert ("adapters on experts" in report.verdict.unpriced) == is_named
+    assert "PF424" not in {each.id for each in report.findings}

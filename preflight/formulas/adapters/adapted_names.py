@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from preflight.errors import Problem
+from preflight.formulas.adapters.adapted_experts import expert_names, is_fused, is_reached
 from preflight.formulas.adapters.adapters import (
     HEADS,
     SAVED_HEADS,
@@ -16,6 +17,7 @@ from preflight.formulas.adapters.adapters import (
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import OPEN_PARTS
+from preflight.plan_parts import UNSLOTH
 
 UNLISTED = "an adapter on modules of other names"
 
@@ -51,6 +53,13 @@ def left_out_of_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]
             unpriced=SAVED_ELSEWHERE,
             takes="more",
         )
+    if makes_unsloths(plan) and _names_experts(plan, model) and is_fused(plan, model):
+        yield Problem.left_out(
+            f"Unsloth puts adapters on the experts of {model.name}, which PEFT alone does not: they are not counted",
+            "the adapter's target modules",
+            "adapters on experts",
+            "more",
+        )
     if model.tower is not None and _saves_what_only_running_tells(plan):
         yield Problem(
             "which modules train whole beside the adapter is known only when the script runs: the tower may be one of them",
@@ -73,6 +82,19 @@ def left_out_of_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]
             unpriced=UNLISTED,
             takes="either",
         )
+
+
+def makes_unsloths(plan: LaunchPlan) -> bool:
+    """Tell whether Unsloth makes the adapter (get_peft_model in unsloth/models/llama.py and _utils.py, 2026.10)."""
+    return any(each.unpriced == UNSLOTH for each in plan.notices)
+
+
+def _names_experts(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the targets mean experts that PEFT alone does not reach."""
+    if plan.adapter is None or is_reached(plan, model):
+        return False
+    names = adapter_targets(plan.adapter, model)
+    return isinstance(names, str) or bool({*names} & {*expert_names(model)})
 
 
 def _saves_what_only_running_tells(plan: LaunchPlan) -> bool:

@@ -35,6 +35,10 @@ def read_parameter_casts(reader: ScriptReader, settings: ScriptSettings) -> None
     """
     if "model" not in settings.seen:
         return
+    for found in reader.named("prepare_model_for_kbit_training"):
+        # Of a base that is not packed it casts all in 16 bits (peft/utils/other.py, 0.12 to 0.21.2).
+        if is_quantized(settings) is False:
+            settings.put("dtype", Known("float32", reader.place(found)))
     has_adapter = any(adapts(reader, call) for call in (*reader.calls, *reader.unsure))
     for node, scope, dtype in (*_of_parameters(reader), *_of_modules(reader)):
         tests = _tests_above(reader, node, scope)
