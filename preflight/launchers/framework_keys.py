@@ -212,9 +212,17 @@ class FrameworkKeys:
         self.problems.append(Problem(message, at.place.where, fix, "PF141", severity))
 
     def note(
-        self, id: str, message: str, at: Setting, fix: str = "", severity: str = "warning"
+        self,
+        id: str,
+        message: str,
+        at: Setting,
+        fix: str = "",
+        severity: str = "warning",
+        unpriced: str = "",
     ) -> None:
-        self.problems.append(Problem(message, at.place.where, fix, id, severity))
+        """Say something of a key; with `unpriced`, what is left out because of it, which may take more or less."""
+        takes = "either" if unpriced else ""
+        self.problems.append(Problem(message, at.place.where, fix, id, severity, unpriced, takes))
 
     def leave_out(self, left_out: NotModelled, at: Setting) -> None:
         """Say what the estimate does not hold of a key."""

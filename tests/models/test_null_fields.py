@@ -47,10 +47,10 @@ def test_a_window_that_no_model_had_is_a_mask_where_sequences_are_longer(window,
 
 
 def test_an_encoder_with_its_decoder_is_not_taken_for_the_decoder_alone():
-    config = small_type_config("bart", 0, 3)
+    config = small_type_config("blenderbot", 0, 3)
 
     assert lays_out(config)
-    assert not lays_out({**config, "architectures": ["BartForConditionalGeneration"]})
+    assert not lays_out({**config, "architectures": ["BlenderbotForConditionalGeneration"]})
     assert not lays_out({name: value for name, value in config.items() if name != "architectures"})
 
 

@@ -227,7 +227,7 @@ def test_what_a_reader_evaluates_has_no_type_until_it_was_looked_at():
     ("value", "left", "left_out"),
     [
         ({"a": 1, "b": _Unknown()}, {"a": 1}, ("b",)),
-        ({"a": {"b": _Unknown(), "c": 2}}, {"a": {"c": 2}}, ("a",)),
+        ({"a": {"b": _Unknown(), "c": 2}}, {"a": {"c": 2}}, ("a", "a.b")),
         ({"a": Known(3, NOWHERE)}, {"a": 3}, ()),
         ([1, "x", None], [1, "x", None], ()),
         ({}, {}, ()),

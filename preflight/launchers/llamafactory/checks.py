@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from preflight.errors import Problem
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.launchers.not_read import DOES_NOT_TRAIN
@@ -51,8 +50,7 @@ def _data(keys: FrameworkKeys, engine: EngineFacts) -> None:
     if not keys.is_on("do_train"):
         at = keys.get("do_train") or first
         nothing = "nothing is trained: do_train is not true"
-        said = (nothing, at.place.where, "do_train: true", "PF140", "warning")
-        keys.problems.append(Problem(*said, DOES_NOT_TRAIN, "either"))
+        keys.note("PF140", nothing, at, "do_train: true", unpriced=DOES_NOT_TRAIN)
     elif "dataset" not in keys.given:
         keys.refuse("dataset is missing", first)
     size = keys.value("val_size", 0)
