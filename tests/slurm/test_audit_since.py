@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from preflight.slurm.accounting import (
 )
 
 PREFLIGHT = (sys.executable, "-m", "preflight")
+NO_LAUNCHERS = {"PATH": os.defpath}
+"""What a job sees where no environment is active."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def test_jobs_of_the_accounts_are_judged_beside_how_they_ended(accounted, tmp_pa
         # What is launched is not here: a job ends as its programs do, and these are not found.
         (jobs / name).write_text(script(flags, options=h100))
     ids = {
-        name: accounted.run("sbatch", "--parsable", name, cwd=jobs).stdout.strip()
+        name: accounted.run("sbatch", "--parsable", name, cwd=jobs, env=NO_LAUNCHERS).stdout.strip()
         for name in ("huge.sh", "small.sh")
     }
     for number in ids.values():

@@ -34,18 +34,18 @@ def files(say: Say) -> Files:
 
 
 def _printed(words: list[str]) -> list[str]:
-    """Return what a command prints in the example's folder, in lines, with its colors."""
-    out, folder, columns = io.StringIO(), os.getcwd(), os.environ.get("COLUMNS")
+    """Return what a command prints in the example's folder, in lines, with its colors; an environment that is active is none of
+    it."""
+    out, folder, before = io.StringIO(), os.getcwd(), dict(os.environ)
     try:
         os.chdir(ROOT / "examples" / EXAMPLE)
-        os.environ["COLUMNS"] = str(COLUMNS)
+        os.environ |= {"COLUMNS": str(COLUMNS), "PATH": os.defpath}
         with contextlib.redirect_stdout(out):
             main(words)
     finally:
         os.chdir(folder)
-        os.environ.pop("COLUMNS")
-        if columns is not None:
-            os.environ["COLUMNS"] = columns
+        os.environ.clear()
+        os.environ.update(before)
     return [part for line in out.getvalue().splitlines() for part in _cut(line)]
 
 
