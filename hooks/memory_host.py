@@ -127,7 +127,8 @@ def _loading(plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term) -> Iter
     if partitions_as_made(plan):
         return  # rank 0 maps the checkpoint, every parameter is scattered from it as it is read
     cast = loaded * model.num_params if loaded != stored else 0
-    if plan.engine == "fsdp2" and plan.mixed_precision != "no":
+    is_wide = precision_of(plan, model).trainable == "fp32"
+    if plan.engine == "fsdp2" and plan.mixed_precision != "no" and is_wide:
         frozen = model.num_params - trains if plan.adapter is None else model.num_params
         cast = loaded * frozen if loaded != stored else 0
         upcast = 4 * trains if loaded != 4 or loaded != stored or plan.adapter is not None else 0

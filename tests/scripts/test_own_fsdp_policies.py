@@ -12,6 +12,7 @@ from launch_of_script import opens, plan_of
 from test_own_engines import TORCHRUN, loop
 
 from preflight.formulas.precision import precision_of
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter
 from preflight.plugins import load_plugins
 
@@ -87,3 +88,15 @@ def test_an_fsdp_call_of_the_scripts_own_leaves_the_dtype_of_the_weights(tmp_pat
     assert (wide.trainable, wide.compute) == ("fp32", "bf16")
     adapted = replace(plan, mixed_precision="bf16", adapter=Adapter())
     assert precision_of(adapted, model).trainable == "fp32"  # as PEFT makes them on 16 bits
+
+
+def test_no_host_holds_fp32_copies_that_accelerate_alone_makes(tmp_path):
+    plan = replace(plan_of(tmp_path, TORCHRUN, loop("fully_shard(model)")), mixed_precision="bf16")
+    plugins, name = load_plugins(), "fp32 copies before sharding"
+    model = plugins.first("preflight_describe_model", plan=plan)
+
+    def names(of):
+        return {term.name for term in estimate_memory(of, model, None, plugins).terms}
+
+    assert name not in names(plan)
+    assert name in names(replace(plan, master_dtype=None, trainer="transformers"))
