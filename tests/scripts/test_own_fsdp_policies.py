@@ -92,7 +92,7 @@ def test_an_fsdp_call_of_the_scripts_own_leaves_the_dtype_of_the_weights(tmp_pat
 
 def test_no_host_holds_fp32_copies_that_accelerate_alone_makes(tmp_path):
     plan = replace(plan_of(tmp_path, TORCHRUN, loop("fully_shard(model)")), mixed_precision="bf16")
-    plugins, name = load_plugins(), "fp32 copies before sharding"
+    plugins, name = load_plugins(), "host: fp32 copies before sharding"
     model = plugins.first("preflight_describe_model", plan=plan)
 
     def names(of):
