@@ -42,7 +42,9 @@ def test_an_offload_policy_is_read_where_a_dict_holds_it(wrapping, words, offloa
     "wrapping",
     [
         'config = {}\nif torch.cuda.mem_get_info()[0] < 2**36:\n    config["offload_policy"] = CPUOffloadPolicy()\n' + SHARD,
+        'config = {}\nconfig.update({"offload_policy": CPUOffloadPolicy()})\n' + SHARD,
         "config = made_elsewhere()\n" + SHARD,
+        "policy = None if args.offload else policy\nfully_shard(model, offload_policy=policy)",
         "fully_shard(model, offload_policy=made_elsewhere())",
         "for layer in model.layers:\n    fully_shard(layer, offload_policy=CPUOffloadPolicy())\nfully_shard(model)",
     ],

@@ -105,6 +105,24 @@ class Names(ABC):
         """Return what a block assigns to a name, before a place of it, without branches that are not taken."""
         return self._live(scope.assigned.get(name, ()), scope, 0, at)[0]
 
+    def only_node(self, node: ast.expr, scope: Scope) -> tuple[ast.expr, Scope] | None:
+        """Return what a name stands for, with its block, and any other expression as it is; None of a name that may hold
+        several, or what is not seen."""
+        if not isinstance(node, ast.Name):
+            return node, scope
+        holder = scope.holder(node.id)
+        held = [] if holder is None else self.may_hold(node.id, holder)
+        return None if holder is None or len(held) != 1 else (held[0], holder)
+
+    def may_set(self, node: ast.expr, key: str, scope: Scope) -> bool:
+        """Tell whether a statement may set a key of the dict that a name holds, in its block or in another."""
+        holder = scope.holder(node.id) if isinstance(node, ast.Name) else None
+        if holder is None or not isinstance(node, ast.Name):
+            return False
+        written = holder.changed.get(node.id, {}).get((key,), ())
+        elsewhere = holder.changed_elsewhere.get(node.id, ())
+        return (key,) in elsewhere or bool(self._live(written, holder, 0, None)[0])
+
     def _live(
         self, written: Iterable[ast.expr], scope: Scope, depth: int, at: Position | None
     ) -> tuple[list[ast.expr], bool]:

@@ -7,6 +7,15 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.settings.script_settings import Said, said_of
 from preflight.shell.starters.plugin_variables import deepspeed_variable
 
+KEYWORDS = (
+    "zero_stage",
+    "offload_optimizer_device",
+    "offload_param_device",
+    "deepspeed_config",
+    "hf_ds_config",
+)
+"""Attributes of the plugin by which a script may make it another."""
+
 
 def deepspeed_plugin(reader: ScriptReader, found: CallFound) -> dict[str, Said] | None:
     """Return the keywords of the only plugin; None where there may be another, or something else than a word says one.
@@ -27,13 +36,3 @@ def deepspeed_plugin(reader: ScriptReader, found: CallFound) -> dict[str, Said] 
         if said.value is not None:
             told[name] = said
     return told
-
-
-KEYWORDS = (
-    "zero_stage",
-    "offload_optimizer_device",
-    "offload_param_device",
-    "deepspeed_config",
-    "hf_ds_config",
-)
-"""Attributes of the plugin by which a script may make it another."""

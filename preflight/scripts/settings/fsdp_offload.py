@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterable
 
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.names import MAX_DEPTH
 from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Scope
@@ -43,16 +44,11 @@ def _in_dict(
     reader: ScriptReader, node: ast.expr, scope: Scope, name: str
 ) -> Iterable[tuple[ast.expr | None, Scope]]:
     """Yield what a dict may hold under a key: as it is made, and as a statement sets it later."""
-    if isinstance(node, ast.Name):
-        holder = scope.holder(node.id)
-        held = [] if holder is None else list(reader.evaluator.may_hold(node.id, holder))
-        statements = (*reader.statements, *reader.unsure_statements)
-        if any(_sets(statement, node.id, name) for statement, _ in statements):
-            yield None, scope
-        if holder is None or len(held) != 1:
-            yield None, scope
-            return
-        node, scope = held[0], holder
+    only = reader.evaluator.only_node(node, scope)
+    if only is None or reader.evaluator.may_set(node, name, scope):
+        yield None, scope
+        return
+    node, scope = only
     if isinstance(node, ast.Dict):
         keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
         pairs = list(zip(keys, node.values, strict=True))
@@ -66,31 +62,17 @@ def _in_dict(
         yield None, scope
 
 
-def _sets(statement: ast.Assign, name: str, key: str) -> bool:
-    """Tell whether a statement is `name[key] = ...`."""
-    return any(
-        isinstance(target, ast.Subscript)
-        and isinstance(target.value, ast.Name)
-        and target.value.id == name
-        and isinstance(target.slice, ast.Constant)
-        and target.slice.value == key
-        for target in statement.targets
-    )
-
-
-def _value(reader: ScriptReader, node: ast.expr, scope: Scope) -> str | None:
-    """Return `cpu` or `none` for an argument; None where only running tells."""
+def _value(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0) -> str | None:
+    """Return `cpu` or `none` for an argument; None where only running tells, and of a name that refers to itself."""
+    only = reader.evaluator.only_node(node, scope)
+    if only is None or depth > MAX_DEPTH:
+        return None
+    node, scope = only
     if isinstance(node, ast.IfExp):
         test = reader.evaluator.value(node.test, scope)
         if test is UNKNOWN:
             return None
-        return _value(reader, node.body if test else node.orelse, scope)
-    if isinstance(node, ast.Name):
-        holder = scope.holder(node.id)
-        held = [] if holder is None else list(reader.evaluator.may_hold(node.id, holder))
-        if holder is None or len(held) != 1:
-            return None
-        return _value(reader, held[0], holder)
+        return _value(reader, node.body if test else node.orelse, scope, depth + 1)
     if isinstance(node, ast.Constant) and node.value is None:
         return "none"
     if not isinstance(node, ast.Call) or node.args:

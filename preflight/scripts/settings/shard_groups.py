@@ -46,12 +46,10 @@ def with_group(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnE
 
 def _shape(reader: ScriptReader, node: ast.expr, scope: Scope) -> tuple[int, ...] | None:
     """Return the shape of `init_device_mesh("cuda", (2, 8))`, copies before shards; None where it is not read."""
-    if isinstance(node, ast.Name):
-        holder = scope.holder(node.id)
-        held = [] if holder is None else list(reader.evaluator.may_hold(node.id, holder))
-        if holder is None or len(held) != 1:
-            return None
-        node, scope = held[0], holder
+    only = reader.evaluator.only_node(node, scope)
+    if only is None:
+        return None
+    node, scope = only
     if not isinstance(node, ast.Call) or last_name(node.func) != "init_device_mesh":
         return None
     named = next((each.value for each in node.keywords if each.arg == "mesh_shape"), None)
