@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from counting_plugin import Counting
 
 from preflight.formats.load import load_yaml
-from preflight.hookspecs import hookimpl
 from preflight.judge import TAKEN_BY_VALUES, estimate_memory
 from preflight.launch import LaunchPlan, Origin, VersionReading
 from preflight.plugins import load_plugins
@@ -49,18 +49,6 @@ def test_memory_depends_on_no_origin_and_on_no_other_release(name):
             num_estimates += 1
 
     assert asked == set() and num_estimates > 20
-
-
-class Counting:
-    """A plugin that counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    @hookimpl
-    def preflight_memory_terms(self, plan):
-        self.asked += 1
-        return ()
 
 
 def test_a_plan_is_estimated_anew_where_a_value_is_another_or_another_launch_is_judged():

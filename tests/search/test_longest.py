@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from counting_plugin import Counting
 from said_versions import say_versions
 
-from preflight.hookspecs import hookimpl
 from preflight.judge import estimate_memory, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.pipeline import check_launch
@@ -51,18 +51,6 @@ def test_the_longest_rows_that_fit_are_named_and_are_the_longest(checked):
     assert checked(length + STEP).verdict.answer is Answer.DOES_NOT_FIT
     assert any(f"rows of up to {length:,} tokens fit" in note for note in report.notes)
     assert report.to_dict()["longest_seq_len"] == length
-
-
-class Counting:
-    """A plugin that counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    @hookimpl
-    def preflight_memory_terms(self, plan):
-        self.asked += 1
-        return ()
 
 
 @pytest.mark.parametrize("aim", [IS_NOT_REFUSED, SURELY_FITS], ids=["not refused", "fits"])
