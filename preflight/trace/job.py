@@ -94,6 +94,11 @@ class TraceJob:
         """How the optimizer walks over tensors."""
         return self.optimizer_kernel or ("foreach" if self.optimizer in WITH_FOREACH else "fused")
 
+    @property
+    def uses_bitsandbytes(self) -> bool:
+        """Whether a weight is packed by it, or its optimizer steps."""
+        return self.quantization is not None or self.optimizer in BITSANDBYTES
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)

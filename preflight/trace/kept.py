@@ -11,7 +11,6 @@ from preflight.errors import BadInput
 from preflight.files import read_bytes, read_text
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.trace.eight_bit import BITSANDBYTES
 from preflight.trace.job import TraceJob, folder_of, job_of
 from preflight.trace.result import TraceResult, result_from_dict
 from preflight.values import dataclass
@@ -56,8 +55,7 @@ def library_versions(job: TraceJob) -> dict[str, str]:
 
     found, missing = {}, []
     adapters = ("peft",) if job.adapter is not None else ()
-    packs = job.quantization is not None or job.optimizer in BITSANDBYTES
-    packing = ("bitsandbytes",) if packs else ()
+    packing = ("bitsandbytes",) if job.uses_bitsandbytes else ()
     heads = ("trl",) if job.loss == "chunked_linear" else ()
     for name in (*LIBRARIES, *adapters, *packing, *heads):
         try:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from preflight.trace.job import TraceJob
 
 
 def main() -> NoReturn:
@@ -45,7 +48,7 @@ def _answer(values: dict[str, Any], lines: IO[str]) -> None:
     job = job_from_dict(values)
     say(progress="importing torch and transformers")
     try:
-        _import_libraries()
+        _import_libraries(job)
         from preflight.trace.result import TraceResult, traced_phases
         from preflight.trace.run import trace
         from preflight.trace.timeline import timeline_of
@@ -65,7 +68,12 @@ def _answer(values: dict[str, Any], lines: IO[str]) -> None:
     say(result=result.to_dict())
 
 
-def _import_libraries() -> None:
+def _import_libraries(job: TraceJob) -> None:
+    """Import what every trace needs. PEFT and TRL import bitsandbytes where they find it, which takes as long as some
+    traces: a job without it hides it from them.
+    """
+    if not job.uses_bitsandbytes:
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # as importlib does: not to be found
     import torch
     import transformers
 
