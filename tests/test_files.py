@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from own_sources import own_trees
 
-import preflight as preflight_package
 from preflight.files import changed_since, open_regular, read_bytes, read_text, watched, wrong_kind
 
 MODEL = ("--model_name_or_path", "meta-llama/Llama-3.1-8B", "--max_length", "512")
@@ -256,15 +256,11 @@ def opens(tree: ast.AST) -> list[int]:
 
 def test_nobody_else_opens_files_that_people_name():
     """A new reader goes by the rule without knowing it; who has a reason stands in the table, and only then."""
-    root = Path(preflight_package.__file__).parent.parent
-    found = set()
-    for folder in ("preflight", "hooks"):
-        for path in sorted((root / folder).rglob("*.py")):
-            name = path.relative_to(root).as_posix()
-            if name.startswith(("preflight/derive/", "preflight/hooks/", "preflight/templates/")):
-                continue
-            if opens(ast.parse(path.read_text())):
-                found.add(name)
+    found = {
+        path
+        for path, tree in own_trees()
+        if not path.startswith("preflight/derive/") and opens(tree)
+    }
 
     assert found == set(EXCEPTIONS)
 

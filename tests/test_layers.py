@@ -5,18 +5,11 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-LINKED = {ROOT / "preflight" / "hooks", ROOT / "preflight" / "templates"}
-"""Where a checkout may link the top-level folders into the package."""
-CORE = sorted(
-    path for path in (ROOT / "preflight").rglob("*.py") if LINKED.isdisjoint(path.parents)
-)
-HOOKS = sorted((ROOT / "hooks").glob("*.py"))
+from own_sources import ROOT, SOURCES, own_trees, tree_of
 
 FLOORS = (
     (
@@ -122,15 +115,13 @@ def floor_of(package: str) -> int:
     raise AssertionError(f"preflight/{package} has no floor: name it in FLOORS")
 
 
-def module_of(path: Path) -> str:
+def module_of(name: str) -> str:
     """Return `preflight.memory`, `preflight.render.page`, `preflight.hooks.read_trl`, ..."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    if parts[0] == "hooks":
-        parts = ("preflight", *parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    parts = name.removesuffix(".py").removesuffix("/__init__").split("/")
+    return ".".join(["preflight", *parts] if parts[0] == "hooks" else parts)
 
 
-MODULES = {module_of(path): path for path in (*CORE, *HOOKS)}
+MODULES = {module_of(name): name for name in SOURCES}
 
 
 def package_of(module: str) -> str:
@@ -159,31 +150,35 @@ def imported(tree: ast.Module, with_functions: bool = True) -> Iterator[tuple[st
         nodes.extend(ast.iter_child_nodes(node))
 
 
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+@cache
+def own_imports(module: str) -> tuple[tuple[str, int], ...]:
+    """Return the modules of preflight that one imports, wherever in it, with the lines."""
+    found = imported(tree_of(MODULES[module]))
+    return tuple((name, line) for name, line in found if name in MODULES and name != module)
 
 
-def own_imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the modules of preflight that a file imports, wherever in it."""
-    for name, line in imported(tree_of(path)):
-        if name in MODULES and name != module_of(path):
-            yield name, line
+def imports_of_all() -> Iterator[tuple[str, str, str]]:
+    """Yield every module, what it imports of preflight, and `file:line imports module`."""
+    for module, path in MODULES.items():
+        for name, line in own_imports(module):
+            yield module, name, f"{path}:{line} imports {name}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_what_stands_below_it(module):
-    path = MODULES[module]
-    own = package_of(module)
+def may_import(module: str, name: str) -> bool:
+    """Tell whether a module stands above one that it imports, or beside it in its package."""
+    own, other = package_of(module), package_of(name)
     floor = floor_of(own)
-    wrong = [
-        f"{path.relative_to(ROOT)}:{line} imports {name}"
-        for name, line in own_imports(path)
-        if (package_of(name) != own and (floor_of(package_of(name)) > floor - (floor >= NOUNS)))
-        # explain and the references show what the built-ins are; nobody else reaches into them
-        or (package_of(name) == "hooks" != own and own != "derive")
-    ]
+    # explain and the references show what the built-ins are; nobody else reaches into them
+    return own == other or (
+        floor_of(other) <= floor - (floor >= NOUNS) and (other != "hooks" or own == "derive")
+    )
 
-    assert not wrong
+
+def test_a_module_imports_only_what_stands_below_it():
+    assert may_import("preflight.cli", "preflight.commands.check")
+    assert not may_import("preflight.commands.check", "preflight.cli")
+
+    assert [text for module, name, text in imports_of_all() if not may_import(module, name)] == []
 
 
 def inner_of(module: str) -> str:
@@ -198,11 +193,10 @@ def test_a_package_within_another_imports_only_those_below_it(package):
     floors = {name: floor for floor, names in enumerate(WITHIN[package]) for name in names}
     folders = {path.parent.name for path in (ROOT / "preflight" / package).glob("*/__init__.py")}
     wrong = [
-        f"{path.relative_to(ROOT)}:{line} imports {name}"
-        for module, path in MODULES.items()
-        if package_of(module) == package and inner_of(module)
-        for name, line in own_imports(path)
-        if package_of(name) == package
+        text
+        for module, name, text in imports_of_all()
+        if package_of(module) == package_of(name) == package
+        and inner_of(module)
         and inner_of(name)
         and floors[inner_of(name)] > floors[inner_of(module)]
     ]
@@ -228,36 +222,35 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
 
 
 def test_no_imports_run_in_a_circle_those_of_functions_and_of_the_type_checker_counted():
-    graph = {name: {other for other, _ in own_imports(path)} for name, path in MODULES.items()}
+    graph = {name: {other for other, _ in own_imports(name)} for name in MODULES}
 
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert not circle(graph)
 
 
-@pytest.mark.parametrize("path", HOOKS, ids=lambda path: path.stem)
-def test_a_hook_imports_values_from_preflight_and_no_other_hook(path):
+def test_a_hook_imports_values_from_preflight_and_no_other_hook():
     others = [
-        f"{path.name}:{line} imports {name}"
-        for name, line in own_imports(path)
-        if package_of(name) in ("hooks", "plugins")
+        text
+        for module, name, text in imports_of_all()
+        if package_of(module) == "hooks" and package_of(name) in ("hooks", "plugins")
     ]
 
-    assert not others
+    assert others == []
 
 
-@pytest.mark.parametrize("path", [*CORE, *HOOKS], ids=module_of)
-def test_importing_a_module_needs_the_standard_library_pluggy_and_yaml(path):
+def test_importing_a_module_needs_the_standard_library_pluggy_and_yaml():
+    known = {*sys.stdlib_module_names, "pluggy", "yaml", "preflight"}
     foreign = [
-        f"{path.relative_to(ROOT)}:{line} imports {name}"
-        for name, line in imported(tree_of(path), with_functions=False)
-        if name.partition(".")[0] not in {*sys.stdlib_module_names, "pluggy", "yaml", "preflight"}
+        f"{path}:{line} imports {name}"
+        for path, tree in own_trees()
+        for name, line in imported(tree, with_functions=False)
+        if name.partition(".")[0] not in known
     ]
 
-    assert not foreign
+    assert foreign == []
 
 
-@pytest.mark.parametrize("path", [*CORE, *HOOKS], ids=module_of)
-def test_a_module_starts_with_a_sentence_that_says_what_is_in_it(path):
-    docstring = ast.get_docstring(tree_of(path)) or ""
+def test_a_module_starts_with_a_sentence_that_says_what_is_in_it():
+    first = {path: (ast.get_docstring(tree) or "").split("\n\n")[0] for path, tree in own_trees()}
 
-    assert docstring.split("\n\n")[0].rstrip().endswith((".", ":", "`")), path
+    assert [path for path, text in first.items() if not text.endswith((".", ":", "`"))] == []

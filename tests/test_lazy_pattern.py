@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from own_sources import SOURCES, own_trees
 from test_layers import MODULES
 
 from preflight import lazy_pattern as home
@@ -26,9 +27,9 @@ def calls_outside_functions(node: ast.AST) -> Iterator[ast.Call]:
 
 def test_no_module_compiles_a_pattern_when_it_is_imported():
     eager = [
-        f"{name}:{call.lineno}"
-        for name, path in MODULES.items()
-        for call in calls_outside_functions(ast.parse(path.read_text()))
+        f"{path}:{call.lineno}"
+        for path, tree in own_trees()
+        for call in calls_outside_functions(tree)
         if ast.unparse(call.func) == "re.compile"
     ]
 
@@ -48,7 +49,7 @@ def lazy_in(value: object) -> Iterator[home._LazyPattern]:
 LAZY = sorted(
     name
     for name, path in MODULES.items()
-    if "lazy_pattern(" in path.read_text() and path.stem != "lazy_pattern"
+    if "lazy_pattern(" in SOURCES[path].read_text() and name != "preflight.lazy_pattern"
 )
 
 

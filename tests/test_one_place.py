@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
+from own_sources import own_trees
 
 from preflight.bool_words import STRTOBOOL
 from preflight.plan_choices import HF_TRAINERS
 
-ROOT = Path(__file__).parent.parent
-SOURCES = [
-    path
-    for folder in ("preflight", "hooks")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-    if "templates" not in path.parts
-]
 HOMES = {frozenset(HF_TRAINERS): "preflight/plan_choices.py"}
 """Words of a list -> the file that may write them out."""
 
@@ -40,25 +33,14 @@ def names_bools(words: frozenset[object]) -> bool:
 
 def test_words_for_true_and_false_are_written_out_in_one_file():
     """Each tool has its own; a shell's `true` and `false` are programs."""
-    homes = {
-        str(path.relative_to(ROOT))
-        for path in SOURCES
-        if any(map(names_bools, listed_words(ast.parse(path.read_text()))))
-    }
+    homes = {path for path, tree in own_trees() if any(map(names_bools, listed_words(tree)))}
 
     assert homes == {"preflight/bool_words.py"}
 
 
 @pytest.mark.parametrize(("words", "home"), HOMES.items(), ids=HOMES.values())
 def test_a_list_is_written_out_in_its_home_alone(words, home):
-    homes = [
-        str(path.relative_to(ROOT))
-        for path in SOURCES
-        if not path.relative_to(ROOT).is_relative_to("preflight/hooks")
-        and words in listed_words(ast.parse(path.read_text()))
-    ]
-
-    assert homes == [home]
+    assert [path for path, tree in own_trees() if words in listed_words(tree)] == [home]
 
 
 def writes_to_a_standard_stream(node: ast.AST) -> bool:
@@ -80,10 +62,9 @@ def test_one_file_writes_to_standard_streams():
         "preflight/render/hook_reference.py",
     )
     homes = {
-        str(path.relative_to(ROOT))
-        for path in SOURCES
-        if not str(path.relative_to(ROOT)).startswith(of_others)
-        and any(map(writes_to_a_standard_stream, ast.walk(ast.parse(path.read_text()))))
+        path
+        for path, tree in own_trees()
+        if not path.startswith(of_others) and any(map(writes_to_a_standard_stream, ast.walk(tree)))
     }
 
     assert homes == set()
@@ -96,8 +77,8 @@ PREDICATES = ("is", "are", "has", "must", "cannot be", "says", "holds", "gives",
 def test_a_complaint_has_a_subject():
     """`preflight: is not a folder` makes the reader look for what: `BadInput.of` puts the place in front."""
     found = []
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, tree in own_trees():
+        for node in ast.walk(tree):
             if (
                 isinstance(node, ast.Call)
                 and ast.unparse(node.func) in ("BadInput.one", "Problem")
@@ -106,6 +87,6 @@ def test_a_complaint_has_a_subject():
                 .lstrip("f'\"")
                 .startswith(tuple(f"{word} " for word in PREDICATES))
             ):
-                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+                found.append(f"{path}:{node.lineno}")
 
     assert found == []

@@ -8,22 +8,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from own_sources import own_trees
 
 from preflight import documentation
 
 ROOT = Path(__file__).parents[2]
 PAGE = re.compile(r"\bdocs/[\w-]+\.md")
-SHIPPED = [
-    path
-    for folder in ("preflight", "hooks")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-    if "derive" not in path.parts
-]
 
 
-def printed_texts(path: Path) -> list[str]:
+def printed_texts(tree: ast.Module) -> list[str]:
     """Return the texts of a module that are no docstrings."""
-    tree = ast.parse(path.read_text())
     silent = {
         id(node.value)
         for node in ast.walk(tree)
@@ -37,7 +31,8 @@ def printed_texts(path: Path) -> list[str]:
 
 
 def test_no_message_has_a_path_that_only_a_checkout_has():
-    texts = {str(path.relative_to(ROOT)): printed_texts(path) for path in SHIPPED}
+    trees = {path: tree for path, tree in own_trees() if not path.startswith("preflight/derive/")}
+    texts = {path: printed_texts(tree) for path, tree in trees.items()}
     named = {path: found for path, all_of in texts.items() if (found := PAGE.findall(str(all_of)))}
 
     assert named == {}, "preflight.documentation.page_of(NAME) says where a page is"

@@ -11,6 +11,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+from own_sources import own_trees
 
 from preflight.embedded import guard_doors
 from preflight.launch import LaunchPlan
@@ -18,13 +19,6 @@ from preflight.launchers.all import launcher_of, launchers, programs, words_in_t
 from preflight.launchers.contract import Launcher
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [
-    path
-    for folder in ("preflight", "hooks")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-    if not {"preflight/hooks", "preflight/templates"}
-    & {str(parent.relative_to(ROOT)) for parent in path.parents if parent.is_relative_to(ROOT)}
-]
 EVERY = pytest.mark.parametrize("launcher", launchers(), ids=lambda launcher: launcher.name)
 
 
@@ -193,11 +187,10 @@ def test_a_list_of_launchers_is_seen(text, named):
 def test_nobody_else_lists_launchers():
     own = tuple(f"preflight/launchers/{launcher.name}/" for launcher in launchers())
     listed = {
-        f"{name}:{line}": names
-        for path in SOURCES
-        if not (name := str(path.relative_to(ROOT))).startswith(own)
-        for line, names in lists_of_launchers(ast.parse(path.read_text()))
-        if name not in MAY_LIST
+        f"{path}:{line}": names
+        for path, tree in own_trees()
+        if not path.startswith(own) and path not in MAY_LIST
+        for line, names in lists_of_launchers(tree)
     }
 
     assert listed == {}

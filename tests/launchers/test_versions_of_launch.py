@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from own_sources import own_trees
 
 import preflight
 from preflight.errors import BadInput
@@ -230,7 +231,7 @@ def test_the_report_says_where_versions_come_from(repository):
     )
 
 
-ROOT = Path(__file__).parents[2] / "preflight"
+READERS = tuple(f"preflight/{name}/" for name in ("trainers", "engines", "scripts", "launchers"))
 NOT_OF_FIELDS = {
     "REFUSES_REMOVED_KEYS": "refuses keys, and only where somebody says the release",
     "ZERO3_IS_ON_WITHOUT_INIT": "decides what a check says of a loop of somebody's own",
@@ -254,11 +255,10 @@ def test_a_change_that_readers_ask_for_is_one_that_launches_are_read_again_for()
     """A launch is read once for all releases on the same sides of these."""
     read = {id(boundary) for boundary in READ_BY_RELEASE}
     asked = [
-        (path.name, name)
-        for package in ("trainers", "engines", "scripts", "launchers")
-        for path in sorted((ROOT / package).rglob("*.py"))
-        if path.name != "trainer_versions.py"
-        for node in ast.walk(ast.parse(path.read_text()))
+        (path, name)
+        for path, tree in own_trees()
+        if path.startswith(READERS) and not path.endswith("/trainer_versions.py")
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("preflight.versions.")
         for name in (each.name for each in node.names)
         if isinstance(boundary := getattr(import_module(node.module), name), Boundary)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from own_sources import own_trees
 
 from preflight.api import check
 from preflight.errors import BadInput
@@ -19,7 +19,6 @@ from preflight.scripts.python.scope import Known, Parsed, _Unknown
 from preflight.scripts.settings.script_settings import said_of
 from preflight.setting import Place
 
-ROOT = Path(__file__).parents[2]
 PLUGINS = load_plugins()
 NOWHERE = Place("script", "train.py", "", 1)
 
@@ -203,15 +202,12 @@ def test_a_check_of_a_script_with_run_time_values_ends_with_a_verdict(tmp_path, 
 
 def test_what_is_not_known_stays_in_the_package_that_reads_scripts():
     """The types of what can be evaluated are nobody else's: everybody else gets what `said_of` lets through."""
-    inside = ROOT / "preflight" / "scripts"
     users = []
-    for path in [*(ROOT / "preflight").rglob("*.py"), *(ROOT / "hooks").glob("*.py")]:
-        if inside in path.parents:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, tree in own_trees():
+        for node in ast.walk(tree) if not path.startswith("preflight/scripts/") else ():
             if isinstance(node, ast.ImportFrom) and node.module == "preflight.scripts.python.scope":
                 names = {alias.name for alias in node.names}
-                users += [(path.name, name) for name in names & {"UNKNOWN", "Known", "Parsed"}]
+                users += [(path, name) for name in names & {"UNKNOWN", "Known", "Parsed"}]
 
     assert users == []
 

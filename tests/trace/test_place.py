@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from own_sources import own_trees
+
 MAY_IMPORT = (
     "preflight/trace/",
     "preflight/commands/trace.py",
@@ -28,9 +28,8 @@ RESULTS = ("preflight.trace.result", "preflight.trace.timeline", "preflight.trac
 
 def test_only_commands_and_scripts_import_the_tracer_and_pages_its_results():
     found = []
-    for path in [*(ROOT / "preflight").rglob("*.py"), *(ROOT / "hooks").glob("*.py")]:
-        name = path.relative_to(ROOT).as_posix()
-        for node in ast.walk(ast.parse(path.read_text())):
+    for name, tree in own_trees():
+        for node in ast.walk(tree):
             module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
             if not module.startswith("preflight.trace") or name.startswith(MAY_IMPORT):
                 continue
