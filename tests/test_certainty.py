@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tiny_llama import TINY_LLAMA
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.certainty import as_sure_as_the_plan, other_readings
@@ -28,19 +29,7 @@ FSDP1 = LaunchPlan(
     versions={"peft": "0.21.2", "transformers": "5.24.0", "trl": "1.16.0"},
 )
 
-LLAMA = describe(
-    {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 256,
-    },
-    "tiny",
-    "test",
-)
+LLAMA = describe(TINY_LLAMA, "tiny", "test")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_llama import TINY_LLAMA
 from toy import launch, make, preflight
 
 from preflight import __version__
@@ -304,20 +305,6 @@ print(code, sorted(heavy & set(sys.modules)))
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0 []"
 
-
-TINY_LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 256,
-    "max_position_embeddings": 256,
-    "tie_word_embeddings": False,
-    "torch_dtype": "float32",
-}
 
 FSDP = """\
 distributed_type: FSDP

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_cli import TINY_LLAMA
+from tiny_llama import TINY_LLAMA
 from toy import preflight
 
 from preflight.cli import main

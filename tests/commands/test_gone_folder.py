@@ -9,18 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_llama import TINY_LLAMA
 from toy import launch, make
 
 GONE = "the folder that this command was started in is gone"
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 256,
-}
+CONFIG = {**TINY_LLAMA, "architectures": ["LlamaForCausalLM"]}
 
 
 def start_in_a_gone_folder(folder: Path, words: list[str], **env: str):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_llama import TINY_LLAMA
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
@@ -27,15 +28,6 @@ from preflight.rewriting import read_launch
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CASES = yaml.safe_load((CONFIGS / "manifest.yaml").read_text())
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 256,
-}
 FSDP = {"world_size": 8, "shard_degree": 8, "wrap_policy": "transformer"}
 TRAINER = """\
 from transformers import HfArgumentParser, Trainer, TrainingArguments
@@ -58,7 +50,7 @@ def plugins():
     return load_plugins(builtins=names)
 
 
-def ids(plugins, plan: LaunchPlan, config=LLAMA) -> list[str]:
+def ids(plugins, plan: LaunchPlan, config=TINY_LLAMA) -> list[str]:
     """Return what is found about engine and training; what is installed here is not asked."""
     model = describe(config, "tiny", "test") if config else None
     found = plugins.collect("preflight_findings", plan=plan, model=model, device=None)
@@ -515,7 +507,7 @@ def test_no_launch_that_starts_has_an_error(plugins, name):
         kind for kind, classes in library_defaults().layer_classes.items() if named & set(classes)
     ]
     kind = min(kinds, key=len, default="llama")  # not a composite with that decoder in it
-    for model in (None, describe({**LLAMA, "model_type": kind}, "tiny", "test")):
+    for model in (None, describe({**TINY_LLAMA, "model_type": kind}, "tiny", "test")):
         asked = {"plan": plan, "model": model, "device": None}
         found = [f for _, f in plugins.collect("preflight_findings", **asked)]
         errors = [f for f in (*plan.notices, *found) if f.severity == "error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tiny_llama import TINY_LLAMA
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.device import DeviceSpec
@@ -12,14 +13,6 @@ from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 from preflight.units import GIB
 
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 256,
-}
 H100 = DeviceSpec("H100", 79 * GIB, count=8, supports_bf16=True)
 T4 = DeviceSpec("T4", 14 * GIB, count=1, supports_bf16=False)
 
@@ -31,7 +24,7 @@ def plugins():
 
 
 def ids(plugins, plan, device=H100, **config):
-    model = describe({**CONFIG, **config}, "tiny", "test")
+    model = describe({**TINY_LLAMA, **config}, "tiny", "test")
     found = plugins.collect("preflight_findings", plan=plan, model=model, device=device)
     return sorted(finding.id for _, finding in found)
 

@@ -6,19 +6,12 @@ import json
 import struct
 
 import pytest
+from tiny_llama import TINY_LLAMA
 
 from preflight.errors import BadInput, ModelNotKnown
 from preflight.launch import LaunchPlan, Origin
 from preflight.plugins import load_plugins
 
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 96,
-}
 MODEL_HOOKS = ("model_registry", "model_hub_cache", "model_path", "model_inline")
 
 
@@ -40,7 +33,7 @@ def refusal(plan: LaunchPlan):
     return caught.value.problems[0]
 
 
-def folder(path, config=LLAMA, **files):
+def folder(path, config=TINY_LLAMA, **files):
     path.mkdir(parents=True)
     if config is not None:
         (path / "config.json").write_text(json.dumps(config, indent=1))
@@ -49,7 +42,7 @@ def folder(path, config=LLAMA, **files):
     return path
 
 
-def cached(hub, model, config=LLAMA, commit="abc123", **files):
+def cached(hub, model, config=TINY_LLAMA, commit="abc123", **files):
     repository = hub / ("models--" + model.replace("/", "--"))
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(commit)
@@ -61,7 +54,7 @@ def test_no_model_is_unknown_and_no_error():
 
 
 def test_an_inline_config_beats_the_models_name():
-    plan = LaunchPlan(model="meta-llama/Llama-3.1-8B", model_config=LLAMA)
+    plan = LaunchPlan(model="meta-llama/Llama-3.1-8B", model_config=TINY_LLAMA)
 
     assert described(plan).hidden_size == 64
 
@@ -94,10 +87,10 @@ def test_broken_json_is_told_with_its_line(tmp_path):
 
 
 def test_a_wrong_value_is_told_with_its_line(tmp_path):
-    folder(tmp_path / "mine", {**LLAMA, "vocab_size": -1})
+    folder(tmp_path / "mine", {**TINY_LLAMA, "vocab_size": -1})
     problem = refusal(LaunchPlan(model="mine", cwd=str(tmp_path)))
 
-    assert problem.where == f"{tmp_path}/mine/config.json:7"
+    assert problem.where == f"{tmp_path}/mine/config.json:8"
 
 
 @pytest.mark.parametrize(

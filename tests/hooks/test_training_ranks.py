@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_llama import TINY_LLAMA
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
@@ -14,14 +15,6 @@ from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 
 HERE = Path(__file__).parent
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 256,
-}
 TRAIN = """\
 from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
 
@@ -44,7 +37,7 @@ def plugins():
 
 
 def ids(plugins, plan):
-    model = describe(CONFIG, "tiny", "test")
+    model = describe(TINY_LLAMA, "tiny", "test")
     items = plugins.collect("preflight_findings", plan=plan, model=model, device=None)
     return {finding.id for _, finding in items}
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from framework_launches import CONFIGS, cases_of, command_of
+from tiny_llama import TINY_LLAMA
 from written_answers import keep
 
 from preflight.errors import BadInput
@@ -23,16 +24,7 @@ from preflight.rewrite import Rewrite
 from preflight.rewriting import read_launch, write_checked
 from preflight.values import dataclass
 
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "vocab_size": 128,
-    "max_position_embeddings": 8192,
-}
+LLAMA = {**TINY_LLAMA, "max_position_embeddings": 8192}
 CARD = "h100-sxm-80"
 
 

@@ -5,19 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from tiny_llama import TINY_LLAMA
 
 from preflight.errors import BadInput
 from preflight.models import describe
-
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 96,
-}
 
 
 def problems(config, source="config.json"):
@@ -28,7 +19,12 @@ def problems(config, source="config.json"):
 
 def test_every_impossible_size_of_a_file_is_told_at_once_with_its_line(tmp_path):
     path = tmp_path / "config.json"
-    broken = {**LLAMA, "hidden_size": "64", "num_hidden_layers": 0, "tie_word_embeddings": "yes"}
+    broken = {
+        **TINY_LLAMA,
+        "hidden_size": "64",
+        "num_hidden_layers": 0,
+        "tie_word_embeddings": "yes",
+    }
     path.write_text(json.dumps(broken, indent=2))
     found = problems(broken, str(path))
 
@@ -57,11 +53,11 @@ def test_every_impossible_size_of_a_file_is_told_at_once_with_its_line(tmp_path)
     ],
 )
 def test_an_impossible_value_is_named(edit, message):
-    assert any(message in problem.message for problem in problems({**LLAMA, **edit}))
+    assert any(message in problem.message for problem in problems({**TINY_LLAMA, **edit}))
 
 
 def test_an_unknown_family_says_what_to_give():
-    (problem,) = problems({**LLAMA, "model_type": "lama"})
+    (problem,) = problems({**TINY_LLAMA, "model_type": "lama"})
 
     assert "did you mean llama" in problem.fix
     assert "--set model_config=FILE" in problem.fix
@@ -69,7 +65,7 @@ def test_an_unknown_family_says_what_to_give():
 
 @pytest.mark.parametrize("named", [1, "LlamaForCausalLM", [], [None], {}])
 def test_architectures_may_be_anything(named):
-    assert describe({**LLAMA, "architectures": named}, "mine", "x").is_decoder_lm
+    assert describe({**TINY_LLAMA, "architectures": named}, "mine", "x").is_decoder_lm
 
 
 def test_what_a_config_leaves_out_is_the_librarys_and_is_named():
@@ -86,7 +82,7 @@ def test_what_a_config_leaves_out_is_the_librarys_and_is_named():
 
 def test_dropouts_are_the_active_ones_of_the_family():
     gpt2 = describe({"model_type": "gpt2"}, "gpt2", "x")
-    llama = describe({**LLAMA, "attention_dropout": 0.1, "hidden_dropout": 0.2}, "mine", "x")
+    llama = describe({**TINY_LLAMA, "attention_dropout": 0.1, "hidden_dropout": 0.2}, "mine", "x")
     neox = describe({"model_type": "gpt_neox", "hidden_dropout": 0.1}, "neox", "x")
 
     assert gpt2.dropouts == {"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1}
@@ -104,7 +100,7 @@ def test_dropouts_are_the_active_ones_of_the_family():
     ],
 )
 def test_the_dtype_is_the_configs_own(edit, dtype):
-    assert describe({**LLAMA, **edit}, "mine", "x").config_dtype == dtype
+    assert describe({**TINY_LLAMA, **edit}, "mine", "x").config_dtype == dtype
 
 
 def test_a_decoder_without_a_layout_makes_no_claim_about_activations():
@@ -118,7 +114,11 @@ def test_a_decoder_without_a_layout_makes_no_claim_about_activations():
 
 
 def test_older_qwen_vl_files_keep_the_decoder_at_the_top():
-    config = {**LLAMA, "model_type": "qwen2_5_vl", "vision_config": {"hidden_size": 32, "depth": 1}}
+    config = {
+        **TINY_LLAMA,
+        "model_type": "qwen2_5_vl",
+        "vision_config": {"hidden_size": 32, "depth": 1},
+    }
     spec = describe(config, "mine", "x")
 
     assert spec.model_type == "qwen2_5_vl_text"
@@ -126,7 +126,7 @@ def test_older_qwen_vl_files_keep_the_decoder_at_the_top():
 
 
 def test_a_tower_of_another_kind_needs_a_count():
-    text = dict(LLAMA)
+    text = dict(TINY_LLAMA)
     config = {
         "model_type": "llava",
         "text_config": text,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from pseudo_terminal import on_terminal
+from tiny_llama import TINY_LLAMA
 
 from preflight.errors import BadInput, HookFailed, LaunchRefused, Problem
 from preflight.printable import painted, printable, shell_word, text_of, unpainted
@@ -23,15 +24,6 @@ HOSTILE = f"x{TITLE}{COLOR}{COPY}{CSI}{BACKWARDS}\rpreflight: fits"
 YAML = r'"x\e]0;owned\a\e[32mfits\e[0m\e]52;c;aGk=\a\x9b31m\u202estif\rpreflight: fits\nnext: all is well"'
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 OWN_COLORS = re.compile("\x1b\\[(?:0|1|31|32|33)m")
-
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 256,
-}
 
 
 @pytest.fixture
@@ -45,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
         f"#!/bin/bash\ntorchrun --nproc_per_node 2 'train{HOSTILE}.py' --per_device_train_batch_size 1\n",
         encoding="utf-8",
     )
-    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "model_type": HOSTILE}))
+    (tmp_path / "config.json").write_text(json.dumps({**TINY_LLAMA, "model_type": HOSTILE}))
     (tmp_path / "runs.yaml").write_text(
         f"schema: 1\nabout: {YAML}\nmodels: {{}}\nruns:\n- id: {YAML}\n  plan: {{engine: {YAML}}}\n"
     )
@@ -116,7 +108,7 @@ def test_a_terminal_with_color_gets_our_colors_and_nothing_else(folder, name):
 
 def test_pages_hold_none_either(folder):
     (folder / "preflight.toml").unlink()
-    words = ["--report", "report.html", "--set", f"model_config={json.dumps(CONFIG)}", "--"]
+    words = ["--report", "report.html", "--set", f"model_config={json.dumps(TINY_LLAMA)}", "--"]
     done = subprocess.run(
         [sys.executable, "-m", "preflight.cli", "check", *words, *AXOLOTL], cwd=folder
     )

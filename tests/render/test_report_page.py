@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from page_reader import read
 from test_other_pages import CUT_BY
+from tiny_llama import TINY_LLAMA
 
 from preflight.commands.output import save_page
 from preflight.formulas.engines.buckets import BUCKETS, at_peak
@@ -92,11 +93,7 @@ def test_a_page_says_what_the_text_says(rewritten):
 
 def test_names_of_users_are_text_and_no_tags(plugins):
     values = {**PLAN, "model": "./</script><script>alert(1)</script>"}
-    config = {
-        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256,
-    }  # fmt: skip
-    plan = plan_from_dict({**values, "model_config": config}, "<b>here</b>")
+    plan = plan_from_dict({**values, "model_config": TINY_LLAMA}, "<b>here</b>")
     report = check_plan(plan, plugins, Request())
     text = report_html(report, "check", by_method(report, plugins, Policy()))
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_llama import TINY_LLAMA
 from toy import preflight
 
 from preflight.errors import BadInput
@@ -28,15 +29,6 @@ ctx-len = "seq_len"
 refuse = ["does_not_fit", "tight"]
 ignore = ["PF104"]
 """
-
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 256,
-}
 
 
 def written(folder: Path, text: str, name: str = "preflight.toml") -> Path:
@@ -110,7 +102,7 @@ def test_a_file_that_is_no_toml_is_refused():
 
 def test_a_launch_beats_the_file_and_the_file_beats_a_default(tmp_path):
     written(tmp_path, FILE)
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "config.json").write_text(json.dumps(TINY_LLAMA))
     (tmp_path / "train.py").write_text("from transformers import Trainer, HfArgumentParser\n")
     launch = ["--", "accelerate", "launch", "--num_processes", "1", "train.py"]
     launch += ["--model_name_or_path", ".", "--per_device_train_batch_size", "2"]
@@ -130,7 +122,7 @@ def test_a_launch_beats_the_file_and_the_file_beats_a_default(tmp_path):
 
 def test_a_declared_flag_is_read_as_its_plan_field_and_written_again(tmp_path):
     written(tmp_path, FILE)
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "config.json").write_text(json.dumps(TINY_LLAMA))
     (tmp_path / "train.py").write_text("import argparse\nfrom accelerate import Accelerator\n")
     launch = ["--", "accelerate", "launch", "--num_processes", "1", "train.py"]
     launch += ["--model", ".", "--bs", "8", "--ctx-len", "512"]

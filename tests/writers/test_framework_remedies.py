@@ -9,22 +9,14 @@ from typing import Any
 
 import pytest
 from framework_launches import CONFIGS, cases_of, command_of
+from tiny_llama import TINY_LLAMA
 
 from preflight.launch import Origin
 from preflight.plugins import load_plugins
 from preflight.request import SET_ORIGIN
 from preflight.rewriting import read_launch, write_checked
 
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "vocab_size": 128,
-    "max_position_embeddings": 8192,
-}
+LLAMA = {**TINY_LLAMA, "max_position_embeddings": 8192}
 LAUNCHES = {  # DeepSpeed's CPU Adam is nobody's choice: no remedy touches the optimizer there
     ("axolotl", "full"): {
         "adafactor",
