@@ -49,6 +49,7 @@ from preflight.scripts.settings.script_settings import Refused, ScriptSettings, 
 from preflight.scripts.settings.second_model import SECOND_MODEL, model_beside
 from preflight.scripts.settings.sentence_calls import read_sentences
 from preflight.scripts.settings.set_attributes import read_attention, read_attributes, read_targets
+from preflight.scripts.settings.set_on_trainers import read_set_on_trainers
 from preflight.scripts.settings.unread_trainers import unread_trainer
 from preflight.scripts.settings.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.scripts.settings.vocabulary import note_vocabulary
@@ -119,6 +120,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_compile(reader, settings)
     read_optimizer(reader, settings)
     read_batches(reader, settings)
+    read_set_on_trainers(reader, settings)
     read_evaluation(reader, settings)
     read_rewards(reader, settings)
     _accelerator(reader, settings)
@@ -160,16 +162,16 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         return
     settings.seen["trainer_arguments"] = reader.place(calls[0])
     settings.refused.update(_refused(reader))
-    for call in (*reader.named("replace"), *reader.maybe("replace")):
-        # dataclasses.replace: which of the arguments objects trains is then not known.
-        for name, known in reader.keywords(call)[0].items():
-            settings.unread[name] = known.place
     read = [reader.keywords(call) for call in calls]
     for name in dict.fromkeys(name for values, _ in read for name in values):
         said = [values[name] for values, _ in read if name in values]
         agree = len(said) == len(calls) and all(item.value == said[0].value for item in said)
         known = said[0] if agree else Known(UNKNOWN, said[0].place)
         settings.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
+    for call in (*reader.named("replace"), *reader.maybe("replace")):
+        # dataclasses.replace: which of the arguments objects trains is then not known.
+        for name, known in reader.keywords(call)[0].items():
+            settings.put(name, Known(UNKNOWN, known.place))
     if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
         settings.seen["open_arguments"] = reader.place(calls[0])
 

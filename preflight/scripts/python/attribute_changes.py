@@ -60,7 +60,7 @@ def _updated_by(
     """Return the object whose attributes a call sets by names that are no text of the script, and the mapping that has them."""
     given = [*call.args, *(each.value for each in call.keywords)]
     if unparse(call.func) == "setattr" and len(given) == 3:
-        is_own = unparse(given[0]) in ("self", "cls") or isinstance(given[1], ast.Constant)
+        is_own = unparse(given[0]) in ("self", "cls")
         return None if is_own else (given[0], items.get((unparse(given[1]), unparse(given[2]))))
     whole = call.func.value if isinstance(call.func, ast.Attribute) else None
     if whole is None or not unparse(call.func).endswith(".update"):
@@ -92,10 +92,6 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
             and isinstance(each.value, ast.Name)
             and each.value.id != "self"
         )
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr":
-            name = node.args[1] if len(node.args) > 1 else None
-            if isinstance(name, ast.Constant):
-                found[str(name.value)] += 1
     return found
 
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from preflight.scripts.python.modules import Module, Modules
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import is_namespace, last_name, unparse
 from preflight.scripts.python.reach_values import ReachValues
 from preflight.scripts.python.scope import CHANGING, UNKNOWN, Parsed, Scope
 
@@ -62,13 +62,6 @@ def _name(func: ast.expr, module: Module) -> str:
     name = last_name(func)
     imported = module.imports.get(name, ()) if isinstance(func, ast.Name) else ()
     return next((original for _, original in imported if original), name)
-
-
-def is_namespace(node: ast.expr) -> bool:
-    """Tell whether an expression is the dict behind an object: `vars(args)`, `args.__dict__`."""
-    if isinstance(node, ast.Call):
-        return last_name(node.func) == "vars" and len(node.args) == 1
-    return isinstance(node, ast.Attribute) and node.attr == "__dict__"
 
 
 def sets_any_attribute(node: ast.Call, values: ReachValues, scope: Scope) -> bool:

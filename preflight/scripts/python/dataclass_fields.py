@@ -227,12 +227,6 @@ def _targets(node: ast.AST) -> list[str]:
         targets = node.targets
     elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
         targets = [node.target]
-    elif isinstance(node, ast.Call) and _name_of(node) in ("setattr", "__setattr__"):
-        return [
-            str(argument.value)
-            for argument in node.args[1:2]
-            if isinstance(argument, ast.Constant) and unparse(node.args[0]) == "self"
-        ]
     return [
         inner.attr
         for target in targets

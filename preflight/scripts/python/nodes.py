@@ -94,3 +94,10 @@ def _walked(node: ast.AST) -> list[ast.AST]:
             elif isinstance(value, ast.AST):
                 add(value)
     return found
+
+
+def is_namespace(node: ast.expr) -> bool:
+    """Tell whether an expression is the dict behind an object: `vars(args)`, `args.__dict__`."""
+    if isinstance(node, ast.Call):
+        return last_name(node.func) == "vars" and len(node.args) == 1
+    return isinstance(node, ast.Attribute) and node.attr == "__dict__"

@@ -11,13 +11,12 @@ from preflight.scripts.python.by_name import (
     EVERYTHING,
     imported_by_name,
     is_lazy_module,
-    is_namespace,
     name_made,
     of_subscript,
     sets_any_attribute,
 )
 from preflight.scripts.python.modules import Meant, Module
-from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.nodes import is_namespace, last_name, walk
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.reach.reach_names import ReachNames
 

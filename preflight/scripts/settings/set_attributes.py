@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -15,21 +17,22 @@ SETS_ATTENTION = "set_attn_implementation"
 
 
 def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
+    """Read `training_args.gradient_checkpointing = True`, `trainer.args.optim = "sgd"` and `tokenizer.model_max_length = 2048`."""
     for node, scope in reader.statements:
         target = node.targets[0]
-        if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
+        if not isinstance(target, ast.Attribute) or not _may_be_arguments(target.value):
             continue
+        owner = unparse(target.value)
         known = reader.evaluated_before(target.attr, node.value, scope)
         place = Place("script", scope.path, target.attr, node.lineno)
         if known.place.kind != "argv":
             known = Known(known.value, place)
-        if target.attr == "model_max_length" and target.value.id != "self":
+        if target.attr == "model_max_length" and owner != "self":
             settings.put("seq_len", known)
-        elif _is_trainer_arguments(reader, target.value.id, scope):
+        elif _is_trainer_arguments(reader, owner, scope):
             settings.put(target.attr, known)
             settings.set_later.add(target.attr)
-        elif target.value.id != "self" and settings.seen.get("trainer_arguments"):
+        elif owner != "self" and settings.seen.get("trainer_arguments"):
             # A name that we do not follow may be the Trainer's arguments all the same.
             settings.put(target.attr, Known(UNKNOWN, place))
     _in_branches(reader, settings)
@@ -43,9 +46,9 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Leave open what a branch that may run changes of the Trainer's arguments."""
     for node, scope in reader.unsure_statements:
         target = node.targets[0]
-        if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
+        if not isinstance(target, ast.Attribute) or not _may_be_arguments(target.value):
             continue
-        if not _is_trainer_arguments(reader, target.value.id, scope):
+        if not _is_trainer_arguments(reader, unparse(target.value), scope):
             continue
         place = Place("script", scope.path, target.attr, node.lineno)
         value = reader.evaluated_before(target.attr, node.value, scope).value
@@ -93,7 +96,16 @@ def read_targets(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("lora_target_modules", Known(UNKNOWN, place))
 
 
+_OF_TRAINER = lazy_pattern(r"(?i)trainer\.args$")
+
+
+def _may_be_arguments(owner: ast.expr) -> bool:
+    return isinstance(owner, ast.Name) or _OF_TRAINER.search(unparse(owner)) is not None
+
+
 def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
+    if _OF_TRAINER.search(name):
+        return True
     made = {id(call.node) for call in reader.trainer_calls()}
     written = scope.assigned.get(name, ())
     if any(id(node) in made for node in written):

@@ -1,0 +1,59 @@
+"""What a script sets on a Trainer that is made, beside its arguments: `trainer.compute_loss = own_loss`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from preflight.launch_facts import Uncounted
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.by_call import BATCHES
+from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.setting import Place
+
+_TRAINER = lazy_pattern(r"(?i)trainer$")
+ARGUMENTS = {
+    **BATCHES,
+    "_train_batch_size": "per_device_train_batch_size",
+    "optimizer": "optim",
+    "create_optimizer": "optim",
+    "create_optimizer_and_scheduler": "optim",
+}
+"""Attribute of a Trainer -> the argument that says no more what it trains with once it is set (transformers/trainer.py, 5.24)."""
+KEEPING = ("compile", "prepare", "prepare_model", "cuda")
+"""Functions that give back what they are given, for a trainer: `trainer.optimizer = accelerator.prepare(trainer.optimizer)`."""
+_WRITES = lazy_pattern(r"log|save|push|store|scheduler|checkpoint")
+"""Methods that leave what a step holds as it is."""
+
+
+def read_set_on_trainers(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Leave open which rows, length and optimizer a Trainer has that is given others, and name what its step becomes."""
+    for target, value, scope in _set(reader):
+        place = Place("script", scope.path, target.attr, target.lineno)
+        if isinstance(value, ast.Call) and last_name(value.func) in KEEPING:
+            continue
+        if target.attr in ARGUMENTS:
+            settings.put(ARGUMENTS[target.attr], Known(UNKNOWN, place))
+        elif target.attr == "model" or (
+            _is_function(reader, value) and not _WRITES.search(target.attr)
+        ):
+            settings.uncounted[f"the {target.attr} that a script gives its trainer"] = Uncounted(
+                place, "either"
+            )
+
+
+def _set(reader: ScriptReader) -> Iterator[tuple[ast.Attribute, ast.expr, Scope]]:
+    """Yield the attributes of Trainers that are set where it may run."""
+    for node, scope in (*reader.statements, *reader.unsure_statements):
+        target = node.targets[0]
+        if isinstance(target, ast.Attribute) and _TRAINER.search(unparse(target.value)):
+            yield target, node.value, scope
+
+
+def _is_function(reader: ScriptReader, value: ast.expr) -> bool:
+    if isinstance(value, ast.Call):
+        return last_name(value.func) in ("partial", "MethodType", "__get__")
+    return isinstance(value, ast.Lambda) or last_name(value) in reader.functions

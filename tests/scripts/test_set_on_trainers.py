@@ -1,0 +1,123 @@
+"""What a script sets on its arguments under a name in quotes, and on a Trainer that is made."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import opens
+
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+from preflight.verdict import Answer
+
+SCRIPT = """\
+import dataclasses
+from functools import partial
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+
+def own(*args, **kwargs):
+    return build(*args)
+
+
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype="bfloat16")
+tokenizer(rows, max_length=512, truncation=True)
+told = TrainingArguments(output_dir="o", per_device_train_batch_size=2, bf16=True, optim="sgd")
+{before}
+trainer = Trainer(model=model, args=told, train_dataset=rows)
+{after}
+trainer.train()
+"""
+
+
+@pytest.fixture
+def checked(tmp_path):
+    plugins = load_plugins()
+
+    def check(before: str = "", after: str = ""):
+        text = SCRIPT.replace("{before}", before).replace("{after}", after)
+        (tmp_path / "train.py").write_text(text)
+        command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+        return check_launch(command, plugins, Request("h100-sxm-80"))
+
+    return check
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "told.per_device_train_batch_size = 7",
+        'setattr(told, "per_device_train_batch_size", 7)',
+        'object.__setattr__(told, "per_device_train_batch_size", 7)',
+        'vars(told)["per_device_train_batch_size"] = 7',
+        'told.__dict__["per_device_train_batch_size"] = 7',
+    ],
+)
+def test_a_name_in_quotes_is_an_attribute(checked, statement):
+    assert checked(before=statement).plan.micro_batch_size == 7
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "trainer.args.per_device_train_batch_size = 7",
+        'setattr(trainer.args, "per_device_train_batch_size", 7)',
+    ],
+)
+def test_arguments_of_a_made_trainer_are_its_arguments(checked, statement):
+    assert checked(after=statement).plan.micro_batch_size == 7
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("told = dataclasses.replace(told, per_device_train_batch_size=7)", ""),
+        ("", "trainer._train_batch_size = rows_of(model)"),
+        ("", "trainer.get_train_dataloader = partial(own, batch_size=7)"),
+        ("if rows:\n    setattr(told, 'per_device_train_batch_size', 7)", ""),
+        ("", "if rows:\n    trainer.args.per_device_train_batch_size = 7"),
+    ],
+)
+def test_rows_that_are_said_elsewhere_are_not_known(checked, before, after):
+    found = checked(before, after)
+    assert found.plan.micro_batch_size is None
+    assert found.verdict.answer is Answer.UNKNOWN
+
+
+def test_an_optimizer_that_it_is_given_is_open(checked):
+    assert checked().plan.optimizer == "sgd"
+    assert "optimizer" in opens(checked(after="trainer.optimizer = own(model)").plan)
+    kept = checked(after="trainer.optimizer = accelerator.prepare(trainer.optimizer)")
+    assert "optimizer" not in opens(kept.plan)
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("trainer.compute_loss = own", "compute_loss"),
+        ("trainer.training_step = lambda *given: own(*given)", "training_step"),
+        ("trainer.prediction_step = partial(own, model)", "prediction_step"),
+        ("trainer.data_collator = own", "data_collator"),
+        ("trainer.model = own(model)", "model"),
+        ("trainer.compute_loss = own.__get__(trainer)", "compute_loss"),
+    ],
+)
+def test_a_part_of_its_step_that_it_is_given_is_named(checked, statement, name):
+    found = checked(after=statement).verdict
+    assert found.answer is Answer.UNKNOWN
+    assert f"the {name} that a script gives its trainer" in found.unpriced
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "trainer.label_names = []",
+        "trainer.log = own",
+        "trainer.save_model = partial(own, model)",
+        "trainer.model = torch.compile(trainer.model)",
+        "trainer.callback_handler = own(model)",
+    ],
+)
+def test_what_leaves_its_step_as_it_is_is_not(checked, statement):
+    assert checked(after=statement).verdict.answer is Answer.FITS
