@@ -262,7 +262,7 @@ def wraps_both_ends(plan: LaunchPlan) -> bool:
 TOWER_BLOCKS = {
     "gemma3": "SiglipEncoderLayer", "internvl": "InternVLVisionLayer",
     "internvl_rms": "InternVLVisionLayer", "llava": "CLIPEncoderLayer",
-    "llava_siglip": "SiglipEncoderLayer", "mistral3": "PixtralAttentionLayer",
+    "llava_pixtral": "PixtralAttentionLayer", "llava_siglip": "SiglipEncoderLayer", "mistral3": "PixtralAttentionLayer",
     "paligemma": "SiglipEncoderLayer", "qwen2_vl": "Qwen2VLVisionBlock",
     "qwen2_5_vl": "Qwen2_5_VLVisionBlock", "qwen3_vl": "VisionBlock",
 }  # fmt: skip

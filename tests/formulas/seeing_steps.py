@@ -9,6 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from preflight.derive.costs.small_towers import OF_ANY_SIZE
+
 ROWS, IMAGES, ROOM = 2, 2, 40
 """Sequences, images in each, and tokens of text beside them."""
 DEPTH, SIDE, PATCH = 5, 8, 14
@@ -26,6 +28,7 @@ QWEN = {
     "temporal_patch_size": 2, "hidden_size": 160, "intermediate_size": 416, "out_hidden_size": 192,
 }  # fmt: skip
 ROTARY = {"rope_parameters": {"rope_type": "default", "mrope_section": [12, 6, 6]}}
+PIXTRAL = {**TOWER, "model_type": "pixtral", "head_dim": 32}
 CONFIGS = {
     "qwen2_vl": (
         {**TEXT, **ROTARY},
@@ -57,15 +60,14 @@ CONFIGS = {
             "use_qk_norm": True,
         },
     ),
-    "mistral3": (
-        {**TEXT, "model_type": "mistral"},
-        {**TOWER, "model_type": "pixtral", "head_dim": 32},
-    ),
+    "mistral3": ({**TEXT, "model_type": "mistral"}, PIXTRAL),
+    "llava_pixtral": ({**TEXT, "model_type": "mistral"}, PIXTRAL),
 }
 MORE = {
     "gemma3": {"mm_tokens_per_image": 16},
     "paligemma": {"projection_dim": 192, "hidden_size": 192},
     "idefics3": {"pad_token_id": 0},
+    "llava_pixtral": {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"},
 }
 PARTS = {
     "projector": ("projector", "merger", "connector"),
@@ -75,8 +77,9 @@ PARTS = {
 
 def config_of(kind: str) -> dict:
     text, vision = CONFIGS[kind]
+    model_type = kind.removesuffix("_rms").removesuffix("_pixtral")
     return {
-        "model_type": kind.removesuffix("_rms"), "text_config": text, "vision_config": vision, "image_token_id": 5,
+        "model_type": model_type, "text_config": text, "vision_config": vision, "image_token_id": 5,
         "image_token_index": 5, "video_token_id": 6, "vision_start_token_id": 7,
         "vision_end_token_id": 8, **MORE.get(kind, {}),
     }  # fmt: skip
@@ -92,7 +95,7 @@ def batch_of(kind: str, tokens: int) -> dict:
         extra = {"pixel_values": torch.zeros(patches, 6 * PATCH**2), "image_grid_thw": grid}
     elif kind == "idefics3":
         extra = {"pixel_values": pixels.view(ROWS, IMAGES, 3, size, size)}
-    elif kind == "mistral3":
+    elif kind in OF_ANY_SIZE:
         extra = {"pixel_values": pixels, "image_sizes": torch.tensor([[size, size]] * count)}
     else:
         extra = {"pixel_values": pixels}

@@ -49,13 +49,16 @@ STEPS = [
     ("internvl_rms", {"frozen": PROJECTOR, "checkpointed": True}),
     ("internvl_rms", {}),
     ("mistral3", {"checkpointed": True}),
+    ("llava_pixtral", {"rank": 8, "checkpointed": True}),
+    ("llava_pixtral", {}),
 ]
 TOLERANCE = 0.02
 
 
 def tokens_of(kind: str) -> int:
     tower = describe(config_of(kind), kind, "test").tower
-    return tower.tile_tokens or (4 if kind.startswith("qwen") else 1) * 64 // 4
+    patches = (4 if kind.startswith("qwen") else 1) * 64
+    return tower.tile_tokens or patches // tower.patches_per_token
 
 
 def tiny_plan(

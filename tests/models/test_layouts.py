@@ -129,6 +129,11 @@ COMPOSITES = [
     ("gemma3", {**WIDE}, {**VISION, "patch_size": 14, "vision_use_head": False}),
     ("llava", {**WIDE, "model_type": "llama"}, {**VISION, "patch_size": 14}),
     ("llava", {**WIDE, "model_type": "mistral"}, {**VISION, "patch_size": 14}),
+    (
+        "llava",
+        {**WIDE, "model_type": "mistral"},
+        {**VISION, "model_type": "pixtral", "patch_size": 14},
+    ),
     ("mistral3", {**WIDE, "model_type": "mistral"}, {**VISION, "patch_size": 14}),
     ("mistral3", {**WIDE, "model_type": "ministral3"}, {**VISION, "patch_size": 14}),
     ("llama4", {**WIDE, **LOCAL_MOE, "head_dim": 16}, {**VISION, "patch_size": 14}),

@@ -27,6 +27,7 @@ FAMILIES: dict[str, str] = {
     "gemma3": "gemma3",
     "paligemma": "paligemma",
     "llava": "llava",
+    "llava_pixtral": "llava",
     "llava_siglip": "llava",
     "idefics3": "idefics3",
     "internvl": "internvl",
@@ -34,6 +35,8 @@ FAMILIES: dict[str, str] = {
     "mistral3": "mistral3",
 }
 """Kind of tower -> the model_type that it is traced in."""
+OF_ANY_SIZE = ("mistral3", "llava_pixtral")
+"""Kinds that are handed how large each image is."""
 
 DECODERS = {
     "gemma3": "gemma3_text", "paligemma": "gemma", "llava": "llama", "idefics3": "llama",
@@ -64,7 +67,7 @@ def small_config(kind: str, variant: int) -> dict[str, Any]:
         tower["model_type"] = "clip_vision_model"
     elif kind in ("llava_siglip", "gemma3", "paligemma"):
         tower.update(model_type="siglip_vision_model", vision_use_head=False)
-    elif kind == "mistral3":
+    elif kind in OF_ANY_SIZE:
         tower.update(model_type="pixtral", head_dim=hidden // heads)
     elif model_type == "internvl":
         is_rms = kind == "internvl_rms"
@@ -80,7 +83,7 @@ def small_config(kind: str, variant: int) -> dict[str, Any]:
         whole["mm_tokens_per_image"] = (side // 2) ** 2
     elif kind == "paligemma":
         whole.update(projection_dim=out, hidden_size=out)
-    elif kind == "llava_siglip":
+    elif kind in ("llava_siglip", "llava_pixtral"):
         whole.update(vision_feature_layer=-1, vision_feature_select_strategy="full")
     elif kind == "idefics3":
         tower["model_type"] = "idefics3_vision"
@@ -112,11 +115,11 @@ def images(kind: str, variant: int) -> dict[str, Any]:
         grid = torch.tensor([[1, 2 * side, 2 * side]])
         values = torch.zeros(4 * side * side, 3 * 2 * patch * patch)
         return {"pixel_values": values, "image_grid_thw": grid}
-    count = NUM_WINDOWS if kind == "mistral3" else NUM_TILES  # which merges one after the other
+    count = NUM_WINDOWS if kind in OF_ANY_SIZE else NUM_TILES  # which merges one after the other
     pixels = torch.zeros(count, 3, patch * side, patch * side)
     if kind == "idefics3":
         return {"pixel_values": pixels.unsqueeze(0) + 1}
-    if kind == "mistral3":
+    if kind in OF_ANY_SIZE:
         sizes = torch.tensor([[patch * side, patch * side]] * count)
         return {"pixel_values": pixels, "image_sizes": sizes}
     return {"pixel_values": pixels}

@@ -219,7 +219,11 @@ def _only_counted(
     )
 
 
-SEEING = {"clip_vision_model": ("llava", "llama"), "siglip_vision_model": ("gemma3", "gemma3_text")}
+SEEING = {
+    "clip_vision_model": ("llava", "llama"),
+    "pixtral": ("mistral3", "mistral"),
+    "siglip_vision_model": ("gemma3", "gemma3_text"),
+}
 """Kind of tower -> a family that has it by default, and that family's decoder."""
 
 

@@ -14,7 +14,7 @@ LAYOUTS: dict[str, tuple[LayOut, tuple[str, ...]]] = {
     "idefics3": (clip.idefics3, ("idefics3", "idefics3_vision")),
     "internvl": (own_vits.internvl, ("internvl_vision",)),
     "llama4": (own_vits.llama4, ("llama4_vision_model",)),
-    "llava": (clip.llava, SEES),
+    "llava": (clip.llava, (*SEES, "pixtral")),
     "llava_next": (clip.llava, SEES),
     "llava_onevision": (clip.llava, SEES),
     "mistral3": (own_vits.mistral3, ("pixtral",)),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from preflight.model import ModelUnit
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import Tensors, linear, norm, other, split_attention
+from preflight.models.families.towers.own_vits import pixtral
 from preflight.models.families.towers.parts import (
     PROJECTOR,
     TOWER,
@@ -127,7 +128,7 @@ def paligemma(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
 
 
 def llava(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
-    """CLIP or SigLIP and a projector of two linears (modeling_llava.py, _llava_next.py, _llava_onevision.py)."""
+    """CLIP, SigLIP or Pixtral and a projector of two linears (modeling_llava.py, _llava_next.py, _llava_onevision.py)."""
     hidden = vision.size("hidden_size")
     kind = vision.values.get("model_type")
     is_clip = kind == "clip_vision_model" or (kind is None and top.model_type != "llava_onevision")
@@ -135,6 +136,8 @@ def llava(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
     path, patches = "model.vision_tower", patches_of(vision)
     if is_clip:
         units = _clip(vision, path, max(0, -selected - 1) if isinstance(selected, int) else 0)
+    elif kind == "pixtral":
+        units = pixtral(vision, path)
     else:
         units = _siglip(vision, path, _has_head(vision))
     num_selected = len(selected) if isinstance(selected, list) else 1
@@ -149,6 +152,10 @@ def llava(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
         units = (newline, *units)
     # what is taken is the output of the last layer but one, so that the last layer gets no gradient
     is_traced = num_selected == 1
+    if kind == "pixtral":  # a token for every patch, of images of any size
+        whole = tiled_sizes("llava_pixtral", vision, text_hidden, 0, 0)
+        sizes = replace(whole, tile_patches=0, patches_per_token=1)
+        return (*units, projector), sizes if is_traced and selected == -1 else None
     sizes = tiled_sizes(
         "llava" if is_clip else "llava_siglip",
         vision,

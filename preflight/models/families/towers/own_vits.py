@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.model import ParameterTensor
+from preflight.model import ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import (
     Tensors,
@@ -85,17 +85,8 @@ def _ratio(top: ConfigView) -> float:
 
 
 def mistral3(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
-    """Pixtral: RMSNorm, no biases, a gated MLP; a norm, a patch merger and two linears (modeling_mistral3.py)."""
-
-    def block(hidden: int, width: int) -> Tensors:
-        return (
-            *norm("attention_norm", hidden),
-            *gated_mlp("feed_forward", width, hidden),
-            *split_attention(hidden, 1, 1, hidden, name="attention"),
-            *norm("ffn_norm", hidden),
-        )
-
-    hidden, path = vision.size("hidden_size"), "model.vision_tower"
+    """Pixtral; a norm, a patch merger and two linears (modeling_mistral3.py)."""
+    hidden = vision.size("hidden_size")
     bias, merge = top.flag("multimodal_projector_bias"), top.size("spatial_merge_size")
     projector = two_linears(
         "model.multi_modal_projector",
@@ -105,17 +96,31 @@ def mistral3(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
         *norm("norm", hidden),
         *linear("patch_merger.merging_layer", hidden, hidden * merge**2),
     )
-    units = (
-        tower_unit(TOWER, path, *patch_conv("patch_conv", vision, hidden, False)),
-        tower_unit(TOWER, f"{path}.ln_pre", *norm_alone(hidden, False)),
-        tower_layers(vision, f"{path}.transformer.layers", block),
-    )
     sizes = replace(
         tiled_sizes("mistral3", vision, text_hidden, 0, 0),
         tile_patches=0,
         patches_per_token=merge**2,
     )
-    return (*units, projector), sizes
+    return (*pixtral(vision, "model.vision_tower"), projector), sizes
+
+
+def pixtral(vision: ConfigView, path: str) -> tuple[ModelUnit, ...]:
+    """Pixtral: RMSNorm, no biases, a gated MLP (modeling_pixtral.py)."""
+
+    def block(hidden: int, width: int) -> Tensors:
+        return (
+            *norm("attention_norm", hidden),
+            *gated_mlp("feed_forward", width, hidden),
+            *split_attention(hidden, 1, 1, hidden, name="attention"),
+            *norm("ffn_norm", hidden),
+        )
+
+    hidden = vision.size("hidden_size")
+    return (
+        tower_unit(TOWER, path, *patch_conv("patch_conv", vision, hidden, False)),
+        tower_unit(TOWER, f"{path}.ln_pre", *norm_alone(hidden, False)),
+        tower_layers(vision, f"{path}.transformer.layers", block),
+    )
 
 
 def llama4(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
