@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import HF_TRAINERS
 from preflight.trainers.kind import MORE_TRL_METHODS, TRL_CONFIGS, TRL_METHODS
+
+_OF_MODULE = lazy_pattern(r"\b(?:transformers|trl)\.[\w.]*(?:Trainer|TrainingArguments)\b")
+"""A class named by the module that it is taken from."""
 
 if TYPE_CHECKING:
     from preflight.launch import LaunchCommand
@@ -44,7 +48,7 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
     kind = kind._replace(classes=classes, loads_model=loads_model(reader))
     if kind.trainer in (None, "plain_loop"):
         return _by_classes(kind, reader.path)
-    if kind.trainer == "transformers" and not classes and _is_others(reader):
+    if kind.trainer == "transformers" and not classes and _is_others(kind, reader):
         because = f"{kind.because.partition(' ')[0]} uses a Trainer of its own"
         return kind._replace(trainer=None, because=because)
     trains_trl = any(name.startswith("trl.") and name.endswith("Trainer") for name in classes)
@@ -90,10 +94,23 @@ def _by_classes(kind: TrainerKind, script: str) -> TrainerKind:
     return kind._replace(trainer=library, trl_script=method, because=because)
 
 
-def _is_others(reader: ScriptReader) -> bool:
-    """Tell whether the only Trainer that a script names is neither transformers' nor built on it."""
-    imported = reader.libraries.get(reader.path, {})
-    own = reader.imports.get(reader.path, {})
-    library = imported.get("Trainer", "transformers").partition(".")[0]
-    is_own = "Trainer" in own or library not in HF_TRAINERS
-    return is_own and not any(name.endswith("TrainingArguments") for name in (*imported, *own))
+def _is_others(kind: TrainerKind, reader: ScriptReader) -> bool:
+    """Tell whether every trainer, and arguments of one, that a script or what it imports names is surely another library's."""
+    from preflight.scripts.python.library_classes import is_anothers
+
+    named = [(name, path) for path in reader.libraries for name in _trainers_of(reader, path)]
+    is_read = any(path in (reader.path, kind.because.partition(" ")[0]) for _, path in named)
+    return (
+        is_read
+        and _OF_MODULE.search(kind.text) is None
+        and all(is_anothers(reader, *each) for each in named)
+    )
+
+
+def _trainers_of(reader: ScriptReader, path: str) -> list[str]:
+    """Return the names of trainers and of their arguments that a file imports or defines."""
+    defined = (cls.name for cls, scope in reader.classes.values() if scope.path == path)
+    names = {*reader.libraries[path], *reader.imports.get(path, {}), *defined}
+    return sorted(
+        name for name in names if name == "*" or name.endswith(("Trainer", "TrainingArguments"))
+    )

@@ -272,3 +272,39 @@ def test_models_that_are_gathered_to_synchronise_them_are_named(tmp_path, stage,
     plan = load_plugins().first("preflight_read_launch", command=command)
 
     assert any("synchronise" in notice.unpriced for notice in plan.notices) is is_named
+
+
+WHOSE_ARGUMENTS = """\
+from transformers import AutoModelForCausalLM, HfArgumentParser
+{imports}
+
+args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-0.6B")
+Trainer(model=model, args=args).train()
+"""
+OF_ITS_OWN = "from mine.arguments import TrainingArguments\nfrom mine.loop import Trainer"
+OWN_ARGUMENTS = (
+    "from pydantic import BaseModel\n\nclass TrainingArguments(BaseModel):\n    rows: int = 1\n"
+)
+OWN_LOOP = "class Trainer:\n    def train(self): ...\n"
+WHOSE = {
+    "its own, of no library": (OF_ITS_OWN, OWN_ARGUMENTS, None),
+    "its own, of none at all": (OF_ITS_OWN, OWN_ARGUMENTS.replace("(BaseModel)", "(object)"), None),
+    "its own, on theirs": (OF_ITS_OWN, OWN_ARGUMENTS.replace("pydantic import BaseModel", "transformers import TrainingArguments as BaseModel"), "transformers"),
+    "its own, on what is not here": (OF_ITS_OWN, OWN_ARGUMENTS.replace("from pydantic import BaseModel", "from .more import BaseModel"), "transformers"),
+    "another library's": ("from lib.training import Trainer, TrainingArguments", "", None),
+    "another library's arguments": ("from lib.training import TrainingArguments\nfrom transformers import Trainer", "", "transformers"),
+    "on theirs": ("from sentence_transformers import SentenceTransformerTrainer as Trainer, SentenceTransformerTrainingArguments as TrainingArguments", "", "transformers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("imports", "arguments", "trainer"), WHOSE.values(), ids=WHOSE)
+def test_arguments_are_transformers_where_the_import_leads_to_them(
+    plugins, tmp_path, imports, arguments, trainer
+):
+    (tmp_path / "mine").mkdir()
+    for name, text in {"__init__": "", "arguments": arguments, "loop": OWN_LOOP}.items():
+        (tmp_path / "mine" / f"{name}.py").write_text(text)
+    plan = read(plugins, tmp_path, WHOSE_ARGUMENTS.format(imports=imports), "python train.py")
+
+    assert plan.trainer == trainer

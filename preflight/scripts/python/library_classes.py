@@ -7,8 +7,9 @@ that calls it; a class of the script's own that stands on another one has no rul
 from __future__ import annotations
 
 import ast
+import builtins
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.python.dataclass_fields import TRAINER_BASES, dataclass_types
@@ -19,6 +20,8 @@ MAX_BASES = 16
 """Classes above one another; also what ends a cycle."""
 SET_UP = ("__init__", "__post_init__")
 """Methods in which a library's class checks what it was given."""
+ON_THEIRS = (*HF_TRAINERS, "sentence_transformers")
+"""Libraries whose trainers, and the arguments of these, are transformers' or stand on them."""
 
 
 def library_classes(files: ScriptFiles, calls: Iterable[CallFound] | None = None) -> frozenset[str]:
@@ -54,22 +57,38 @@ def _makes_arguments(files: ScriptFiles, call: ast.Call, path: str) -> bool:
 
 def stands_on(files: ScriptFiles, node: ast.expr, path: str) -> frozenset[str]:
     """Return the classes of libraries that surely set up an object of a class: itself, or what it is derived from."""
-    return frozenset(_stands_on(files, node, path, 0))
+    bases = _bases(files, node, path, lambda cls: all(map(_calls_above, _set_ups(cls))))
+    libraries = ((name, name.partition(".")[0]) for name in bases)
+    return frozenset(
+        f"{library}.{name.rpartition('.')[2]}"
+        for name, library in libraries
+        if library in HF_TRAINERS
+    )
 
 
-def _stands_on(files: ScriptFiles, node: ast.expr, path: str, depth: int) -> Iterator[str]:
+def is_anothers(files: ScriptFiles, name: str, path: str) -> bool:
+    """Tell whether a class of a file surely stands on none of transformers' and TRL's: on one of another library, or on none."""
+    bases = {*_bases(files, ast.Name(name), path, lambda cls: True)}
+    return not any(name == "" or name.partition(".")[0] in ON_THEIRS for name in bases)
+
+
+def _bases(
+    files: ScriptFiles,
+    node: ast.expr,
+    path: str,
+    goes_on: Callable[[ast.ClassDef], bool],
+    depth: int = 0,
+) -> Iterator[str]:
+    """Yield what a class is, or stands on, that is none of the script's own: dotted names, empty where nothing tells."""
     held = files.class_of(node.id, path) if isinstance(node, ast.Name) else None
     if held is None:
-        name = dotted(files, node, path)
-        library = name.partition(".")[0]
-        if library in HF_TRAINERS:
-            yield f"{library}.{name.rpartition('.')[2]}"
+        is_plain = isinstance(node, ast.Name) and node.id in vars(builtins)
+        yield f"builtins.{unparse(node)}" if is_plain else dotted(files, node, path)
         return
     cls, scope = held
-    if depth < MAX_BASES and all(_calls_above(method) for method in _set_ups(cls)):
-        for base in cls.bases:
-            if not (isinstance(base, ast.Name) and base.id == cls.name):
-                yield from _stands_on(files, base, scope.path, depth + 1)
+    for base in cls.bases if depth < MAX_BASES and goes_on(cls) else ():
+        if not (isinstance(base, ast.Name) and base.id == cls.name):
+            yield from _bases(files, base, scope.path, goes_on, depth + 1)
 
 
 def dotted(files: ScriptFiles, node: ast.expr, path: str) -> str:
