@@ -77,6 +77,11 @@ class FrameworkLibrary:
     def label(self) -> str:
         return f"{self.name} {self.version}"
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Return its release as a plan's `versions` has it; a framework of no package has one name."""
+        return {self.packages[0]: self.version}
+
 
 @dataclass
 class FrameworkKeys:

@@ -58,10 +58,14 @@ def framework_plan(
         problems.extend(data_parallel(trainer, num_visible_devices(command.env), keys.library.name))
     plan = make_plan(command, part, trainer, engine, problems)
     if sets_allocator and not any(name in command.env for name in ALLOCATOR):
-        plan = replace(plan, expandable_segments=True)
-        origin = Origin(f"default of {keys.library.label}", reason="its launcher exports it")
-        plan = plan.with_origin("expandable_segments", origin)
+        plan = with_expandable_segments(plan, keys)
     return plan
+
+
+def with_expandable_segments(plan: LaunchPlan, keys: FrameworkKeys) -> LaunchPlan:
+    """Return a plan whose ranks get expandable segments from the framework's own launcher."""
+    origin = Origin(f"default of {keys.library.label}", reason="its launcher exports it")
+    return replace(plan, expandable_segments=True).with_origin("expandable_segments", origin)
 
 
 def own_loop_plan(

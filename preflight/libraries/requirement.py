@@ -119,6 +119,7 @@ LIBRARIES = (
     "ms_swift",
     "openrlhf",
     "peft",
+    "prime_rl",
     "torch",
     "torchao",
     "torchtitan",

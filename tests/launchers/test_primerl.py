@@ -48,10 +48,69 @@ def test_an_sft_config_is_read_with_the_defaults_of_its_classes() -> None:
         "mixed_precision": "bf16",
         "reduce_dtype": "bf16",
         "activation_checkpointing": "full",
-        "optimizer": "adamw_torch_fused",
+        "offload_activations": "cpu",
+        "offload_optimizer": "none",
+        "torch_compile": True,
+        "attention": "flash_attention_3",
+        "sync_each_batch": True,
+        "expandable_segments": True,
+        "optimizer": "adamw_torch",
         "max_grad_norm": 0.5,
     }
     assert fields_of(plan, *expected) == expected
+    assert any("states wait on the host" in notice.message for notice in plan.notices)
+
+
+def test_before_0_7_nothing_is_saved_unless_something_says_so(tmp_path: Path) -> None:
+    """Defaults of ModelConfig in the tags v0.6.0 and v0.7.0."""
+    (tmp_path / "requirements.txt").write_text("prime-rl==0.6.0\n")
+    (tmp_path / "sft.toml").write_text((FOLDER / "sft.toml").read_text())
+    saving = ("activation_checkpointing", "offload_activations", "torch_compile")
+
+    assert fields_of(read("sft @ sft.toml", tmp_path), *saving) == dict(
+        zip(saving, ("none", "none", False), strict=True)
+    )
+    said = "sft @ sft.toml --model.ac.freq 1 --model.ac-offloading --model.compile.fullgraph"
+    assert fields_of(read(said, tmp_path), *saving) == dict(
+        zip(saving, ("full", "cpu", True), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("--model.optim-cpu-offload false", "optimizer", "adamw_torch_fused"),
+        ("--model.full-offload", "offload_optimizer", "cpu"),
+        ("--model.fsdp-cpu-offload", "offload_params", "cpu"),
+        ("--model.attn flash_attention_2", "attention", "flash_attention_2"),
+        ("--no-model.compile", "torch_compile", False),
+        ("--model.ac-offloading None", "offload_activations", "none"),
+        ("--model.ac.mode selective", "activation_checkpointing", "none"),
+        ("--model.ac.freq 2", "activation_checkpointing", "selective_every_2"),
+        ("--deployment.num-gpus 8 --deployment.num-train-gpus None", "world_size", 8),
+    ],
+)
+def test_what_is_said_beats_the_release(words: str, field: str, value: object) -> None:
+    assert fields_of(read(f"sft @ sft.toml {words}"), field) == {field: value}
+
+
+@pytest.mark.parametrize(
+    ("words", "unpriced"),
+    [
+        ("--model.vlm.freeze-vision-encoder", "images or audio beside the text"),
+        ("--model.ep 8", "tokens that other ranks send"),
+    ],
+)
+def test_a_tower_and_divided_experts_are_named(words: str, unpriced: str) -> None:
+    assert unpriced in {notice.unpriced for notice in read(f"sft @ sft.toml {words}").notices}
+
+
+def test_only_what_sft_and_rl_start_has_segments_that_expand() -> None:
+    module = "torchrun --nproc-per-node 4 -m prime_rl.trainer.sft.train @ sft.toml"
+
+    assert read("rl @ rl.toml").expandable_segments
+    assert not read("trainer @ trainer.toml").expandable_segments
+    assert not read(module).expandable_segments
 
 
 def test_files_are_merged_in_order_and_flags_beat_them() -> None:

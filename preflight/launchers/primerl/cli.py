@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from preflight.launch import LaunchCommand, LaunchPlan, ScriptFacts
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
-from preflight.launchers.framework_launch import own_loop_plan
+from preflight.launchers.framework_launch import own_loop_plan, with_expandable_segments
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.primerl import LAUNCHER, PROGRAMS, is_ours
-from preflight.launchers.primerl.plan import deployed_ranks, read_trainer
+from preflight.launchers.primerl.plan import deployed_ranks, has_tower, read_trainer
 from preflight.launchers.primerl.words import read_words
 from preflight.reading import Problems
 from preflight.setting import Place, Setting
@@ -35,10 +35,11 @@ def read_primerl(command: LaunchCommand) -> LaunchPlan | None:
         program, first = "sft" if "sft/train" in script else "trainer", part.script_index + 1
     library = FrameworkLibrary.of("prime-rl", command, NEWEST, "prime_rl")
     keys = FrameworkKeys(library, read_words(command, first))
+    is_started = part is None and program != "trainer"
     part = part or _started_part(keys, program)
     read_trainer(keys, program, part.ranks["world_size"].value)
     problems.extend(keys.problems)
-    return own_loop_plan(
+    plan = own_loop_plan(
         command,
         part,
         keys,
@@ -46,8 +47,9 @@ def read_primerl(command: LaunchCommand) -> LaunchPlan | None:
         library.label,
         problems,
         library="transformers",
-        script=ScriptFacts(is_of_library=True, is_text_only=True),
+        script=ScriptFacts(is_of_library=True, is_text_only=not has_tower(keys)),
     )
+    return with_expandable_segments(plan, keys) if is_started else plan
 
 
 def _started_part(keys: FrameworkKeys, program: str) -> LauncherPart:

@@ -1,6 +1,7 @@
 """The keys of prime-rl's trainer in plan fields: FSDP2, dtypes, rows, checkpointing, offloading, adapter and optimizer.
 
-Source: prime_rl/configs/{sft,trainer,rl}.py, prime_rl/trainer/{model,parallel_dims}.py and trainer/optim, November 2026.
+Source: prime_rl/configs/{sft,trainer,rl}.py, prime_rl/trainer/{model,parallel_dims}.py and trainer/optim, of the tags v0.4.0
+to v0.8.0 and of November 2026.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from preflight.launch import Adapter
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_parts import PRIME_RL
 from preflight.setting import Place, Setting
+from preflight.versions.prime_rl import FUSES_ADAMW, SAVES_BY_DEFAULT
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "muon": "dion_muon"}
+OPTIMIZERS = {"adamw": "adamw_torch", "muon": "dion_muon"}
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "experts")
 OWN_CODE = NotModelled(
     "its own layers, compiled and with what they save on the host, and its losses are estimated as transformers' layers on the"
@@ -24,25 +26,50 @@ OWN_CODE = NotModelled(
 )
 SWITCHES = {
     "model.quantization.type": NotModelled("float8 is not estimated", "float8", "either"),
-    "model.vlm.vision_encoder_attr": NotModelled(
-        "a tower is estimated as text alone", "images or audio beside the text", "more"
-    ),
     "inference.vllm.model": NotModelled(
         "the inference server has cards of its own, and is not estimated", "", ""
     ),
 }
 
 
+TOWER = NotModelled("a tower is estimated as text alone", "images or audio beside the text", "more")
+EXPERTS = NotModelled(
+    "experts are divided over ranks, whose share of the tokens is estimated as if it was even",
+    "tokens that other ranks send",
+    "either",
+)
+SELECTIVE = NotModelled("parts of layers are recomputed, and estimated as none", "", "")
+STATES = NotModelled(
+    "optimizer states wait on the host between steps, and all come back to the card for each",
+    "",
+    "",
+)
+
+
+def has_tower(keys: FrameworkKeys) -> bool:
+    """Tell whether a tower beside the text is trained or run."""
+    return _of_section(keys, "model.vlm") is not None
+
+
+def _of_section(keys: FrameworkKeys, name: str) -> Setting | None:
+    """Return what speaks of a section: its switch, or the first key in it; None where nothing does or it is turned off."""
+    said = keys.given.get(name)
+    if said is not None:
+        return None if said.value in (None, "None", False) else said
+    return next((s for key, s in keys.given.items() if key.startswith(f"{name}.")), None)
+
+
 def deployed_ranks(keys: FrameworkKeys) -> tuple[Setting, Setting]:
     """Return the trainer's ranks and nodes that a deployment says; one where it says nothing."""
     default = Setting(1, Place("default", "", keys.library.label))
-    nodes = keys.count("deployment.num_train_nodes")
+    nodes = keys.count("deployment.num_train_nodes") or keys.count("deployment.num_nodes")
     if keys.value("deployment.type") == "multi_node":
         per_node = keys.count("deployment.gpus_per_node")
         on_each = 8 if per_node is None else per_node.value
         nodes = nodes or Setting(2, default.place)
         return Setting(nodes.value * on_each, nodes.place), nodes
-    return keys.count("deployment.num_train_gpus") or default, default
+    ranks = keys.count("deployment.num_train_gpus") or keys.count("deployment.num_gpus")
+    return ranks or default, default
 
 
 def read_trainer(keys: FrameworkKeys, program: str, world: int) -> None:
@@ -60,18 +87,15 @@ def read_trainer(keys: FrameworkKeys, program: str, world: int) -> None:
     _or(keys, "model", "model.name", DEFAULT_MODEL)
     _rows(keys, program, world)
     dtype = _engine(keys, world)
-    rank = keys.count("model.lora.rank")
-    if rank is not None or any(name.startswith("model.lora.") for name in keys.given):
-        said = keys.get("model.lora.target_modules")
-        targets = TARGETS if said is None else tuple(map(str, said.value))
-        by = rank or said or next(s for n, s in keys.given.items() if n.startswith("model.lora."))
-        keys.put(
-            "adapter",
-            Adapter(rank=16 if rank is None else rank.value, targets=targets, dtype=dtype),
-            by,
-        )
+    _adapter(keys, dtype)
+    _activations(keys)
     _optimizer(keys)
     keys.leave_out_given(SWITCHES)
+    tower, experts = _of_section(keys, "model.vlm"), keys.get("model.ep")
+    if tower is not None:
+        keys.leave_out(TOWER, tower)
+    if experts is not None and experts.value not in (1, "1"):
+        keys.leave_out(EXPERTS, experts)
     keys.leave_out(
         OWN_CODE, keys.get("model.name") or Setting(None, Place("default", "", keys.library.label))
     )
@@ -124,27 +148,67 @@ def _engine(keys: FrameworkKeys, world: int) -> str:
     keys.assume(
         "reduce_dtype", "fp32" if reduced is None else DTYPES.get(str(reduced.value), "fp32")
     )
-    keys.assume("attention", "flash_attention_2", "FlashAttention 2 to 4, by card")
-    off = keys.given.get("model.ac")
-    is_off = off is not None and off.value in (None, "None", False)
-    keys.assume("activation_checkpointing", "none" if is_off else "full")
     if keys.is_on("model.fsdp_cpu_offload"):
         keys.put("offload_params", "cpu", keys.given["model.fsdp_cpu_offload"])
         keys.put("offload_optimizer", "cpu", keys.given["model.fsdp_cpu_offload"])
-    full = next(
-        (s for n, s in keys.given.items() if n.startswith("model.full_offload") and s.value), None
-    )
-    if full is not None:
-        keys.put("offload_optimizer", "cpu", full)
+    keys.assume("sync_each_batch", True, "gradients are reduced in every micro step")
     return dtype
 
 
+def _adapter(keys: FrameworkKeys, dtype: str) -> None:
+    by = _of_section(keys, "model.lora")
+    if by is None:
+        return
+    rank, said = keys.count("model.lora.rank"), keys.get("model.lora.target_modules")
+    targets = TARGETS if said is None else tuple(map(str, said.value))
+    adapter = Adapter(rank=16 if rank is None else rank.value, targets=targets, dtype=dtype)
+    keys.put("adapter", adapter, rank or said or by)
+
+
+def _activations(keys: FrameworkKeys) -> None:
+    """Put attention, compilation, checkpointing and what waits on the host."""
+    attention = keys.get("model.attn")
+    if attention is None or attention.value == "auto":
+        keys.assume("attention", "flash_attention_3", "its kernel for the card")
+    else:
+        keys.put("attention", attention.value, attention)
+    _switch(keys, "torch_compile", "model.compile", (False, True))
+    _switch(keys, "activation_checkpointing", "model.ac", ("none", "full"))
+    _switch(keys, "offload_activations", "model.ac_offloading", ("none", "cpu"))
+    mode, every = keys.get("model.ac.mode"), keys.count("model.ac.freq")
+    if mode is not None and mode.value == "selective":
+        keys.put("activation_checkpointing", "none", mode)
+        keys.leave_out(SELECTIVE, mode)
+    elif every is not None and every.value > 1:
+        half = "selective_every_2" if every.value == 2 else "none"
+        keys.put("activation_checkpointing", half, every)
+
+
+def _switch(keys: FrameworkKeys, field: str, section: str, values: tuple[Any, Any]) -> None:
+    """Put a field by whether a section is on: as something says, else as the release has it."""
+    said = _of_section(keys, section) or keys.given.get(section)
+    if said is None:
+        keys.assume(field, values[SAVES_BY_DEFAULT.holds_in(keys.library.versions)])
+    else:
+        keys.put(field, values[_of_section(keys, section) is not None], said)
+
+
 def _optimizer(keys: FrameworkKeys) -> None:
+    """Put optimizer, clipping and where the states are in the step."""
+    full = _of_section(keys, "model.full_offload")
+    waits, versions = keys.flag("model.optim_cpu_offload"), keys.library.versions
+    if full is not None:
+        keys.put("offload_optimizer", "cpu", full)
+    does_wait = waits.value if waits is not None else SAVES_BY_DEFAULT.holds_in(versions)
+    if does_wait and full is None:
+        keys.leave_out(STATES, waits or Setting(True, Place("default", "", keys.library.label)))
+    is_fused = FUSES_ADAMW.holds_in(versions) and not does_wait
     kind = keys.get("optim.type")
     name = "adamw" if kind is None else str(kind.value)
+    kernel = "adamw_torch_fused" if name == "adamw" and is_fused else OPTIMIZERS.get(name, name)
     if kind is None:
-        keys.assume("optimizer", OPTIMIZERS["adamw"])
+        keys.assume("optimizer", kernel)
     else:
-        keys.put("optimizer", OPTIMIZERS.get(name, name), kind)
+        keys.put("optimizer", kernel, kind)
     norm = keys.number("optim.max_norm")
     keys.assume("max_grad_norm", 1.0 if norm is None else norm.value)
