@@ -247,6 +247,10 @@ NOT_OF_FIELDS = {
     "SUMS_ROWS": "OpenRLHF's actor, which is the dearest release's where nobody says which",
     "SCORES_BY_KERNEL": "OpenRLHF's loss, which is the dearer release's where nobody says which",
     "OVERLAPS_NOTHING": "LLaMA-Factory's own DeepSpeed file, which is the dearer release's where nobody says which",
+    **dict.fromkeys(
+        ("SAVES_BY_DEFAULT", "FUSES_ADAMW"),
+        "prime-rl's own code, of which nothing is said to fit, and a refusal rests on states alone",
+    ),
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
 }
 
