@@ -26,6 +26,9 @@ _OWN_KINDS = {
     "seq_len": (int,),
     "keeps_outputs": (bool, str),
     "target_len": (int,),
+    "loss_type": (str, list, tuple),
+    **dict.fromkeys(("precompute_ref_log_probs", "padding_free"), (bool, int)),
+    "precompute_ref_batch_size": (int,),
     "lora_target_modules": (str, list, tuple),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from launch_of_script import plan_of
+from launch_of_script import opens, plan_of
 
 SCRIPT = """\
 from dataclasses import dataclass, field
@@ -135,3 +135,20 @@ def test_a_trainer_that_stands_on_trls_in_another_file_is_named(tmp_path, chosen
     plan = plan_of(tmp_path, command, files)
 
     assert name in {problem.unpriced for problem in plan.notices}
+
+
+def test_what_pairs_are_told_is_read_beside_other_trainers_that_are_imported(tmp_path):
+    script = (
+        "from transformers import AutoModelForCausalLM\n"
+        "from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer\n"
+        "model = AutoModelForCausalLM.from_pretrained('Qwen/Qwen2.5-0.5B')\n"
+        "told = DPOConfig('o', {told}, max_length=512)\n"
+        "DPOTrainer(model=model, args=told, train_dataset=rows).train()\n"
+    )
+    plans = {
+        told: plan_of(tmp_path, "python t.py", {"t.py": script.format(told=told)})
+        for told in ("beta=0.1", "precompute_ref_log_probs=True")
+    }
+    assert plans["precompute_ref_log_probs=True"].reference_model == "none"
+    assert plans["beta=0.1"].reference_model is None  # its trainer makes one
+    assert not opens(plans["precompute_ref_log_probs=True"]) & {"objective", "reference_model"}
