@@ -71,8 +71,53 @@ def peak(reserved: int, monkeypatch) -> int:
     return counted.peaks["step"]
 
 
+def peak_of_mixture(chosen: int | None) -> int:
+    """Return the most that is alive where every other layer runs on so many tokens, as mixture-of-depth 1.2.0 has it."""
+    import torch
+    from allocations import Allocations
+    from torch import nn
+    from transformers import GPT2Config
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+
+    config = GPT2Config(n_embd=HIDDEN, n_head=4, attn_implementation="sdpa")
+
+    class OnSome(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block, self.router = block, nn.Linear(HIDDEN, 1)
+
+        def forward(self, rows):
+            weights = self.router(rows.float()).squeeze(-1)
+            is_chosen = weights > weights.topk(chosen, dim=1).values[:, -1:]
+            done = torch.zeros_like(rows)
+            for index, row in enumerate(rows):
+                some = row[is_chosen[index]][None]
+                part = self.block(some) * weights[index][is_chosen[index]][:, None]
+                done[index][is_chosen[index]] = part[0]
+            return done + rows * (~is_chosen)[..., None].to(rows.dtype)
+
+    layers = [GPT2Block(config, layer_idx=place) for place in range(LAYERS)]
+    if chosen is not None:
+        layers = [OnSome(block) if place % 2 else block for place, block in enumerate(layers)]
+    hidden = torch.randn(ROWS, LENGTH, HIDDEN, requires_grad=True)
+    with Allocations() as counted:
+        counted.mark("step")
+        for layer in layers:
+            out = layer(hidden)
+            hidden = out[0] if isinstance(out, tuple) else out
+        hidden.sum().backward()
+    return counted.peaks["step"]
+
+
 def bound() -> int:
     return ROWS * LENGTH * ((2 * LAYERS + 4) * HIDDEN * 4 + INDICES * LAYERS)
+
+
+def test_a_mixture_of_depths_is_within_what_is_bounded_and_beyond_the_model_without_it():
+    on_all = peak_of_mixture(None)
+
+    assert on_all < peak_of_mixture(LENGTH) <= on_all + bound()
+    assert peak_of_mixture(LENGTH // 8) <= on_all + bound()
 
 
 @pytest.mark.parametrize("reserved", [LENGTH // 4, LENGTH // 2, LENGTH - 1])

@@ -25,7 +25,7 @@ from preflight.formulas.sharding import (
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
-from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment
+from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_parts import (
     AUTOMODEL,
@@ -36,6 +36,7 @@ from preflight.plan_parts import (
     GATHERED,
     LABEL_SMOOTHING,
     LEFT_WHOLE,
+    MIXTURE_OF_DEPTHS,
     PROMPT_LOGITS,
     RANDOM_LTD,
     SGLANG,
@@ -103,9 +104,10 @@ def dearest_of(
     if of_float8:
         terms += of_float8
         names |= {FLOAT8, FLOAT8_HEAD}
-    if RANDOM_LTD in named and plan.seq_len:
+    on_some = named & {RANDOM_LTD, MIXTURE_OF_DEPTHS}
+    if on_some and plan.seq_len:
         terms.append(_rows_beside_some_tokens(plan, model))
-        names.add(RANDOM_LTD)
+        names |= on_some
     if COMM_HOOK in named:
         terms.append(_kept_by_hook(plan, model))
         names.add(COMM_HOOK)
@@ -166,19 +168,31 @@ def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) 
 
 INDICES = 20
 """Bytes of a token and layer: chances in fp32, sampled places in 64 and in 32 bits."""
+OF_ROUTER = 16
+"""Bytes of a router's parameter: weight, gradient and two states in fp32."""
 
 
 def _rows_beside_some_tokens(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
-    """Return a term of whole rows that random-LTD keeps around layers which run on some of their tokens.
+    """Return a term of whole rows that are kept around layers which run on some of their tokens.
 
     Each such layer takes no more than one on all of them, and has the rows that it is given and those that it gives
     beside it (GatherTokens and ScatterTokens, deepspeed/ops/random_ltd/dropping_utils.py:77-141, 0.19.8); a few more
-    are there while one of them runs, in either direction.
+    are there while one of them runs, in either direction. A mixture of depths has this at every other layer, with the
+    rows in fp32 that its router reads (MoD/MoD.py:18-104 of mixture-of-depth, 1.1.6 to 1.2.0): at most 5.8 bytes of an
+    element were counted there, of the 8 or 16 that are taken here. Either may cut a mask of its own for every layer.
     """
     tokens, num_layers = num_tokens(plan), sum(unit.count for unit in model.layers)
-    row = model.hidden_size * precision_of(plan, model).bytes_of("compute")
-    size = (2 * num_layers + 4) * row + INDICES * num_layers
-    return MemoryTerm(RANDOM_LTD, tokens * size, frozenset(EVERY_STEP), f"{tokens:,} x {size:,}")
+    width = precision_of(plan, model).bytes_of("compute")
+    masks = 2 if plan.activation_checkpointing == "full" else num_layers
+    rows = (2 * num_layers + 4) * model.hidden_size + masks * (plan.seq_len or 0)
+    size = rows * width + INDICES * num_layers
+    routers = OF_ROUTER * num_layers * model.hidden_size
+    return MemoryTerm(
+        "rows around layers on some tokens",
+        tokens * size + routers,
+        frozenset(Moment),
+        f"{tokens:,} x {size:,} + {routers:,} of routers",
+    )
 
 
 def _kept_by_hook(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:

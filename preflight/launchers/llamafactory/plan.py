@@ -19,7 +19,7 @@ from preflight.launchers.llamafactory.model import (
     read_trained,
 )
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import FLOAT8, FP8, UNSLOTH
+from preflight.plan_parts import FLOAT8, FP8, MIXTURE_OF_DEPTHS, UNSLOTH
 from preflight.scripts.arguments.trainer_tables import argument_table
 
 DECIDES = {
@@ -61,9 +61,6 @@ NOT_MODELLED: dict[str, NotModelled] = {
         "shifted sparse attention is estimated as whole attention",
         "shifted sparse attention",
         "either",
-    ),
-    "mixture_of_depths": NotModelled(
-        "mixture of depths is estimated as the model without it", "mixture of depths", "either"
     ),
     "use_mca": NotModelled(
         "Megatron's trainer is estimated as transformers' trainer", "Megatron's trainer", "either"
@@ -115,11 +112,22 @@ def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
     _length(keys, stage, attention)
     _loss(keys, stage)
     keys.leave_out_given(NOT_MODELLED)
+    _mixture_of_depths(keys)
     own = (
         keys.value("fp8_backend", "auto") != "te"
     )  # torchao's otherwise (train/fp8_utils.py, 0.9.5)
     message = "fp8 matrices are estimated as the 16-bit ones that they are made from"
     keys.leave_out_given({"fp8": NotModelled(message, FLOAT8 if own else FP8, "either")})
+
+
+def _mixture_of_depths(keys: FrameworkKeys) -> None:
+    """Name a mixture of depths: layers that are converted are bounded, those of a checkpoint run other code."""
+    setting = keys.get("mixture_of_depths")
+    if setting is not None and setting.value is not None:
+        is_converted = setting.value == "convert"
+        message = "mixture of depths is estimated as the model without it"
+        named = MIXTURE_OF_DEPTHS if is_converted else f"a checkpoint with a {MIXTURE_OF_DEPTHS}"
+        keys.leave_out(NotModelled(message, named, "either"), setting)
 
 
 def _stage(keys: FrameworkKeys) -> str:
