@@ -178,8 +178,9 @@ class _Judging:
         if dearest is None:
             return frozenset(), None
         most = estimate_memory(dearest.plan, self.model, self.device, self.plugins, missing)
-        if dearest.terms:
-            most = estimate_peaks((*most.terms, *dearest.terms), missing)
+        terms = dearest.terms_beside(most.terms)
+        if len(terms) > len(most.terms):
+            most = estimate_peaks(terms, missing)
         fits = self._verdict(one, most, missing).answer is Answer.FITS
         return (dearest.names, most) if fits else (frozenset(), None)
 

@@ -28,7 +28,7 @@ traced and replayed through tests/formulas/caching_allocator.py.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from preflight.formulas.engines.rollouts import places_groups
 from preflight.formulas.objectives.actor_losses import trains_actor
@@ -45,12 +45,15 @@ from preflight.memory import (
     Moment,
     Phase,
 )
+from preflight.plan_parts import CUDA_GRAPH
 from preflight.units import format_gib
 
 SOURCE = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
 LOSS = frozenset(PHASE_MOMENTS[Phase.LOSS])
 STAYS = ALWAYS - ONLINE_MOMENTS
 """What is there at all of these is never given back, but to the host while completions are made."""
+LARGE_PAGE_BYTES = 20 * 2**20
+"""By which the large pool of expandable segments grows, and gives back (kLargeBuffer, c10/core/AllocatorConfig.h)."""
 KEPT_GRADIENTS = frozenset({Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
 
 
@@ -121,6 +124,39 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
             idle - both,
             frozenset(STEP_MOMENTS),
             f"states {format_gib(states)}; {sizes}, of which {format_gib(broken)} broken up",
+            SOURCE,
+            Level.RESERVED,
+            from_second_step=True,
+        )
+
+
+def graph_at_most(
+    terms: Collection[MemoryTerm], plan: LaunchPlan, num_gradients: int
+) -> Iterable[MemoryTerm]:
+    """Yield what a CUDA graph of forward and backward takes at most beside a step without one.
+
+    A step runs before it, on a stream of its own, and leaves blocks that neither the optimizer's step, on another stream,
+    nor the graph's pool can have: no more than all that passes through a step. What no tensor lies in is given back as
+    the capture begins (torch/cuda/graphs.py graph.__enter__, 2.13): of expandable segments all but the pages that a
+    gradient, which stays, begins and ends in. The pool itself is there between two steps too. torchtitan captures once
+    (torchtitan/distributed/cudagraph.py, 0.3.0).
+    """
+    held = [t for t in terms if t.level in (Level.ALLOCATED, Level.RESERVED) and not _is_kept(t)]
+    pool = max(_at(held, moment) for moment in EVERY_STEP)
+    pages = 2 * LARGE_PAGE_BYTES * num_gradients
+    left = min(pool, pages) if plan.expandable_segments else pool
+    left += _at(held, Moment.OPTIMIZER_STEP)
+    shown = f"left by the step before {format_gib(left)}"
+    step = frozenset(EVERY_STEP)
+    for name, size, moments, formula in (
+        ("blocks beside a CUDA graph", left, step, shown),
+        (CUDA_GRAPH, pool + left, ALWAYS - step, f"{shown}, its own {format_gib(pool)}"),
+    ):
+        yield MemoryTerm(
+            f"{name}, at most",
+            size,
+            moments,
+            formula,
             SOURCE,
             Level.RESERVED,
             from_second_step=True,

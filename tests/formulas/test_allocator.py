@@ -6,15 +6,17 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
-from caching_allocator import AllocatorPeaks, Event, replay
-from step_events import step_events
+from caching_allocator import AllocatorPeaks, CachingAllocator, Event, replay
+from step_events import Steps, step_events
 
-from preflight.formulas.allocator import reserved_terms
+from preflight.formulas.allocator import graph_at_most, reserved_terms
 from preflight.formulas.segments import SMALL_BLOCKS
+from preflight.formulas.sharding import held_tensors
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryEstimate, MemoryTerm, Moment
 from preflight.models import describe
+from preflight.peaks import estimate_peaks
 from preflight.trace.job import job_of
 from preflight.trace.log import GATHERED, GRADIENTS, HOST
 from preflight.trace.run import trace
@@ -197,3 +199,54 @@ def test_gradient_shards_of_fsdp_lie_in_the_pool_of_the_stream_that_reduces(plug
 
         of_step = SMALL_BLOCKS if plan.adapter is not None else "default"
         assert streams == {"reduce_scatter" if "fsdp" in name else of_step}
+
+
+class Captured(Steps):
+    """Steps whose forward and backward are a CUDA graph from the second on, as torchtitan has them."""
+
+    def __init__(self, *of) -> None:
+        super().__init__(*of)
+        self.parts: list[tuple[str, int]] = []
+        """`step`, `optimizer` and where its events begin."""
+
+    def step(self) -> None:
+        self.parts.append(("step", len(self.tape.events)))
+        super().step()
+
+    def optimizer_step(self) -> None:
+        self.parts.append(("optimizer", len(self.tape.events)))
+        super().optimizer_step()
+        if len(self.parts) == 2:
+            self.gradients = []  # those of the first step are never freed, and the others added to them
+
+    def replayed(self, expandable: bool) -> int:
+        """Return the most that is reserved over three steps."""
+        events, allocator = self.run(3), CachingAllocator(expandable)
+        starts = dict(zip((at for _, at in self.parts), range(len(self.parts)), strict=True))
+        names = ["warm-up ", "", "graph ", "", "graph ", ""]
+        pool = ""
+        for at, (number, num_bytes, stream) in enumerate(events):
+            if at in starts:
+                pool = names[starts[at]]
+                if starts[at] == 2:
+                    allocator.release()  # torch.cuda.graph empties the cache before it captures
+            if number < 0:
+                allocator.sync()
+            elif num_bytes:
+                assert allocator.allocate(number, num_bytes, pool + stream) is None
+            else:
+                allocator.free(number, allocator.in_use[number][2])
+        return allocator.reserved_peak_bytes
+
+
+@pytest.mark.parametrize("expandable", [False, True], ids=["native", "expandable"])
+@ALL_PLANS
+def test_a_captured_step_reserves_no_more_than_its_bound(plan, expandable, plugins):
+    plan = replace(plan, expandable_segments=expandable, zero_grad_set_to_none=False)
+    estimate = estimate_memory(plan, LLAMA, None, plugins)
+    without = replay(step_events(plan, LLAMA, estimate.terms), expandable).reserved_bytes
+    captured = Captured(plan, LLAMA, estimate.terms).replayed(expandable)
+    num_gradients = sum(each.count for each in held_tensors(plan, LLAMA) if each.trains)
+    most = estimate_peaks((*estimate.terms, *graph_at_most(estimate.terms, plan, num_gradients)))
+
+    assert without < captured <= most.reserved_peak_bytes

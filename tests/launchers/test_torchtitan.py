@@ -250,6 +250,18 @@ def test_ranks_that_one_process_simulates_are_not_priced(tmp_path):
     assert "ranks that one process simulates" in [n.unpriced for n in plan.notices]
 
 
+def test_the_module_is_read_without_a_launcher_too(tmp_path):
+    words = "python3 -m torchtitan.train --module llama3 --config llama3_8b"
+    alone = scripted(tmp_path, words)
+    simulating = scripted(tmp_path, f"{words} --comm.mode=fake_backend", LOCAL_RANK="0")
+    of_several = scripted(tmp_path, words, LOCAL_RANK="1", RANK="1", WORLD_SIZE="4")
+
+    assert (alone.launcher, alone.model) == ("torchtitan", "meta-llama/Llama-3.1-8B")
+    assert (alone.world_size, simulating.world_size, of_several.world_size) == (1, 1, 4)
+    named = "ranks that one process simulates"
+    assert [named in {n.unpriced for n in p.notices} for p in (alone, simulating)] == [False, True]
+
+
 def test_a_key_that_only_the_working_copy_may_have_is_not_refused(tmp_path):
     (tmp_path / "torchtitan").mkdir()
     (tmp_path / "torchtitan" / "train.py").write_text("")

@@ -6,10 +6,13 @@ import shlex
 
 import pytest
 
+import preflight
 from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand
+from preflight.plan_parts import CUDA_GRAPH
 from preflight.scripts.python.made_objects import FunctionReader, Made
 from preflight.scripts.python.scope import UNKNOWN
+from preflight.verdict import Answer
 
 CLASSES = """\
 from dataclasses import dataclass, field
@@ -206,7 +209,7 @@ def test_flags_of_tokens_are_rows_of_a_length(checkout):
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        ("ours_graph", "the pool of a CUDA graph"),
+        ("ours_graph", CUDA_GRAPH),
         ("ours_experts", "tokens that other ranks send"),
         ("ours_budget", "checkpointing by memory-budget"),
         ("ours_anyhow", "training of ours_anyhow"),
@@ -266,3 +269,16 @@ def test_objects_that_two_calls_make_are_two(checkout):
     assert first.attributes["training"].attributes["disable_cuda_graphs"] is False
     assert second.attributes["training"].attributes["disable_cuda_graphs"] is True
     assert reader.result(path, "nobody") is UNKNOWN
+
+
+@pytest.mark.parametrize(("device", "fits"), [("h100-sxm-80", True), ("a100-sxm-40", False)])
+def test_a_graph_fits_where_the_most_that_its_pool_may_take_does(checkout, device, fits):
+    words = "torchrun --nproc_per_node 8 -m torchtitan.train --module mine --config"
+    without, captured = (
+        preflight.check([*words.split(), name], device=device, cwd=checkout, env={}).verdict
+        for name in ("ours_8b", "ours_graph")
+    )
+
+    assert without.answer is Answer.FITS
+    assert captured.answer is (Answer.FITS if fits else Answer.UNKNOWN)
+    assert captured.unpriced == (() if fits else (CUDA_GRAPH,))

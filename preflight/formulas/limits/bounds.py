@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from preflight.device import DeviceSpec
 from preflight.formulas.adapters.adapted_names import UNLISTED
 from preflight.formulas.adapters.adapters import adapter_targets
+from preflight.formulas.allocator import graph_at_most
 from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.engines.engines import sglang_at_most
@@ -30,6 +31,7 @@ from preflight.model import ModelSpec
 from preflight.plan_parts import (
     AUTOMODEL,
     COMM_HOOK,
+    CUDA_GRAPH,
     FAKE_QUANTIZED,
     FLOAT8,
     FLOAT8_HEAD,
@@ -58,6 +60,15 @@ class Dearest:
     """Beside those of the plan."""
     names: frozenset[str]
     """What of the notices is bounded by these."""
+    num_gradients: int
+    """Of the model, each a tensor that stays where a step is captured."""
+
+    def terms_beside(self, terms: Iterable[MemoryTerm]) -> tuple[MemoryTerm, ...]:
+        """Return the terms of its plan with those beside them, of which a graph's pool takes all that a step does."""
+        every = (*terms, *self.terms)
+        if CUDA_GRAPH not in self.names:
+            return every
+        return (*every, *graph_at_most(every, self.plan, self.num_gradients))
 
 
 def dearest_of(
@@ -133,6 +144,8 @@ def dearest_of(
     if SGLANG in named and device is not None and plan.generation is not None:
         terms += sglang_at_most(plan, device)
         names.add(SGLANG)
+    if CUDA_GRAPH in named:
+        names.add(CUDA_GRAPH)
     critic = None
     if CRITIC in named:
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)
@@ -143,7 +156,10 @@ def dearest_of(
             dearest = replace(dearest, activation_checkpointing="none")
         terms.append(critic)
         names.add(CRITIC)
-    return Dearest(dearest, tuple(terms), frozenset(names)) if names else None
+    if not names:
+        return None
+    num_gradients = sum(each.count for each in held_tensors(plan, model) if each.trains)
+    return Dearest(dearest, tuple(terms), frozenset(names), num_gradients)
 
 
 def _of_float8(plan: LaunchPlan, model: ModelSpec, named: Collection[str]) -> Sequence[MemoryTerm]:

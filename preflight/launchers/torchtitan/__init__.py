@@ -5,6 +5,7 @@ from __future__ import annotations
 from preflight.launch import LaunchCommand
 from preflight.launchers.contract import Launcher
 
+MODULE = "torchtitan.train"
 MARKS = ("torchtitan", "--job.config", "run_train.sh")
 
 
@@ -16,6 +17,7 @@ LAUNCHER = Launcher(
     name="torchtitan",
     reader="preflight.launchers.torchtitan.cli:read_torchtitan",
     writer="preflight.launchers.torchtitan.write:write_torchtitan",
+    modules=(MODULE,),
     recognises=_is_named,
     ranks_per_node_flag="--nproc-per-node",
     trainer="torchtitan",

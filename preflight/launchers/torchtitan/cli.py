@@ -13,6 +13,7 @@ from preflight.launchers.framework_launch import note_placeholders, own_loop_pla
 from preflight.launchers.python.plan import python_part
 from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
+from preflight.launchers.torchtitan import MODULE
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
 from preflight.launchers.torchtitan.run_script import started_by
@@ -32,6 +33,10 @@ def read_torchtitan(command: LaunchCommand) -> LaunchPlan | None:
     at = _shell_script(command)
     if at is not None:
         return _from_script(command, at)
+    what = called(command.argv)
+    if what is not None and what.kind == "module" and what.name == MODULE:
+        launched, index = _one_process(command, Place("argv", "", "python", index=0))
+        return _plan(command, launched, list(enumerate(command.argv))[index + 1 :])
     first = TORCHRUN.first_argument(command.argv)
     if first is None:
         return None
@@ -96,15 +101,17 @@ def _from_script(command: LaunchCommand, at: int) -> LaunchPlan:
 
 
 def _one_process(inner: LaunchCommand, here: Place) -> tuple[Reading[LauncherPart], int]:
-    """Return the one process that COMM_MODE starts in place of the ranks, which it simulates."""
+    """Return the process that Python starts; with `--comm.mode` it stands in for all ranks, which it simulates."""
     what = called(inner.argv)
     assert what is not None
     part = python_part(inner, here, 1, what.position)
+    if not any(word.startswith("--comm.mode") for word in inner.argv):
+        return Reading(part), what.position
     count = inner.env.get("NGPU", "")
     simulated = Problem(
-        f"one process stands in for the {count or 'many'} ranks that COMM_MODE simulates",
-        here.document,
-        "without COMM_MODE it starts the ranks themselves",
+        f"one process stands in for the {count or 'many'} ranks that --comm.mode simulates",
+        here.document or "--comm.mode",
+        "without COMM_MODE run_train.sh starts the ranks themselves",
         severity="warning",
         unpriced="ranks that one process simulates",
         takes="either",

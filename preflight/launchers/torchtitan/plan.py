@@ -13,7 +13,7 @@ from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
 from preflight.launchers.torchtitan.pipeline import read_pipeline
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
+from preflight.plan_parts import CUDA_GRAPH, FLOAT8, FLOAT8_HEAD
 from preflight.setting import Setting
 
 DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
@@ -97,7 +97,7 @@ def _batch(reader: TitanReader, batch_degree: int, in_stages: bool) -> None:
     )
     reader.put("seq_len", reader.degree("training.seq_len"), "training.seq_len")
     keys.assume("sequence_kind", "fixed", "the data loader cuts a stream into seq_len")
-    keys.assume("attention", "sdpa")
+    keys.assume("attention", "sdpa", "FlexAttention's kernel keeps what SDPA's does")
     norm = reader.value("training.max_norm")
     if isinstance(norm, (int, float)):
         reader.put("max_grad_norm", float(norm), "training.max_norm")
@@ -246,4 +246,4 @@ def _graphs(reader: TitanReader) -> None:
     # Gradients stay between steps, and the graph's pool lies beside what the steps before it left.
     reader.put("zero_grad_set_to_none", False, key)
     message = "forward and backward are a CUDA graph, whose pool is not counted"
-    keys.leave_out(NotModelled(message, "the pool of a CUDA graph", "more"), reader.at(key, False))
+    keys.leave_out(NotModelled(message, CUDA_GRAPH, "more"), reader.at(key, False))
