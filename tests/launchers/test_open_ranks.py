@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
 
+import pytest
+import yaml
+
+from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
@@ -128,29 +132,67 @@ def test_degrees_of_the_launcher_count_them_too(tmp_path):
     assert not plan.origins["world_size"].may_be
 
 
+TENSOR, CONTEXT = "tensor_parallel_size: 2\n", "context_parallel_size: 2\nflash_attention: true\n"
+SHARD, COPY = "dp_shard_size: 4\n", "dp_replicate_size: 2\n"
+
+
+@pytest.mark.libraries
 @pytest.mark.parametrize(
     ("more", "ranks", "degrees"),
     [
-        ("tensor_parallel_size: 2\n", 8, (4, 1, 2, 1)),
-        ("tensor_parallel_size: 2\ndp_shard_size: 4\n", 16, (4, 2, 2, 1)),
-        ("context_parallel_size: 2\nflash_attention: true\n", 16, (16, 1, 1, 2)),
-        ("tensor_parallel_size: 2\ndp_replicate_size: 2\n", 16, (4, 2, 2, 1)),
-        ("dp_shard_size: 4\n", 16, (4, 4, 1, 1)),
+        (TENSOR + SHARD, 8, (4, 1, 2, 1)),
+        (TENSOR + SHARD + COPY, 16, (4, 2, 2, 1)),
+        (CONTEXT + SHARD, 8, (8, 1, 1, 2)),
+        (SHARD + COPY, 8, (4, 2, 1, 1)),
+        (TENSOR, 8, None),
+        (TENSOR + SHARD, 16, None),
+        (CONTEXT, 16, None),
+        (TENSOR + COPY, 16, None),
+        (SHARD, 16, None),
     ],
 )
-def test_axolotl_works_out_the_sizes_that_nobody_gives(more, ranks, degrees, tmp_path):
-    """Asked of utils/distributed.py _get_parallel_config_kwargs of axolotl 0.19.0; accelerate shards over shard * context."""
+def test_degrees_of_axolotl_that_do_not_make_up_all_ranks_are_refused(
+    more, ranks, degrees, tmp_path
+):
+    """accelerate's own class is asked; axolotl hands it what the file says."""
     (tmp_path / "train.yaml").write_text(f"{AXOLOTL}fsdp_version: 2\n{more}")
     words = ("axolotl", "train", "train.yaml", "--launcher", "accelerate", "--", "--num_processes")
     command = LaunchCommand((*words, str(ranks)), {}, str(tmp_path))
-    plan = answer_of(command, "h100-sxm-80").plan
+    assert (refused_by_accelerate(yaml.safe_load(more), ranks) is None) is (degrees is not None)
 
-    assert degrees == (
-        plan.shard_degree,
-        plan.replicate_degree,
-        plan.tensor_parallel_degree,
-        plan.context_parallel_degree,
+    if degrees is None:
+        with pytest.raises(BadInput) as refused:
+            answer_of(command, "h100-sxm-80")
+        assert [problem.id for problem in refused.value.problems] == ["PF117"]
+    else:
+        plan = answer_of(command, "h100-sxm-80").plan
+        assert degrees == (
+            plan.shard_degree,
+            plan.replicate_degree,
+            plan.tensor_parallel_degree,
+            plan.context_parallel_degree,
+        )
+
+
+def refused_by_accelerate(sizes, ranks):
+    """Return why the installed accelerate refuses the sizes under FSDP2 on so many ranks; None where it takes them."""
+    from accelerate import ParallelismConfig
+
+    names = {
+        "tensor_parallel_size": "tp_size",
+        "context_parallel_size": "cp_size",
+        "dp_shard_size": "dp_shard_size",
+        "dp_replicate_size": "dp_replicate_size",
+    }
+    accelerator = SimpleNamespace(
+        num_processes=ranks, multi_device=True, is_fsdp2=True, is_main_process=False
     )
+    try:
+        config = ParallelismConfig(**{names[k]: v for k, v in sizes.items() if k in names})
+        config._validate_accelerator(accelerator)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def test_what_is_left_of_ranks_that_nobody_counts_is_named(tmp_path):

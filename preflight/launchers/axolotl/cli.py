@@ -15,7 +15,7 @@ from preflight.formats.missing import refuse_address
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl import LAUNCHER
 from preflight.launchers.axolotl.checks import check_axolotl
-from preflight.launchers.axolotl.engine import fill_in_degrees, read_axolotl_engine
+from preflight.launchers.axolotl.engine import name_open_degrees, read_axolotl_engine
 from preflight.launchers.axolotl.keys import axolotl_table, note_unknown_keys
 from preflight.launchers.axolotl.launch import cli_part
 from preflight.launchers.axolotl.plan import DECIDES, read_axolotl_plan
@@ -50,7 +50,7 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
     problems.extend(document.problems)
     library = FrameworkLibrary.of("axolotl", command, axolotl_table()["version"])
     keys = _keys(command, library, words, document)
-    fill_in_degrees(keys, part)
+    name_open_degrees(keys, part)
     problems.extend(keys.problems)
     trainer = keys.finish(document)
     indices = {key: s.place.index for key, s in words.overrides.items()}

@@ -177,24 +177,18 @@ def _parallelism(keys: FrameworkKeys) -> None:
         keys.environment["ACCELERATE_USE_PARALLELISM_CONFIG"] = Setting("true", at.place)
 
 
-def fill_in_degrees(keys: FrameworkKeys, part: LauncherPart) -> None:
-    """Record the sizes that axolotl works out of the ranks: what tensor and context parallelism leave of them is sharded,
-    and beside a shard size that is given it is copied (utils/distributed.py:320 _get_parallel_config_kwargs, 0.19.0)."""
+def name_open_degrees(keys: FrameworkKeys, part: LauncherPart) -> None:
+    """Name degrees over ranks that nobody counts, where FSDP shards what tensor and context parallelism leave of them.
+
+    Sizes that do not make up all ranks are refused: accelerate takes them as they are given, and what axolotl works out
+    itself is the mesh for its loader alone (utils/trainer.py setup_parallelism_envs, utils/distributed.py
+    build_parallelism_config, 0.12 to 0.19; accelerate/parallelism_config.py _validate_accelerator, 1.10 to 1.15).
+    """
     given = {name: keys.environment.get(variable) for name, variable in PARALLELISM.items()}
     first = next((size for size in given.values() if size is not None), None)
-    if first is None:
+    shards = given["dp_shard_size"] is not None or "ACCELERATE_USE_FSDP" not in keys.environment
+    if first is None or shards or not part.has_open_ranks:
         return
-    tp, shard, replicate, cp = (1 if s is None else int(s.value) for s in given.values())
-    if part.has_open_ranks:
-        if shard == 1 and "ACCELERATE_USE_FSDP" in keys.environment:
-            del keys.environment["ACCELERATE_USE_PARALLELISM_CONFIG"]
-            what = "degrees over ranks that nobody counts"
-            message = (
-                f"{first.place.key} divides ranks, and how many are left to shard is not known"
-            )
-            keys.leave_out(NotModelled(message, what, "either"), first)
-        return
-    left = int(part.ranks["world_size"].value) // (tp * cp * shard * replicate)
-    name = "dp_replicate_size" if shard > 1 else "dp_shard_size"
-    if left > 1 and given[name] is None:
-        keys.environment[PARALLELISM[name]] = Setting(str(left), first.place)
+    del keys.environment["ACCELERATE_USE_PARALLELISM_CONFIG"]
+    message = f"{first.place.key} divides ranks, and how many are left to shard is not known"
+    keys.leave_out(NotModelled(message, "degrees over ranks that nobody counts", "either"), first)
