@@ -136,6 +136,10 @@ class _Judging:
             moot, most = self._fits_all_the_same(one, missing)
             if moot & OF_REWARDS:
                 estimate = most
+            else:
+                named = (notice.unpriced for notice in one.notices if notice.takes != "less")
+                bounded = tuple(name for name in dict.fromkeys(named) if name in moot)
+                verdict = replace(verdict, bounded=bounded)
         notices = tuple(notice for notice in one.notices if notice.unpriced not in moot)
         return estimate, with_unpriced(verdict, notices)
 

@@ -160,6 +160,7 @@ class Report:
             else None,
             "missing": list(self.verdict.missing),
             "unpriced": list(self.verdict.unpriced),
+            "bounded": list(self.verdict.bounded),
             "may_launch": self.may_launch,
             "plan": self.plan.to_dict(),
             "origins": {

@@ -54,6 +54,8 @@ class Verdict:
     """Which memory is short in the failing phase: the device's, or the host's."""
     unpriced: tuple[str, ...] = ()
     """What the estimate leaves out, and the answer may turn on."""
+    bounded: tuple[str, ...] = ()
+    """What the estimate leaves out of a launch that fits, and that it fits with where it takes the most it may."""
 
 
 def judge(

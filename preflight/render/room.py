@@ -34,6 +34,8 @@ def room_words(report: Report) -> str:
         words += f"; it also fits {', or '.join(larger)}"
     if only:
         words += f"; {' and '.join(only)}"
+    if report.verdict.bounded:
+        words += f"; the most that {' and '.join(report.verdict.bounded)} may take fits beside it"
     return words
 
 

@@ -73,6 +73,11 @@ def test_a_launch_fits_where_the_most_of_it_does(tmp_path, model, hook, answer):
     )
 
     assert report.verdict.answer.value == answer
+    is_bounded = hook == POWER and answer == "fits"
+    assert report.verdict.bounded == ((COMM_HOOK,) if is_bounded else ())
+    assert (
+        f"the most that {COMM_HOOK} may take fits" in " ".join(report.text.split())
+    ) is is_bounded
 
 
 COUNTED = """
