@@ -74,3 +74,23 @@ def test_pairs_of_a_reward_model_are_counted(tmp_path):
 
     assert plan.objective == "scored_pairs"
     assert GROWN not in {notice.unpriced for notice in plan.notices}
+
+
+@pytest.mark.parametrize(
+    ("collator", "seq_len"),
+    [
+        ("DataCollatorWithPadding(tokenizer, padding='max_length', max_length=2048)", 2048),
+        ("DataCollatorForSeq2Seq(tokenizer, model, padding='max_length', max_length=256)", 512),
+        ("DataCollatorWithPadding(tokenizer, padding=True, max_length=2048)", 512),
+        ("DataCollatorWithPadding(tokenizer, padding='max_length', max_length=asked())", None),
+    ],
+)
+def test_a_librarys_collator_may_pad_beyond_the_cut(tmp_path, collator, seq_len):
+    script = (
+        "from transformers import AutoModelForCausalLM, Trainer, TrainingArguments\n"
+        "model = AutoModelForCausalLM.from_pretrained('Qwen/Qwen2.5-0.5B')\n"
+        "tokenizer(rows, max_length=512, truncation=True)\n"
+        "told = TrainingArguments('o', per_device_train_batch_size=2)\n"
+        f"Trainer(model=model, args=told, data_collator={collator}).train()\n"
+    )
+    assert plan_of(tmp_path, "python t.py", {"t.py": script}).seq_len == seq_len

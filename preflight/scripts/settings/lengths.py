@@ -34,6 +34,23 @@ HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(
 
 
 def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record the length at which rows are cut, or the larger one to which a library's collator pads each."""
+    _read_cut(reader, settings)
+    cut = settings.arguments.get("seq_len")
+    for found in (*reader.calls, *reader.unsure):
+        values = reader.keywords(found)[0] if found.name.startswith("DataCollator") else {}
+        length, padding = values.get("max_length"), values.get("padding")
+        if cut is None or length is None or padding is None or padding.value != "max_length":
+            continue  # it cuts nothing
+        if not isinstance(length.value, int):
+            settings.put("seq_len", Known(UNKNOWN, length.place))
+        elif isinstance(cut.value, int) and length.value > cut.value:
+            settings.put(
+                "seq_len", length if found in reader.calls else Known(UNKNOWN, length.place)
+            )
+
+
+def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the length where nothing else of the script says it, and all that cuts rows agrees."""
     answers = answer_calls(reader)
     is_apart = has_both_stacks(reader)
