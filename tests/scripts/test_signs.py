@@ -397,3 +397,21 @@ else:
         held.append("a reference model and pairs of answers" in report.verdict.unpriced)
 
     assert held == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_named"),
+    [
+        ("with sdpa_kernel(SDPBackend.MATH): step()", True),
+        ("with sdpa_kernel([SDPBackend.MATH]): step()", True),
+        ("with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]): step()", False),
+        ("torch.backends.cuda.enable_flash_sdp(False)", False),
+        ("torch.backends.cuda.enable_mem_efficient_sdp(False)\ntorch.backends.cuda.enable_flash_sdp(False)", True),
+        ("torch.backends.cuda.enable_flash_sdp(enabled=False)\ntorch.backends.cuda.enable_mem_efficient_sdp(enabled=False)", True),
+        ("sdp_kernel(enable_flash=False, enable_math=True, enable_mem_efficient=False)", True),
+        ("sdp_kernel(enable_flash=True, enable_math=False, enable_mem_efficient=False)", False),
+    ],
+)  # fmt: skip
+def test_attention_that_keeps_its_scores_is_named(tmp_path, line, is_named):
+    name = "attention by torch's own kernel for any device"
+    assert (name in unpriced(tmp_path, f"import torch\n{line}\n")) is is_named

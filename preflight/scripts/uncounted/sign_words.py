@@ -61,6 +61,13 @@ UNPRICED = {
         r"|\bcompute_loss_func\s*=(?!\s*None\b)",
         "either",
     ),
+    "attention by torch's own kernel for any device": (  # it keeps the scores, as eager attention does
+        r"sdpa_kernel\(\s*(?:backends\s*=\s*)?\[?\s*(?:\w+\.)*SDPBackend\.MATH\s*\]?\s*\)"
+        r"|enable_flash_sdp\(\s*(?:enabled\s*=\s*)?False(?=(?s:.)*enable_mem_efficient_sdp\(\s*(?:enabled\s*=\s*)?False)"
+        r"|enable_mem_efficient_sdp\(\s*(?:enabled\s*=\s*)?False(?=(?s:.)*enable_flash_sdp\(\s*(?:enabled\s*=\s*)?False)"
+        r"|sdp_kernel\((?=[^)]*enable_flash\s*=\s*False)(?=[^)]*enable_mem_efficient\s*=\s*False)",
+        "more",
+    ),
     "a training loop of olmo_core": (
         r"\bfrom\s+olmo_core(?:\s+import\s+train\b|\.train\b)",
         "either",
