@@ -258,7 +258,8 @@ def make_plan(
         values["vision"] = frozen.vision
         making.put("vision", Setting(frozen.vision, frozen.flag.place))
         origins["vision"] = replace(origins["vision"], may_be=frozen.may_be)
-    expandable = _expandable_segments(command.env if part.variables is None else part.variables)
+    variables = command.env if part.variables is None else part.variables
+    expandable = _expandable_segments(variables, trainer.environment)
     values["expandable_segments"] = expandable.value
     making.put("expandable_segments", expandable)
     plan = LaunchPlan(
@@ -326,13 +327,15 @@ def origin_of(place: Place, libraries: Libraries) -> Origin:
     return Origin(f"default of {label}{':' + rest if rest else ''}")
 
 
-def _expandable_segments(env: Mapping[str, str]) -> Setting:
-    """Read the allocator's variable; PyTorch takes the new name first."""
+def _expandable_segments(env: Mapping[str, str], of_script: Mapping[str, Setting]) -> Setting:
+    """Read the allocator's variable; PyTorch takes the new name first, and a script's own value."""
+    found = {name: Setting(text, Place("env", "", name)) for name, text in env.items()} | {
+        **of_script
+    }
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
-        if name in env:
-            options = dict(
-                part.partition(":")[::2] for part in env[name].replace(" ", "").split(",") if part
-            )
+        if name in found:
+            words = str(found[name].value).replace(" ", "").split(",")
+            options = dict(word.partition(":")[::2] for word in words if word)
             on = options.get("expandable_segments", "").lower() == "true"
-            return Setting(on, Place("env", "", name))
+            return Setting(on, found[name].place)
     return Setting(False, Place("default", "", "torch"))

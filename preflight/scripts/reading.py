@@ -37,12 +37,14 @@ from preflight.scripts.settings.deepspeed_plugin import deepspeed_plugin
 from preflight.scripts.settings.fsdp_units import left_whole
 from preflight.scripts.settings.handed_arguments import changed_arguments
 from preflight.scripts.settings.lengths import read_length
+from preflight.scripts.settings.liger_calls import read_liger
 from preflight.scripts.settings.lightning_calls import read_lightning
 from preflight.scripts.settings.lora_layers import read_lora_layers
 from preflight.scripts.settings.model_calls import read_model
 from preflight.scripts.settings.other_adapters import read_other_adapter
 from preflight.scripts.settings.own_engine import own_engine
 from preflight.scripts.settings.own_optimizer import read_own_optimizer
+from preflight.scripts.settings.own_variables import read_own_variables
 from preflight.scripts.settings.parameter_casts import read_parameter_casts
 from preflight.scripts.settings.reward_calls import read_rewards
 from preflight.scripts.settings.script_settings import Refused, ScriptSettings, said_of
@@ -118,6 +120,8 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_parameter_casts(reader, settings)
     read_lightning(reader, settings)
     read_compile(reader, settings)
+    read_liger(reader, settings, is_plain_loop)
+    read_own_variables(reader, settings)
     read_optimizer(reader, settings)
     read_batches(reader, settings)
     read_set_on_trainers(reader, settings)

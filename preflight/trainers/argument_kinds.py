@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from preflight.formulas.layers.kernels import LIGER_BY_CALL
 from preflight.scripts.arguments.trainer_spellings import KINDS
 from preflight.scripts.arguments.trainer_tables import ArgumentTable
 from preflight.versions.spans import moved_arguments
@@ -29,6 +30,7 @@ _OWN_KINDS = {
     "loss_type": (str, list, tuple),
     **dict.fromkeys(("precompute_ref_log_probs", "padding_free"), (bool, int)),
     "precompute_ref_batch_size": (int,),
+    LIGER_BY_CALL: (dict,),
     "lora_target_modules": (str, list, tuple),
 }
 

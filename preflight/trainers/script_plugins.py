@@ -1,4 +1,4 @@
-"""The plugins of FSDP and DeepSpeed that a script makes for its Accelerator, as the variables of accelerate that they stand for."""
+"""Variables of accelerate that a script sets, and those that its plugins of FSDP and DeepSpeed stand for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def plugin_environment(script: ScriptSettings) -> dict[str, Setting]:
-    """Return the plugin of FSDP or DeepSpeed that a script makes as the variables that it stands for.
+    """Return a script's own variables, and the plugin of FSDP or DeepSpeed that it makes as those that it stands for.
 
     A plugin handed to Accelerator turns its engine on whatever launches it (accelerate/accelerator.py, 1.15).
     """
-    environment: dict[str, Setting] = {}
+    environment = dict(script.environment)
     if "fsdp_plugin" in script.seen:
         environment["ACCELERATE_USE_FSDP"] = Setting("true", script.seen["fsdp_plugin"])
         for name, said in script.fsdp_plugin.items():

@@ -100,7 +100,9 @@ def script_told(
         script.seen["open_arguments"] = unread_file
         for name in [name for name, said in script.arguments.items() if is_of_library(said.place)]:
             del script.arguments[name]  # the file may say another
-    told = script.arguments or script.seen or script.unread or script.uncounted
+    told = (
+        script.arguments or script.seen or script.unread or script.uncounted or script.environment
+    )
     return script if told or script.engine is not None else None
 
 

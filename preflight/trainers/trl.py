@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.layers.kernels import liger_kernels
+from preflight.formulas.layers.kernels import LIGER_BY_CALL, liger_kernels
 from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import BaseQuantization
 from preflight.reading import Problems, Reading
@@ -80,6 +80,9 @@ def _loss(given: Given, objective: str | None) -> Reading[PlanFields]:
     is_liger = liger is not None and liger.value is True and not has_own_loop(given)
     if is_liger and liger is not None:
         fields.put("kernels", liger_kernels(fields.value("liger_kernel_config")), liger)
+    by_call = fields.get(LIGER_BY_CALL)
+    if by_call is not None and not is_liger:
+        fields.put("kernels", liger_kernels(by_call.value), by_call)
     smoothing = fields.get("label_smoothing_factor")
     is_smoothed = smoothing is not None and bool(smoothing.value)
     loss_type = fields.get("loss_type")
@@ -101,6 +104,9 @@ def _loss(given: Given, objective: str | None) -> Reading[PlanFields]:
         fields.put("loss", "fused_linear", of_answers)
     elif is_liger and liger is not None and objective not in (*COMPARED, *ONLINE):
         fields.put("loss", _liger_loss(fields.value("liger_kernel_config")), liger)
+    elif by_call is not None and default == "model" and objective not in (*COMPARED, *ONLINE):
+        # TRL's trainers of pairs and of answers ask for logits; SFT's head, where it has one, is put over Liger's
+        fields.put("loss", _liger_loss(by_call.value), by_call)
     elif loss_type is not None and given.kind.trainer == "trl" and objective == "sft":
         chunked = loss_type.value == "chunked_nll"
         fields.put("loss", "chunked_linear" if chunked else "full_logits", loss_type)

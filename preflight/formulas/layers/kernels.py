@@ -28,6 +28,12 @@ LIGER_TYPES = frozenset(
 """Types of whole models that `use_liger_kernel` replaces anything of (MODEL_TYPE_TO_APPLY_LIGER_FN in
 liger_kernel/transformers/monkey_patch.py, 0.8.5); of any other it says so in a log line, and the loss stays as it was."""
 
+WITHOUT_FUSED_LOSS = ("granite", "pixtral")
+"""Types of which the loss stays one over whole logits, unless it is asked for (their functions in monkey_patch.py, 0.8.5)."""
+LIGER_BY_CALL = "liger_by_call"
+"""Name that a script's own call of Liger's has among its arguments: what is switched on and off, and under `model_type`
+of which models; empty for any that Liger knows."""
+
 
 def liger_kernels(config: Any = None) -> tuple[str, ...]:
     """Return what `use_liger_kernel` replaces beside the loss: all that Liger has, less what its config switches off."""

@@ -15,7 +15,7 @@ from preflight.formulas.engines.engines import engine_bytes
 from preflight.formulas.engines.pipelines import is_divisible
 from preflight.formulas.engines.rollouts import starts_engines
 from preflight.formulas.layers.encoders import left_out_of_encoder
-from preflight.formulas.layers.kernels import LIGER_TYPES
+from preflight.formulas.layers.kernels import LIGER_BY_CALL, LIGER_TYPES, WITHOUT_FUSED_LOSS
 from preflight.formulas.limits.left_out_of_answers import left_out_of_answers
 from preflight.formulas.limits.untraced import untraced
 from preflight.formulas.objective import LANGUAGE_MODEL, ONLINE
@@ -249,14 +249,22 @@ def _without_liger(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
 
     TRL's losses of pairs and of answers are Liger's own classes, whatever the model is.
     """
-    asked = argument(plan, "use_liger_kernel")
+    by_call = argument(plan, LIGER_BY_CALL)
+    asked = by_call if by_call.value else argument(plan, "use_liger_kernel")
     own = str(model.facts.get("top_model_type", model.model_type))
     is_fused = plan.loss == "fused_linear" and plan.objective in LANGUAGE_MODEL
-    if asked.is_on and is_fused and own not in LIGER_TYPES:
+    if not is_fused or not asked.value:
+        return
+    told = by_call.value or argument(plan, "liger_kernel_config").value or {}
+    wanted = told.get("model_type", "")
+    is_its_type = own == wanted or own.startswith(f"{wanted}_") if wanted else own in LIGER_TYPES
+    is_whole = own in WITHOUT_FUSED_LOSS and not told.get("fused_linear_cross_entropy")
+    if not is_its_type or is_whole:
+        kind = f"kernels for {own} models" if not is_its_type else f"fused loss of {own} models"
         yield Problem(
-            f"Liger has no kernels for {own} models: use_liger_kernel replaces nothing there, its loss included",
+            f"Liger puts in no {kind}: the loss stays one over whole logits",
             asked.where,
-            "leave use_liger_kernel out to have the launch judged as it runs",
+            "leave it out to have the launch judged as it runs",
             "PF143",
             "warning",
             unpriced="a loss that Liger does not fuse",

@@ -50,7 +50,9 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
     engine = problems.take(read_script_engine(command, part, trainer))
     if not is_rank:
         problems.extend(_copies(command))
-        problems.extend(data_parallel(trainer, num_visible_devices(command.env), "python"))
+        variables = {name: str(setting.value) for name, setting in trainer.environment.items()}
+        visible = num_visible_devices({**command.env, **variables})
+        problems.extend(data_parallel(trainer, visible, "python"))
     problems.extend(environment_notes(part.env, str(engine.fields["engine"].value)))
     return make_plan(command, part, trainer, engine, problems)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from preflight.launch_facts import Uncounted
 from preflight.scripts.python.scope import UNKNOWN, Known, Parsed
-from preflight.setting import Place
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 
@@ -150,6 +150,8 @@ class ScriptSettings:
     """Keywords of FullyShardedDataParallelPlugin."""
     deepspeed_plugin: dict[str, Said] | None = None
     """Keywords of the only DeepSpeedPlugin; None where there is none, or not all of it is read."""
+    environment: dict[str, Setting] = field(default_factory=dict)
+    """Variables that it sets in its own environment."""
     uncounted: dict[str, Uncounted] = field(default_factory=dict)
     """What it holds that no formula counts -> where, and what that takes."""
     engine: OwnEngine | None = None
