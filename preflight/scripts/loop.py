@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import cast
 
+from preflight.launch_facts import Uncounted
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
@@ -12,6 +13,7 @@ from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.lightning_calls import lightning_trainer
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.uncounted.held_outputs import held_outputs
+from preflight.scripts.uncounted.parts_of_rows import IN_PARTS, in_parts
 from preflight.setting import Place
 
 ROWS = ("per_device_train_batch_size", "loop_eval_rows")
@@ -19,6 +21,8 @@ ROWS = ("per_device_train_batch_size", "loop_eval_rows")
 
 EVALUATES = ("eval", "no_grad", "inference_mode")
 """Functions of torch under which a model makes no graph, or is told to evaluate."""
+
+WITH_GRAPH = "what an evaluation with a graph keeps"
 
 
 def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -33,6 +37,9 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("per_device_train_batch_size", values["batch_size"])
     _read_evaluation(reader, settings, loaders if len(loaders) == 1 else [])
     _read_divided_batches(reader, settings)
+    part = in_parts(reader.trees.values())
+    if part is not None:
+        settings.uncounted[IN_PARTS] = Uncounted(Place("script", reader.path, "", part), "less")
     held = held_outputs(reader.trees.values())
     if held is not None:
         settings.put(
@@ -63,13 +70,20 @@ def _read_evaluation(
         or validates
         or any(map(_is_switch, (*reader.named(*EVALUATES), *reader.maybe(*EVALUATES))))
     )
-    if not may_evaluate or not (sure or unsure):
+    if not (sure or unsure):
         return
     place = reader.place((sure or unsure)[0])
     told = [
         reader.keywords(each)[0].get("batch_size", Known(1, place)) for each in (*sure, *unsure)
     ]
     rows = [each for each in told if type(each.value) is int]
+    if not may_evaluate:
+        trained = settings.arguments.get(ROWS[0])
+        most = max((cast(int, each.value) for each in rows), default=0)
+        is_smaller = len(rows) == len(told) and trained is not None and most <= trained.value
+        if training and not is_smaller:
+            settings.uncounted[WITH_GRAPH] = Uncounted(place, "more")
+        return
     if unsure or not evaluates or len(rows) < len(told):
         settings.put("loop_eval_rows", Known(UNKNOWN, place))
     else:

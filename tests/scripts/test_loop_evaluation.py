@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from launch_of_script import opens, plan_of
 
+from preflight.scripts.loop import WITH_GRAPH
+
 SCRIPT = """\
 import torch
 from accelerate import Accelerator
@@ -84,3 +86,19 @@ def test_rows_that_accelerate_divides_are_not_those_of_a_rank(tmp_path, accelera
     plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
 
     assert plan.micro_batch_size == rows
+
+
+@pytest.mark.parametrize(
+    ("loaders", "after", "is_named"),
+    [
+        ("eval_loader = DataLoader(eval_rows, batch_size=32)", "", True),
+        ("eval_loader = DataLoader(eval_rows, batch_size=rows_of(eval_rows))", "", True),
+        ("eval_loader = DataLoader(eval_rows, batch_size=4)", "", False),
+        ("eval_loader = DataLoader(eval_rows, batch_size=32)", EVALUATES, False),
+        ("", "", False),
+    ],
+)
+def test_an_evaluation_of_more_rows_that_may_keep_its_graph_is_named(tmp_path, loaders, after, is_named):  # fmt: skip
+    plan = read(tmp_path, loaders, after)
+
+    assert (WITH_GRAPH in {notice.unpriced for notice in plan.notices}) is is_named
