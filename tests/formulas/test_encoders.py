@@ -1,6 +1,6 @@
 """Encoders under every head, on Trainer: live bytes of a step beside the estimate.
 
-DeBERTa's scores have another dtype under a CPU's autocast than under a GPU's; its trace is in tests/models.
+DeBERTa's and MPNet's scores have another dtype under a CPU's autocast than under a GPU's; DeBERTa's trace is in tests/models.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ CONFIGS = {
     "roberta": {**SIZES, "model_type": "roberta", "pad_token_id": 1},
     "xlm-roberta": {**SIZES, "model_type": "xlm-roberta", "pad_token_id": 1},
     "camembert": {**SIZES, "model_type": "camembert", "pad_token_id": 1},
+    "mpnet": {**SIZES, "model_type": "mpnet", "pad_token_id": 1, "attention_probs_dropout_prob": 0.1},
     "electra": {**SIZES, "model_type": "electra", "embedding_size": 320},
     "ernie": {**SIZES, "model_type": "ernie"},
     "distilbert": {
@@ -62,6 +63,8 @@ CASES: dict[str, dict] = {
     },
     "xlm-roberta": {"type": "xlm-roberta", "head": "token_classification"},
     "camembert": {"type": "camembert", "head": "token_classification"},
+    "mpnet": {"type": "mpnet", "head": "embedding", "attention": "eager"},
+    "mpnet, masked_lm": {"type": "mpnet", "head": "masked_lm", "attention": "eager"},
     "electra": {"type": "electra", "head": "sequence_classification", "checkpointing": True},
     "ernie, masked_lm": {"type": "ernie", "head": "masked_lm", "autocast": True},
     "distilbert": {"type": "distilbert", "head": "sequence_classification"},

@@ -15,7 +15,7 @@ Tp*x   tokens of sequences padded to whole chunks of a gated delta rule, Bc*x th
        lnv heads, lcc a chunk's square by head, lck the same for every key (Kimi), mix what is convolved, ls a state;
        Tk*mix is its padded result
 L*x    positions of one sequence times x: tables that sequences share
-LL     the square of the length
+LL     the square of the length; LL*nh that times heads: distances of one sequence's tokens
 hV     the head's matrix; T*V are its logits
 hP     a table of learned positions
 V      the vocabulary
@@ -99,6 +99,7 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
         sizes["C*cc"] = chunk * chunk
         sizes["C*nn"] = (ceil_div(length, chunk) + 1) ** 2
     sizes["LL"] = length * length
+    sizes.setdefault("LL*nh", length * length * widths["nh"])
     sizes.update(_delta_sizes(model, batch, length))
     sizes["E"] = widths["E"]
     sizes["d"] = widths["d"]

@@ -16,6 +16,7 @@ LEARNED = {"wpe": 0, "embed_positions": 2, "position_embeddings": 0}
 modeling_opt.py OPTLearnedPositionalEmbedding, transformers 5.24.0)."""
 BEHIND_PADDING = (
     "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "roberta-prelayernorm",
+    "mpnet",
 )  # fmt: skip
 """Encoders that count positions from behind the row of their padding token, the second one
 (modeling_roberta.py RobertaEmbeddings.create_position_ids_from_input_ids and its copies, transformers 5.24.0)."""
