@@ -132,6 +132,8 @@ class Tower:
     """Image tokens that one tile becomes."""
     most_tiles: int = 1
     """Tiles of one image that become no more tokens than one of them, at most."""
+    fewest_tokens: int = 0
+    """Image tokens that a tile becomes at least, where it is padded; 0 where every tile becomes `tile_tokens`."""
     num_deep: int = 0
     """Layers whose features reach the decoder beside the last one's."""
 

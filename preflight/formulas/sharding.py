@@ -260,7 +260,7 @@ def wraps_both_ends(plan: LaunchPlan) -> bool:
 
 
 TOWER_BLOCKS = {
-    "gemma3": "SiglipEncoderLayer", "internvl": "InternVLVisionLayer",
+    "gemma3": "SiglipEncoderLayer", "gemma4": "Gemma4VisionEncoderLayer", "internvl": "InternVLVisionLayer",
     "internvl_rms": "InternVLVisionLayer", "llava": "CLIPEncoderLayer",
     "llava_pixtral": "PixtralAttentionLayer", "llava_siglip": "SiglipEncoderLayer", "mistral3": "PixtralAttentionLayer",
     "paligemma": "SiglipEncoderLayer", "qwen2_vl": "Qwen2VLVisionBlock",

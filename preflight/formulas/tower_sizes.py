@@ -5,7 +5,8 @@ P*x    patches times x, where a class token makes more rows of them: 1, h, px th
 M*x    image tokens times x: 1, t a token's size, m what is merged into one
 B*x    tiles times x: 1, h
 L*x    rows of one tile times x: 1, h
-TT     the square of the rows: a mask over all of them
+Q*x    image tokens and what pads them times x: 1, h; TQ what says which row goes to which of a tile's
+TT     the square of the rows: a mask over all of them; TL rows times those of a tile: a mask over each
 w:name one parameter: of a block by its name in it, else by the end of its path
 r      the rank of an adapter, times T and M
 C      one byte
@@ -65,6 +66,8 @@ def sizes_of_rows(
         ("r", rank),
     ):
         sizes[f"M*{name}"] = tokens * size
+    sizes.update((("Q*h", tiles * tower.tile_tokens * hidden), ("Q*1", tiles * tower.tile_tokens)))
+    sizes.update((("TL", rows * tile), ("TQ", rows * tower.tile_tokens)))
     sizes.update((("B*h", tiles * hidden), ("B*1", tiles), ("L*h", tile * hidden), ("L*1", tile)))
     if rows % 4 == 0:
         sizes.update((f"W*{name}", rows * size // 4) for name, size in widths.items())

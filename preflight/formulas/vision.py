@@ -31,9 +31,10 @@ from preflight.values import dataclass
 from preflight.versions.transformers import ASKS_EVERY_EMBEDDING, SPLITS_IMAGES
 
 OPEN = "as many image tokens as a sequence holds, or text alone"
-SEES_BOTH_WAYS = ("gemma3", "paligemma")
+SEES_BOTH_WAYS = ("gemma3", "gemma4", "paligemma")
 """Families whose image tokens see each other in both directions, which SDPA needs a mask for
-(create_causal_mask_mapping in modeling_gemma3.py and modeling_paligemma.py, 5.24.0)."""
+(create_causal_mask_mapping in modeling_gemma3.py and modeling_paligemma.py, create_masks_for_vision_model in
+modeling_gemma4.py, 5.24.0)."""
 MASKED = ("qwen2_vl", "qwen2_5_vl")
 UNSAVED = ("still", "projector")
 """Modes of a tower that keeps nothing of its blocks: outputs of every layer are held beside the estimate of its forward."""
@@ -132,7 +133,8 @@ def seen_by(plan: LaunchPlan, model: ModelSpec) -> Seen | None:
     if tower.patches_per_token:
         patches = sequences * tokens * tower.patches_per_token
         return Seen(patches, patches, sequences * tokens, 1) if patches else None
-    images = tokens // tower.tile_tokens
+    fewest = tower.fewest_tokens or tower.tile_tokens
+    images = tokens // fewest
     if vision.images_per_sequence is not None and vision.image_tokens is not None:
         images = vision.images_per_sequence * ceil_div(vision.image_tokens, tower.tile_tokens)
     tiles = sequences * images * tower.most_tiles
@@ -141,7 +143,7 @@ def seen_by(plan: LaunchPlan, model: ModelSpec) -> Seen | None:
     return Seen(
         tiles * tower.tile_rows,
         tiles * tower.tile_patches,
-        min(tiles * tower.tile_tokens, sequences * max(tokens, images * tower.tile_tokens)),
+        min(tiles * tower.tile_tokens, sequences * max(tokens, images * fewest)),
         tiles,
     )
 

@@ -14,6 +14,8 @@ from preflight.derive.costs.small_towers import OF_ANY_SIZE
 ROWS, IMAGES, ROOM = 2, 2, 40
 """Sequences, images in each, and tokens of text beside them."""
 DEPTH, SIDE, PATCH = 5, 8, 14
+PADDED_SIDE = 12
+"""Of Gemma 4's images, whose last nine patches are padding here."""
 TEXT = {
     "hidden_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 384, "vocab_size": 1000, "head_dim": 48,
@@ -29,6 +31,11 @@ QWEN = {
 }  # fmt: skip
 ROTARY = {"rope_parameters": {"rope_type": "default", "mrope_section": [12, 6, 6]}}
 PIXTRAL = {**TOWER, "model_type": "pixtral", "head_dim": 32}
+GEMMA4 = {
+    "hidden_size_per_layer_input": 0, "attention_k_eq_v": True, "global_head_dim": 48, "sliding_window": 512,
+    "num_global_key_value_heads": 2, "layer_types": ["sliding_attention", "full_attention"],
+    "use_bidirectional_attention": "vision", "num_kv_shared_layers": 0, "final_logit_softcapping": 30.0,
+}  # fmt: skip
 CONFIGS = {
     "qwen2_vl": (
         {**TEXT, **ROTARY},
@@ -40,6 +47,18 @@ CONFIGS = {
         {**QWEN, "num_position_embeddings": 64, "deepstack_visual_indexes": [1, 2]},
     ),
     "gemma3": (TEXT, SIGLIP),
+    "gemma4": (
+        {**TEXT, **GEMMA4},
+        {
+            **TOWER,
+            "model_type": "gemma4_vision",
+            "head_dim": 32,
+            "num_key_value_heads": 5,
+            "standardize": True,
+            "default_output_length": PADDED_SIDE**2 // 9,
+            "position_embedding_size": 64,
+        },
+    ),
     "paligemma": ({**TEXT, "model_type": "gemma"}, SIGLIP),
     "llava": ({**TEXT, "model_type": "llama"}, {**TOWER, "model_type": "clip_vision_model"}),
     "idefics3": (
@@ -70,7 +89,7 @@ MORE = {
     "llava_pixtral": {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"},
 }
 PARTS = {
-    "projector": ("projector", "merger", "connector"),
+    "projector": ("projector", "merger", "connector", "embed_vision"),
     "tower": ("visual", "vision_"),
 }
 
@@ -93,6 +112,11 @@ def batch_of(kind: str, tokens: int) -> dict:
         grid = torch.tensor([[1, 2 * SIDE, 2 * SIDE]] * count)
         patches = int(grid.prod(-1).sum())
         extra = {"pixel_values": torch.zeros(patches, 6 * PATCH**2), "image_grid_thw": grid}
+    elif kind == "gemma4":
+        places = torch.cartesian_prod(torch.arange(PADDED_SIDE), torch.arange(PADDED_SIDE)).flip(-1)
+        places[(places >= PADDED_SIDE - 3).all(-1)] = -1
+        values = torch.ones(count, PADDED_SIDE**2, 3 * PATCH**2)
+        extra = {"pixel_values": values, "image_position_ids": places.repeat(count, 1, 1)}
     elif kind == "idefics3":
         extra = {"pixel_values": pixels.view(ROWS, IMAGES, 3, size, size)}
     elif kind in OF_ANY_SIZE:
@@ -105,7 +129,7 @@ def batch_of(kind: str, tokens: int) -> dict:
         ids[:, start : start + tokens] = 5
     if kind in ("gemma3", "paligemma"):
         extra["token_type_ids"] = (ids == 5).long()
-    elif kind.startswith("qwen"):
+    elif kind.startswith(("qwen", "gemma4")):
         extra["mm_token_type_ids"] = (ids == 5).long()
     return {
         "input_ids": ids, "labels": torch.full_like(ids, 9), "attention_mask": torch.ones_like(ids),

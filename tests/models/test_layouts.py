@@ -127,6 +127,19 @@ CASES = [
 COMPOSITES = [
     ("gemma3", {**WIDE, "model_type": "gemma3_text"}, {**VISION, "patch_size": 14}),
     ("gemma3", {**WIDE}, {**VISION, "patch_size": 14, "vision_use_head": False}),
+    (
+        "gemma4",
+        {
+            **WIDE,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "hidden_size_per_layer_input": 0,
+            "global_head_dim": 16,
+            "head_dim": 16,
+            "num_global_key_value_heads": 2,
+            "num_kv_shared_layers": 0,
+        },
+        {**VISION, "head_dim": 8, "num_key_value_heads": 4},
+    ),
     ("llava", {**WIDE, "model_type": "llama"}, {**VISION, "patch_size": 14}),
     ("llava", {**WIDE, "model_type": "mistral"}, {**VISION, "patch_size": 14}),
     (

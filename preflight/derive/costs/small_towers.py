@@ -14,9 +14,10 @@ TEXT = {
 TEXT_SIZES = (72, 88, 56)
 WIDTHS = ((160, 5, 416), (240, 6, 896), (336, 14, 608))
 """Hidden size, heads and MLP width, by variant."""
-SIDES = (8, 12, 16)
+SIDES, PATCHES = (8, 12, 16), (6, 4, 10)
 """Patches along a side of a tile or a window, by variant; and pixels along a side of a patch."""
-PATCHES = (6, 4, 10)
+IN_NINES = {"gemma4": (6, 12, 18)}
+"""Sides where nine patches become one token."""
 NUM_TILES = 3
 NUM_WINDOWS = 4
 
@@ -25,6 +26,7 @@ FAMILIES: dict[str, str] = {
     "qwen2_5_vl": "qwen2_5_vl",
     "qwen3_vl": "qwen3_vl",
     "gemma3": "gemma3",
+    "gemma4": "gemma4",
     "paligemma": "paligemma",
     "llava": "llava",
     "llava_pixtral": "llava",
@@ -39,7 +41,7 @@ OF_ANY_SIZE = ("mistral3", "llava_pixtral")
 """Kinds that are handed how large each image is."""
 
 DECODERS = {
-    "gemma3": "gemma3_text", "paligemma": "gemma", "llava": "llama", "idefics3": "llama",
+    "gemma3": "gemma3_text", "gemma4": "gemma4_text", "paligemma": "gemma", "llava": "llama", "idefics3": "llama",
     "internvl": "qwen2", "mistral3": "mistral",
 }  # fmt: skip
 
@@ -48,7 +50,7 @@ def small_config(kind: str, variant: int) -> dict[str, Any]:
     """Return the small config of a tower's family; the variants have the same blocks in other sizes."""
     model_type = FAMILIES[kind]
     hidden, heads, width = WIDTHS[variant]
-    side, out, patch = SIDES[variant], TEXT_SIZES[variant], PATCHES[variant]
+    side, out, patch = _sides(kind)[variant], TEXT_SIZES[variant], PATCHES[variant]
     text: dict[str, Any] = {**TEXT, "hidden_size": out, "head_dim": out // 2}
     if model_type in DECODERS:
         text["model_type"] = DECODERS[model_type]
@@ -69,6 +71,14 @@ def small_config(kind: str, variant: int) -> dict[str, Any]:
         tower.update(model_type="siglip_vision_model", vision_use_head=False)
     elif kind in OF_ANY_SIZE:
         tower.update(model_type="pixtral", head_dim=hidden // heads)
+    elif kind == "gemma4":
+        tower.update(
+            model_type="gemma4_vision", head_dim=hidden // heads, num_key_value_heads=heads, standardize=True,
+            position_embedding_size=100, pooling_kernel_size=3, default_output_length=(side // 3) ** 2,
+        )  # fmt: skip
+        text.update(
+            hidden_size_per_layer_input=0, layer_types=["full_attention"], global_head_dim=out // 2
+        )
     elif model_type == "internvl":
         is_rms = kind == "internvl_rms"
         tower.update(
@@ -91,6 +101,10 @@ def small_config(kind: str, variant: int) -> dict[str, Any]:
     return whole
 
 
+def _sides(kind: str) -> tuple[int, ...]:
+    return IN_NINES.get(kind, SIDES)
+
+
 def _qwen(
     kind: str, hidden: int, heads: int, width: int, out: int, side: int, patch: int
 ) -> dict[str, Any]:
@@ -110,12 +124,19 @@ def images(kind: str, variant: int) -> dict[str, Any]:
     """Return what the processor hands to the model: of towers of any size one image of four windows, else some tiles."""
     import torch
 
-    side, patch = SIDES[variant], PATCHES[variant]
+    side, patch = _sides(kind)[variant], PATCHES[variant]
     if kind.startswith("qwen"):
         grid = torch.tensor([[1, 2 * side, 2 * side]])
         values = torch.zeros(4 * side * side, 3 * 2 * patch * patch)
         return {"pixel_values": values, "image_grid_thw": grid}
     count = NUM_WINDOWS if kind in OF_ANY_SIZE else NUM_TILES  # which merges one after the other
+    if kind == "gemma4":  # all padded by one token's patches, as nearly every image is
+        places = torch.cartesian_prod(torch.arange(side), torch.arange(side)).flip(-1)
+        places[(places >= side - 3).all(-1)] = -1
+        return {
+            "pixel_values": torch.zeros(count, side * side, 3 * patch * patch),
+            "image_position_ids": places.expand(count, -1, -1),
+        }
     pixels = torch.zeros(count, 3, patch * side, patch * side)
     if kind == "idefics3":
         return {"pixel_values": pixels.unsqueeze(0) + 1}

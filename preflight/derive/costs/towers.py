@@ -202,13 +202,13 @@ def _model(config: Mapping[str, Any], mode: str, dtype: str, attention: str, ran
     if mode == "projector":
         for name, module in model.named_modules():
             if name.endswith(
-                ("multi_modal_projector", "connector", "merger", "deepstack_merger_list")
+                ("projector", "connector", "merger", "deepstack_merger_list", "embed_vision")
             ):
                 module.requires_grad_(True)
     if mode == "adapted":
         lora = peft.LoraConfig(
             r=rank,
-            target_modules=r".*(visual|vision_|projector|connector).*",
+            target_modules=r".*(visual|vision|projector|connector).*",
             exclude_modules=_no_linear(model),
         )
         model = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
@@ -303,6 +303,7 @@ def _named_sizes(spec: Any, pixels: Mapping[str, Any], rank: int) -> dict[str, i
     tiles = patches // tower.tile_patches if tower.tile_patches else 1
     rows = tiles * tower.tile_rows if tower.tile_rows else patches
     tokens = tiles * tower.tile_tokens if tower.tile_tokens else patches // tower.patches_per_token
+    tokens -= tiles if tower.fewest_tokens else 0  # which are padding
     return sizes_of_rows(spec, rows, patches, tokens, tiles, rank)
 
 

@@ -65,7 +65,7 @@ def derive() -> dict[str, Any]:
         config_class = CONFIG_MAPPING[name]
         defaults[name] = _config_defaults(config_class)
         if name in LAYOUTS:
-            vision_class = type(config_class().vision_config)
+            vision_class = type(config_class.from_dict({"vision_config": {}}).vision_config)
             defaults[f"{name}.vision"] = _config_defaults(vision_class)
         both = _both_ways(config_class.attribute_map)
         if both:

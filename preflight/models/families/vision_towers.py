@@ -11,6 +11,7 @@ from preflight.models.families.towers.parts import LayOut, Layout
 SEES = ("clip_vision_model", "siglip_vision_model")
 LAYOUTS: dict[str, tuple[LayOut, tuple[str, ...]]] = {
     "gemma3": (clip.gemma3, ("siglip_vision_model",)),
+    "gemma4": (own_vits.gemma4, ("gemma4_vision",)),
     "idefics3": (clip.idefics3, ("idefics3", "idefics3_vision")),
     "internvl": (own_vits.internvl, ("internvl_vision",)),
     "llama4": (own_vits.llama4, ("llama4_vision_model",)),
@@ -45,6 +46,7 @@ def lay_out_tower(top: ConfigView, text_hidden: int) -> tuple[Layout | None, Con
     )
     kind = vision.values.get("model_type")
     lay_out, kinds = LAYOUTS.get(top.model_type, (None, ()))
-    if lay_out is None or (kind is not None and kind not in kinds):
+    hears = bool(top.values.get("audio_config"))
+    if lay_out is None or hears or (kind is not None and kind not in kinds):
         return None, vision
     return lay_out(top, vision, text_hidden), vision

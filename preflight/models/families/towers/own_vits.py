@@ -1,10 +1,10 @@
-"""Towers that one family has: InternViT, Pixtral, Llama 4's and Llama 3.2 Vision's."""
+"""Towers that one family has: InternViT, Pixtral, Gemma 4's, Llama 4's and Llama 3.2 Vision's."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.model import ModelUnit, ParameterTensor
+from preflight.model import ModelUnit, ParameterTensor, Tower
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import (
     Tensors,
@@ -30,6 +30,8 @@ from preflight.models.families.towers.parts import (
     vectors,
 )
 
+GEMMA4_TOKENS = 280
+"""Tokens of an image where nothing says how many (processing_gemma4.py, image_processing_gemma4.py, 5.24.0)."""
 MLLAMA_ASPECT_RATIOS = 8
 """Entries of `supported_aspect_ratios` where the file has none (configuration_mllama.py)."""
 
@@ -157,6 +159,71 @@ def llama4(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
         ),
     )
     return units, None
+
+
+def gemma4(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
+    """A ViT of gated MLPs whose images are padded to one number of patches, averaged over squares; a norm without weight
+    and one matrix (modeling_gemma4.py). Linears that clip what goes through them are not traced.
+
+    An image up to three times as long as it is high becomes 252 tokens or more of 280, by how its sides are rounded
+    (get_aspect_ratio_preserving_size in image_processing_gemma4.py, 5.24.0).
+    """
+    hidden, head = vision.size("hidden_size"), vision.size("head_dim")
+    heads, kv_heads = vision.size("num_attention_heads"), vision.size("num_key_value_heads")
+
+    def block(hidden: int, width: int) -> Tensors:
+        attention = split_attention(hidden, heads, kv_heads, head)
+        plain = (*attention, *gated_mlp("mlp", width, hidden))
+        return (
+            *(replace(tensor, name=_clippable(tensor.name)) for tensor in plain),
+            *norm("self_attn.q_norm", head),
+            *norm("self_attn.k_norm", head),
+            *norm("input_layernorm", hidden),
+            *norm("post_attention_layernorm", hidden),
+            *norm("pre_feedforward_layernorm", hidden),
+            *norm("post_feedforward_layernorm", hidden),
+        )
+
+    path, tokens = "model.vision_tower", vision.optional_size("default_output_length")
+    tokens = tokens or top.optional_size("vision_soft_tokens_per_image") or GEMMA4_TOKENS
+    rows, pixels = (
+        tokens * vision.size("pooling_kernel_size") ** 2,
+        3 * vision.size("patch_size") ** 2,
+    )
+    units = (
+        tower_unit(
+            TOWER,
+            f"{path}.patch_embedder",
+            *linear("input_proj", hidden, pixels),
+            *other("position_embedding_table", 2, vision.size("position_embedding_size"), hidden),
+        ),
+        tower_layers(vision, f"{path}.encoder.layers", block),
+        tower_unit(
+            PROJECTOR, "model.embed_vision", *linear("embedding_projection", text_hidden, hidden)
+        ),
+    )
+    is_traced = kv_heads == heads and head * heads == hidden
+    is_traced &= vision.flag("standardize") and not vision.flag("use_clipped_linears")
+    sizes = Tower(
+        kind="gemma4",
+        depth=vision.size("num_hidden_layers"),
+        hidden_size=hidden,
+        num_heads=heads,
+        intermediate_size=vision.size("intermediate_size"),
+        patch_values=pixels,
+        token_size=text_hidden,
+        tile_rows=rows,
+        tile_patches=rows,
+        tile_tokens=tokens,
+        fewest_tokens=tokens * 9 // 10,
+    )
+    return units, sizes if is_traced else None
+
+
+def _clippable(name: str) -> str:
+    """Return the name of a weight whose module is a linear inside another (Gemma4ClippableLinear)."""
+    module, _, weight = name.rpartition(".")
+    return f"{module}.linear.{weight}"
 
 
 def mllama(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
