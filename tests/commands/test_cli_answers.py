@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from in_process import preflight
 from said_versions import say_versions
-from toy import preflight
 
 FSDP2 = """\
 compute_environment: LOCAL_MACHINE

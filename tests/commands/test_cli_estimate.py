@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from in_process import preflight
 from tiny_llama import TINY_LLAMA
-from toy import preflight
 
 from preflight.cli import main
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toy import preflight
+from in_process import preflight
 
 from preflight.cli import main
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from toy import preflight as command
+from in_process import preflight as command
 
 import preflight
 from preflight.launch import LaunchPlan

@@ -6,8 +6,9 @@ import json
 import os
 
 import pytest
+from in_process import preflight
 from said_versions import say_versions
-from toy import preflight
+from toy import preflight as in_own_process
 
 TRAIN = """\
 from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
@@ -68,9 +69,9 @@ def test_run_starts_a_script_as_it_is_or_not_at_all(folder):
     (folder / "torchrun").write_text("#!/bin/sh\necho started $2\n")
     (folder / "torchrun").chmod(0o755)
     env = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    refused = preflight(folder, "run", *PLENTY, "--", "bash", "train.sh", **env)
+    refused = in_own_process(folder, "run", *PLENTY, "--", "bash", "train.sh", **env)
     began = (folder / "done.txt").exists()
-    started = preflight(folder, "run", *PLENTY, "--", "./one.sh", **env)
+    started = in_own_process(folder, "run", *PLENTY, "--", "./one.sh", **env)
 
     assert (refused.returncode, refused.stdout, began) == (78, "", False)
     assert "train.sh:8: does not fit" in refused.stderr
@@ -82,7 +83,7 @@ def test_run_starts_a_script_as_it_is_or_not_at_all(folder):
 def test_a_rewrite_of_the_only_launch_is_refused_under_run_and_written_under_fix(folder):
     """A script is started as it is: that a copy of one of its lines would fit does not help it."""
     tight = ("--device", "NVIDIA H100 80GB HBM3", "--set", "seq_len=4096")
-    run = preflight(folder, "run", *tight, "--", "bash", "one.sh")
+    run = in_own_process(folder, "run", *tight, "--", "bash", "one.sh")
     fix = preflight(folder, "fix", *tight, "--", "bash", "one.sh")
 
     assert run.returncode == 78 and "fits rewritten" in run.stderr
@@ -143,9 +144,9 @@ def test_what_a_reader_refuses_stops_no_script_unless_a_policy_does(folder):
         "cp given.yaml made.yaml\naccelerate launch --config_file made.yaml train.py\necho done\n"
     )
     checked = preflight(folder, "check", *PLENTY, "--", "bash", "own.sh")
-    run = preflight(folder, "run", *PLENTY, "--", "bash", "own.sh")
+    run = in_own_process(folder, "run", *PLENTY, "--", "bash", "own.sh")
     (folder / "preflight.toml").write_text('[policy]\nrefuse = ["unknown"]\n')
-    refused = preflight(folder, "run", *PLENTY, "--", "bash", "own.sh")
+    refused = in_own_process(folder, "run", *PLENTY, "--", "bash", "own.sh")
 
     assert checked.returncode == 2 and "made.yaml" in checked.stderr + checked.stdout
     assert run.stdout.endswith("done\n") and "started all the same" in run.stderr

@@ -6,7 +6,7 @@ import json
 import subprocess
 
 import pytest
-from toy import preflight
+from in_process import preflight
 
 from preflight.commands.explain import all_pages
 from preflight.devices.gpu_table import find_gpus, gpu_table

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toy import preflight
+from in_process import preflight
 
 LITERALS = """\
 from trl import SFTConfig, SFTTrainer

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import in_process
 import pytest
 from toy import launch, make
 
@@ -142,18 +143,27 @@ def damaged() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("devices", damaged().values(), ids=damaged())
-def test_a_damaged_correction_is_named_passed_over_and_stops_nothing(devices, folder):
+def test_a_damaged_correction_is_named_and_passed_over(devices, folder):
     path = folder / "records" / "correction.json"
     path.write_text(json.dumps({"schema": 1, "devices": devices}))
     # The toy's device has no runtime to correct; a real card has.
-    done = preflight(folder, "check", "--device", "h100-sxm-80", "--", *launch(1))
+    words, records = ("--device", "h100-sxm-80", "--", *launch(1)), str(folder / "records")
+    done = in_process.preflight(folder, "check", *words, PREFLIGHT_RECORDS=records)
 
     assert done.returncode in (0, 1), done.stderr
     said = " ".join(done.stdout.split())
     assert (
         f"{path} is passed over" in said or f"{path}: what it says of 'H100' is passed over" in said
     )
-    assert preflight(folder, "run", "--device", "h100-sxm-80", "--", *launch(1)).returncode == 7
+
+
+@pytest.mark.parametrize("devices", [[], {"H100": 3}, {"H100": {**CORRECTION, "nccl_factor": "5"}}])
+def test_a_damaged_correction_stops_no_launch(devices, folder):
+    path = folder / "records" / "correction.json"
+    path.write_text(json.dumps({"schema": 1, "devices": devices}))
+    done = preflight(folder, "run", "--device", "h100-sxm-80", "--", *launch(1))
+
+    assert done.returncode == 7, done.stderr
 
 
 @pytest.mark.parametrize(

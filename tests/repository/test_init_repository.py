@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toy import preflight
+from in_process import preflight
 
 from preflight.repository.settings import _READERS, check_repository
 

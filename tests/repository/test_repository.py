@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from in_process import preflight
 from tiny_llama import TINY_LLAMA
-from toy import preflight
 
 from preflight.errors import BadInput
 from preflight.repository.settings import check_repository, find_repository

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy import preflight
+from in_process import preflight
 
 from preflight.launch import LaunchCommand
 from preflight.notebooks import LINES_OF_CELL, place_of, source_of

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from in_process import preflight
 from test_lattice import START
-from toy import preflight
 
 from preflight.advice import Advice
 from preflight.devices.gpu_table import device_of, gpu_table

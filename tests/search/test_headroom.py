@@ -8,8 +8,9 @@ from itertools import product
 
 import pytest
 import yaml
+from in_process import preflight
 from test_lattice import START
-from toy import preflight
+from toy import preflight as in_own_process
 
 from preflight.devices.step_time import estimate_step_time
 from preflight.judge import judge_plan
@@ -186,7 +187,7 @@ def test_a_forbidden_change_is_not_made(folder):
 
 @pytest.mark.parametrize("door", ["run", "check"])
 def test_only_fix_takes_the_option(folder, door):
-    done = preflight(folder, door, "--use-headroom", "--device", "h100-sxm-80", "--", *COMMAND)
+    done = in_own_process(folder, door, "--use-headroom", "--device", "h100-sxm-80", "--", *COMMAND)
 
     assert done.returncode in (2, 78)
     assert "--use-headroom" in done.stderr

@@ -137,27 +137,22 @@ def test_explaining_changes_no_outcome(tmp_path, name):
         ("gone.sh", 78, "the job script cannot be read"),
     ],
 )
-def test_sbatch_judges_for_a_device_and_submits_nothing(tmp_path, name, code, words):
+def test_sbatch_judges_for_a_device_and_submits_nothing(
+    jobs, monkeypatch, capsys, name, code, words
+):
     """An sbatch on the path is there to be found; a Slurm is not."""
-    programs = tmp_path / "bin"
+    programs = jobs / "bin"
     programs.mkdir()
     (programs / "sbatch").write_text("#!/bin/sh\necho submitted\n")
     (programs / "sbatch").chmod(0o755)
-    for job, text in JOBS.items():
-        (tmp_path / job).write_text(f"{HEAD}{text}\n")
-    (tmp_path / "train.py").write_text(TRAIN)
-    env = {**os.environ, "PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(jobs))
+    judged = main(["sbatch", "--device", "h100-sxm-80", name]), *capsys.readouterr()
+    both = main(["sbatch", "--device", "h100-sxm-80", "--fix", name]), capsys.readouterr().err
 
-    def judged(*options: str) -> subprocess.CompletedProcess[str]:
-        command = (sys.executable, "-m", "preflight", "sbatch", "--device", "h100-sxm-80", *options)
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-
-    done, both = judged(name), judged("--fix", name)
-
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr and done.stdout == ""
-    assert "next: nothing was " in done.stderr
-    assert both.returncode == 78 and "--device submits nothing" in both.stderr
+    assert judged[:2] == (code, ""), judged[2]
+    assert words in judged[2] and "next: nothing was " in judged[2]
+    assert both[0] == 78 and "--device submits nothing" in both[1]
 
 
 def test_nodes_on_the_command_line_count_without_a_slurm(tmp_path):

@@ -6,11 +6,11 @@ import csv
 import io
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 import yaml
 
@@ -243,9 +243,7 @@ def test_models_stand_side_by_side_with_the_numbers_of_their_own_worksheets():
 
 
 def preflight(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "preflight", "size", *words], capture_output=True, text=True
-    )
+    return in_process.preflight(Path(), "size", *words)
 
 
 def test_json_is_the_contract():
