@@ -9,7 +9,7 @@ from preflight.formulas.texts import is_retriever
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.repository_files import repository_files
-from preflight.trainers.own_subclasses import as_their_base, with_own_name
+from preflight.trainers.own_subclasses import as_their_base, with_own_loss, with_own_name
 from preflight.values import NamedTuple
 
 MAX_SCRIPT_CHARACTERS = 1_000_000
@@ -80,6 +80,8 @@ class TrainerKind(NamedTuple):
     """The script reads `--config FILE` as TrlParser does."""
     text: str = ""
     """The script, where it could be read."""
+    text_of_loss: str = ""
+    """The script with the loss of its trainer, which another file of its repository may have."""
     is_guess: bool = False
     """True where only flags or the script's file name speak for this trainer."""
     classes: frozenset[str] | None = None
@@ -126,7 +128,8 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
         return TrainerKind("transformers", because, module=script or "")
     found = _from_text(script or "", with_own_name(text, command, script))
     if found is not None:
-        return found._replace(text=text)
+        of_loss = with_own_loss(text, repository_files(command, script)) if script else text
+        return found._replace(text=text, text_of_loss=of_loss)
     if text and script is not None:
         # The script is here to be read, and names no trainer: one of its repository's files that it imports may.
         for path, other in repository_files(command, script):

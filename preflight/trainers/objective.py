@@ -296,8 +296,8 @@ def _is_made_twice(text: str) -> bool:
 
 def _classifier(fields: FieldReader) -> None:
     """Put the objective of a script that loads its model with one head, and no other."""
-    text = fields.given.kind.text
-    scored = objective_of_loss(text) if "def compute_loss(" in text else "one"
+    text, of_loss = fields.given.kind.text, fields.given.kind.text_of_loss
+    scored = objective_of_loss(of_loss) if "def compute_loss(" in of_loss else "one"
     if scored is None:
         return
     heads = {name for name, _ in _LOADED.findall(text)}

@@ -42,6 +42,36 @@ def as_their_base(text: str, files: Iterable[tuple[str, str]], bases: Iterable[s
     return text
 
 
+def with_own_loss(text: str, files: Iterable[tuple[str, str]]) -> str:
+    """Return a script with the compute_loss of the trainer that it makes, and the file around that, where it is another
+    file's; the script itself where it has one, or makes no such trainer.
+
+    The one that is nearest to the trainer's own class runs; other trainers' of that file are called otherwise.
+    """
+    if "def compute_loss(" in text:
+        return text
+    others = [other for _, other in files if other != text]
+    if not any("def compute_loss(" in other for other in others):
+        return text
+    names = set(re.findall(r"\b([A-Z]\w*)\(", text))
+    for _ in range(_MOST_BASES):
+        found = [(cls, other) for other in others for cls in _classes(other, names)]
+        losses = [each for each in found if _has_loss(each[0])]
+        if losses:
+            around = losses[0][1].replace("def compute_loss(", "def loss_of_another(")
+            return "\n".join((text, around, *(ast.unparse(cls) for cls, _ in losses)))
+        names = {last_name(base) for cls, _ in found for base in cls.bases}
+    return text
+
+
+def _has_loss(cls: ast.ClassDef) -> bool:
+    return any(isinstance(n, ast.FunctionDef) and n.name == "compute_loss" for n in cls.body)
+
+
+_MOST_BASES = 4
+"""Classes of a repository that stand on one another."""
+
+
 def _without(text: str, cls: ast.ClassDef) -> str:
     """Return a file with the lines of a class emptied."""
     first = min([cls.lineno, *(each.lineno for each in cls.decorator_list)])

@@ -44,6 +44,17 @@ Mine(model=model, args=args, train_dataset=rows).train()
 """
 
 
+def objective_read(folder):
+    """Return what `python train.py` of a folder is read to train for."""
+    argv = ("python", "train.py", "--output_dir", "out")
+    libraries = named_libraries({"transformers": "5.24.0", "torch": "2.13.0"})
+    command = LaunchCommand(argv, cwd=str(folder))
+    setting = read_trainer_arguments(argv[2:], 2, command, libraries, "train.py").settings.get(
+        "objective"
+    )
+    return None if setting is None else setting.value
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_sequences_are_counted_where_all_of_the_loss_is_read(name):
     body, expected = BODIES[name]
@@ -63,11 +74,28 @@ def test_sequences_are_counted_where_all_of_the_loss_is_read(name):
 def test_a_loss_of_scores_says_the_objective(tmp_path, name, objective):
     text = SCRIPT.format(loss=LOSS.format(body=BODIES[name][0]))
     (tmp_path / "train.py").write_text(text)
-    argv = ("python", "train.py", "--output_dir", "out")
-    libraries = named_libraries({"transformers": "5.24.0", "torch": "2.13.0"})
-    arguments = read_trainer_arguments(
-        argv[2:], 2, LaunchCommand(argv, cwd=str(tmp_path)), libraries, "train.py"
-    )
-    setting = arguments.settings.get("objective")
 
-    assert (None if setting is None else setting.value) == objective
+    assert objective_read(tmp_path) == objective
+
+
+BASES = {
+    "that file's class": "Base",
+    "a class that another stands on": "Mine",
+}
+
+
+@pytest.mark.parametrize("made", BASES.values(), ids=BASES)
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [("two calls", "scored_in_turn"), ("every second row", "scored_pairs"), ("in a loop", None)],
+)
+def test_a_loss_of_another_file_says_it_too(tmp_path, name, objective, made):
+    """It was taken for one of single rows, which is half of what pairs take."""
+    loss = LOSS.format(body=BODIES[name][0]).replace("class Mine(", "class Base(")
+    other = LOSS.format(body=BODIES["one row"][0]).replace("class Mine(", "class Other(")
+    (tmp_path / "losses.py").write_text(f"{loss}\n{other}")
+    (tmp_path / "mine.py").write_text("from losses import Base\nclass Mine(Base):\n    pass\n")
+    text = SCRIPT.format(loss="").replace("Mine(", f"{made}(")
+    (tmp_path / "train.py").write_text(f"from mine import Mine\nfrom losses import Base\n{text}")
+
+    assert objective_read(tmp_path) == objective
