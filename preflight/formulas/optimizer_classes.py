@@ -39,6 +39,11 @@ CLASSES = {
     "torchao": {"AdamW8bit": "adamw_torch_8bit", "AdamW4bit": "adamw_torch_4bit"},
 }
 """Library -> class -> the Trainer's name of that optimizer (get_optimizer_cls_and_kwargs of transformers 5.24)."""
+DIVIDES_STATES = "ZeroRedundancyOptimizer"
+"""torch's: of a class that it is given, every rank has the states of its share of the parameters
+(torch/distributed/optim/zero_redundancy_optimizer.py _init_local_optimizer, _sync_params, 2.13)."""
+GATHERS_STATES = "consolidate_state_dict"
+"""Its method that sends the states of all ranks through a card."""
 CONSTRUCTORS = frozenset(name for names in CLASSES.values() for name in names)
 
 

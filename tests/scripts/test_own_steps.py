@@ -9,7 +9,7 @@ from launch_of_script import opens, plan_of
 
 from preflight.scripts.uncounted.changed_parts import TAKEN_OFF
 from preflight.scripts.uncounted.own_loops import GROWN, KEPT_OF_EACH
-from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
+from preflight.scripts.uncounted.own_steps import IN_SHARDS, functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 
 LOOP = """
@@ -236,6 +236,32 @@ def test_copies_and_answers_are_named(tmp_path, before, inside, name):
     held = {notice.unpriced for notice in plan.notices} - {"", "frozen parameters"}
 
     assert held == (set() if name is None else {name})
+
+
+SHARDED = "ZeroRedundancyOptimizer(model.parameters(), optimizer_class=torch.optim.{inner}, lr=1e-5{more})"
+WHOLE = {"the states of ZeroRedundancyOptimizer": "either"}
+
+
+@pytest.mark.parametrize(
+    ("inner", "more", "inside", "named"),
+    [
+        ("AdamW", "", "pass", {f"the states of {IN_SHARDS}": "less"}),
+        ("SGD", ", fused=True", "pass", {f"the states of {IN_SHARDS}": "less"}),
+        ("LBFGS", "", "pass", WHOLE),
+        ("AdamW", ", amsgrad=True", "pass", {f"the states of {IN_SHARDS} with amsgrad": "either"}),
+        ("AdamW", ", parameters_as_bucket_view=True", "pass", WHOLE),
+        ("AdamW", ", **options", "pass", WHOLE),
+        ("AdamW", "", "optimizer.consolidate_state_dict()", WHOLE),
+    ],
+)
+def test_states_that_ranks_divide_take_less_than_whole_ones(tmp_path, inner, more, inside, named):
+    optimizer = SHARDED.format(inner=inner, more=more)
+    text = LOOP.format(before="pass", optimizer=optimizer, inside=inside)
+    plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
+
+    assert {each.unpriced: each.takes for each in plan.notices if each.unpriced} == named
+    if inner == "AdamW" and more == "":
+        assert plan.optimizer == "adamw_torch"
 
 
 def test_lines_that_nothing_leads_to_say_nothing():

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from preflight.formulas.optimizer_classes import (
+    DIVIDES_STATES,
     changing_options,
     constructors,
     optimizer_of,
@@ -67,6 +68,10 @@ def _made(reader: ScriptReader, found: CallFound) -> list[Made]:
     func, given = found.node.func, found.node
     if not (given.args or any(each.arg == "params" for each in given.keywords)):
         return []
+    if (
+        last_name(func) == DIVIDES_STATES
+    ):  # its other keywords are those of the class that it is given
+        func = next((k.value for k in given.keywords if k.arg == "optimizer_class"), func)
     is_name = isinstance(func, ast.Name) and func.id not in constructors()
     is_alias = is_name or isinstance(func, ast.IfExp)
     if not is_alias and last_name(func) not in constructors():

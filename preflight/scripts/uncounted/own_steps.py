@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeGuard
 
 from preflight.formulas.optimizer_classes import (
     CONSTRUCTORS,
+    DIVIDES_STATES,
+    GATHERS_STATES,
     is_within_adamw,
     with_more_states,
 )
@@ -40,6 +42,7 @@ from preflight.scripts.uncounted.whole_gathers import whole_gathers
 GENERATES = "generation within a step"
 GENERATES_BESIDE = "generation in an evaluation"
 FORWARD_BESIDE = "a forward pass in a callback"
+IN_SHARDS = "an optimizer that ZeroRedundancyOptimizer divides"
 TAKES_OF_CALLS = {
     BESIDE_ADAPTER: "more",
     PROJECTOR_BESIDE: "more",
@@ -52,6 +55,7 @@ TAKES_OF_CALLS = {
     KEPT_OF_EACH: "more",
     NARROW_LOSS: "less",
     TAKEN_OFF: "less",
+    f"the states of {IN_SHARDS}": "less",
     STATE_DICT_ON_CARD: "more",
     GATHERED: "more",
 }
@@ -115,6 +119,8 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     yield from whole_gathers(nodes)
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
+            if name == IN_SHARDS and any(getattr(n, "attr", "") == GATHERS_STATES for n in nodes):
+                name = DIVIDES_STATES  # those of all ranks pass through a card
             yield f"the states of {name}", node.lineno
         elif id(node) in steps:
             yield from _second_forward(steps[id(node)])
@@ -150,7 +156,16 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
     options = {str(each.arg): getattr(each.value, "value", True) for each in call.keywords}
     if is_within_adamw(name, options):
         return ""
+    if name == DIVIDES_STATES and _divides_states(call, options):
+        name = IN_SHARDS
     return with_more_states(name, options) or ("" if name in known else name)
+
+
+def _divides_states(call: ast.Call, options: Mapping[str, object]) -> bool:
+    """Tell whether ranks divide the states of a known class among them, with no bucket beside and no state more."""
+    inner = [last_name(each.value) for each in call.keywords if each.arg == "optimizer_class"]
+    makes_more = options.keys() & {"parameters_as_bucket_view", "overlap_with_ddp", "None"}
+    return bool(inner) and inner[0] in CONSTRUCTORS and not makes_more
 
 
 def _second_optimizer(nodes: Iterable[ast.AST], known: frozenset[str]) -> Iterator[tuple[str, int]]:
