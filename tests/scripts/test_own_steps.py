@@ -103,7 +103,10 @@ def test_two_graphs_at_once_are_a_second_forward_pass(inside, is_second):
         ("batch = {key: each.repeat(4, 1) for key, each in batch.items()}", True),
         ('batch["input_ids"] = torch.cat([prompt, batch["input_ids"]], dim=1)', True),
         ("batch = {key: each.to(device) for key, each in batch.items()}", False),
+        ("batch = {k: each.view(-1, each.size(-1)) for k, each in batch.items()}", True),
+        ("batch = {k: each.flatten(0, 1) for k, each in batch.items()}", True),
         ("seen = torch.cat([seen, more])", False),
+        ("logits = logits.view(-1, logits.size(-1))", False),
     ],
 )
 def test_rows_that_a_step_grows_before_its_model_gets_them_are_named(before, is_grown):

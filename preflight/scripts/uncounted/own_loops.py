@@ -97,6 +97,8 @@ _GROWS = frozenset(
     {"repeat", "repeat_interleave", "tile", "expand", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "pad"}
 )  # fmt: skip
 """Functions and methods of tensors that give more than they get; of an `expand`, the model makes more."""
+_FOLDS = frozenset({"view", "reshape", "flatten"})
+"""Methods that make rows of groups of rows, where they are given two sizes: `ids.view(-1, ids.size(-1))`."""
 
 
 def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
@@ -114,10 +116,14 @@ def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.Assign) and _root(node.targets[0]) in names
     ]
     for value in (*given, *made):
-        if any(
-            isinstance(node, ast.Call) and last_name(node.func) in _GROWS for node in walk(value)
-        ):
+        if any(isinstance(node, ast.Call) and _grows(node) for node in walk(value)):
             yield GROWN, value.lineno
+
+
+def _grows(call: ast.Call) -> bool:
+    name = last_name(call.func)
+    sizes = call.args[0].elts if call.args and isinstance(call.args[0], ast.Tuple) else call.args
+    return name in _GROWS or (name in _FOLDS and len(sizes) > 1)
 
 
 def _root(target: ast.expr) -> str:
