@@ -29,6 +29,9 @@ Trainer(model=model, args=args, train_dataset=rows, data_collator=Collator()).tr
         ("ids = [row['input_ids'] for row in rows for _ in range(4)]", True),
         ("ids = [row[name] for row in rows for name in ('first', 'second')]", True),
         ("ids = []\n        for row in rows:\n            ids.append(row['first'])\n            ids.append(row['second'])", True),
+        ("ids = []\n        for row in rows:\n            ids.extend([row['first'], row['second']])", True),
+        ("ids = []\n        for row in rows:\n            ids += [row['first'], row['second']]", True),
+        ("ids = []\n        for row in rows:\n            ids += [2, tokenizer.eos_token_id]", False),
         ("ids = [row['input_ids'] for row in rows]", False),
         ("ids = [word for row in rows for word in row['input_ids']]", False),
         ("ids, mask = [], []\n        for row in rows:\n            ids.append(row['input_ids'])\n            mask.append(1)", False),
@@ -39,6 +42,45 @@ def test_rows_that_a_collator_makes_more_of_are_named(body, is_grown, tmp_path):
     plan = plan_of(
         tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": SCRIPT.format(body=body)}
     )
+
+    assert (GROWN in {notice.unpriced for notice in plan.notices}) is is_grown
+
+
+LOOP = """\
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM
+from rows import {name}
+accelerator = Accelerator(mixed_precision="bf16")
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+loader = DataLoader(rows, batch_size=2, collate_fn={name}(2048))
+optimizer = torch.optim.AdamW(model.parameters())
+model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+for batch in loader:
+    accelerator.backward(model(**batch).loss)
+    optimizer.step()
+"""
+COLLATES = """\
+def by_row(longest):
+    def collate(rows):
+        return tokenizer([row["text"] for row in rows], max_length=longest, truncation=True)
+    return collate
+
+def by_pair(longest):
+    def collate(rows):
+        texts = []
+        for row in rows:
+            texts.extend([row["chosen"], row["rejected"]])
+        return tokenizer(texts, max_length=longest, truncation=True)
+    return collate
+"""
+
+
+@pytest.mark.parametrize(("name", "is_grown"), [("by_row", False), ("by_pair", True)])
+def test_so_are_those_of_a_loader_in_a_loop_of_ones_own(name, is_grown, tmp_path):
+    files = {"train.py": LOOP.format(name=name), "rows.py": COLLATES}
+    plan = plan_of(tmp_path, "accelerate launch --num_processes 8 train.py", files)
 
     assert (GROWN in {notice.unpriced for notice in plan.notices}) is is_grown
 

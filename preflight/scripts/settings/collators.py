@@ -35,23 +35,28 @@ GROWN = "rows that a collator makes more of"
 
 
 def grown_collator(reader: ScriptReader) -> Place | None:
-    """Return where a collator of the script's own makes several rows of one, which the batch size does not count."""
-    for place, made in _own_collators(reader):
+    """Return where a collator of the script's own, a trainer's or a loader's, makes several rows of one, which the batch
+    size does not count."""
+    for place, made in (*_own_collators(reader), *_own_collators(reader, "collate_fn")):
         grown = [line for each in made for line in _several_of_one(each)]
         if grown:
             return replace(place, line=min(grown))
     return None
 
 
-def _own_collators(reader: ScriptReader) -> Iterator[tuple[Place, list[ast.AST]]]:
-    """Yield where trainers are given collators, with the functions and classes of the script that they are made of."""
+def _own_collators(
+    reader: ScriptReader, argument: str = "data_collator"
+) -> Iterator[tuple[Place, list[ast.AST]]]:
+    """Yield where trainers are given collators, or loaders are, with the functions and classes of the script that they are
+    made of."""
     for found in (*reader.calls, *reader.unsure):
-        for keyword in found.node.keywords if reader.makes_trainer(found) else ():
-            if keyword.arg == "data_collator":
+        is_asked = argument == "collate_fn" or reader.makes_trainer(found)
+        for keyword in found.node.keywords if is_asked else ():
+            if keyword.arg == argument:
                 made = list(_makers(reader, keyword.value, found.scope, 0))
                 if made:
                     line = keyword.value.lineno
-                    yield Place("script", found.scope.path, "data_collator", line), made
+                    yield Place("script", found.scope.path, argument, line), made
 
 
 def _several_of_one(made: ast.AST) -> Iterator[int]:
@@ -66,16 +71,31 @@ def _several_of_one(made: ast.AST) -> Iterator[int]:
             ):
                 yield node.lineno
         elif isinstance(node, ast.For):
-            lists = Counter(
-                unparse(call.func.value)
-                for statement in node.body
-                for call in (statement.value if isinstance(statement, ast.Expr) else None,)
-                if isinstance(call, ast.Call)
-                and isinstance(call.func, ast.Attribute)
-                and call.func.attr == "append"
-            )
+            lists: Counter[str] = Counter()
+            for statement in node.body:
+                grown, times = _grown(statement)
+                lists[grown] += times
             if any(times > 1 for times in lists.values()):
                 yield node.lineno
+
+
+def _grown(statement: ast.stmt) -> tuple[str, int]:
+    """Return the list that a statement makes longer, and by how many rows: `rows.append(row)`, `rows += [one, other]`."""
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add):
+        return unparse(statement.target), _rows_in(statement.value)
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args:
+        if call.func.attr == "append":
+            return unparse(call.func.value), 1
+        if call.func.attr == "extend":
+            return unparse(call.func.value), _rows_in(call.args[0])
+    return "", 0
+
+
+def _rows_in(node: ast.expr) -> int:
+    """Return how many rows a list is written with; numbers of tokens, `[2, tokenizer.eos_token_id]`, are none."""
+    elements = node.elts if isinstance(node, (ast.List, ast.Tuple)) else []
+    return sum(isinstance(each, (ast.Dict, ast.Subscript, ast.Call, ast.Name)) for each in elements)
 
 
 def _makers(
