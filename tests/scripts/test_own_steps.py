@@ -241,6 +241,28 @@ def test_copies_and_answers_are_named(tmp_path, before, inside, name):
     assert held == (set() if name is None else {name})
 
 
+OVERRIDES = """
+class Own(Trainer):
+    def {method}(self, model, inputs, **more):
+        {before}
+        return super().{method}(model, inputs, **more)
+"""
+
+
+@pytest.mark.parametrize("method", ["training_step", "compute_loss"])
+@pytest.mark.parametrize(
+    ("before", "is_grown"),
+    [
+        ("inputs = {name: torch.cat([each, each]) for name, each in inputs.items()}", True),
+        ("inputs = {name: each.to(self.args.device) for name, each in inputs.items()}", False),
+    ],
+)
+def test_so_are_rows_that_a_trainer_grows_for_its_base(method, before, is_grown):
+    text = OVERRIDES.format(method=method, before=before)
+
+    assert names_of(text, text) == ([GROWN] if is_grown else [])
+
+
 SHARDED = "ZeroRedundancyOptimizer(model.parameters(), optimizer_class=torch.optim.{inner}, lr=1e-5{more})"
 WHOLE = {"the states of ZeroRedundancyOptimizer": "either"}
 

@@ -101,13 +101,13 @@ _FOLDS = frozenset({"view", "reshape", "flatten"})
 """Methods that make rows of groups of rows, where they are given two sizes: `ids.view(-1, ids.size(-1))`."""
 
 
+_GIVEN = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.(?:compute_loss|training_step)$")
+"""The model, and methods of a trainer that hand it what they are given."""
+
+
 def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     """Yield where a step grows what it gives its model, each with its line; `own` are the nodes of the step."""
-    forwards = [
-        node
-        for node in own
-        if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)) is not None
-    ]
+    forwards = [n for n in own if isinstance(n, ast.Call) and _GIVEN.match(unparse(n.func))]
     given = [part for call in forwards for part in (*call.args, *(k.value for k in call.keywords))]
     names = {node.id for part in given for node in walk(part) if isinstance(node, ast.Name)}
     made = [
