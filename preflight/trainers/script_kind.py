@@ -48,9 +48,9 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
     kind = kind._replace(classes=classes, loads_model=loads_model(reader))
     if kind.trainer in (None, "plain_loop"):
         return _by_classes(kind, reader.path)
-    if kind.trainer == "transformers" and not classes and _is_others(kind, reader):
+    if kind.trainer in HF_TRAINERS and not classes and _is_others(kind, reader):
         because = f"{kind.because.partition(' ')[0]} uses a Trainer of its own"
-        return kind._replace(trainer=None, because=because)
+        return kind._replace(trainer=None, trl_script=None, because=because)
     trains_trl = any(name.startswith("trl.") and name.endswith("Trainer") for name in classes)
     plain = {"transformers.Trainer", "transformers.Seq2SeqTrainer"} & classes
     if kind.trainer == "trl" and plain and not trains_trl and not classes & TRL_CONFIGS:

@@ -257,3 +257,65 @@ def test_adapters_that_unsloth_puts_on_experts_are_named(targets, is_named, tmp_
 
     assert ("adapters on experts" in report.verdict.unpriced) == is_named
     assert "PF424" not in {each.id for each in report.findings}
+
+
+PATCHED = """\
+FIRST
+SECOND
+
+model, tokenizer = FastLanguageModel.from_pretrained("unsloth/Meta-Llama-3.1-8B")
+model = FastLanguageModel.get_peft_model(model)
+SFTTrainer(model=model, args=SFTConfig(output_dir="out"GIVEN)).train()
+"""
+UNSLOTH, TRL = "from unsloth import FastLanguageModel", "from trl import SFTConfig, SFTTrainer"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "given", "expected"),
+    [
+        (UNSLOTH, TRL, "", (4, 2, "adamw_8bit")),
+        (UNSLOTH, TRL, ", per_device_train_batch_size=1, optim='adamw_torch'", (1, 2, "adamw_torch")),
+        (TRL, UNSLOTH, "", (8, 1, "adamw_torch_fused")),  # the script's name is TRL's own class
+        (UNSLOTH, TRL.replace("trl", "mine"), "", (None, 1, "adamw_torch_fused")),
+    ],
+)  # fmt: skip
+def test_configs_that_unsloth_puts_in_place_of_trls_have_its_defaults(
+    tmp_path, first, second, given, expected
+):
+    script = PATCHED.replace("FIRST", first).replace("SECOND", second).replace("GIVEN", given)
+    plan = plan_of(tmp_path, "python train.py", {"train.py": script})
+
+    assert expected == (
+        plan.micro_batch_size,
+        plan.gradient_accumulation_steps,
+        plan.optimizer,
+    )
+
+
+AGAIN = "model, tokenizer = FastLanguageModel.from_pretrained('out/merged', load_in_4bit=False)\n"
+OTHER = AGAIN.replace("model,", "other,")
+TRAINED_AGAIN = OTHER + "SFTTrainer(model=other, args=SFTConfig(output_dir='out')).train()\n"
+BESIDE = "a model beside the one that trains"
+
+
+@pytest.mark.parametrize(
+    ("after", "is_named"),
+    [
+        (AGAIN, True),
+        (OTHER, True),
+        ("del model, trainer\n" + OTHER, False),
+        ("del model, trainer\n" + TRAINED_AGAIN, True),
+        (f"def judge():\n    {OTHER}    return other\n\njudge()\n", True),
+    ],
+)
+def test_of_several_loads_the_one_that_trains_is_read_and_another_beside_it_named(
+    tmp_path, after, is_named
+):
+    script = SCRIPT.replace("LOAD", "").replace("ADAPT", ADAPTED).replace("ARGS", "")
+    script = script.replace("SFTTrainer(model", "trainer = SFTTrainer(model")
+    script = script.replace(")).train()", "))\ntrainer.train()") + after
+    plan = plan_of(tmp_path, "python train.py", {"train.py": script})
+
+    assert plan.model == "unsloth/Meta-Llama-3.1-8B"
+    assert plan.base_quantization is not None
+    assert (BESIDE in unpriced(plan)) is is_named

@@ -51,7 +51,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     if "model_by_name" in settings.seen:
         settings.zero_init = True  # the trainer loads it, and what the script loads is another
         return
-    made = list(_made(reader))
+    made = list(made_for_trainer(reader))
     for call in made:
         if not loads(call) and not reader.makes_trainer(call):
             note_own(reader, settings, call)
@@ -151,7 +151,7 @@ def _is_own(reader: ScriptReader, call: CallFound) -> bool:
     return name in reader.classes or call.name in reader.functions
 
 
-def _made(reader: ScriptReader) -> Iterator[CallFound]:
+def made_for_trainer(reader: ScriptReader) -> Iterator[CallFound]:
     """Yield the calls that make what a Trainer is given as its model, and the Trainer's own where they are not found."""
     for call in (*reader.calls, *reader.unsure):
         if not reader.makes_trainer(call):

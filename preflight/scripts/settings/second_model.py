@@ -58,8 +58,8 @@ def model_beside(
             if name in handed_names:
                 continue
             is_another = name not in taken and is_other
-            is_another = is_another or (is_by_name and not _is_after_training(reader, found))
-            if (is_another or BESIDE.search(name)) and not _replaces(reader, found):
+            is_another = is_another or (is_by_name and not is_after_training(reader, found))
+            if (is_another or BESIDE.search(name)) and not replaces(reader, found):
                 return reader.place(found)
     return None
 
@@ -153,7 +153,7 @@ def _calls_returned(function: ast.FunctionDef) -> Iterator[ast.Call]:
             yield from (each for each in walk(returned.value) if isinstance(each, ast.Call))
 
 
-def _replaces(reader: ScriptReader, found: CallFound) -> bool:
+def replaces(reader: ScriptReader, found: CallFound) -> bool:
     """Tell whether something is deleted before a call in its own block, as the trained model is before it is merged."""
     return any(
         isinstance(node, ast.Delete) and node.lineno < found.node.lineno
@@ -161,7 +161,7 @@ def _replaces(reader: ScriptReader, found: CallFound) -> bool:
     )
 
 
-def _is_after_training(reader: ScriptReader, found: CallFound) -> bool:
+def is_after_training(reader: ScriptReader, found: CallFound) -> bool:
     """Tell whether a call stands behind `trainer.train()` in its own block."""
     return any(
         isinstance(node, ast.Attribute)

@@ -8,17 +8,21 @@ and rl.py (which length counts), unsloth 2026.10.9. Its kernels and its offloade
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import LEFT_WHOLE, OTHERS_QAT
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.adapter_calls import BESIDE_LORA, LORA, beside_lora
+from preflight.scripts.settings.model_calls import made_for_trainer
 from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.scripts.settings.second_model import SECOND_MODEL, is_after_training, replaces
 
 OF_TEXT = "FastLanguageModel"
 CLASSES = (OF_TEXT, "FastModel", "FastVisionModel")
@@ -57,12 +61,24 @@ BESIDE = {
 }
 """Keyword of get_peft_model alone -> what no formula counts of it, and what that takes."""
 
+OF_TRAINERS = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "optim": "adamw_8bit",
+    "per_device_eval_batch_size": 4,
+}
+"""Defaults that its subclasses of TRL's configs have in place of transformers' (unsloth/models/rl.py, February 2025 to
+2026.10.9); of GRPO and RLOO that a group has 8 completions, and of GRPO a reference by beta 0.001 (since May and July 2025)."""
+OF_GROUPS = {"trl.GRPOConfig": {"num_generations": 8, "beta": 0.001}, "trl.RLOOConfig": {"num_generations": 8}}  # fmt: skip
+
 HUB_NAME = lazy_pattern(r"[\w.-]*\w/[\w.-]+")
 
 
 def read_unsloth(reader: ScriptReader, settings: ScriptSettings) -> bool:
     """Record the model of the one Unsloth call that loads it; tell whether there is one that surely runs."""
     loads = [call for call in reader.named("from_pretrained") if _is_unsloth(reader, call)]
+    if len(loads) > 1:
+        loads = _that_train(reader, settings, loads)
     if len(loads) != 1:
         return False
     loaded = loads[0]
@@ -103,7 +119,44 @@ def read_unsloth(reader: ScriptReader, settings: ScriptSettings) -> bool:
         settings.put("gradient_checkpointing", Known(True, checkpointing.place))
     elif checkpointing.value is UNKNOWN:
         settings.unread.setdefault("gradient_checkpointing", checkpointing.place)
+    _defaults_of_trainers(reader, settings)
     return True
+
+
+def _defaults_of_trainers(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record what the one config of TRL's that surely is made has where the script says nothing.
+
+    Unsloth puts subclasses in its place as it is imported: one that was imported before is TRL's own.
+    """
+    made = [(call, dotted(reader, call.node.func, call.scope.path)) for call in reader.calls]
+    made = [(call, name) for call, name in made if re.fullmatch(r"trl\.(?!Model)\w+Config", name)]
+    if len(made) != 1:
+        return
+    call, name = made[0]
+    roots = [each.partition(".")[0] for each in reader.libraries[call.scope.path].values()]
+    if "unsloth" not in roots or roots.index("trl") < roots.index("unsloth"):
+        return
+    place, is_open = reader.place(call), reader.keywords(call)[1]
+    for argument, value in {**OF_TRAINERS, **OF_GROUPS.get(name, {})}.items():
+        if argument not in settings.arguments and argument not in settings.unread:
+            settings.put(argument, Known(UNKNOWN if is_open else value, place))
+
+
+def _that_train(
+    reader: ScriptReader, settings: ScriptSettings, loads: list[CallFound]
+) -> list[CallFound]:
+    """Return the loads of a model that the first Trainer is given, and note another that is there beside it.
+
+    One that stands behind the training, and behind a `del`, takes its place, unless a Trainer is given it too.
+    """
+    given = {id(call.node) for call in made_for_trainer(reader)}
+    before = [call for call in loads if not is_after_training(reader, call)]
+    found = before if len(before) == 1 else [call for call in before if id(call.node) in given]
+    others = (call for call in loads if call not in found)
+    beside = [call for call in others if id(call.node) in given or not replaces(reader, call)]
+    if beside:
+        settings.uncounted[SECOND_MODEL] = Uncounted(reader.place(beside[0]), "more")
+    return found
 
 
 def _packed(values: Mapping[str, Known], default: Known) -> Known:
