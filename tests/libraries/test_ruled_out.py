@@ -52,6 +52,20 @@ def test_the_installed_library_has_those_that_came_and_none_of_those_that_left(l
     assert spans and {each for each, span in spans.items() if each in has} == _newest(spans)
 
 
+@pytest.mark.libraries
+@pytest.mark.parametrize(("library", "name"), CLASSES)
+def test_no_argument_begins_as_the_short_name_of_one_that_left_does(library, name):
+    fields = {
+        field.name for field in dataclasses.fields(getattr(importlib.import_module(library), name))
+    }
+    known = {*spans_of(library, name), *spans_of("transformers", "TrainingArguments")}
+    for gone in (each for each, span in spans_of(library, name).items() if span.until):
+        words, _, last = gone.rpartition("_")
+        short = f"{words}_{last[:3]}" if words else gone
+
+        assert not [field for field in fields - known if field.startswith(short)]
+
+
 def _newest(spans):
     return {name for name, span in spans.items() if not span.until}
 
@@ -93,6 +107,24 @@ def test_a_length_of_trls_own_bounds_it(text, command, is_bound, tmp_path):
     found = pins(tmp_path, text, "--max_seq_length", "512", command=command)
 
     assert ("trl" in found) is is_bound
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "is_bound"),
+    [
+        (TRL, "--max_seq_len", True),
+        (TRL, "--max-seq-leng", True),
+        (TRL, "--max_seq", False),  # too short to tell
+        (TRL + FIELD.format(name="max_seq_len"), "--max_seq_len", False),
+        (TRAINER, "--max_seq_len", False),
+    ],
+)
+def test_a_flag_that_argparse_completed_bounds_it_too(text, flag, is_bound, tmp_path):
+    found = pins(tmp_path, text, flag, "512")
+
+    assert found.get("trl") == (
+        ("<0.20.0", "--" + flag[2:].replace("-", "_")) if is_bound else None
+    )
 
 
 PARSED = "from trl import SFTConfig, ScriptArguments, TrlParser\n{own}p = TrlParser(({classes}))\n"
