@@ -69,7 +69,10 @@ OF_TRAINERS = {
 }
 """Defaults that its subclasses of TRL's configs have in place of transformers' (unsloth/models/rl.py, February 2025 to
 2026.10.9); of GRPO and RLOO that a group has 8 completions, and of GRPO a reference by beta 0.001 (since May and July 2025)."""
-OF_GROUPS = {"trl.GRPOConfig": {"num_generations": 8, "beta": 0.001}, "trl.RLOOConfig": {"num_generations": 8}}  # fmt: skip
+OF_GROUPS: Mapping[str, Mapping[str, float]] = {
+    "trl.GRPOConfig": {"num_generations": 8, "beta": 0.001},
+    "trl.RLOOConfig": {"num_generations": 8},
+}
 
 HUB_NAME = lazy_pattern(r"[\w.-]*\w/[\w.-]+")
 
