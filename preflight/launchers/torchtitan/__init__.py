@@ -6,6 +6,7 @@ from preflight.launch import LaunchCommand
 from preflight.launchers.contract import Launcher
 
 MODULE = "torchtitan.train"
+"""Told by `recognises` alone: in run_train.sh, that Python starts it is the branch of a debugging mode."""
 MARKS = ("torchtitan", "--job.config", "run_train.sh")
 
 
@@ -17,7 +18,6 @@ LAUNCHER = Launcher(
     name="torchtitan",
     reader="preflight.launchers.torchtitan.cli:read_torchtitan",
     writer="preflight.launchers.torchtitan.write:write_torchtitan",
-    modules=(MODULE,),
     recognises=_is_named,
     ranks_per_node_flag="--nproc-per-node",
     trainer="torchtitan",
