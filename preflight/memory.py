@@ -153,11 +153,6 @@ FIRST_STEP = (Phase.FORWARD, Phase.LOSS, Phase.BACKWARD)
 """Phases before the optimizer states exist."""
 
 
-def during(*phases: Phase) -> frozenset[Moment]:
-    """Return the moments of some phases."""
-    return frozenset(moment for phase in phases for moment in PHASE_MOMENTS.get(phase, ()))
-
-
 ALWAYS = frozenset(Moment) - {Moment.LOAD, Moment.PREPARE}
 """From the prepared model to the last save."""
 

@@ -11,7 +11,7 @@ from unfit_launches import command_of, request_of
 from preflight.devices.step_time import estimate_step_time
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
-from preflight.memory import Level, MemoryTerm, Moment, Phase, during
+from preflight.memory import PHASE_MOMENTS, Level, MemoryTerm, Moment, Phase
 from preflight.node.this_node import host_limit
 from preflight.peaks import estimate_peaks
 from preflight.pipeline import check_launch, check_plan
@@ -111,8 +111,10 @@ def test_a_host_of_unknown_size_is_assumed_to_be_enough_and_shown(plugins):
 
 def test_the_device_is_named_first_where_both_are_short():
     terms = [
-        MemoryTerm("weights", 90 * GIB, during(Phase.FORWARD)),
-        MemoryTerm("host: copies", 90 * GIB, during(Phase.LOAD), level=Level.HOST),
+        MemoryTerm("weights", 90 * GIB, frozenset(PHASE_MOMENTS[Phase.FORWARD])),
+        MemoryTerm(
+            "host: copies", 90 * GIB, frozenset(PHASE_MOMENTS[Phase.LOAD]), level=Level.HOST
+        ),
     ]
     device = load_plugins().first(
         "preflight_describe_device", plan=replace(LaunchPlan(), device="h100-sxm-80")

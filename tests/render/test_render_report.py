@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchPlan, Origin
-from preflight.memory import ALWAYS, Level, MemoryTerm, Moment, during
+from preflight.memory import ALWAYS, PHASE_MOMENTS, Level, MemoryTerm, Moment
 from preflight.memory import Phase as P
 from preflight.model import ModelSpec
 from preflight.peaks import estimate_peaks
@@ -42,7 +42,7 @@ MODEL = ModelSpec("an/8b", {}, "llama", 8, 16, 0, units=(), num_params_override=
 
 def estimate(activation_gib: float, unknown: tuple[str, ...] = ()):
     """Parameters always, activations in a step, optimizer states from the first step on."""
-    step = during(P.FORWARD, P.LOSS, P.BACKWARD)
+    step = frozenset(m for phase in (P.FORWARD, P.LOSS, P.BACKWARD) for m in PHASE_MOMENTS[phase])
     return estimate_peaks(
         [
             MemoryTerm("parameters, sharded", 4 * GIB, ALWAYS, "8,030,261,248 / 8 * 4", "a.py:1"),

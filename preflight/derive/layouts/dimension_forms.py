@@ -19,7 +19,6 @@ class Dimensions:
 
     def __init__(self, fields: Mapping[str, Vector]) -> None:
         self.fields = {name: vector for name, vector in fields.items() if min(vector) >= 1}
-        self.num_sizes = len(next(iter(fields.values()))) if fields else 0
         self._products: dict[Vector, str] = {}
         for text, vector in self._terms():
             self._products.setdefault(vector, text)
