@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from preflight.remembered import remembered
 from preflight.values import dataclass
 from preflight.versions.boundary import NEWEST, Boundary, version_in
 from preflight.versions.transformers import (
@@ -46,6 +47,7 @@ RELEASES = (
 )
 
 
+@remembered
 def releases_of(versions: Mapping[str, str]) -> tuple[Release, ...]:
     """Return the releases whose tables a launch may have, its own first; none where it has the newest's.
 
