@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -179,7 +180,8 @@ def _optimizer_parts(
         # Norms are combined across ranks, which only sharded tensors do.
         copies = [(name, like(parameter)) for name, parameter in deep]
         recorder = Recorder(AllocationLog(), device)
-        found = _stepped(copies, recorder, partial(clip, copies, recorder))
+        once = _stepped(copies, recorder, partial(clip, copies, recorder), num_steps=1)
+        found = {step: _as_of(step, once[0]) for step in range(NUM_STEPS)}
     # Optimizers work shard by shard, so plain shards step alike, and ten times as fast.
     with _real_meta():
         shards = [(name, local_like(parameter)) for name, parameter in deep]
@@ -198,13 +200,21 @@ def _real_meta() -> AbstractContextManager[Any]:
     return context
 
 
+def _as_of(step: int, parts: list[PartBytes]) -> list[PartBytes]:
+    """Return parts of one step as those of another, in which the same happens."""
+    return [replace(each, part=replace(each.part, step=step)) for each in parts]
+
+
 def _stepped(
-    named: list[tuple[str, Any]], recorder: Recorder, stepping: Callable[[int], None]
+    named: list[tuple[str, Any]],
+    recorder: Recorder,
+    stepping: Callable[[int], None],
+    num_steps: int = NUM_STEPS,
 ) -> dict[int, list[PartBytes]]:
     """Run `stepping` in every step with new gradients; return the parts it marked, by step."""
     for _, parameter in named:
         recorder.hold(parameter, PARAMETERS)
-    for step in range(NUM_STEPS):
+    for step in range(num_steps):
         recorder.log.mark(START)
         for _, parameter in named:
             parameter.grad = like(parameter).detach()
