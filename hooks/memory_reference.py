@@ -38,6 +38,7 @@ from preflight.formulas.objectives.forward_alone import (
     freed_buffers,
     gathered_of_copy,
     held_with_logits,
+    released_at_head,
     scored_forward,
 )
 from preflight.formulas.objectives.log_probabilities import logits_of_pairs, scoring_of
@@ -104,7 +105,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         )
     if not refers_in_loss(plan):
         return  # its forward is part of scoring
-    passing, formula = _forward(plan, model, gathered.passing, kind == "same")
+    released = released_at_head(copy, model) if kind == "same" else 0
+    passing, formula = _forward(plan, model, gathered.passing, released, kind == "same")
     if passing:
         yield MemoryTerm(
             "forward of the reference, beyond the policy's head",
@@ -143,13 +145,16 @@ def _own(copy: LaunchPlan, model: ModelSpec, own: StepLoss) -> tuple[int, str]:
     return size * model.num_params, f"{model.num_params:,} x {size}"
 
 
-def _forward(plan: LaunchPlan, model: ModelSpec, gathered: int, second: bool) -> tuple[int, str]:
+def _forward(
+    plan: LaunchPlan, model: ModelSpec, gathered: int, released: int, second: bool
+) -> tuple[int, str]:
     """Return what a forward without gradients takes, of a second copy or of the policy, less the policy's own head, which is
-    done by then."""
+    done by then; what is `released` of what it gathers is gone at its head."""
     tokens = num_tokens(plan)
     found = scored_forward(plan, model, tokens)
     if found is None:
         return gathered, f"{gathered:,}"
+    found = found._replace(at_head=found.at_head - released)
     precision = precision_of(plan, model)
     cached = autocast_copies(plan, model)
     beside, gone = _policys_head(plan, model, tokens)

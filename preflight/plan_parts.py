@@ -164,6 +164,8 @@ class DeepSpeedSettings:
     """Gather the whole model on rank 0 for a checkpoint."""
     zero_hpz_partition_size: int = 1
     """Ranks of a second shard inside a node (ZeRO++)."""
+    memory_efficient_linear: bool = True
+    """Stage 3: linear layers are DeepSpeed's own, which keep their inputs frozen or not."""
     grad_accum_dtype: str | None = None
     """Of gradients kept between micro steps."""
     offload_pin_memory: bool = True

@@ -131,6 +131,7 @@ def _deepspeed(config: Mapping[str, Any], world_size: int) -> dict[str, Any]:
     for name in (
         "overlap_comm",
         "contiguous_gradients",
+        "memory_efficient_linear",
         "stage3_gather_16bit_weights_on_model_save",
     ):
         if isinstance(zero.get(name), bool):

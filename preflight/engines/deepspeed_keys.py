@@ -65,6 +65,7 @@ INT_SETTINGS = {
 BOOL_SETTINGS = {
     "overlap_comm": ("overlap_comm",),
     "contiguous_gradients": ("contiguous_gradients",),
+    "memory_efficient_linear": ("memory_efficient_linear",),
     "stage3_gather_16bit_weights_on_model_save": (
         "stage3_gather_16bit_weights_on_model_save",
         "gather_16bit_weights_on_model_save",

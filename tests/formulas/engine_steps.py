@@ -20,6 +20,14 @@ from small_llama import LLAMA, ZERO
 CONFIG = {**LLAMA, "vocab_size": 4096}
 ENGINES = ("single", "ddp", "zero2", "zero3", "fsdp1", "fsdp2")
 LORA = {"rank": 8}
+DEEP = {
+    "engines": ("zero3",), "config": {**CONFIG, "num_hidden_layers": 12},
+    "zero": {
+        "stage3_max_live_parameters": 5_000_000, "stage3_max_reuse_distance": 2_000_000,
+        "stage3_prefetch_bucket_size": 300_000,
+    },
+}  # fmt: skip
+"""A model of which ZeRO-3 has no more than half whole."""
 KINDS: dict[str, dict] = {
     "sft": {"objective": "sft"},
     "sft, LoRA": {"objective": "sft", **LORA},
@@ -31,6 +39,10 @@ KINDS: dict[str, dict] = {
     "reward, LoRA": {"objective": "reward", **LORA},
     "grpo": {"objective": "grpo", "prompt": 116, "completion": 12},
     "grpo, LoRA": {"objective": "grpo", "prompt": 116, "completion": 12, "beta": 0.1, **LORA},
+    "sft, deep": {"objective": "sft", **DEEP},
+    "sft, LoRA, deep": {"objective": "sft", **LORA, **DEEP},
+    "dpo, deep": {"objective": "dpo", **DEEP},
+    "kto, deep": {"objective": "kto", **DEEP},
 }  # fmt: skip
 """Kind of training -> its case; every row fills its length."""
 ONLINE = ("grpo",)
@@ -63,7 +75,7 @@ def arguments_of(case: dict, engine: str) -> dict:
         auto = "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"
         more["deepspeed"] = {
             "bf16": {"enabled": True}, "zero_force_ds_cpu_optimizer": False, **dict.fromkeys(auto, "auto"),
-            "gradient_clipping": "auto", "zero_optimization": {"stage": int(engine[-1]), **ZERO},
+            "gradient_clipping": "auto", "zero_optimization": {"stage": int(engine[-1]), **ZERO, **case.get("zero", {})},
         }  # fmt: skip
     return more
 
@@ -157,7 +169,8 @@ def main() -> None:
     host = ForkHost()
     names = sys.argv[1].split(";") if len(sys.argv) > 1 else [*KINDS]
     for name in names:
-        for engine in sys.argv[2:3] or [e for e in ENGINES if (name, e) not in NOT_RUN]:
+        engines = KINDS[name].get("engines", ENGINES)
+        for engine in sys.argv[2:3] or [e for e in engines if (name, e) not in NOT_RUN]:
             with tempfile.TemporaryDirectory() as folder:
                 given = ("rank", json.dumps(case_of(name)), engine, folder)
                 world = 0 if engine == "single" else 2

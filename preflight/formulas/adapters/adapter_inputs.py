@@ -28,7 +28,8 @@ def adapter_inputs(
     """Return what LoRA's A and B keep of their inputs, per token, or an adapter of another kind.
 
     bf16 adapters share one input among q, k, v and among gate, up; fp32 adapters cast their own
-    (peft/tuners/lora/layer.py, 0.21.2); dropout keeps a dropped copy and a bool mask per target.
+    (peft/tuners/lora/layer.py, 0.21.2); dropout keeps a dropped copy and a bool mask per target. Frozen linear layers
+    keep theirs too where they are ZeRO-3's own.
     """
     adapter = plan.adapter
     assert adapter is not None
@@ -45,15 +46,19 @@ def adapter_inputs(
     last = _last_projection(unit)
     mode = None if adapter.kind in BRANCHES else mode_of_adapter(plan, precision)
     renamed = renamed_modules(plan, model, targets)
+    frozen_too = keeps_every_input(plan, model)
     for tensor in unit.tensors:
-        if tensor.module in renamed or not is_target(tensor, targets):
+        is_adapted = tensor.module not in renamed and is_target(tensor, targets)
+        if not is_adapted and not (frozen_too and is_target(tensor, "all-linear")):
             continue
         out_features, in_features = tensor.shape
-        more = own * branch_rank(adapter)
+        more = own * branch_rank(adapter) if is_adapted else 0
         path = tensor.name.rpartition(f".{tensor.module}.")[0]
         group = (path, _input_group(tensor.module))
         reads_bare = True
-        if mode is not None:
+        if not is_adapted:
+            pass
+        elif mode is not None:
             if model.facts.get("conv1d"):
                 out_features, in_features = in_features, out_features
             more += kept_per_token(adapter, tensor.module, out_features, in_features, mode)
@@ -65,7 +70,7 @@ def adapter_inputs(
             more += own * in_features
             reads_bare = False
         # what attention keeps of its output is its last projection's input
-        if reads_bare and group not in shared and tensor is not last:
+        if (reads_bare or frozen_too) and group not in shared and tensor is not last:
             shared.add(group)
             more += c * in_features
         if ".experts." in tensor.name:
@@ -76,13 +81,24 @@ def adapter_inputs(
     return total + of_experts * shape.experts_per_token // max(1, shape.num_experts)
 
 
+def keeps_every_input(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether linear layers keep what they read although their weights are frozen: ZeRO-3 puts its own in the place of
+    torch's, which saves the input of any (deepspeed/runtime/zero/linear.py LinearFunctionForZeroStage3, 0.15 to 0.19.8).
+
+    Packed layers and GPT-2's do not call torch's.
+    """
+    if plan.engine != "zero3" or plan.base_quantization is not None or model.facts.get("conv1d"):
+        return False
+    return plan.deepspeed is None or plan.deepspeed.memory_efficient_linear
+
+
 def keeps_attention_output(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
 ) -> bool:
     """Tell whether attention's last projection keeps its input as it is: where it trains, or where an adapter on it
     multiplies that very tensor, and not one that was cast or dropped from it."""
     adapter = plan.adapter
-    if adapter is None:
+    if adapter is None or keeps_every_input(plan, model):
         return True
     last = _last_projection(unit)
     if last is None or not is_target(last, adapter_targets(adapter, model)):
@@ -166,11 +182,12 @@ def trains_fp32_embedding(plan: LaunchPlan, model: ModelSpec, precision: Precisi
     )
 
 
+ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa")
 OF_NORMS = ("attention_input", "mlp_input")
 
 
 def _input_group(module: str) -> str:
-    if module in ("q_proj", "k_proj", "v_proj"):
+    if module in ATTENTION_INPUTS or module.startswith("in_proj_"):
         return "attention_input"
     if module in ("gate_proj", "up_proj"):
         return "mlp_input"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.formulas.layers.layer_costs import layer_costs
+from preflight.formulas.objective import of_one_forward
 from preflight.formulas.objectives.whole_logits import whole_logits
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
@@ -54,6 +55,11 @@ def kept_by_layer(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return the bytes that a layer keeps from its forward to its backward."""
     costs = _costs(plan, model)
     return 0 if costs is None else num_tokens(plan) * costs.kept(plan.activation_checkpointing)
+
+
+def saved_before_last(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the bytes that all layers but one keep by the end of a forward, at least."""
+    return max(0, model.num_layers - 1) * kept_by_layer(of_one_forward(plan), model)
 
 
 def gradient_shard(plan: LaunchPlan, model: ModelSpec, elements: int) -> int:

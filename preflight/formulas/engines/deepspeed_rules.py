@@ -86,19 +86,48 @@ def knows_what_comes(plan: LaunchPlan) -> bool:
     return reference_of(plan) != "adapter_off"
 
 
-def live_parameters(plan: LaunchPlan, model: ModelSpec, reuses: bool = True) -> int:
-    """Return the elements of stage 3's gathered parameters around the loss.
+def largest_module(model: ModelSpec) -> int:
+    """Return the most elements that one module of a layer has itself: stage 3 gathers and releases module by module."""
+    modules: Counter[tuple[str, str]] = Counter()
+    for unit in model.layers:
+        for tensor in unit.tensors:
+            modules[unit.name, tensor.name.rpartition(".")[0]] += tensor.num_params
+        if unit.layer is not None and unit.layer.num_experts:
+            modules[unit.name, ""] += unit.num_params  # a leaf is gathered whole
+    return max(modules.values(), default=0)
+
+
+def tail_elements(model: ModelSpec) -> int:
+    """Return the elements of the head, which is the embedding's where both are tied."""
+    return model.head_params or (model.embedding_params if model.tied else 0)
+
+
+def used_again(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the elements that a backward uses after their forward: all but a frozen embedding of its own."""
+    is_frozen = plan.adapter is not None and not plan.adapter.modules_to_save and not model.tied
+    return model.num_params - (model.embedding_params if is_frozen else 0)
+
+
+def live_in_forward(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the most elements that stage 3 has whole in a forward of which it records no backward: what it fetches ahead,
+    in the first layers; at the head the head alone is left."""
+    return min(_ahead(plan, model), model.num_params)
+
+
+def live_parameters(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the elements of stage 3's gathered parameters around the loss, where a backward is recorded.
 
     Parameters used again within stage3_max_reuse_distance are not released; around the loss that is
-    the last half of the distance (used once forward, once backward). The current layer and the
-    prefetch come on top, all of it bounded by the model and by stage3_max_live_parameters.
+    the last half of the distance (used once forward, once backward). Others come ahead of their use.
     """
-    settings = settings_of(plan)
-    layer = model.largest_layer.num_params if model.largest_layer else 0
-    tail = model.head_params or (model.embedding_params if model.tied else 0)
-    kept = settings.stage3_max_reuse_distance // 2 if reuses else 0
-    prefetch = prefetch_elements(plan, model)
-    wanted = max(kept, tail) + layer + prefetch
-    # one module may exceed the limit: it must be whole to be used
-    limit = max(settings.stage3_max_live_parameters, layer, tail)
-    return min(wanted, limit, model.num_params)
+    kept = settings_of(plan).stage3_max_reuse_distance // 2 + largest_module(model)
+    return min(max(kept, _ahead(plan, model)), used_again(plan, model))
+
+
+def _ahead(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return how many elements are whole at most: every module that is fetched fetches another bucket's, at least one
+    parameter, so that stage3_max_live_parameters are there soon, and the module at work; without a bucket that alone
+    (partitioned_param_coordinator.py fetch_sub_module, 0.19.8)."""
+    module = largest_module(model)
+    live = settings_of(plan).stage3_max_live_parameters if prefetch_elements(plan, model) else 0
+    return max(live + module, tail_elements(model))

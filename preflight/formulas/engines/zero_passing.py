@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.engines.beside_gathers import saved_before_last
 from preflight.formulas.engines.deepspeed_rules import (
     bucket_elements,
     knows_what_comes,
+    largest_module,
+    live_in_forward,
     live_parameters,
     overlaps,
     prefetch_elements,
     reduces_in_backward,
+    tail_elements,
+    used_again,
 )
 from preflight.formulas.engines.rollouts import between_micro_steps, states_there
+from preflight.formulas.layers.chunked_heads import skips_head
+from preflight.formulas.layers.heads import scores
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
@@ -23,6 +30,7 @@ BACKWARD = frozenset(
 )
 STAGE_1_2 = "deepspeed/runtime/zero/stage_1_and_2.py (0.19.8)"
 STAGE_3 = "deepspeed/runtime/zero/stage3.py, partition_parameters.py (0.19.8)"
+COORDINATOR = STAGE_3 + ", partitioned_param_coordinator.py"
 
 
 def reduces_late(plan: LaunchPlan) -> bool:
@@ -58,6 +66,10 @@ def buckets(
     buffers = 2 if overlaps(plan) else 1
     late = reduces_late(plan)
     moments = BACKWARD | {Moment.HEAD_BACKWARD}
+    if scores(
+        plan, model
+    ):  # of a head without logits, the first gradient comes before the last norm's
+        moments |= {Moment.LOSS_BACKWARD}
     if late:
         moments -= {Moment.EMBEDDING_BACKWARD}  # what is copied into it is freed
     if stage == 1 and plan.gradient_accumulation_steps > 1:
@@ -82,34 +94,9 @@ def buckets(
 
 def gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:
     """Price the parameters that stage 3 has whole for a moment, `size` bytes each."""
-    live = live_parameters(plan, model, knows_what_comes(plan))
     layer = model.largest_layer
     largest = max((t.num_params for t in layer.tensors), default=0) if layer else 0
-    yield MemoryTerm(
-        "gathered parameters",
-        size * live,
-        frozenset(STEP_MOMENTS) - {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD},
-        f"{live:,} x {size}: kept for reuse, current layer, prefetch",
-        STAGE_3 + ", partitioned_param_coordinator.py",
-    )
-    fetched = min(prefetch_elements(plan, model), live)
-    yield MemoryTerm(
-        "prefetch, gathered before it is cut into parameters",
-        size * fetched,
-        frozenset({Moment.FORWARD, Moment.LOSS_FORWARD}),
-        f"{fetched:,} x {size}",
-        "deepspeed/runtime/zero/partition_parameters.py AllGatherCoalescedHandle.wait (0.19.8)",
-    )
-    # by then everything behind it was used for the last time; a frozen embedding is not prefetched
-    prefetch = prefetch_elements(plan, model) if plan.adapter is None else 0
-    last = min(live, (layer.num_params if layer else 0) + prefetch)
-    yield MemoryTerm(
-        "gathered first layer and prefetch",
-        size * last,
-        frozenset({Moment.FIRST_LAYER_BACKWARD}),
-        f"{last:,} x {size}",
-        STAGE_3 + ", partitioned_param_coordinator.py",
-    )
+    yield from (_foreseen if knows_what_comes(plan) else _by_module)(plan, model, size)
     if plan.adapter is None:
         yield MemoryTerm(
             "unsharded gradient of a parameter",
@@ -127,3 +114,69 @@ def gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTe
                 f"2 x {embedding:,} x {size}",
                 STAGE_3,
             )
+
+
+def _by_module(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:
+    """Price them where no backward is recorded: each module's own until it has computed, and ahead of it in the forward alone.
+
+    The first layers' forward has the most of them, and the last layer's all that is saved; a loss that reads the head's
+    weight itself never fetches it ahead.
+    """
+    module, tail = largest_module(model), tail_elements(model)
+    layer = model.largest_layer.num_params if model.largest_layer else 0
+    last = layer + (0 if skips_head(plan) else tail)
+    live = live_in_forward(plan, model) + prefetch_elements(plan, model)  # one bucket twice
+    first = ceil_div(max(0, size * live - saved_before_last(plan, model)), size)
+    for name, elements, moments in (
+        ("gathered parameters", min(max(first, last), model.num_params), {Moment.FORWARD}),
+        ("gathered head", tail, {Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD}),
+        (
+            "gathered head or module",
+            max(tail, module),
+            {Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD},
+        ),
+        ("gathered module", module, {Moment.FIRST_LAYER_BACKWARD}),
+    ):
+        yield MemoryTerm(
+            name, size * elements, frozenset(moments), f"{elements:,} x {size}", COORDINATOR
+        )
+
+
+def _foreseen(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:
+    """Price them where a forward is recorded with its backward, and what is used again soon is kept."""
+    live, layer = live_parameters(plan, model), model.largest_layer
+    yield MemoryTerm(
+        "gathered parameters",
+        size * live,
+        frozenset(STEP_MOMENTS) - {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD},
+        f"{live:,} x {size}: kept for reuse, or fetched ahead, and the module at work",
+        COORDINATOR,
+    )
+    ahead = {Moment.FORWARD}
+    if live < used_again(plan, model):  # else all of it is there when the loss begins
+        ahead.add(Moment.LOSS_FORWARD)
+    yield _prefetch(plan, model, size, live, frozenset(ahead))
+    # by then everything behind it was used for the last time; a frozen embedding is not used again
+    embedding = model.embedding_params if plan.adapter is None else 0
+    last = min(live, (layer.num_params if layer else 0) + embedding)
+    yield MemoryTerm(
+        "gathered first layer and what is ahead",
+        size * last,
+        frozenset({Moment.FIRST_LAYER_BACKWARD}),
+        f"{last:,} x {size}",
+        COORDINATOR,
+    )
+
+
+def _prefetch(
+    plan: LaunchPlan, model: ModelSpec, size: int, live: int, moments: frozenset[Moment]
+) -> MemoryTerm:
+    """Price what comes ahead in one piece, of which parameters are then copies."""
+    fetched = min(prefetch_elements(plan, model), live)
+    return MemoryTerm(
+        "prefetch, gathered before it is cut into parameters",
+        size * fetched,
+        moments,
+        f"{fetched:,} x {size}",
+        "deepspeed/runtime/zero/partition_parameters.py AllGatherCoalescedHandle.wait (0.19.8)",
+    )

@@ -19,6 +19,7 @@ from preflight.formulas.adapters.adapter_inputs import (
     adapter_inputs,
     has_fp32_residual,
     keeps_attention_output,
+    keeps_every_input,
 )
 from preflight.formulas.adapters.adapters import adapter_targets, is_target
 from preflight.formulas.adapters.dora import dora_bytes
@@ -202,7 +203,7 @@ def norm_bytes(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: 
 
 def keeps_product(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
     """Tell whether the input of a dense MLP's last projection is kept, and free again once its gradient exists."""
-    if plan.adapter is None:
+    if plan.adapter is None or keeps_every_input(plan, model):
         return True
     targets = adapter_targets(plan.adapter, model)
     last = [tensor for tensor in unit.tensors if tensor.module == "down_proj"]

@@ -6,14 +6,18 @@ G is a layer, c the bytes of the gathered dtype, P the model, W ranks:
                 the model that trains                                   a copy that TRL prepares
     FSDP2       c tail, kept until a backward frees it; 3 cG beside     2 cP: one unit, and what is copied out of it
     FSDP1       c root, kept like the tail; cG + cG/W beside            the same
-    ZeRO-3      c live: the training trace decides what is used again   c live
+    ZeRO-3      c live: the training trace decides what is used again   c live in the first layers, c tail at the head
 """
 
 from __future__ import annotations
 
 from math import ceil
 
-from preflight.formulas.engines.deepspeed_rules import live_parameters
+from preflight.formulas.engines.deepspeed_rules import (
+    live_in_forward,
+    live_parameters,
+    tail_elements,
+)
 from preflight.formulas.layers.chunked_heads import (
     gathers_head_itself,
     head_bytes,
@@ -94,13 +98,13 @@ def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     own = copy.script_facts.step_loss
     if own is not None and own.partitions_copy and copy.engine == "zero3":
         compute = precision_of(copy, model).bytes_of("compute")
-        return Gathered(0, compute * live_parameters(copy, model))
+        return Gathered(0, compute * live_in_forward(copy, model))
     if not is_of_trl(copy) and not is_of_llamafactory(copy) and not is_of_swift(copy):
         return Gathered(0, 0)  # the least: how others wrap it was not read
     mixed = copy.mixed_precision != "no"
     compute = precision_of(copy, model).bytes_of("compute")
     if copy.engine == "zero3":
-        return Gathered(0, compute * live_parameters(copy, model))
+        return Gathered(0, compute * live_in_forward(copy, model))
     if not copy.is_fsdp or (copy.shard_degree == 1 and not mixed):
         return Gathered(0, 0)
     loaded = dtype_bytes(load_dtype(copy, model))
@@ -116,6 +120,14 @@ def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     if copy.reshard_after_forward is False and copy.shard_degree > 1:
         return Gathered(size * (units.root + units.layer * units.num_layers), 0)
     return Gathered(size * units.root, size * (units.layer + cast))
+
+
+def released_at_head(copy: LaunchPlan, model: ModelSpec) -> int:
+    """Return what a second copy has let go of, of what it had gathered in its forward, when its head computes."""
+    if copy.engine != "zero3":
+        return 0
+    size = precision_of(copy, model).bytes_of("compute")
+    return max(0, gathered_of_copy(copy, model).passing - size * tail_elements(model))
 
 
 def freed_buffers(plan: LaunchPlan, model: ModelSpec) -> int:
