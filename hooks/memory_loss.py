@@ -14,7 +14,7 @@ from preflight.formulas.layers.chunked_heads import head_bytes, tune_chunks
 from preflight.formulas.layers.heads import scores, trains_value_model
 from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
 from preflight.formulas.objectives.actor_losses import SOURCE as ACTOR_SOURCE
-from preflight.formulas.objectives.actor_losses import runs_on_engine, trains_actor
+from preflight.formulas.objectives.actor_losses import kept_outputs, runs_on_engine, trains_actor
 from preflight.formulas.objectives.actor_losses import update_bytes as actor_bytes
 from preflight.formulas.objectives.forward_alone import held_with_logits
 from preflight.formulas.objectives.log_probabilities import Scoring, logits_of_pairs, scoring_of
@@ -78,6 +78,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             formula = f"{entries:,} entries: {num_bytes:,}"
             yield MemoryTerm(name, num_bytes, moments, formula, ACTOR_SOURCE)
         yield from _idle(plan, size, entries, True)
+        yield from _outputs_before(plan, model, tokens)
     elif (scoring := scoring_of(plan)) is not None:
         yield from _pairs(plan, model, tokens, scoring)
     elif loss == "full_logits":
@@ -88,6 +89,20 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _compiled_ce(plan, model, tokens)
     else:
         yield from _chunked_linear(plan, model, tokens)
+
+
+def _outputs_before(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
+    size = precision_of(plan, model).bytes_of("compute")
+    each, before = kept_outputs(plan, model.hidden_size, size), plan.gradient_accumulation_steps - 1
+    if each and before:
+        yield MemoryTerm(
+            "outputs of earlier micro batches, with their graphs",
+            before * tokens * each,
+            frozenset(STEP_MOMENTS),
+            f"{before} x {tokens:,} tokens x {each:,}",
+            "verl/workers/engine/fsdp/transformer_impl.py forward_backward_batch (0.8.0)",
+            least_bytes=None if "verl" in plan.versions else 0,
+        )
 
 
 def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

@@ -126,6 +126,13 @@ def forwards_at_once(plan: LaunchPlan) -> int:
     return 2 if scores_in_turn(plan) or plan.objective == "xpo" else own
 
 
+def steps_of_rollout(plan: LaunchPlan) -> int:
+    """Return the micro steps that train on one rollout, at least where rows are gone over more than once."""
+    generation = plan.generation
+    steps = (generation and generation.steps_per_generation) or plan.gradient_accumulation_steps
+    return steps if plan.trainer_facts.value("num_iterations", 1) == 1 else 2 * steps
+
+
 def of_one_forward(plan: LaunchPlan) -> LaunchPlan:
     """Return the plan of one of a micro step's forwards, of which each has as many rows as the micro batch."""
     return plan if forwards_at_once(plan) == 1 else replace(plan, objective=None)

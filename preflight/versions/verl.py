@@ -62,6 +62,13 @@ SCORES_IN_ENGINES = Boundary(
     "workers/engine/fsdp/transformer_impl.py prepare_model_outputs (0.8.0); workers/actor/dp_actor.py (0.7.1)",
     "0.9.1",
 )
+DROPS_OUTPUTS = Boundary(
+    _NAME,
+    "0.9",
+    "an update lets go of a micro batch's outputs; the FSDP engine before kept them with their graphs to its end",
+    'workers/engine/fsdp/transformer_impl.py forward_backward_batch: meta_info.pop("model_output") in 0.9.0, not in 0.8.0',
+    "0.9.1",
+)
 DIVIDES_APART = Boundary(
     _NAME,
     "0.9",

@@ -21,8 +21,8 @@ ROWS = [
     for line in Path(__file__).with_name("engine_steps.jsonl").read_text().splitlines()
 ]
 TOLERANCE = 0.02
-FEW_ANSWERS = 0.17
-"""The same of an adapter under GRPO, whose head reads 24 tokens: buffers and copies of weights are most of so little."""
+FEW_ANSWERS = 0.08
+"""How much more is estimated of an adapter under GRPO and ZeRO-3: a small model may be fetched ahead as a whole."""
 
 
 def plan_of(row: dict) -> LaunchPlan:
@@ -54,7 +54,7 @@ def estimated(row: dict) -> dict[str, int]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['name']}, {row['engine']}")
 def test_the_worst_moment_under_an_engine_is_priced(row):
     error = max(estimated(row).values()) / row["peaks"]["step"] - 1
-    is_small = row["name"] == "grpo, LoRA" and row["engine"] in ("zero2", "zero3", "fsdp2")
+    is_small = row["name"] == "grpo, LoRA" and row["engine"] in ("zero3",)
     more = FEW_ANSWERS if is_small else TOLERANCE
 
     assert -TOLERANCE <= error <= more

@@ -14,9 +14,10 @@ from verl_steps import ANSWER, CASES, CONFIG, PROMPT
 
 import preflight
 from preflight.formulas.limits.doubts import ACTORS_RELEASE
+from preflight.formulas.objectives.actor_losses import kept_outputs
 from preflight.formulas.objectives.critics import states_of_critic
 from preflight.judge import estimate_memory
-from preflight.launch import Generation, LaunchPlan
+from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.launch_facts import TrainerFacts
 from preflight.memory import Moment, Phase
 from preflight.models import describe
@@ -70,6 +71,39 @@ def test_what_was_counted_is_estimated(row):
     assert max(found.values()) == pytest.approx(
         max(counted["forward"], counted["backward"]), rel=TOLERANCE
     )
+
+
+@pytest.mark.parametrize("adapted", [True, False])
+def test_outputs_of_earlier_micro_batches_hold_what_their_graphs_end_at(adapted):
+    """The loop of verl 0.8's engine: every output is kept as it is, and only its loss goes back."""
+    import peft
+    import torch
+    from allocations import Allocations
+    from small_llama import LLAMA
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**LLAMA), dtype=torch.bfloat16)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    if adapted:
+        model = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj"]))
+        model.enable_input_require_grads()
+    tokens, held, outputs = 48, [], []
+    with Allocations() as allocations:
+        for _ in range(4):
+            ids = torch.randint(0, LLAMA["vocab_size"], (1, tokens))
+            scores = torch.log_softmax(model(input_ids=ids).logits.float(), -1)
+            outputs += [scores.gather(-1, ids[..., None]), -(scores.exp() * scores).sum(-1)]
+            del scores
+            (outputs[-2].mean() + outputs[-1].mean()).backward()
+            held.append(allocations.now)
+    plan = LaunchPlan(
+        objective="grpo", launcher="verl", trainer="plain_loop", versions={"verl": "0.8.0"},
+        adapter=Adapter(rank=4) if adapted else None,
+    )  # fmt: skip
+    each = kept_outputs(plan, LLAMA["hidden_size"], 2)
+
+    assert held[3] - held[2] == pytest.approx(tokens * each, rel=0.1, abs=2 * 8 * tokens)
+    assert not kept_outputs(plan.with_edits({"versions.verl": "0.9.0"}), LLAMA["hidden_size"], 2)
 
 
 def test_weights_on_their_way_to_an_engine_are_a_copy_of_the_shards_and_one_tensor_three_times(

@@ -20,11 +20,18 @@ def layer_gradients(plan: LaunchPlan, model: ModelSpec, all_gradients: int) -> i
     if layer is None or layer.layer is None or not all_gradients:
         return all_gradients
     precision = precision_of(plan, model)
-    costs = layer_costs(plan, model, layer, precision)
-    freed = num_tokens(plan) * (costs.saved + costs.backward_transient - costs.attention_backward)
+    freed = freed_by_mlp(plan, model)
     matrices = [divided_elements(plan, layer, t) for t in layer.tensors if len(t.shape) >= 2]
     last = precision.bytes_of("compute") * max(matrices, default=0) if plan.adapter is None else 0
     return max(min(last, all_gradients), all_gradients - max(0, freed))
+
+
+def freed_by_mlp(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the bytes that a layer's backward has freed of its most when its MLP has gone back."""
+    costs = _costs(plan, model)
+    if costs is None:
+        return 0
+    return num_tokens(plan) * (costs.saved + costs.backward_transient - costs.attention_backward)
 
 
 def _costs(plan: LaunchPlan, model: ModelSpec) -> LayerCosts | None:

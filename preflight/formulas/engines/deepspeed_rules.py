@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from preflight.formulas.objective import is_of_trl, reference_of
+from preflight.formulas.objective import is_of_trl, reference_of, steps_of_rollout
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import DeepSpeedSettings, LaunchPlan
 from preflight.model import ModelSpec
@@ -79,8 +79,7 @@ def knows_what_comes(plan: LaunchPlan) -> bool:
     if plan.generation is not None:
         if plan.objective == "ppo" or not is_of_trl(plan):  # which go over a rollout more than once
             return True
-        steps = plan.generation.steps_per_generation or plan.gradient_accumulation_steps
-        return steps > 2 or plan.trainer_facts.value("num_iterations", 1) != 1
+        return steps_of_rollout(plan) > 2 or plan.trainer_facts.value("num_iterations", 1) != 1
     if plan.objective == "kto" and plan.trainer_facts.value("loss_type", "kto") == "kto":
         return False
     return reference_of(plan) != "adapter_off"

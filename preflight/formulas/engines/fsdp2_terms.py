@@ -21,7 +21,7 @@ from preflight.formulas.engines.fsdp_gathers import (
     LAYERS,
     Gathers,
 )
-from preflight.formulas.layers.chunked_heads import gathers_head_itself, skips_head
+from preflight.formulas.layers.chunked_heads import gathers_head_itself, is_head_left, skips_head
 from preflight.formulas.precision import precision_of
 from preflight.formulas.user_loop import HUGGING_FACE
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
@@ -85,7 +85,8 @@ def _tail(gathers: Gathers) -> Iterable[MemoryTerm]:
     units, size = gathers.units, gathers.size
     loss = loss_forward_bytes(gathers.plan, gathers.model)
     is_apart = gathers_head_itself(gathers.plan, gathers.model)
-    if not is_apart:
+    is_left = is_head_left(gathers.plan, gathers.model)
+    if not is_apart and not is_left:
         yield gathers.term("gather buffer of the tail", units.tail, (Moment.LOSS_FORWARD,), GATHER)
     yield gathers.bytes(
         "gather buffer of the last layer, until the loss computes",
@@ -95,9 +96,12 @@ def _tail(gathers: Gathers) -> Iterable[MemoryTerm]:
         GATHER,
     )
     around_loss = (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD)
-    alive = STEP_MOMENTS if gathers.model.tied else around_loss
+    alive = STEP_MOMENTS if gathers.model.tied or (is_left and not is_apart) else around_loss
     loaded = precision_of(gathers.plan, gathers.model).bytes_of("frozen") if is_apart else size
     yield gathers.term("gathered tail (norm, head)", units.tail, alive, size=loaded)
+    if is_left and is_apart:  # of the steps of a rollout, the first
+        rest = set(STEP_MOMENTS).difference(around_loss)
+        yield gathers.term("gathered tail, as a rollout leaves it", units.tail, rest)
 
 
 def _gathered_at_the_end(gathers: Gathers) -> Iterable[MemoryTerm]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.engines.beside_gathers import saved_before_last
+from preflight.formulas.adapters.adapters import adapter_tensors
+from preflight.formulas.engines.beside_gathers import freed_by_mlp, saved_before_last
 from preflight.formulas.engines.deepspeed_rules import (
     bucket_elements,
     knows_what_comes,
@@ -20,6 +21,7 @@ from preflight.formulas.engines.deepspeed_rules import (
 from preflight.formulas.engines.rollouts import between_micro_steps, states_there
 from preflight.formulas.layers.chunked_heads import skips_head
 from preflight.formulas.layers.heads import scores
+from preflight.formulas.layers.layer_pieces import keeps_product
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
@@ -70,6 +72,10 @@ def buckets(
         plan, model
     ):  # of a head without logits, the first gradient comes before the last norm's
         moments |= {Moment.LOSS_BACKWARD}
+    early = size * bucket * buffers
+    if _is_of_attention(plan, model):  # the first gradient is of the last layer's attention
+        moments -= {Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD}
+        early -= min(early, max(0, freed_by_mlp(plan, model)))
     if late:
         moments -= {Moment.EMBEDDING_BACKWARD}  # what is copied into it is freed
     if stage == 1 and plan.gradient_accumulation_steps > 1:
@@ -81,6 +87,14 @@ def buckets(
         f"{bucket:,} x {size} x {buffers}" + (" (overlap_comm)" if buffers == 2 else ""),
         STAGE_1_2 + ":3256",
     )
+    if not moments & {Moment.LAST_LAYER_BACKWARD}:
+        yield MemoryTerm(
+            "gradient buckets (ipg), beyond what the MLP has freed",
+            early,
+            frozenset({Moment.LAST_LAYER_BACKWARD}),
+            f"{early:,}",
+            STAGE_1_2 + ":3256",
+        )
     if late and bucket <= ceil_div(whole, plan.shard_degree):
         return  # gradients of one rank's partition are contiguous and reduced in place
     yield MemoryTerm(
@@ -90,6 +104,15 @@ def buckets(
         f"{min(bucket, whole):,} x {size}",
         STAGE_1_2 + ":2359",
     )
+
+
+def _is_of_attention(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether nothing trains but adapters on attention, whose gradients come when the last layer's MLP has gone back."""
+    layer = model.largest_layer
+    if plan.adapter is None or layer is None or scores(plan, model):
+        return False
+    in_layers = all(unit.role == "layer" for unit, _ in adapter_tensors(plan, model))
+    return in_layers and not keeps_product(plan, model, layer)
 
 
 def gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:

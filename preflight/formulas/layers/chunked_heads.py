@@ -10,7 +10,7 @@ Liger's GRPO, DPO     a completion or a pair at a time, gradients made in forwar
 
 from __future__ import annotations
 
-from preflight.formulas.objective import reference_of, scored_tokens
+from preflight.formulas.objective import ONLINE, reference_of, scored_tokens, steps_of_rollout
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import wraps_both_ends
 from preflight.formulas.tensor_parallel import local_vocab
@@ -69,7 +69,21 @@ def skips_head(plan: LaunchPlan) -> bool:
 
 
 def gathers_head_itself(plan: LaunchPlan, model: ModelSpec) -> bool:
-    """Tell whether TRL's fused head gathers the head, in the dtype that it is loaded in, since FSDP2 never does.
+    """Tell whether TRL's fused head gathers the head, in the dtype that it is loaded in, since FSDP2 does not in its step."""
+    return _is_head_alone(plan, model) and not (
+        is_head_left(plan, model) and steps_of_rollout(plan) == 1
+    )
+
+
+def is_head_left(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the head's own forward ran in a rollout of the policy itself, which leaves it gathered until a backward has
+    ended (torch/distributed/fsdp/_fully_shard/_fsdp_state.py _root_post_backward_final_callback, 2.13)."""
+    generates = plan.generation is not None and plan.generation.engine == "transformers"
+    return generates and plan.objective in ONLINE and _is_head_alone(plan, model)
+
+
+def _is_head_alone(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether FSDP2 has the head as a unit whose own forward a loss does not run.
 
     accelerate finds no final norm within PEFT's wrapper, so that the head is a unit alone (utils/fsdp_utils.py:857-880,
     1.15.0), and its weight is still sharded when it is read (trl/trainer/utils.py:1626, 1.16.0).

@@ -47,7 +47,7 @@ def _is_of_engines_room(term: MemoryTerm) -> bool:
 
 def _is_of_actors_release(term: MemoryTerm) -> bool:
     """Tell whether a term is of logits, or of the engine's room: releases of verl differ in both."""
-    of_logits = term.name.startswith(("logits and log-prob", "scoring of compl"))
+    of_logits = term.name.startswith(("logits and log-prob", "scoring of compl", "outputs of"))
     return of_logits or _is_of_engines_room(term)
 
 

@@ -30,6 +30,7 @@ from preflight.memory import Moment
 from preflight.values import NamedTuple
 from preflight.versions.verl import (
     DIVIDES_APART,
+    DROPS_OUTPUTS,
     LEAVES_UNIT_TEMPERATURE,
     SCORES_IN_ENGINES,
     TAKES_ENTROPY_IF_ASKED,
@@ -57,6 +58,17 @@ def trains_actor(plan: LaunchPlan) -> bool:
 def runs_on_engine(plan: LaunchPlan) -> bool:
     """Tell whether verl's FSDP engine takes the loss of answers that are given (workers/utils/losses.py sft_loss)."""
     return plan.launcher == "verl" and plan.trainer_facts.value("verl_engine") is True
+
+
+def kept_outputs(plan: LaunchPlan, hidden_size: int, size: int) -> int:
+    """Return the bytes per token that verl's engine keeps of every micro batch before the one at work: a log-probability and
+    an entropy, and under an adapter what their graphs end at, the embeddings that were made to ask for gradients and theirs.
+    """
+    is_engine = runs_on_engine(plan) or SCORES_IN_ENGINES.holds_in(plan.versions)
+    is_said = "verl" in plan.versions  # else it may be the release that does
+    if is_said and (not is_engine or DROPS_OUTPUTS.holds_in(plan.versions)):
+        return 0
+    return 8 + (2 * size * hidden_size if plan.adapter is not None else 0)
 
 
 def pads_to_the_cap(plan: LaunchPlan) -> bool:
