@@ -1,0 +1,58 @@
+"""Whether a model is loaded with the config of its packing that a script makes, or without any."""
+
+from __future__ import annotations
+
+import ast
+
+from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.setting import Place
+
+_SWITCHES = ("load_in_4bit", "load_in_8bit")
+
+
+def packs(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
+    """Tell whether a `quantization_config` is one, and not None; None where only running tells."""
+    if isinstance(node, ast.Constant):
+        return node.value is not None
+    if isinstance(node, ast.IfExp):
+        test = reader.evaluator.value(node.test, scope)
+        if unparse(node.test) == "torch.cuda.is_available()":
+            test = True  # what is judged is a launch on GPUs
+        ways = (
+            (node.body, node.orelse) if test is UNKNOWN else (node.body if test else node.orelse,)
+        )
+        return _one_of({packs(reader, way, scope) for way in ways})
+    if not isinstance(node, ast.Name):
+        return True
+    found = [
+        (each, is_sure)
+        for statements, is_sure in ((reader.statements, True), (reader.unsure_statements, False))
+        for each, where in statements
+        if where is scope
+        and isinstance(each.targets[0], ast.Name)
+        and each.targets[0].id == node.id
+    ]
+    found = sorted(
+        (each for each in found if each[0].lineno < node.lineno), key=lambda each: each[0].lineno
+    )
+    last = max((index for index, (_, is_sure) in enumerate(found) if is_sure), default=0)
+    held = {packs(reader, each.value, scope) for each, _ in found[last:] if each.value is not node}
+    return _one_of(held) if held else True
+
+
+def _one_of(ways: set[bool | None]) -> bool | None:
+    return next(iter(ways)) if len(ways) == 1 else None
+
+
+def note_whole(
+    reader: ScriptReader, settings: ScriptSettings, is_packed: bool | None, place: Place
+) -> None:
+    """Record that what a script says of packing does not reach the model that it loads, or may not."""
+    if is_packed is True or "quantization" not in settings.seen:
+        return
+    for name in _SWITCHES:
+        if name in settings.arguments:
+            settings.put(name, Known(UNKNOWN if is_packed is None else False, place))
