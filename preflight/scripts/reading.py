@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
@@ -18,6 +18,7 @@ from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.settings.adapter_calls import (
     LORA,
     LORA_DEFAULTS,
+    adapts,
     beside_lora,
     beside_packed,
     read_adapting,
@@ -40,6 +41,7 @@ from preflight.scripts.settings.lengths import read_length
 from preflight.scripts.settings.liger_calls import read_liger
 from preflight.scripts.settings.lightning_calls import read_lightning
 from preflight.scripts.settings.lora_layers import read_lora_layers
+from preflight.scripts.settings.made_and_given import is_given, is_loaded
 from preflight.scripts.settings.model_calls import read_model
 from preflight.scripts.settings.other_adapters import read_other_adapter
 from preflight.scripts.settings.own_engine import own_engine
@@ -224,14 +226,16 @@ def _refused(reader: ScriptReader) -> dict[str, Refused]:
 
 
 def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
-    calls, others = reader.named("LoraConfig"), reader.maybe("LoraConfig")
+    calls = [each for each in reader.named("LoraConfig") if is_loaded(reader, each)]
+    others = [each for each in reader.maybe("LoraConfig") if is_loaded(reader, each)]
     for found in () if len(calls) == 1 else others:
         settings.unread.setdefault("use_peft", reader.place(found))
     for found in (*calls, *others):
         settings.uncounted.update(beside_lora(reader, found))
         adapters = settings.may_be.get("adapter", OPEN_VALUES["adapter"])
         settings.may_be["adapter"] = (*adapters, *written_adapters(reader, found))
-    if not calls and not reader.maybe("LoraConfig") and read_other_adapter(reader, settings):
+    is_lora = bool(reader.named("LoraConfig") or reader.maybe("LoraConfig"))
+    if not is_lora and read_other_adapter(reader, settings):
         return
     if not calls:
         read_adapting(reader, settings)
@@ -243,6 +247,10 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     if len(calls) > 1:
         settings.unread["use_peft"] = place
         return
+    for handed, is_one in _handed_adapters(reader):
+        if is_one is not True:
+            settings.put("use_peft", Known(False if is_one is False else UNKNOWN, handed))
+            return
     values, is_open = reader.keywords(calls[0])
     beside = [reader.keywords(each)[0] for each in others]  # one more may be made, or in its place
     settings.put("use_peft", Known(True, place))
@@ -255,6 +263,18 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put(name, values[keyword])
         elif is_open and name in OPEN_PARTS:
             settings.put(name, Known(UNKNOWN, place))
+
+
+def _handed_adapters(reader: ScriptReader) -> Iterator[tuple[Place, bool | None]]:
+    """Yield what trainers are given as `peft_config`, whether it is one, where nothing else of the script puts one on."""
+    calls = (*reader.calls, *reader.unsure)
+    trainers = [call for call in calls if reader.makes_trainer(call)]
+    if any(adapts(reader, call) for call in calls if call not in trainers):
+        return
+    for call in trainers:
+        for keyword in call.node.keywords:
+            if keyword.arg == "peft_config":
+                yield reader.place(call), is_given(reader, keyword.value, call.scope)
 
 
 def _differ(said: Sequence[Known | None]) -> bool:
@@ -307,11 +327,24 @@ def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.uncounted[ON_CPU] = Uncounted(values["cpu"].place, "either")
         for name in ("mixed_precision", "gradient_accumulation_steps", "engine") if is_open else ():
             settings.doubt(name, reader.place(found))
-    for found in reader.named("FullyShardedDataParallelPlugin"):
+    for found in _plugins(reader, settings, "FullyShardedDataParallelPlugin", "fsdp_plugin"):
         settings.seen["fsdp_plugin"] = reader.place(found)
         values, _ = reader.keywords(found)
         told = {keyword: said_of(known) for keyword, known in values.items()}
         settings.fsdp_plugin |= {keyword: said for keyword, said in told.items() if said}
-    for found in reader.named("DeepSpeedPlugin"):
+    for found in _plugins(reader, settings, "DeepSpeedPlugin", "deepspeed_plugin"):
         settings.seen["deepspeed_plugin"] = reader.place(found)
         settings.deepspeed_plugin = deepspeed_plugin(reader, found)
+
+
+def _plugins(
+    reader: ScriptReader, settings: ScriptSettings, name: str, keyword: str
+) -> list[CallFound]:
+    """Return the plugins that are made and used; the engine is open where an Accelerator may be given none."""
+    made = [found for found in reader.named(name) if is_loaded(reader, found)]
+    for found in reader.named("Accelerator") if made else ():
+        for each in found.node.keywords:
+            if each.arg == keyword and is_given(reader, each.value, found.scope) is not True:
+                settings.unread.setdefault("engine", reader.place(found))
+                return []
+    return made

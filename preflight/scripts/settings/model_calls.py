@@ -13,8 +13,8 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.device_map import device_map_of
 from preflight.scripts.settings.followed_models import OF_PARAMETERS, followed, loads
+from preflight.scripts.settings.made_and_given import is_given, note_whole
 from preflight.scripts.settings.model_shape import name_of_config, note_own, note_shape
-from preflight.scripts.settings.packed_models import note_whole, packs
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.settings.zero_init import is_partitioned, zero3_is_on
 from preflight.setting import Place
@@ -132,7 +132,9 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFou
     for keyword in found.node.keywords:
         if keyword.arg != "quantization_config":
             continue
-        note_whole(reader, settings, packs(reader, keyword.value, found.scope), reader.place(found))
+        note_whole(
+            reader, settings, is_given(reader, keyword.value, found.scope), reader.place(found)
+        )
         made = followed(reader, keyword.value, found.scope)
         if any(call is None or call.name not in QUANTIZES_BY_FLAGS for call in made):
             settings.doubt("load_in_4bit", reader.place(found))

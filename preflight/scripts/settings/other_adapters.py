@@ -11,12 +11,15 @@ from preflight.formulas.adapters.adapter_kinds import (
 )
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Known
+from preflight.scripts.settings.made_and_given import is_loaded
 from preflight.scripts.settings.script_settings import ScriptSettings
 
 
 def read_other_adapter(reader: ScriptReader, settings: ScriptSettings) -> bool:
     """Record the one adapter that a script surely makes, where it is of a known kind; tell whether it is."""
-    found = [(name, call) for name in configs() for call in reader.named(name)]
+    found = [
+        (name, call) for name in configs() for call in reader.named(name) if is_loaded(reader, call)
+    ]
     if len(found) != 1 or any(reader.maybe(name) for name in configs()):
         return False
     (name, call), place = found[0], reader.place(found[0][1])

@@ -1,10 +1,11 @@
-"""Whether a model is loaded with the config of its packing that a script makes, or without any."""
+"""Whether what a script makes, a config of packing, an adapter's, a plugin, reaches the call that takes it."""
 
 from __future__ import annotations
 
 import ast
 
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -13,8 +14,8 @@ from preflight.setting import Place
 _SWITCHES = ("load_in_4bit", "load_in_8bit")
 
 
-def packs(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
-    """Tell whether a `quantization_config` is one, and not None; None where only running tells."""
+def is_given(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
+    """Tell whether an argument is something, and not None; None where only running tells."""
     if isinstance(node, ast.Constant):
         return node.value is not None
     if isinstance(node, ast.IfExp):
@@ -24,7 +25,7 @@ def packs(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
         ways = (
             (node.body, node.orelse) if test is UNKNOWN else (node.body if test else node.orelse,)
         )
-        return _one_of({packs(reader, way, scope) for way in ways})
+        return _one_of({is_given(reader, way, scope) for way in ways})
     if not isinstance(node, ast.Name):
         return True
     found = [
@@ -39,12 +40,33 @@ def packs(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
         (each for each in found if each[0].lineno < node.lineno), key=lambda each: each[0].lineno
     )
     last = max((index for index, (_, is_sure) in enumerate(found) if is_sure), default=0)
-    held = {packs(reader, each.value, scope) for each, _ in found[last:] if each.value is not node}
+    held = {
+        is_given(reader, each.value, scope) for each, _ in found[last:] if each.value is not node
+    }
     return _one_of(held) if held else True
 
 
 def _one_of(ways: set[bool | None]) -> bool | None:
     return next(iter(ways)) if len(ways) == 1 else None
+
+
+def is_loaded(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether anything reads what a call makes: what goes into a variable that nobody asks for again is never used."""
+    for node, scope in (*reader.statements, *reader.unsure_statements):
+        target = node.targets[0]
+        if node.value is found.node and isinstance(target, ast.Name) and scope is found.scope:
+            return any(
+                _asks_for(each, target.id) for tree in reader.trees.values() for each in walk(tree)
+            )
+    return True
+
+
+def _asks_for(node: ast.AST, name: str) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id == name and isinstance(node.ctx, ast.Load)
+    if isinstance(node, (ast.ImportFrom, ast.Import)):
+        return any(each.name in (name, "*") for each in node.names)
+    return isinstance(node, ast.Attribute) and node.attr == name
 
 
 def note_whole(
