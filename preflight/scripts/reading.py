@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
 from preflight.plan_parts import ON_CPU
 from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.files import CallFound
@@ -16,13 +13,7 @@ from preflight.scripts.python.options import field_names
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.settings.adapter_calls import (
-    LORA,
-    LORA_DEFAULTS,
-    adapts,
-    beside_lora,
     beside_packed,
-    read_adapting,
-    written_adapters,
 )
 from preflight.scripts.settings.by_call import (
     read_batches,
@@ -40,10 +31,9 @@ from preflight.scripts.settings.handed_arguments import changed_arguments
 from preflight.scripts.settings.lengths import read_length
 from preflight.scripts.settings.liger_calls import read_liger
 from preflight.scripts.settings.lightning_calls import read_lightning
-from preflight.scripts.settings.lora_layers import read_lora_layers
-from preflight.scripts.settings.made_and_given import is_given, is_loaded
+from preflight.scripts.settings.lora_calls import read_adapter
+from preflight.scripts.settings.made_and_given import is_given, is_loaded, never_made
 from preflight.scripts.settings.model_calls import read_model
-from preflight.scripts.settings.other_adapters import read_other_adapter
 from preflight.scripts.settings.own_engine import own_engine
 from preflight.scripts.settings.own_optimizer import read_own_optimizer
 from preflight.scripts.settings.own_variables import read_own_variables
@@ -111,7 +101,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     if changed is not None:
         settings.seen.setdefault("open_arguments", changed)
     read_attributes(reader, settings)
-    _adapter(reader, settings)
+    read_adapter(reader, settings)
     read_targets(reader, settings)
     _quantization(reader, settings)
     read_model(reader, settings)
@@ -225,71 +215,6 @@ def _refused(reader: ScriptReader) -> dict[str, Refused]:
     return refused
 
 
-def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
-    calls = [each for each in reader.named("LoraConfig") if is_loaded(reader, each)]
-    others = [each for each in reader.maybe("LoraConfig") if is_loaded(reader, each)]
-    for found in () if len(calls) == 1 else others:
-        settings.unread.setdefault("use_peft", reader.place(found))
-    for found in (*calls, *others):
-        settings.uncounted.update(beside_lora(reader, found))
-        adapters = settings.may_be.get("adapter", OPEN_VALUES["adapter"])
-        settings.may_be["adapter"] = (*adapters, *written_adapters(reader, found))
-    is_lora = bool(reader.named("LoraConfig") or reader.maybe("LoraConfig"))
-    if not is_lora and read_other_adapter(reader, settings):
-        return
-    if not calls:
-        read_adapting(reader, settings)
-        read_lora_layers(reader, settings)
-        _never_made(reader, settings, "LoraConfig", "use_peft")
-        return
-    place = reader.place(calls[0])
-    settings.seen["lora"] = place
-    if len(calls) > 1:
-        settings.unread["use_peft"] = place
-        return
-    for handed, is_one in _handed_adapters(reader):
-        if is_one is not True:
-            settings.put("use_peft", Known(False if is_one is False else UNKNOWN, handed))
-            return
-    values, is_open = reader.keywords(calls[0])
-    beside = [reader.keywords(each)[0] for each in others]  # one more may be made, or in its place
-    settings.put("use_peft", Known(True, place))
-    for name, default in LORA_DEFAULTS.items():
-        settings.put(name, Known(default, place))
-    for keyword, name in LORA.items():
-        if name in OPEN_PARTS and _differ([each.get(keyword) for each in (values, *beside)]):
-            settings.put(name, Known(UNKNOWN, place))
-        elif keyword in values:
-            settings.put(name, values[keyword])
-        elif is_open and name in OPEN_PARTS:
-            settings.put(name, Known(UNKNOWN, place))
-
-
-def _handed_adapters(reader: ScriptReader) -> Iterator[tuple[Place, bool | None]]:
-    """Yield what trainers are given as `peft_config`, whether it is one, where nothing else of the script puts one on."""
-    calls = (*reader.calls, *reader.unsure)
-    trainers = [call for call in calls if reader.makes_trainer(call)]
-    if any(adapts(reader, call) for call in calls if call not in trainers):
-        return
-    for call in trainers:
-        for keyword in call.node.keywords:
-            if keyword.arg == "peft_config":
-                yield reader.place(call), is_given(reader, keyword.value, call.scope)
-
-
-def _differ(said: Sequence[Known | None]) -> bool:
-    """Tell whether what several calls say of one keyword is not the same, where any says it."""
-    return len({None if each is None else repr(each.value) for each in said}) > 1
-
-
-def _never_made(reader: ScriptReader, settings: ScriptSettings, name: str, argument: str) -> None:
-    """Note that a script which can make an adapter or a quantized model does not for this command line."""
-    made = [found for found in reader.everywhere if found.name == name]
-    is_said = argument in settings.arguments or reader.flag_of([argument]) is not None
-    if made and argument not in settings.unread and not is_said:
-        settings.put(argument, Known(False, reader.place(made[0])))
-
-
 def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls = reader.named("BitsAndBytesConfig")
     for found in reader.maybe("BitsAndBytesConfig"):
@@ -297,7 +222,7 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
     for found in (*calls, *reader.maybe("BitsAndBytesConfig")):
         settings.uncounted.update(beside_packed(reader, found))
     if not calls:
-        _never_made(reader, settings, "BitsAndBytesConfig", "load_in_4bit")
+        never_made(reader, settings, "BitsAndBytesConfig", "load_in_4bit")
         return
     place = reader.place(calls[0])
     settings.seen["quantization"] = place

@@ -78,3 +78,11 @@ def note_whole(
     for name in _SWITCHES:
         if name in settings.arguments:
             settings.put(name, Known(UNKNOWN if is_packed is None else False, place))
+
+
+def never_made(reader: ScriptReader, settings: ScriptSettings, name: str, argument: str) -> None:
+    """Note that a script which can make an adapter or a quantized model does not for this command line."""
+    made = [found for found in reader.everywhere if found.name == name]
+    is_said = argument in settings.arguments or reader.flag_of([argument]) is not None
+    if made and argument not in settings.unread and not is_said:
+        settings.put(argument, Known(False, reader.place(made[0])))

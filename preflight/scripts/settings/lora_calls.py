@@ -1,0 +1,80 @@
+"""The adapter that a script makes by a LoraConfig, where it reaches a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.settings.adapter_calls import (
+    LORA,
+    LORA_DEFAULTS,
+    adapts,
+    beside_lora,
+    read_adapting,
+    written_adapters,
+)
+from preflight.scripts.settings.lora_layers import read_lora_layers
+from preflight.scripts.settings.made_and_given import is_given, is_loaded, never_made
+from preflight.scripts.settings.other_adapters import read_other_adapter
+from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.setting import Place
+
+
+def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read kind, size and targets of the one that a trainer or a model is surely given; open what only running tells."""
+    calls = [each for each in reader.named("LoraConfig") if is_loaded(reader, each)]
+    others = [each for each in reader.maybe("LoraConfig") if is_loaded(reader, each)]
+    for found in () if len(calls) == 1 else others:
+        settings.unread.setdefault("use_peft", reader.place(found))
+    for found in (*calls, *others):
+        settings.uncounted.update(beside_lora(reader, found))
+        adapters = settings.may_be.get("adapter", OPEN_VALUES["adapter"])
+        settings.may_be["adapter"] = (*adapters, *written_adapters(reader, found))
+    is_lora = bool(reader.named("LoraConfig") or reader.maybe("LoraConfig"))
+    if not is_lora and read_other_adapter(reader, settings):
+        return
+    if not calls:
+        read_adapting(reader, settings)
+        read_lora_layers(reader, settings)
+        never_made(reader, settings, "LoraConfig", "use_peft")
+        return
+    place = reader.place(calls[0])
+    settings.seen["lora"] = place
+    if len(calls) > 1:
+        settings.unread["use_peft"] = place
+        return
+    for handed, is_one in _handed_adapters(reader):
+        if is_one is not True:
+            settings.put("use_peft", Known(False if is_one is False else UNKNOWN, handed))
+            return
+    values, is_open = reader.keywords(calls[0])
+    beside = [reader.keywords(each)[0] for each in others]  # one more may be made, or in its place
+    settings.put("use_peft", Known(True, place))
+    for name, default in LORA_DEFAULTS.items():
+        settings.put(name, Known(default, place))
+    for keyword, name in LORA.items():
+        if name in OPEN_PARTS and _differ([each.get(keyword) for each in (values, *beside)]):
+            settings.put(name, Known(UNKNOWN, place))
+        elif keyword in values:
+            settings.put(name, values[keyword])
+        elif is_open and name in OPEN_PARTS:
+            settings.put(name, Known(UNKNOWN, place))
+
+
+def _handed_adapters(reader: ScriptReader) -> Iterator[tuple[Place, bool | None]]:
+    """Yield what trainers are given as `peft_config`, whether it is one, where nothing else of the script puts one on."""
+    calls = (*reader.calls, *reader.unsure)
+    trainers = [call for call in calls if reader.makes_trainer(call)]
+    if any(adapts(reader, call) for call in calls if call not in trainers):
+        return
+    for call in trainers:
+        for keyword in call.node.keywords:
+            if keyword.arg == "peft_config":
+                yield reader.place(call), is_given(reader, keyword.value, call.scope)
+
+
+def _differ(said: Sequence[Known | None]) -> bool:
+    """Tell whether what several calls say of one keyword is not the same, where any says it."""
+    return len({None if each is None else repr(each.value) for each in said}) > 1
