@@ -386,7 +386,7 @@ def test_an_argument_of_the_release_that_runs_is_no_slip(release, is_slip, tmp_p
 
 
 def test_a_call_that_was_read_whole_leaves_the_rest_to_its_class(tmp_path):
-    text = "from trl import SFTConfig, SFTTrainer\nargs = SFTConfig(max_length=64)\npeft = LoraConfig(r=1)\n"
+    text = "from trl import SFTConfig, SFTTrainer\nargs = SFTConfig(max_length=64)\npeft = LoraConfig(r=1)\nSFTTrainer(model, args=args, peft_config=peft)\n"
     arguments = read("", tmp_path, "train.py", text)
 
     assert (arguments.settings["seq_len"].value, arguments.origins["seq_len"].assumed) == (
