@@ -243,20 +243,26 @@ def collect_terms(
     plan: LaunchPlan, model: ModelSpec, plugins: PluginManager, device: DeviceSpec | None = None
 ) -> tuple[MemoryTerm, ...]:
     """Return every plugin's terms; raise HookFailed for two of one name."""
-    terms: dict[str, MemoryTerm] = {}
-    owners: dict[str, str] = {}
+    return tuple(term for _, term in owned_terms(plan, model, plugins, device))
+
+
+def owned_terms(
+    plan: LaunchPlan, model: ModelSpec, plugins: PluginManager, device: DeviceSpec | None
+) -> tuple[tuple[str, MemoryTerm], ...]:
+    """Return every plugin's terms, each after the plugin's name; raise HookFailed for two of one name."""
+    found: dict[str, tuple[str, MemoryTerm]] = {}
     for owner, item in plugins.collect(
         "preflight_memory_terms", plan=plan, model=model, device=device
     ):
         term = checked_item(item, MemoryTerm, owner, "preflight_memory_terms")
-        if term.name in terms:
+        if term.name in found:
             raise HookFailed(
                 owner,
                 "preflight_memory_terms",
-                f"yields a second term named {term.name!r}; the first is from {owners[term.name]}",
+                f"yields a second term named {term.name!r}; the first is from {found[term.name][0]}",
             )
-        terms[term.name], owners[term.name] = term, owner
-    return tuple(terms.values())
+        found[term.name] = owner, term
+    return tuple(found.values())
 
 
 def checked_item(item: object, wanted: type[Item], owner: str, hook: str) -> Item:

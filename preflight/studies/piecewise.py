@@ -64,11 +64,23 @@ def pieces_of(value: Callable[[int], int], places: Sequence[int]) -> tuple[Piece
     return tuple(pieces)
 
 
+def probed(places: Sequence[int]) -> tuple[int, ...]:
+    """Return the places that every quantity is asked at."""
+    return tuple(places[i] for i in _probes(0, len(places) - 1))
+
+
 def _probes(first: int, last: int) -> tuple[int, ...]:
-    """Return where a quadratic through both ends and the middle is tried."""
-    quarter = (last - first) // 4
-    every = {first, first + 1, first + quarter, (first + last) // 2, last - quarter, last - 1, last}
+    """Return where a quadratic up to the last place is tried: where all are asked anyway, if two of those are left."""
+    inner = [i for i in _quarters(0, last) if i > first + 1]
+    if len(inner) < 2:
+        inner = _quarters(first, last)
+    every = {first, first + 1, *inner, last - 1, last}
     return tuple(sorted(i for i in every if first <= i <= last))
+
+
+def _quarters(first: int, last: int) -> list[int]:
+    quarter = (last - first) // 4
+    return [first + quarter, (first + last) // 2, last - quarter]
 
 
 def _extent(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.formulas.precision import missing_inputs
-from preflight.judge import Judged, checked_item, collect_terms, judge_plan
+from preflight.judge import Judged, checked_item, judge_plan, owned_terms
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryTerm, Moment
 from preflight.plugin_manager import PluginManager
@@ -19,7 +19,7 @@ from preflight.records.known import known_correction
 from preflight.remedy import Remedy
 from preflight.report import Report
 from preflight.search.advise import methods_of
-from preflight.studies.piecewise import Piece, pieces_of
+from preflight.studies.piecewise import Piece, pieces_of, probed
 from preflight.units import GIB, ceil_div
 from preflight.values import dataclass
 
@@ -77,18 +77,26 @@ def by_method(report: Report, plugins: PluginManager, policy: Policy) -> dict[st
     remedies = [remedy for remedy in remedies if remedy.id not in policy.forbid]
     found: dict[str, WhatIf] = {}
     for method, remedy in methods_of(plan, remedies):
-        own = what_if(report, plugins, policy, {} if remedy is None else remedy.edits)
-        if own is None and not found:
+        first = next(iter(found.values()), None)
+        own = what_if(report, plugins, policy, {} if remedy is None else remedy.edits, first)
+        if own is None and first is None:
             return {}
-        if own is not None and (not found or own.axes == next(iter(found.values())).axes):
+        if own is not None and (first is None or own.axes == first.axes):
             found[method] = own
     return found
 
 
 def what_if(
-    report: Report, plugins: PluginManager, policy: Policy, edits: Mapping[str, Any] = NO_EDITS
+    report: Report,
+    plugins: PluginManager,
+    policy: Policy,
+    edits: Mapping[str, Any] = NO_EDITS,
+    beside: WhatIf | None = None,
 ) -> WhatIf | None:
-    """Return the terms of what would be started, with some edits, as coefficients; None where nothing can be estimated."""
+    """Return the terms of what would be started, with some edits, as coefficients.
+
+    None where nothing can be estimated, or not at the lengths of what it stands beside.
+    """
     try:
         plan = report.final_plan.with_edits(edits)
     except BadInput:
@@ -102,6 +110,8 @@ def what_if(
     found = _curves(judged, fine, plugins, pieces_of)
     if found is not None:
         return _exported(judged, fine, found, policy)
+    if beside is not None and beside.axes["seq_len"] == fine:
+        return None
     coarse = _possible(judged, plugins)
     found = _curves(judged, coarse, plugins, point_by_point)
     return None if found is None else _exported(judged, coarse, found, policy)
@@ -124,6 +134,8 @@ def edits_to(plan: LaunchPlan, seq_len: int, micro_batch_size: int, ranks: int) 
 
 
 _Key = tuple[str, Level, frozenset[Moment], bool, str]
+_Owned = tuple[str, MemoryTerm]
+"""The plugin that yields a term, and the term."""
 _Curve = tuple[tuple[int, tuple[Piece, ...]], ...]
 _Fit = Callable[[Callable[[int], int], Sequence[int]], "tuple[Piece, ...] | None"]
 
@@ -135,41 +147,62 @@ class _Found:
 
 
 class _Samples:
-    """The terms of every hook at some micro batch and ranks, each length asked once."""
+    """The terms at some micro batch and ranks: every hook's at a few lengths, one hook's at those of its kinks."""
 
     def __init__(
         self, judged: Judged, micro_batch_size: int, ranks: int, plugins: PluginManager
     ) -> None:
         self._judged, self._plugins = judged, plugins
         self._micro_batch_size, self._ranks = micro_batch_size, ranks
-        self._asked: dict[int, dict[_Key, MemoryTerm]] = {}
+        self._plans: dict[int, LaunchPlan] = {}
+        self._seen: dict[_Key, tuple[str, MemoryTerm]] = {}
+        self._asked: dict[tuple[str, int], dict[_Key, int]] = {}
 
-    def at(self, seq_len: int) -> Mapping[_Key, MemoryTerm]:
-        """Return the terms at a length; raise BadInput where that plan cannot be."""
-        if seq_len not in self._asked:
-            plan, model = self._judged.plan, self._judged.model
-            assert model is not None
-            there = plan.with_edits(edits_to(plan, seq_len, self._micro_batch_size, self._ranks))
-            terms = _corrected(
-                collect_terms(there, model, self._plugins, self._judged.device), self._judged.device
-            )
-            self._asked[seq_len] = {
-                (t.name, t.level, t.moments, t.from_second_step, t.stream): t for t in terms
-            }
-        return self._asked[seq_len]
+    def ask_all(self, lengths: Iterable[int]) -> None:
+        """Ask every hook at some lengths; raise BadInput where the plan cannot be at one."""
+        device, model = self._judged.device, self._judged.model
+        assert model is not None
+        every = self._plugins.plugins_of("preflight_memory_terms")
+        for length in lengths:
+            owned = owned_terms(self._plan_at(length), model, self._plugins, device)
+            self._asked.update(((owner, length), {}) for owner in every)
+            for owner, term in _corrected(owned, device):
+                self._seen[_key_of(term)] = owner, term
+                self._asked[owner, length][_key_of(term)] = term.num_bytes
 
     def value_of(self, key: _Key) -> Callable[[int], int]:
-        """Return the bytes of one term over the length, 0 where no hook yields it."""
+        """Return the bytes of one term over the length, 0 where its hook does not yield it."""
+        owner = self._seen[key][0]
 
-        def value(seq_len: int) -> int:
-            term = self.at(seq_len).get(key)
-            return 0 if term is None else term.num_bytes
+        def value(length: int) -> int:
+            if (owner, length) not in self._asked:
+                self._asked[owner, length] = self._terms_of(owner, length)
+            return self._asked[owner, length].get(key, 0)
 
         return value
 
     def seen(self) -> dict[_Key, MemoryTerm]:
-        """Return one of every term at any length asked so far."""
-        return {key: term for terms in self._asked.values() for key, term in terms.items()}
+        """Return one of every term of all hooks."""
+        return {key: term for key, (_, term) in self._seen.items()}
+
+    def _plan_at(self, length: int) -> LaunchPlan:
+        if length not in self._plans:
+            edits = edits_to(self._judged.plan, length, self._micro_batch_size, self._ranks)
+            self._plans[length] = self._judged.plan.with_edits(edits)
+        return self._plans[length]
+
+    def _terms_of(self, owner: str, length: int) -> dict[_Key, int]:
+        """Return what one hook alone yields at a length."""
+        hook, device = "preflight_memory_terms", self._judged.device
+        items = self._plugins.collect_from(
+            owner, hook, plan=self._plan_at(length), model=self._judged.model, device=device
+        )
+        terms = [(owner, checked_item(item, MemoryTerm, owner, hook)) for item in items]
+        return {_key_of(term): term.num_bytes for _, term in _corrected(terms, device)}
+
+
+def _key_of(term: MemoryTerm) -> _Key:
+    return (term.name, term.level, term.moments, term.from_second_step, term.stream)
 
 
 def point_by_point(value: Callable[[int], int], places: Sequence[int]) -> tuple[Piece, ...]:
@@ -209,15 +242,13 @@ def _curves(
 def _curve(
     samples: _Samples, lengths: Sequence[int], fit: _Fit
 ) -> dict[_Key, tuple[Piece, ...]] | None:
-    samples.at(lengths[0])
+    samples.ask_all(probed(lengths))
     curve: dict[_Key, tuple[Piece, ...]] = {}
-    while len(curve) < len(samples.seen()):
-        for key in samples.seen():
-            if key not in curve:
-                pieces = fit(samples.value_of(key), lengths)
-                if pieces is None:
-                    return None
-                curve[key] = pieces
+    for key in samples.seen():
+        pieces = fit(samples.value_of(key), lengths)
+        if pieces is None:
+            return None
+        curve[key] = pieces
     return curve
 
 
@@ -229,20 +260,22 @@ def _possible(judged: Judged, plugins: PluginManager) -> tuple[int, ...]:
     possible = []
     for length in _doubled(plan.seq_len, SHORTEST):
         with suppress(BadInput):
-            samples.at(length)
+            samples.ask_all([length])
             possible.append(length)
     return tuple(possible)
 
 
-def _corrected(terms: tuple[MemoryTerm, ...], device: DeviceSpec | None) -> tuple[MemoryTerm, ...]:
+def _corrected(owned: Sequence[_Owned], device: DeviceSpec | None) -> Sequence[_Owned]:
     """Return the terms with what lies outside torch as this site measured it; the allocator's come later."""
     correction = known_correction(device)
     if correction is None:
-        return terms
+        return owned
     from preflight.records.site_correction import corrected_terms
 
-    outside = corrected_terms(tuple(t for t in terms if t.level is Level.DEVICE), correction)
-    return (*(t for t in terms if t.level is not Level.DEVICE), *outside)
+    outside = [(owner, term) for owner, term in owned if term.level is Level.DEVICE]
+    corrected = corrected_terms(tuple(term for _, term in outside), correction)
+    inside = [(owner, term) for owner, term in owned if term.level is not Level.DEVICE]
+    return [*inside, *zip((owner for owner, _ in outside), corrected, strict=True)]
 
 
 def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: Policy) -> WhatIf:
