@@ -35,7 +35,7 @@ def remembered(function: Function) -> Function:
 
 
 def remembered_by(*reads: str) -> Callable[[Function], Function]:
-    """Return what remembers a function of a plan, a model and words by the fields of the plan that it reads.
+    """Return what remembers a function of a plan, a model and words or switches by the fields of the plan that it reads.
 
     A search makes a plan for each batch, length and reading, and most questions are not about what those change.
     `test_remembered.py` watches what every such function reads.
@@ -45,13 +45,13 @@ def remembered_by(*reads: str) -> Callable[[Function], Function]:
         known: dict[tuple[Any, ...], tuple[Any, Any, Any]] = {}
 
         @wraps(function)
-        def answer(plan: Any, model: Any, *words: str) -> Any:
-            key = (id(model), words, *[id(getattr(plan, name)) for name in reads])
+        def answer(plan: Any, model: Any, *words: str | bool, **named: bool) -> Any:
+            key = (id(model), words, *named.items(), *[id(getattr(plan, name)) for name in reads])
             found = known.get(key)
             if found is None:
                 if len(known) >= MOST:
                     known.clear()
-                found = known[key] = plan, model, function(plan, model, *words)
+                found = known[key] = plan, model, function(plan, model, *words, **named)
             return found[2]
 
         answer.reads = reads  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import pytest
 from preflight.formulas.adapters.adaptations import nearest_adaptations
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.cost_tables import PACKED, adaptation_of, table_of
-from preflight.formulas.sharding import held_tensors
+from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.launch import PLAN_FIELDS, Adapter, LaunchPlan, Vision
 from preflight.plugins import load_plugins
 from preflight.remembered import MOST, remembered
@@ -57,6 +57,8 @@ BY_WHAT_THEY_READ = (
     (nearest_adaptations, ()),
     (adaptation_of, ("LoRA",)),
     (table_of, ("LoRA",)),
+    (wrap_units, (False, True)),
+    (wrap_units, (True, False)),
 )
 MODELS = (
     "Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen2.5-VL-7B-Instruct", "openai-community/gpt2",
@@ -69,6 +71,19 @@ PLANS = (
     {"adapter": Adapter("dora", 8, modules_to_save=("lm_head",)), "base_quantization": PACKED},
     {"adapter": Adapter(rank=8), "trainer": "trl", "objective": "reward", "engine": "fsdp2"},
     {"adapter": Adapter(rank=8), "versions": {"transformers": "4.51.0", "peft": "0.11.0"}},
+    {"engine": "fsdp1", "shard_degree": 8, "wrap_policy": "size", "wrap_min_num_params": 1},
+    {
+        "engine": "fsdp2",
+        "trainer": "torchtitan",
+        "tensor_parallel_degree": 2,
+        "expert_parallel_degree": 2,
+    },
+    {
+        "engine": "fsdp2",
+        "wrap_classes": ("Qwen2_5_VLVisionBlock",),
+        "adapter": Adapter(rank=8),
+        "base_quantization": PACKED,
+    },
     {"attention": "eager", "kernels": ("liger",), "vision": Vision(frozen=("vision_tower",))},
 )
 
@@ -99,7 +114,7 @@ def test_a_function_that_is_remembered_by_what_it_reads_reads_nothing_else(name,
 
 
 @pytest.mark.parametrize("edits", [{"seq_len": 64}, {"micro_batch_size": 9}, {"seq_len": None}])
-@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("place", range(len(BY_WHAT_THEY_READ)))
 def test_what_a_plan_trains_is_the_same_at_every_size_and_told_apart_by_all_that_it_reads(
     place, edits
 ):

@@ -200,6 +200,10 @@ class WrapUnits:
     """True where nothing is wrapped: the model is one unit."""
 
 
+@remembered_by(
+    *REACH, "engine", "base_quantization", "shard_degree", "tensor_parallel_degree", "expert_parallel_degree",
+    "deepspeed", "wrap_policy", "wrap_min_num_params", "wrap_classes",
+)  # fmt: skip
 def wrap_units(
     plan: LaunchPlan, model: ModelSpec, trains_only: bool = False, padded: bool = False
 ) -> WrapUnits:

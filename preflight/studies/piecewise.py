@@ -131,6 +131,8 @@ def _crossing(left: Coefficients, right: Coefficients, places: Sequence[int]) ->
 def _quadratic(value: Callable[[int], int], places: Sequence[int]) -> Coefficients:
     """Return the polynomial through one, two or three places, by Newton's divided differences."""
     points = [(place, value(place)) for place in places]
+    if len({y for _, y in points}) == 1:
+        return float(points[0][1]), 0.0, 0.0
     slopes = [
         Fraction(after[1] - before[1], after[0] - before[0]) for before, after in pairwise(points)
     ]

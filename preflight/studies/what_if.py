@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from typing import Any
 
-from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.formulas.precision import missing_inputs
-from preflight.judge import Judged, checked_item, judge_plan, owned_terms
+from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchPlan
-from preflight.memory import Level, MemoryTerm, Moment
+from preflight.memory import MemoryTerm
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.records.known import known_correction
@@ -20,7 +19,8 @@ from preflight.remedy import Remedy
 from preflight.report import Report
 from preflight.search.advise import methods_of
 from preflight.studies.piecewise import Piece, pieces_of, probed
-from preflight.units import GIB, ceil_div
+from preflight.studies.term_samples import Samples, TermKey
+from preflight.units import GIB
 from preflight.values import dataclass
 
 DOUBLINGS = (-2, -1, 0, 1, 2)
@@ -124,18 +124,6 @@ def micros_and_ranks(plan: LaunchPlan) -> tuple[tuple[int, ...], tuple[int, ...]
     return tuple(_doubled(plan.micro_batch_size, 1)), ranks
 
 
-def edits_to(plan: LaunchPlan, seq_len: int, micro_batch_size: int, ranks: int) -> dict[str, Any]:
-    """Return the plan fields that a place of the sliders sets."""
-    edits = {"seq_len": seq_len, "micro_batch_size": micro_batch_size}
-    if ranks == plan.world_size:
-        return edits
-    num_nodes = ceil_div(ranks, plan.ranks_per_node)
-    return {**edits, "world_size": ranks, "shard_degree": ranks, "num_nodes": num_nodes}
-
-
-_Key = tuple[str, Level, frozenset[Moment], bool, str]
-_Owned = tuple[str, MemoryTerm]
-"""The plugin that yields a term, and the term."""
 _Curve = tuple[tuple[int, tuple[Piece, ...]], ...]
 _Fit = Callable[[Callable[[int], int], Sequence[int]], "tuple[Piece, ...] | None"]
 
@@ -144,65 +132,6 @@ _Fit = Callable[[Callable[[int], int], Sequence[int]], "tuple[Piece, ...] | None
 class _Found:
     terms: tuple[MemoryTerm, ...]
     curves: Mapping[Choice, _Curve]
-
-
-class _Samples:
-    """The terms at some micro batch and ranks: every hook's at a few lengths, one hook's at those of its kinks."""
-
-    def __init__(
-        self, judged: Judged, micro_batch_size: int, ranks: int, plugins: PluginManager
-    ) -> None:
-        self._judged, self._plugins = judged, plugins
-        self._micro_batch_size, self._ranks = micro_batch_size, ranks
-        self._plans: dict[int, LaunchPlan] = {}
-        self._seen: dict[_Key, tuple[str, MemoryTerm]] = {}
-        self._asked: dict[tuple[str, int], dict[_Key, int]] = {}
-
-    def ask_all(self, lengths: Iterable[int]) -> None:
-        """Ask every hook at some lengths; raise BadInput where the plan cannot be at one."""
-        device, model = self._judged.device, self._judged.model
-        assert model is not None
-        every = self._plugins.plugins_of("preflight_memory_terms")
-        for length in lengths:
-            owned = owned_terms(self._plan_at(length), model, self._plugins, device)
-            self._asked.update(((owner, length), {}) for owner in every)
-            for owner, term in _corrected(owned, device):
-                self._seen[_key_of(term)] = owner, term
-                self._asked[owner, length][_key_of(term)] = term.num_bytes
-
-    def value_of(self, key: _Key) -> Callable[[int], int]:
-        """Return the bytes of one term over the length, 0 where its hook does not yield it."""
-        owner = self._seen[key][0]
-
-        def value(length: int) -> int:
-            if (owner, length) not in self._asked:
-                self._asked[owner, length] = self._terms_of(owner, length)
-            return self._asked[owner, length].get(key, 0)
-
-        return value
-
-    def seen(self) -> dict[_Key, MemoryTerm]:
-        """Return one of every term of all hooks."""
-        return {key: term for key, (_, term) in self._seen.items()}
-
-    def _plan_at(self, length: int) -> LaunchPlan:
-        if length not in self._plans:
-            edits = edits_to(self._judged.plan, length, self._micro_batch_size, self._ranks)
-            self._plans[length] = self._judged.plan.with_edits(edits)
-        return self._plans[length]
-
-    def _terms_of(self, owner: str, length: int) -> dict[_Key, int]:
-        """Return what one hook alone yields at a length."""
-        hook, device = "preflight_memory_terms", self._judged.device
-        items = self._plugins.collect_from(
-            owner, hook, plan=self._plan_at(length), model=self._judged.model, device=device
-        )
-        terms = [(owner, checked_item(item, MemoryTerm, owner, hook)) for item in items]
-        return {_key_of(term): term.num_bytes for _, term in _corrected(terms, device)}
-
-
-def _key_of(term: MemoryTerm) -> _Key:
-    return (term.name, term.level, term.moments, term.from_second_step, term.stream)
 
 
 def point_by_point(value: Callable[[int], int], places: Sequence[int]) -> tuple[Piece, ...]:
@@ -217,12 +146,12 @@ def _curves(
 
     A micro batch or number of ranks that cannot be is left out, unless it is the plan's own.
     """
-    numbers: dict[_Key, int] = {}
+    numbers: dict[TermKey, int] = {}
     terms: list[MemoryTerm] = []
     curves: dict[Choice, _Curve] = {}
     micros, every_ranks = micros_and_ranks(judged.plan)
     for choice in product(micros, every_ranks):
-        samples = _Samples(judged, *choice, plugins)
+        samples = Samples(judged, *choice, plugins)
         try:
             curve = _curve(samples, lengths, fit)
         except BadInput:
@@ -240,15 +169,17 @@ def _curves(
 
 
 def _curve(
-    samples: _Samples, lengths: Sequence[int], fit: _Fit
-) -> dict[_Key, tuple[Piece, ...]] | None:
+    samples: Samples, lengths: Sequence[int], fit: _Fit
+) -> dict[TermKey, tuple[Piece, ...]] | None:
     samples.ask_all(probed(lengths))
-    curve: dict[_Key, tuple[Piece, ...]] = {}
-    for key in samples.seen():
-        pieces = fit(samples.value_of(key), lengths)
-        if pieces is None:
-            return None
-        curve[key] = pieces
+    curve: dict[TermKey, tuple[Piece, ...]] = {}
+    while len(curve) < len(samples.seen()):
+        for key in samples.seen():
+            if key not in curve:
+                pieces = fit(samples.value_of(key), lengths)
+                if pieces is None:
+                    return None
+                curve[key] = pieces
     return curve
 
 
@@ -256,26 +187,13 @@ def _possible(judged: Judged, plugins: PluginManager) -> tuple[int, ...]:
     """Return the halved and doubled lengths that the plan can have."""
     plan = judged.plan
     assert plan.seq_len is not None and plan.micro_batch_size is not None
-    samples = _Samples(judged, plan.micro_batch_size, plan.world_size, plugins)
+    samples = Samples(judged, plan.micro_batch_size, plan.world_size, plugins)
     possible = []
     for length in _doubled(plan.seq_len, SHORTEST):
         with suppress(BadInput):
             samples.ask_all([length])
             possible.append(length)
     return tuple(possible)
-
-
-def _corrected(owned: Sequence[_Owned], device: DeviceSpec | None) -> Sequence[_Owned]:
-    """Return the terms with what lies outside torch as this site measured it; the allocator's come later."""
-    correction = known_correction(device)
-    if correction is None:
-        return owned
-    from preflight.records.site_correction import corrected_terms
-
-    outside = [(owner, term) for owner, term in owned if term.level is Level.DEVICE]
-    corrected = corrected_terms(tuple(term for _, term in outside), correction)
-    inside = [(owner, term) for owner, term in owned if term.level is not Level.DEVICE]
-    return [*inside, *zip((owner for owner, _ in outside), corrected, strict=True)]
 
 
 def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: Policy) -> WhatIf:

@@ -24,7 +24,8 @@ from preflight.render.html_script import exported
 from preflight.request import Request
 from preflight.search.advise import methods_of
 from preflight.studies.piecewise import ROUNDING
-from preflight.studies.what_if import by_method, edits_to, what_if
+from preflight.studies.term_samples import edits_to
+from preflight.studies.what_if import by_method, what_if
 
 LLAMA = {
     "model": "meta-llama/Llama-3.1-8B", "engine": "fsdp2", "world_size": 8, "shard_degree": 8,
