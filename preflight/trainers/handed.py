@@ -59,13 +59,13 @@ def _handed(text: str) -> Iterator[tuple[str, ast.expr, list[ast.expr]]]:
             pairs = zip(node.keys, node.values, strict=True)
             found += [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == KEYWORD]
         for given in found:
-            yield model, given, _ways(given, nodes)
+            yield model, given, ways_of(given, nodes)
 
 
-def _ways(given: ast.expr, nodes: list[ast.AST]) -> list[ast.expr]:
+def ways_of(given: ast.expr, nodes: list[ast.AST]) -> list[ast.expr]:
     """Return what an argument may be: everything that its name is set to in the file, and both ways of a choice."""
     if isinstance(given, ast.IfExp):
-        return [*_ways(given.body, nodes), *_ways(given.orelse, nodes)]
+        return [*ways_of(given.body, nodes), *ways_of(given.orelse, nodes)]
     if not isinstance(given, ast.Name):
         return [given]
     set_to = [

@@ -55,20 +55,20 @@ def reward_model_bytes(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int]:
     rows = rows_of_forward(plan)
     if trains_value_model(plan):
         copy = without_autocast(copy)
-    if rows and plan.seq_len and _is_laid_out(model):
-        passing += autocast_copies(copy, model) + _layer(copy, model, rows)
+    if rows and plan.seq_len and is_laid_out(model):
+        passing += autocast_copies(copy, model) + layer_at_hand(copy, model, rows)
         if trains_value_model(plan):
             return size * elements, passing + hidden_states(copy, model, rows * plan.seq_len)
         passing += cache_bytes(copy, model, rows, plan.seq_len)  # use_cache of its config is on
     return size * elements, passing
 
 
-def _is_laid_out(model: ModelSpec) -> bool:
+def is_laid_out(model: ModelSpec) -> bool:
     layer = model.largest_layer
     return layer is not None and layer.layer is not None
 
 
-def _layer(copy: LaunchPlan, model: ModelSpec, rows: int) -> int:
+def layer_at_hand(copy: LaunchPlan, model: ModelSpec, rows: int) -> int:
     """Return what the layer at hand needs of so many rows, between two that are as wide as the model."""
     layer, length = model.largest_layer, copy.seq_len
     assert layer is not None and length is not None
@@ -84,7 +84,7 @@ def scored_at_most(plan: LaunchPlan, known: Mapping[str, ModelSpec]) -> tuple[Me
     generation = plan.generation
     terms: list[MemoryTerm] = []
     for number, model in enumerate(models):
-        if model is None or generation is None or not plan.seq_len or not _is_laid_out(model):
+        if model is None or generation is None or not plan.seq_len or not is_laid_out(model):
             return ()
         if trains_actor(plan):
             if generation.reward_rows is None:
@@ -92,7 +92,7 @@ def scored_at_most(plan: LaunchPlan, known: Mapping[str, ModelSpec]) -> tuple[Me
             wrapped = replace(plan, adapter=None, base_quantization=None, load_dtype="bf16")
             # a unit on the card, and what came of it from the host
             held, passing = 0, 2 * sum(gathered_in_forward(wrapped, model))
-            passing += _layer(wrapped, model, generation.reward_rows)
+            passing += layer_at_hand(wrapped, model, generation.reward_rows)
         else:
             held, passing = reward_model_bytes(replace(plan, load_dtype="fp32"), model)
         always = ALWAYS | {Moment.PREPARE}
