@@ -28,6 +28,7 @@ from preflight.memory import MemoryEstimate, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.models.built_tower import with_built_tower
 from preflight.peaks import estimate_peaks
+from preflight.plan_parts import TEACHER
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, Readings, read_all_ways
@@ -81,7 +82,7 @@ def judge_plan(
         plan = with_open_length(with_both_lengths(plan, model), model)
         plan = with_left_out(with_open_images(plan, model), model, device)
 
-    judging = _Judging(plan, model, device, plugins, policy, _reward_models(plan, plugins))
+    judging = _Judging(plan, model, device, plugins, policy, _other_models(plan, plugins))
     readings = None
     if device is not None:
         readings = read_all_ways(plan, judging.judged, among or {}, settles)
@@ -92,14 +93,17 @@ def judge_plan(
     return Judged(plan, model, device, estimate, verdict, readings, model_problem)
 
 
-def _reward_models(plan: LaunchPlan, plugins: PluginManager) -> dict[str, ModelSpec]:
-    """Return the reward models that a plan names and that are known here, each with its shapes."""
+def _other_models(plan: LaunchPlan, plugins: PluginManager) -> dict[str, ModelSpec]:
+    """Return the reward models and the teacher that a plan names and that are known here, each with its shapes."""
     found: dict[str, ModelSpec] = {}
-    for name in plan.reward_models or ():
+    teachers = (plan.reference_model,) if plan.objective == "gkd" else ()
+    for name in (*(plan.reward_models or ()), *teachers):
         named = replace(plan, model=name, model_config=None)
         try:
             model = (
-                None if name == "same" else plugins.first("preflight_describe_model", plan=named)
+                None
+                if name in (None, "same")
+                else plugins.first("preflight_describe_model", plan=named)
             )
         except ModelNotKnown:
             continue
@@ -118,7 +122,7 @@ class _Judging:
     device: DeviceSpec | None
     plugins: PluginManager
     policy: Policy
-    reward_models: Mapping[str, ModelSpec]
+    others: Mapping[str, ModelSpec]
     """Those of shapes of their own that are known here, by name."""
 
     def judged(self, one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
@@ -134,7 +138,7 @@ class _Judging:
             moot = self._refused_all_the_same(one, estimate, missing)
         elif verdict.answer is Answer.FITS:
             moot, most = self._fits_all_the_same(one, missing)
-            if moot & OF_REWARDS:
+            if moot & {*OF_REWARDS, TEACHER}:
                 estimate = most
             else:
                 named = (notice.unpriced for notice in one.notices if notice.takes != "less")
@@ -178,7 +182,7 @@ class _Judging:
             return frozenset(), None
         from preflight.formulas.limits.bounds import dearest_of  # most launches leave nothing out
 
-        dearest = dearest_of(one, self.model, self.reward_models, self.device)
+        dearest = dearest_of(one, self.model, self.others, self.device)
         if dearest is None:
             return frozenset(), None
         most = estimate_memory(dearest.plan, self.model, self.device, self.plugins, missing)

@@ -29,7 +29,7 @@ ENGINES = ("single", "ddp", "fsdp1", "fsdp2", "zero0", "zero1", "zero2", "zero3"
 
 OBJECTIVES = (
     "sft", "pretrain", "dpo", "ipo", "orpo", "cpo", "simpo", "kto", "bco", "reward", "prm", "grpo", "rloo",
-    "online_dpo", "nash_md", "xpo", "ppo", "distillation", "scored_pairs", "scored_in_turn", "preference_pairs", "sequence_classification",
+    "online_dpo", "nash_md", "xpo", "ppo", "gkd", "distillation", "scored_pairs", "scored_in_turn", "preference_pairs", "sequence_classification",
     "token_classification", "masked_lm", "embedding",
 )  # fmt: skip
 

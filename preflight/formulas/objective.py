@@ -18,6 +18,7 @@ grpo, rloo          micro batch, of completions               compared with a re
 online_dpo, xpo     2 x micro batch, both generated           compared with a reference model, beside its graph
                     (xpo: in two forwards)
 nash_md             micro batch, generated                    the same
+gkd                 micro batch, generated or as it is        whole logits of a teacher, beside its graph
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, KEEPS_LOGITS
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
-from preflight.plan_parts import COMM_HOOK, GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD
+from preflight.plan_parts import COMM_HOOK, GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD, TEACHER
 from preflight.scripts.settings.collators import GROWN
 from preflight.scripts.settings.second_model import SECOND_MODEL
 from preflight.scripts.uncounted.beside_adapter import (
@@ -272,6 +272,8 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     if name == GROWN:
         return objective in (*SCORED, *COMPARED, "embedding")  # whose rows are pairs or groups
     if name == "a second forward pass" and objective == "scored_in_turn":
+        return True
+    if name == TEACHER and objective == "gkd":
         return True
     if name == "a head that is no language model's":
         if objective in ("ppo", *GENERATED_PAIRS):

@@ -34,7 +34,7 @@ MORE_TRL_METHODS = {
     "OnlineDPOTrainer": "online_dpo",
     "NashMDTrainer": "nash_md",
     "XPOTrainer": "xpo",
-    "GKDTrainer": "distillation",
+    "GKDTrainer": "gkd",
 }
 """Trainer of TRL without such a script -> what it trains for."""
 

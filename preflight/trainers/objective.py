@@ -12,6 +12,7 @@ from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, ONLINE
 from preflight.formulas.objectives.reward_models import OF_ANOTHER_SIZE
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
+from preflight.plan_parts import TEACHER
 from preflight.reading import Reading
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
@@ -82,6 +83,10 @@ def read_objective(given: Given) -> Reading[PlanFields]:
             unpriced = read_generated_pairs(fields, _reference(fields))
         elif objective in ONLINE:
             unpriced = read_generation(fields, objective)
+        elif objective == "gkd":
+            from preflight.trainers.teachers import read_teacher  # of GKD alone
+
+            unpriced = read_teacher(fields)
     if objective == "sft" and not unpriced:
         return fields.reading()
     if not (names or kind.is_own_script or unpriced.startswith("the trainer")):
@@ -110,12 +115,12 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         ("a class", "the log-prob", "a trainer", "the trainer", "one of")
     )
     saves = objective in ("reward", "prm") or (objective not in ONLINE and _saves(given))
-    if objective in (*COMPARED, *ONLINE, "prm") or unpriced.startswith("the trainer"):
+    if objective in (*COMPARED, *ONLINE, "prm", "gkd") or unpriced.startswith("the trainer"):
         left_out = unpriced
     message = f"TRL's {objective} trainer is estimated in part, without {unpriced}"
     if left_out != unpriced:
         message = f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})"
-    elif unpriced == OF_ANOTHER_SIZE:
+    elif unpriced in (OF_ANOTHER_SIZE, TEACHER):
         message = f"{unpriced} is estimated at its most, and where its shapes are known"
     fields.problems.append(
         Problem(

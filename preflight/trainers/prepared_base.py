@@ -49,7 +49,7 @@ def prepared_by_trl(
 
     `upcast` is how it is handed over; `may_cast` says that it is in 4 bits and trained under bf16.
     """
-    name = method or "sft"
+    name = "sft" if method in (None, "gkd") else method  # GKDTrainer is an SFTTrainer
 
     def holds(table: Mapping[str, Boundary]) -> bool:
         return name in table and table[name].holds_in(versions)

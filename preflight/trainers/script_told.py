@@ -224,7 +224,8 @@ def _unread(
     read = {}
     for name, place in unread.items():
         plan_field = DECIDES.get(name)
-        is_moot = (plan_field in OF_ONLINE and objective not in ONLINE) or (
+        of_online = (*ONLINE, "gkd") if plan_field == "generation" else ONLINE
+        is_moot = (plan_field in OF_ONLINE and objective not in of_online) or (
             name in OF_PAIRS and objective not in COMPARED
         )
         if plan_field is None or is_moot:

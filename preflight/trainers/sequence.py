@@ -13,6 +13,7 @@ from preflight.versions.trl_pairs import DPO_HAS_PADDING_FREE
 
 MAX_LENGTH_DEFAULT = 1024
 """TRL's max_length, and the cap of max_seq_length before it (sft_config.py, 0.9 to 1.16)."""
+NEW_TOKENS_OF_GKD = 128
 PAIRS = ("dpo", "kto", "orpo", "cpo", "bco")
 """Trainings on pairs of answers, or on answers that are labelled, with a length of their own."""
 
@@ -83,6 +84,10 @@ def _padded(fields: FieldReader, length: int) -> int:
     have no such argument."""
     is_padded = fields.given.kind.trainer == "trl"
     given = str(fields.value("pad_to_multiple_of", "")) if is_padded else ""
+    if fields.given.kind.trl_script == "gkd":
+        # what is generated stands behind prompts that are cut there (gkd_config.py, 0.11.4 to 1.16.0)
+        said = fields.positive("max_new_tokens", "generation")
+        length += NEW_TOKENS_OF_GKD if said is None else said.value
     multiple = int(given) if given.isdecimal() else 0  # `auto` is none on a GPU
     return ceil_div(length, multiple) * multiple if multiple else length
 

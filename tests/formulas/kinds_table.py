@@ -33,7 +33,7 @@ NAMES = {"ms_swift": "ms-swift", "llamafactory": "LLaMA-Factory", "sentence_tran
 PAIRS = ("dpo", "ipo", "kto", "orpo", "cpo", "simpo", "reward")
 HEADS = ("sequence_classification", "token_classification", "masked_lm", "embedding")
 KINDS: dict[str, tuple[str, str | None, str, tuple[str, ...]]] = {
-    "TRL": ("trl", None, "", ("sft", *PAIRS, "grpo", "rloo", "online_dpo", "distillation")),
+    "TRL": ("trl", None, "", ("sft", *PAIRS, "grpo", "rloo", "online_dpo", "gkd", "distillation")),
     "TRL to 1.13": ("trl", None, "1.12", ("ppo", "prm", "bco", "nash_md", "xpo")),
     "TRL 0.19": ("trl", None, "0.19", ("dpo", "kto", "reward", "grpo", "rloo")),
     "axolotl": ("transformers", "axolotl", "", ("dpo", "kto", "orpo", "simpo", "reward", "grpo")),

@@ -88,6 +88,8 @@ def test_the_installed_trl_does_what_the_tables_say_of_its_release(method):
         ("dpo", "0.29.0", False, "none", "bf16"),
         ("orpo", "1.16.0", True, "norms", None),
         ("distillation", "1.16.0", True, "none", None),
+        ("gkd", "0.12.2", True, "norms", None),
+        ("gkd", "1.16.0", True, "none", "bf16"),
     ],
 )
 def test_by_release(method, version, under_bf16, upcast, adapter):

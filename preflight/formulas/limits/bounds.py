@@ -44,6 +44,7 @@ from preflight.plan_parts import (
     SGLANG,
     STATE_DICT_ON_CARD,
     STORED_DTYPE,
+    TEACHER,
 )
 from preflight.values import dataclass
 
@@ -74,7 +75,7 @@ class Dearest:
 def dearest_of(
     plan: LaunchPlan,
     model: ModelSpec,
-    reward_models: Mapping[str, ModelSpec],
+    others: Mapping[str, ModelSpec],
     device: DeviceSpec | None = None,
 ) -> Dearest | None:
     """Return the dearest that a plan may be in what is bounded; None where nothing of it is.
@@ -137,10 +138,14 @@ def dearest_of(
         terms += _smoothed(plan, model)
         names.add(LABEL_SMOOTHING)
     scoring = named & OF_REWARDS
-    of_rewards = scored_at_most(plan, reward_models) if scoring else ()
+    of_rewards = scored_at_most(plan, others) if scoring else ()
     if of_rewards:
         terms += of_rewards
         names |= scoring
+    taught = _taught(plan, model, others) if TEACHER in named else ()
+    if taught:
+        terms += taught
+        names.add(TEACHER)
     if SGLANG in named and device is not None and plan.generation is not None:
         terms += sglang_at_most(plan, device)
         names.add(SGLANG)
@@ -169,6 +174,18 @@ def _of_float8(plan: LaunchPlan, model: ModelSpec, named: Collection[str]) -> Se
     from preflight.formulas.layers.float8_linears import float8_at_most  # few launches have any
 
     return float8_at_most(plan, model, FLOAT8_HEAD in named)
+
+
+def _taught(
+    plan: LaunchPlan, model: ModelSpec, others: Mapping[str, ModelSpec]
+) -> Sequence[MemoryTerm]:
+    """Return the terms of a teacher where it is TRL's GKD that has one, and they are bounded."""
+    teacher = others.get(plan.reference_model or "")
+    if plan.objective != "gkd" or teacher is None:
+        return ()
+    from preflight.formulas.objectives.teachers import taught_at_most  # few launches have any
+
+    return taught_at_most(plan, model, teacher)
 
 
 def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) -> MemoryTerm:

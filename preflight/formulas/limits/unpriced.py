@@ -26,6 +26,7 @@ from preflight.formulas.objective import (
 from preflight.formulas.objectives.actor_losses import trains_actor
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
+from preflight.plan_parts import TEACHER
 from preflight.versions.boundary import Boundary, version_in
 from preflight.versions.ms_swift import COMPLETES_ITS_KTO, SCORES_PAIRS_ROW_BY_ROW
 from preflight.versions.torchtune import DELETES_LOGITS
@@ -86,6 +87,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return f"{objective} of {_whose(plan)}"
     if objective == "ppo":
         return _unpriced_ppo(plan)
+    if objective == "gkd":
+        return TEACHER
     if objective in GENERATED_PAIRS or objective == "bco":
         return _unpriced_experiment(plan)
     if objective in ("dpo", "ipo") and not FUSES_HEAD.holds_in(plan.versions):
