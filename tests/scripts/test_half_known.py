@@ -166,7 +166,8 @@ def test_a_loop_of_ones_own_is_read_alike(tmp_path, changes, fields):
 def test_the_arguments_of_every_trainer_of_trl_are_read(tmp_path, name):
     script = SCRIPT.format(**EMPTY).replace("SFT", name)
     plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": script})
-    length = None if name == "OnlineDPO" else 1024  # its prompts are cut by nothing
+    # prompts of the first are cut by nothing; the other's completions stand behind them
+    length = {"OnlineDPO": None, "GKD": 1024 + 128}.get(name, 1024)
     assert (plan.micro_batch_size, plan.seq_len) == (1, length)
     assert (plan.activation_checkpointing, plan.mixed_precision) == ("full", "bf16")
     assert not opens(plan) & ARGUMENTS
