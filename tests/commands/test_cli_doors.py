@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import in_process
 import pytest
 from toy import launch, make, preflight
 
@@ -115,7 +116,7 @@ def test_what_is_tight_is_started_unless_a_policy_refuses_it(folder):
 )
 def test_check_starts_and_writes_nothing(folder, device, micro, code):
     before = sorted(path.name for path in folder.iterdir())
-    done = preflight(folder, "check", "--device", device, "--", *launch(micro))
+    done = in_process.preflight(folder, "check", "--device", device, "--", *launch(micro))
 
     assert done.returncode == code
     assert done.stderr == ""
@@ -124,7 +125,7 @@ def test_check_starts_and_writes_nothing(folder, device, micro, code):
 
 
 def test_check_of_something_unknown_says_so_and_does_not_fail(folder):
-    done = preflight(folder, "check", *DEVICE, "--", *launch(1, length=None))
+    done = in_process.preflight(folder, "check", *DEVICE, "--", *launch(1, length=None))
 
     assert done.returncode == 0
     assert done.stdout.startswith("preflight: unknown: seq_len not known, and up to ")
@@ -132,13 +133,15 @@ def test_check_of_something_unknown_says_so_and_does_not_fail(folder):
 
 
 def test_set_says_what_the_files_do_not(folder):
-    done = preflight(folder, "check", *DEVICE, "--set", "seq_len=32", "--", *launch(1, length=None))
+    done = in_process.preflight(
+        folder, "check", *DEVICE, "--set", "seq_len=32", "--", *launch(1, length=None)
+    )
 
     assert done.stdout.startswith("preflight: fits.")
 
 
 def test_fix_prints_a_command_that_a_shell_runs(folder):
-    done = preflight(folder, "fix", *DEVICE, "--", *launch(4))
+    done = in_process.preflight(folder, "fix", *DEVICE, "--", *launch(4))
     ran = subprocess.run(["sh", "-c", done.stdout], cwd=folder, capture_output=True, text=True)
 
     assert done.returncode == 0
@@ -150,14 +153,14 @@ def test_fix_prints_a_command_that_a_shell_runs(folder):
 
 
 def test_fix_of_a_launch_that_fits_prints_it_unchanged(folder):
-    done = preflight(folder, "fix", *DEVICE, "--", *launch(1))
+    done = in_process.preflight(folder, "fix", *DEVICE, "--", *launch(1))
 
     assert done.returncode == 0
     assert shlex.split(done.stdout) == launch(1)
 
 
 def test_fix_prints_no_command_where_nothing_safe_fits(folder):
-    done = preflight(folder, "fix", "--device", "tiny:0.05", "--", *launch(4))
+    done = in_process.preflight(folder, "fix", "--device", "tiny:0.05", "--", *launch(4))
 
     assert done.returncode == 1
     assert done.stdout == ""
@@ -165,7 +168,7 @@ def test_fix_prints_no_command_where_nothing_safe_fits(folder):
 
 
 def test_json_has_the_keys_of_the_contract(folder):
-    done = preflight(folder, "check", *DEVICE, "--format", "json", "--", *launch(4))
+    done = in_process.preflight(folder, "check", *DEVICE, "--format", "json", "--", *launch(4))
     report = json.loads(done.stdout)
 
     assert done.returncode == 1
@@ -209,7 +212,9 @@ def test_preflight_off_starts_the_command_and_says_that_it_is_unchecked(folder):
 
 
 def test_a_launch_that_nobody_reads_is_unknown_and_starts(folder):
-    checked = preflight(folder, "check", "--format", "json", *DEVICE, "--", "echo", "hello")
+    checked = in_process.preflight(
+        folder, "check", "--format", "json", *DEVICE, "--", "echo", "hello"
+    )
     done = preflight(folder, "run", *DEVICE, "--", "echo", "hello")
 
     answer = json.loads(checked.stdout)
@@ -234,7 +239,7 @@ def test_a_launch_that_nobody_reads_is_unknown_and_starts(folder):
 def test_what_somebody_meant_with_a_launch_that_nobody_reads_is_said(folder, words, way_on):
     for name in ("train.sh", "job.sh"):
         (folder / name).write_text("make train\n")
-    done = preflight(folder, "check", "--format", "json", *DEVICE, "--", *words)
+    done = in_process.preflight(folder, "check", "--format", "json", *DEVICE, "--", *words)
 
     (finding,) = json.loads(done.stdout)["findings"]
     assert finding["id"] == "PF125" and way_on in f"{finding['message']}; {finding['fix']}"
@@ -249,7 +254,7 @@ def test_a_launch_that_nobody_reads_is_refused_where_a_policy_wants_to_know(fold
 
 def test_settings_do_not_make_a_launch_that_nobody_reads_fit(folder):
     known = ("--set=model=gpt2", "--set=micro_batch_size=1", "--set=seq_len=8")
-    done = preflight(
+    done = in_process.preflight(
         folder, "check", "--format", "json", "--device=h100-sxm-80", *known, "--", "echo", "hello"
     )
 
@@ -261,14 +266,14 @@ def test_a_failing_plugin_is_named_and_starts_nothing(folder):
     broken = "\n\n@hookimpl\ndef preflight_findings(plan):\n    return 1 / 0\n"
     with (folder / "preflight_hooks.py").open("a") as file:
         file.write(broken)
-    checked = preflight(folder, "check", *DEVICE, "--", *launch(1))
+    checked = in_process.preflight(folder, "check", *DEVICE, "--", *launch(1))
     ran = preflight(folder, "run", *DEVICE, "--", *launch(1))
 
     assert checked.returncode == 3
     assert "preflight_hooks.py failed in preflight_findings: ZeroDivisionError" in checked.stderr
     assert "Traceback" not in checked.stderr
     assert ran.returncode == 78 and ran.stdout == ""
-    traced = preflight(folder, "check", *DEVICE, "--", *launch(1), PREFLIGHT_TRACE="1")
+    traced = in_process.preflight(folder, "check", *DEVICE, "--", *launch(1), PREFLIGHT_TRACE="1")
     assert "Traceback" in traced.stderr
     assert "preflight: trace: preflight_read_launch" in traced.stderr
 

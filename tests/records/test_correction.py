@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
 
+import in_process
 import pytest
 from json_schemas import problems
 from kept_records import finished_runs, read_records
@@ -151,10 +152,8 @@ def test_a_file_that_is_no_correction_corrects_nothing(site):
         assert check().estimate == before.estimate
 
 
-def preflight_command(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "preflight", *args], capture_output=True, text=True
-    )
+def preflight_command(*args: str) -> CompletedProcess[str]:
+    return in_process.preflight(Path(), *args)
 
 
 def test_history_lists_runs_and_what_they_correct_and_validate_reads_them(site):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import in_process
 import pytest
 from pseudo_terminal import on_terminal
 from tiny_llama import TINY_LLAMA
@@ -69,15 +70,7 @@ def started(folder: Path, name: str, *more: str) -> subprocess.CompletedProcess[
     if name not in ("guard", "scan", "scan verbose"):
         (folder / "preflight.toml").unlink(missing_ok=True)
     trace = {"PREFLIGHT_TRACE": "1"} if name.startswith("trace") else {}
-    return subprocess.run(
-        [sys.executable, "-m", "preflight.cli", *COMMANDS[name], *more],
-        cwd=folder,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **trace},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        stdin=subprocess.DEVNULL,
-    )
+    return in_process.preflight(folder, *COMMANDS[name], *more, **trace)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
