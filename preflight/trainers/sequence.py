@@ -50,8 +50,11 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
             fields.assume("seq_len", _padded(fields, length), "no --max_length", "trl")
     if given.kind.trainer != "trl":
         packing = fields.get("packing", "sequence_kind")
+        filled = fields.get("pads_each_row")
         if packing is not None and packing.value is True:
             fields.put("sequence_kind", "packed", packing)
+        elif filled is not None and filled.value is True:
+            fields.put("sequence_kind", "fixed", filled)
         return fields.reading()
     packing, free = fields.get("packing"), fields.get("padding_free")
     pairs_free = _puts_pairs_into_a_row(given)

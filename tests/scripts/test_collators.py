@@ -125,6 +125,8 @@ def test_pairs_of_a_reward_model_are_counted(tmp_path):
         ("DataCollatorForSeq2Seq(tokenizer, model, padding='max_length', max_length=256)", 512),
         ("DataCollatorWithPadding(tokenizer, padding=True, max_length=2048)", 512),
         ("DataCollatorWithPadding(tokenizer, padding='max_length', max_length=asked())", None),
+        ("DataCollatorForLanguageModeling(tokenizer, mlm=False, pad_to_multiple_of=192)", 576),
+        ("DataCollatorForLanguageModeling(tokenizer, mlm=False, pad_to_multiple_of=8)", 512),
     ],
 )
 def test_a_librarys_collator_may_pad_beyond_the_cut(tmp_path, collator, seq_len):

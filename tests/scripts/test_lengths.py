@@ -354,3 +354,31 @@ def test_an_attribute_that_is_copied_to_another_object_keeps_its_value(tmp_path,
 
     plan = plan_of(tmp_path, command, {"train.py": JOINS.format(copies=copies)})
     assert plan.seq_len == length
+
+
+FILLED = """\
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+rows = rows.map(lambda row: tokenizer(row["text"], truncation=True, max_length=512{first}))
+{more}
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B")
+Trainer(model=model, args=TrainingArguments("o", per_device_train_batch_size=2), train_dataset=rows).train()
+"""
+MORE = "others = others.map(lambda row: tokenizer(row, truncation=True, max_length=512{padding}))"
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "kind"),
+    [
+        (", padding='max_length'", "", "fixed"),
+        (", padding=True", "", None),
+        ("", "", None),
+        (", padding='max_length'", MORE.format(padding=", padding='max_length'"), "fixed"),
+        (", padding='max_length'", MORE.format(padding=""), None),
+        (", padding=asked()", "", None),
+    ],
+)
+def test_rows_that_are_filled_up_are_as_long_as_where_they_are_cut(tmp_path, first, more, kind):
+    text = FILLED.format(first=first, more=more)
+    plan = plan_of(tmp_path, "python train.py", {"train.py": text})
+
+    assert (plan.seq_len, plan.sequence_kind) == (512, kind)

@@ -208,6 +208,7 @@ KINDS: dict[str, str] = {
     **dict.fromkeys(
         (
             "calls_evaluation",
+            "pads_each_row",
             "predict_with_generate",
             "use_vllm",
             "grad_cache",

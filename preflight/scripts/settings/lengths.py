@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
@@ -19,6 +19,8 @@ from preflight.scripts.settings.answer_lengths import (
     lengths_of_answers,
 )
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
+from preflight.setting import Place
+from preflight.units import ceil_div
 
 LENGTHS = (
     "max_length", "max_len", "max_seq_length", "max_seq_len", "model_max_length", "seq_length", "seq_len",
@@ -29,6 +31,8 @@ PACKED = lazy_pattern(
     r"(?:max_)?pack(?:ed|ing)?_(?:sequence_|seq_)?(?:max_)?(?:tokens|len|length|size)"
 )
 """Arguments of a script's own datasets that say how long a row is that several are joined to."""
+PADS_EACH = "pads_each_row"
+"""Argument of none: whether every row is as long as the length at which rows are cut."""
 HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
 """Arguments that cut what is asked and what is answered apart; only what stands with `max` in it is looked at."""
 
@@ -36,18 +40,29 @@ HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(
 def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the length at which rows are cut, or the larger one to which a library's collator pads each."""
     _read_cut(reader, settings)
-    cut = settings.arguments.get("seq_len")
     for found in (*reader.calls, *reader.unsure):
-        values = reader.keywords(found)[0] if found.name.startswith("DataCollator") else {}
-        length, padding = values.get("max_length"), values.get("padding")
-        if cut is None or length is None or padding is None or padding.value != "max_length":
-            continue  # it cuts nothing
-        if not isinstance(length.value, int):
-            settings.put("seq_len", Known(UNKNOWN, length.place))
-        elif isinstance(cut.value, int) and length.value > cut.value:
-            settings.put(
-                "seq_len", length if found in reader.calls else Known(UNKNOWN, length.place)
-            )
+        cut = settings.arguments.get("seq_len")
+        if (
+            not found.name.startswith("DataCollator")
+            or cut is None
+            or not isinstance(cut.value, int)
+        ):
+            continue
+        padded = _padded_by(reader.keywords(found)[0], cut.value)
+        if padded is not None and (not isinstance(padded.value, int) or padded.value > cut.value):
+            is_sure = found in reader.calls
+            settings.put("seq_len", padded if is_sure else Known(UNKNOWN, padded.place))
+
+
+def _padded_by(values: Mapping[str, Known], cut: int) -> Known | None:
+    """Return the length to which a collator of a library's pads rows of a length; None where it says none."""
+    length, padding = values.get("max_length"), values.get("padding")
+    if length is not None and padding is not None and padding.value == "max_length":
+        return length if isinstance(length.value, int) else Known(UNKNOWN, length.place)
+    multiple = values.get("pad_to_multiple_of")
+    if multiple is None or not isinstance(multiple.value, int) or multiple.value < 1:
+        return None
+    return Known(ceil_div(cut, multiple.value) * multiple.value, multiple.place)
 
 
 def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -68,10 +83,27 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
     values = [known.value for known in cutting if isinstance(known.value, int)]
     if not cutting:
         return
+    if _pads_each(reader, {known.place for known in cutting}):
+        settings.put(PADS_EACH, Known(True, cutting[0].place))
     if len(values) == len(cutting) and len(set(values)) == 1 and said_of(cutting[0]) is not None:
         settings.put("seq_len", cutting[0])
     elif values:
         settings.put("seq_len", Known(UNKNOWN, cutting[0].place))
+
+
+def _pads_each(reader: ScriptReader, places: set[Place]) -> bool:
+    """Tell whether every call that cuts rows fills them up to where it cuts: `padding="max_length"`."""
+    padding = [
+        values.get("padding")
+        for found in (*reader.calls, *reader.unsure)
+        for values in (reader.keywords(found)[0],)
+        if found.name in TOKENIZING
+        and "max_length" in values
+        and values["max_length"].place in places
+    ]
+    return bool(padding) and all(
+        each is not None and each.value == "max_length" for each in padding
+    )
 
 
 def _joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
