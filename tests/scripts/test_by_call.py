@@ -172,3 +172,31 @@ def test_a_loader_of_a_trainers_own_subclass_decides_its_rows(kind, made, field,
     plan = plan_of(tmp_path, LAUNCH, files)
 
     assert (field in plan.script_facts.unread) is is_open
+
+
+ANOTHER = """\
+import torch
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B")
+judge = judge_of(rows)
+{call}
+Trainer(model=model, args=TrainingArguments("o", per_device_train_batch_size=2), train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "checkpointing", "compiles"),
+    [
+        ("model.gradient_checkpointing_enable()", "full", False),
+        ("judge.gradient_checkpointing_enable()", "none", False),
+        ("def prepared(it):\n    it.gradient_checkpointing_enable()\nprepared(judge)", "none", False),
+        ("def prepared(it):\n    it.gradient_checkpointing_enable()\nprepared(model)", "full", False),
+        ("model = torch.compile(model)", "none", True),
+        ("judge = torch.compile(judge)", "none", False),
+    ],
+)  # fmt: skip
+def test_what_a_call_makes_of_another_model_is_none_of_the_one_that_trains(tmp_path, call, checkpointing, compiles):  # fmt: skip
+    plan = plan_of(tmp_path, "python train.py", {"train.py": ANOTHER.format(call=call)})
+
+    assert (plan.activation_checkpointing, plan.torch_compile) == (checkpointing, compiles)

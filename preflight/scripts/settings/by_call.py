@@ -57,6 +57,8 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls = [(found, True) for found in reader.named(*CHECKPOINTS)]
     calls += [(found, False) for found in reader.maybe(*CHECKPOINTS)]
     for found, is_sure in calls:
+        if _is_of_another(reader, settings, found):
+            continue
         values, _ = reader.keywords(found)
         said = values.get("enable", values.get("value"))
         switch = True if said is None else said.value
@@ -131,7 +133,8 @@ def read_casts(reader: ScriptReader, settings: ScriptSettings) -> None:
 def read_compile(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read that a script compiles its model itself."""
     for found in reader.named("compile"):
-        if unparse(found.node.func) == "torch.compile":
+        is_torchs = unparse(found.node.func) == "torch.compile"
+        if is_torchs and not _is_of_another(reader, settings, found):
             settings.put("torch_compile", Known(True, reader.place(found)))
 
 
@@ -140,6 +143,17 @@ def _is_model(reader: ScriptReader, settings: ScriptSettings, node: ast.expr, sc
     loaded = settings.seen.get("model")
     made = followed(reader, node, scope) if loaded is not None else ()
     return any(each is not None and reader.place(each) == loaded for each in made)
+
+
+def _is_of_another(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> bool:
+    """Tell whether what a call is made on, or is given first, is a model that surely is not the one that trains."""
+    loaded, func = settings.seen.get("model"), found.node.func
+    of_model = isinstance(func, ast.Attribute) and not unparse(func.value).startswith("torch")
+    node = func.value if of_model else next(iter(found.node.args), None)  # type: ignore[attr-defined]
+    if loaded is None or node is None:
+        return False
+    made = [each and reader.place(each) for each in followed(reader, node, found.scope)]
+    return bool(made) and None not in made and loaded not in made
 
 
 def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
