@@ -82,8 +82,16 @@ def _narrows(pinned: Pinned, clause: Clause) -> bool:
 
 def _is_possible(one: Specifier) -> bool:
     """Tell whether a release is allowed that a lower bound of a pin names; true where it has none."""
-    named = [clause.version for clause in one.clauses if clause.operator in (">=", ">", "=*")]
-    return not named or any(one.allows(version) for version in named)
+    named = [clause for clause in one.clauses if clause.operator in (">=", ">", "=*")]
+    return not named or any(one.allows(_least(clause)) for clause in named)
+
+
+def _least(clause: Clause) -> str:
+    """Return the first release that a bound allows: of `>1.2`, 1.2.1."""
+    if clause.operator != ">":
+        return clause.version
+    major, minor, patch = (*release(clause.version), 0, 0, 0)[:3]
+    return f"{major}.{minor}.{patch + 1}"
 
 
 def folders_of(command: LaunchCommand) -> tuple[str, ...]:
@@ -153,6 +161,6 @@ def _pinned(command: LaunchCommand, pins: Sequence[Pin]) -> Pinned:
     if len(specifiers) > 1 and all(one.exact is None for one in specifiers):
         # Lines of one file hold together, unless they are for one Python or extra each.
         both = Specifier(tuple(clause for one in specifiers for clause in one.clauses))
-        if any(both.allows(clause.version) for clause in both.clauses):
+        if any(both.allows(_least(clause)) for clause in both.clauses):
             specifiers = (both,)
     return Pinned(specifiers, f"{name}:{pins[0].line}")

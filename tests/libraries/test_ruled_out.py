@@ -187,7 +187,9 @@ def test_both_sides_are_bound_and_a_pin_counts_before_them(tmp_path):
     ("line", "asked", "where"),
     [
         ("transformers>=4.34", ">=4.34,<4.51.0", "requirements.txt:1 with --evaluation_strategy"),
+        ("transformers>4.34", ">4.34,<4.51.0", "requirements.txt:1 with --evaluation_strategy"),
         ("transformers==4.40.0", "==4.40.0", "requirements.txt:1"),
+        ("transformers>5", ">5", "requirements.txt:1"),
         ("transformers==5.1.0", "==5.1.0", "requirements.txt:1"),
         ("transformers>=5", ">=5", "requirements.txt:1"),
     ],
