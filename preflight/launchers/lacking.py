@@ -11,7 +11,7 @@ from preflight.libraries.ruled_out import not_taken
 
 
 def lacking(command: LaunchCommand, libraries: Libraries) -> Iterator[Problem]:
-    """Yield the calls and imports of the script at which every rank would stop."""
+    """Yield the arguments, and the calls and imports of the script, at which every rank would stop."""
     known = {name: libraries.version(name) for name in libraries.known if libraries.is_known(name)}
     script = command.named_script() or ""
     for each in not_taken(command, known):
@@ -19,4 +19,5 @@ def lacking(command: LaunchCommand, libraries: Libraries) -> Iterator[Problem]:
         when = "any more" if each.span.is_over(each.version) else "yet"
         message = f"{each.words}: {release} does not have it {when}, and the script stops there"
         fix = f"{each.library}{each.span}, or what it is called there"
-        yield Problem(message, f"{script}:{each.line}", fix, "PF151", "warning")
+        where = f"{script}:{each.line}" if each.line else each.words
+        yield Problem(message, where, fix, "PF151", "warning")

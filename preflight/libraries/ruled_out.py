@@ -94,14 +94,19 @@ class NotTaken(NamedTuple):
 
 
 def not_taken(command: LaunchCommand, known: Mapping[str, str]) -> Iterator[NotTaken]:
-    """Yield what the script's own calls and imports ask for that its libraries do not have; `known` is library -> release."""
-    text = _text(command)
+    """Yield what a launch and the script's own calls and imports ask for that its libraries do not have.
+
+    `known` is library -> release. A checkout is between two releases: it surely lacks what left before the earlier.
+    """
+    launch = _launch(command)
     for library in LIBRARIES:
         version = known.get(library)
-        if version is None or ".dev" in version:  # of a checkout: between two releases
+        if version is None:
             continue
-        for said in _of_script(library, text):
-            if not said.span.holds_in(version):
+        flags = _flags(library, launch) if launch.parses_only_theirs else ()
+        for said in (*flags, *_of_script(library, launch.text)):
+            is_over = bool(said.span.until) and release(said.span.until) < release(version)
+            if is_over if ".dev" in version else not said.span.holds_in(version):
                 yield NotTaken(said.words, said.line, library, version, said.span)
 
 
@@ -137,6 +142,16 @@ def _launch(command: LaunchCommand) -> _Launch:
 
 def _said(library: str, launch: _Launch) -> Iterator[_Said]:
     """Yield what a launch says of one library: its flags, keywords of calls, and names that its script imports."""
+    text, method = launch.text, launch.method
+    yield from _flags(library, launch)
+    yield from (each for each in _of_script(library, text) if each.name not in SUCCESSORS)
+    names = spans_of(library, IMPORTED)
+    if method and config_of(method) in names:
+        yield _Said(names[config_of(method)], f"trl {method}")
+
+
+def _flags(library: str, launch: _Launch) -> Iterator[_Said]:
+    """Yield the arguments of a launch that not every release of a library has."""
     text, method, given, is_theirs, modules = launch
     flags = _of_flags(library, method, text)
     every = {**_of_flags("transformers", method, text), **flags}
@@ -147,10 +162,6 @@ def _said(library: str, launch: _Launch) -> Iterator[_Said]:
             words = f"--{said}" if given.get(said or "") == "" else given.get(said or "", name)
             # a flag of somebody's own may have the name that a library gave one of its later
             yield _Said(span if is_theirs else span._replace(since=""), words)
-    yield from (each for each in _of_script(library, text) if each.name not in SUCCESSORS)
-    names = spans_of(library, IMPORTED)
-    if method and config_of(method) in names:
-        yield _Said(names[config_of(method)], f"trl {method}")
 
 
 def _abbreviation(name: str, flags: Mapping[str, Span], given: Mapping[str, str]) -> str | None:

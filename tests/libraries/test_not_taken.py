@@ -82,3 +82,52 @@ def test_a_model_that_the_installed_release_does_not_know_stops_it(tmp_path):
 
     with pytest.raises(ValueError, match="does not recognize this architecture"):
         transformers.AutoConfig.from_pretrained(str(tmp_path))
+
+
+PARSES = "from trl import SFTConfig, TrlParser\nparser = TrlParser((SFTConfig,{own}))\n{more}"
+
+
+@pytest.mark.parametrize(
+    ("own", "flag", "words"),
+    [
+        ("", "--max_seq_length", "--max_seq_length"),
+        ("", "--max_length", ""),
+        ("Mine,", "--max_seq_length", ""),  # it may be one of its own
+    ],
+)
+def test_a_flag_that_the_installed_parser_lacks_stops_the_script(own, flag, words, tmp_path):
+    text = PARSES.format(own=own, more="args = parser.parse_args_and_config()\n")
+    known = installed_versions(("transformers", "trl"))
+    launch = command(tmp_path, text)
+    launch = LaunchCommand((*launch.argv, flag, "512"), {}, str(tmp_path))
+    assert [each.words for each in not_taken(launch, known)] == [words] * bool(words)
+    if own:
+        return
+    parser: dict[str, object] = {}
+    exec(PARSES.format(own="", more=""), parser)
+    given = [
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--use_cpu",
+        "True",
+        "--bf16",
+        "False",
+        flag,
+        "512",
+    ]
+    if not words:
+        parser["parser"].parse_args_and_config(args=given)  # type: ignore[attr-defined]
+        return
+    with pytest.raises(ValueError, match=flag):
+        parser["parser"].parse_args_and_config(args=given)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("version", "is_said"), [("1.9.0", True), ("1.10.0.dev0", True), ("0.20.0.dev0", False), ("0.19.0", False)]
+)  # fmt: skip
+def test_a_checkout_lacks_what_left_before_the_release_below_it(version, is_said, tmp_path):
+    launch = command(
+        tmp_path, PARSES.format(own="", more="args = parser.parse_args_and_config()\n")
+    )
+    launch = LaunchCommand((*launch.argv, "--max_seq_length", "512"), {}, str(tmp_path))
+    assert bool(list(not_taken(launch, {"trl": version}))) is is_said
