@@ -115,6 +115,7 @@ def test_a_part_of_its_step_that_it_is_given_is_named(checked, statement, name):
         "trainer.label_names = []",
         "trainer.log = own",
         "trainer.save_model = partial(own, model)",
+        "Trainer._get_train_sampler = own",
         "trainer.model = torch.compile(trainer.model)",
         "trainer.callback_handler = own(model)",
     ],

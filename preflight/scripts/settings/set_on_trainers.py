@@ -25,7 +25,7 @@ ARGUMENTS = {
 """Attribute of a Trainer -> the argument that says no more what it trains with once it is set (transformers/trainer.py, 5.24)."""
 KEEPING = ("compile", "prepare", "prepare_model", "cuda")
 """Functions that give back what they are given, for a trainer: `trainer.optimizer = accelerator.prepare(trainer.optimizer)`."""
-_WRITES = lazy_pattern(r"log|save|push|store|scheduler|checkpoint")
+_WRITES = lazy_pattern(r"log|save|push|store|scheduler|checkpoint|sampler")
 """Methods that leave what a step holds as it is."""
 
 
