@@ -103,3 +103,29 @@ def test_a_teacher_alone_neither_refuses_nor_hides_what_else_is_there(
 
     assert answer == "unknown"
     assert unpriced
+
+
+EVALUATES = """\
+if training_args.eval_strategy != "no" and "prompt" in rows.column_names:
+    callback = LogCompletionsCallback(trainer, config)
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "before", "named"),
+    [
+        ("", EVALUATES, False),
+        ("--eval_strategy no", EVALUATES, False),
+        ("--eval_strategy steps", EVALUATES, True),
+        ("--evaluation_strategy epoch", EVALUATES, True),
+        ("--config more.yaml", EVALUATES, True),
+        ("", f"training_args.eval_strategy = 'steps'\n{EVALUATES}", True),
+        ("", EVALUATES.replace("eval_strategy", "do_eval"), True),
+    ],
+)
+def test_what_only_an_evaluation_has_counts_where_there_is_one(tmp_path, flags, before, named):
+    """Nobody's default was ever another than `no`: transformers' from 4.41 on, and TRL's after it."""
+    files = {**files_of(before=before), "more.yaml": "eval_strategy: steps\n"}
+    plan = plan_of(tmp_path, command_of(flags), files)
+
+    assert ("generation in an evaluation" in {each.unpriced for each in plan.notices}) == named

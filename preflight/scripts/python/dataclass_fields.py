@@ -36,6 +36,12 @@ NEVER_MOVED: Mapping[str, Mapping[str, object]] = {
 transformers/training_args.py, 4.12 to 5.24)."""
 
 
+OF_TRAINERS: Mapping[str, object] = {"eval_strategy": "no"}
+"""Fields with one default in all of TRAINER_BASES, in every release that has them."""
+EARLIER_NAMES = {"eval_strategy": ("evaluation_strategy",)}
+"""Field -> other flags that set it (transformers/training_args.py __post_init__, 4.41 to 4.45)."""
+
+
 class Field(NamedTuple):
     """One field of a dataclass, as the class says it that counts."""
 
@@ -182,13 +188,17 @@ def library_names(
 
 def given_names(library_class: str, flag_of: FlagOf) -> Iterator[tuple[str, Known]]:
     """Yield what the command line says of the fields of one of transformers' or TRL's classes, and defaults that never moved."""
-    fields = fields_of_class(library_class) or frozenset()
+    is_trainers = library_class in TRAINER_BASES
+    # one that has no table adds to TrainingArguments' all the same
+    of_all = fields_of_class("TrainingArguments") if is_trainers else None
+    fields = fields_of_class(library_class) or of_all or frozenset()
+    never_moved = {**NEVER_MOVED.get(library_class, {}), **(OF_TRAINERS if is_trainers else {})}
     for name in (*fields, *(older for older, now in RENAMED.items() if now in fields)):
-        given = flag_of([name])
+        given = flag_of([name, *EARLIER_NAMES.get(name, ())])
         if given is not None:
             yield name, Known(given.value, given.place, name)
-        elif name in NEVER_MOVED.get(library_class, ()):
-            yield name, Known(NEVER_MOVED[library_class][name], Place("script", "", name), name)
+        elif name in never_moved:
+            yield name, Known(never_moved[name], Place("script", "", name), name)
 
 
 def with_set_on_self(
