@@ -12,9 +12,7 @@ from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.options import field_names
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known
-from preflight.scripts.settings.adapter_calls import (
-    beside_packed,
-)
+from preflight.scripts.settings.adapter_calls import beside_packed
 from preflight.scripts.settings.by_call import (
     read_batches,
     read_casts,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tiny_llama import TINY_LLAMA
 
 TESTS = Path(__file__).resolve().parent.parent
 CONFIGS = TESTS / "configs"
@@ -17,13 +18,7 @@ EXAMPLES = TESTS.parent / "examples"
 MEASURED = TESTS / "measured" / "runs-dev.yaml"
 TINY = {
     "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 256,
+    **TINY_LLAMA,
     "tie_word_embeddings": False,
 }
 SCRIPT = """\

@@ -138,11 +138,16 @@ def read_compile(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("torch_compile", Known(True, reader.place(found)))
 
 
+def _made_at(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[Place | None]:
+    """Return where a value is made that holds a model; None among them where one of its ways is not read."""
+    made = followed(reader, node, scope)
+    return [None if each is None else reader.place(each) for each in made]
+
+
 def _is_model(reader: ScriptReader, settings: ScriptSettings, node: ast.expr, scope: Scope) -> bool:
     """Tell whether a value comes from the call that loads the model that trains, and not another beside it."""
     loaded = settings.seen.get("model")
-    made = followed(reader, node, scope) if loaded is not None else ()
-    return any(each is not None and reader.place(each) == loaded for each in made)
+    return loaded is not None and loaded in _made_at(reader, node, scope)
 
 
 def _is_of_another(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> bool:
@@ -152,7 +157,7 @@ def _is_of_another(reader: ScriptReader, settings: ScriptSettings, found: CallFo
     node = func.value if of_model else next(iter(found.node.args), None)  # type: ignore[attr-defined]
     if loaded is None or node is None:
         return False
-    made = [each and reader.place(each) for each in followed(reader, node, found.scope)]
+    made = _made_at(reader, node, found.scope)
     return bool(made) and None not in made and loaded not in made
 
 

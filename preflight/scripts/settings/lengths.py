@@ -93,14 +93,10 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def _pads_each(reader: ScriptReader, places: set[Place]) -> bool:
     """Tell whether every call that cuts rows fills them up to where it cuts: `padding="max_length"`."""
-    padding = [
-        values.get("padding")
-        for found in (*reader.calls, *reader.unsure)
-        for values in (reader.keywords(found)[0],)
-        if found.name in TOKENIZING
-        and "max_length" in values
-        and values["max_length"].place in places
-    ]
+    calls = (each for each in (*reader.calls, *reader.unsure) if each.name in TOKENIZING)
+    told = (reader.keywords(found)[0] for found in calls)
+    cutting = [v for v in told if "max_length" in v and v["max_length"].place in places]
+    padding = [values.get("padding") for values in cutting]
     return bool(padding) and all(
         each is not None and each.value == "max_length" for each in padding
     )

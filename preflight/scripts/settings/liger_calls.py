@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+
 from preflight.formulas.layers.kernels import LIGER_BY_CALL
 from preflight.launch_facts import Uncounted
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -13,7 +15,7 @@ from preflight.setting import Place
 
 _OF_TYPE = "apply_liger_kernel_to_"
 _OF_ANY = ("_apply_liger_kernel_to_instance", "_apply_liger_kernel")
-_LOADS = "AutoLigerKernelForCausalLM.from_pretrained"
+_LOADS = "AutoLigerKernelForCausalLM"
 NOT_READ = "Liger's kernels, where the script puts them in"
 SWITCHES = ("rope", "rms_norm", "swiglu", "geglu", "cross_entropy", "fused_linear_cross_entropy")
 """Keywords of these functions that decide what a step holds (liger_kernel/transformers/monkey_patch.py, 0.8.5)."""
@@ -50,5 +52,6 @@ def _is_late(place: Place, loaded: Place | None) -> bool:
 
 
 def _applies(found: CallFound) -> bool:
-    is_function = found.name.startswith(_OF_TYPE) or found.name in _OF_ANY
-    return is_function or unparse(found.node.func).endswith(_LOADS)
+    if found.name == "from_pretrained" and isinstance(found.node.func, ast.Attribute):
+        return last_name(found.node.func.value) == _LOADS
+    return found.name.startswith(_OF_TYPE) or found.name in _OF_ANY
