@@ -35,6 +35,7 @@ from preflight.formulas.objectives.actor_losses import trains_actor
 from preflight.formulas.objectives.forward_alone import (
     Gathered,
     autocast_copies,
+    fetched_ahead,
     freed_buffers,
     gathered_of_copy,
     held_with_logits,
@@ -105,8 +106,13 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         )
     if not refers_in_loss(plan):
         return  # its forward is part of scoring
-    released = released_at_head(copy, model) if kind == "same" else 0
-    passing, formula = _forward(plan, model, gathered.passing, released, kind == "same")
+    released, passing = 0, gathered.passing
+    if kind == "same":
+        released = released_at_head(copy, model)
+    elif plan.engine == "zero3":  # beside the head, which is whole for the policy's loss too
+        released = fetched_ahead(plan, model)
+        passing += released
+    passing, formula = _forward(plan, model, passing, released, kind == "same")
     if passing:
         yield MemoryTerm(
             "forward of the reference, beyond the policy's head",

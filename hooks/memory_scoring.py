@@ -22,6 +22,7 @@ from preflight.formulas.objectives.forward_alone import (
     autocast_copies,
     gathered_in_forward,
     gathered_of_copy,
+    released_at_head,
     scored_forward,
 )
 from preflight.formulas.objectives.ppo import policy_of, scoring_bytes
@@ -55,12 +56,11 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         forwards["policy, its adapter off"] = sum(gathered_in_forward(plan, model)) + _forward(
             plan, model
         )
-    elif reference == "same" and is_ppo:
-        gathered = sum(gathered_of_copy(plan, model))
-        forwards["reference model"] = gathered + scoring_bytes(plan, model)
     elif reference == "same":
-        copy = second_copy(plan)
-        forwards["reference model"] = sum(gathered_of_copy(copy, model)) + _forward(copy, model)
+        copy = plan if is_ppo else second_copy(plan)
+        released = released_at_head(copy, model)
+        scored = (scoring_bytes if is_ppo else _forward)(copy, model, released)
+        forwards["reference model"] = sum(gathered_of_copy(copy, model)) + scored
     moments = frozenset({Moment.LOSS_FORWARD}) if scores_in_loss(plan) else SCORING
     models = () if trains_actor(plan) else plan.reward_models or ()
     for number in range(len(models)):
@@ -85,7 +85,10 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         )
 
 
-def _forward(plan: LaunchPlan, model: ModelSpec) -> int:
-    """Return what a forward of one micro batch takes beside what is gathered for it."""
+def _forward(plan: LaunchPlan, model: ModelSpec, released: int = 0) -> int:
+    """Return the bytes that a forward of one micro batch takes beside what is gathered for it, of which some are `released`
+    at its head."""
     found = scored_forward(plan, model, num_tokens(plan))
-    return 0 if found is None else autocast_copies(plan, model) + found.most
+    if found is None:
+        return 0
+    return autocast_copies(plan, model) + max(found.at_head - released, found.at_layer)

@@ -28,6 +28,8 @@ DEEP = {
     },
 }  # fmt: skip
 """A model of which ZeRO-3 has no more than half whole."""
+SHORT = {"engines": ("zero3",), "length": 32}
+"""Rows so short that what ZeRO-3 fetches ahead is the most of a step."""
 KINDS: dict[str, dict] = {
     "sft": {"objective": "sft"},
     "sft, LoRA": {"objective": "sft", **LORA},
@@ -39,6 +41,9 @@ KINDS: dict[str, dict] = {
     "reward, LoRA": {"objective": "reward", **LORA},
     "grpo": {"objective": "grpo", "prompt": 116, "completion": 12},
     "grpo, LoRA": {"objective": "grpo", "prompt": 116, "completion": 12, "beta": 0.1, **LORA},
+    "dpo, LoRA, short": {"objective": "dpo", **LORA, **SHORT},
+    "kto, LoRA, short": {"objective": "kto", **LORA, **SHORT},
+    "grpo, LoRA, short": {"objective": "grpo", "prompt": 20, "completion": 12, "beta": 0.1, **LORA, **SHORT},
     "sft, deep": {"objective": "sft", **DEEP},
     "sft, LoRA, deep": {"objective": "sft", **LORA, **DEEP},
     "dpo, deep": {"objective": "dpo", **DEEP},

@@ -72,8 +72,6 @@ def test_every_part_of_ppo_is_priced(plugins, name):
     case, counted = COUNTED[name]
     predicted = predicted_of(plan_of(case), plugins)
     wanted = dict(zip(("rollout", "scoring", "update"), counted, strict=True))
-    if name.startswith("ZeRO-3"):  # what is gathered to score is counted as later forwards keep it
-        assert wanted["scoring"] < predicted.pop("scoring") < 1.1 * wanted.pop("scoring")
 
     assert predicted == pytest.approx(wanted, rel=TOLERANCE)
 

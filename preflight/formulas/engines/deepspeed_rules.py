@@ -10,6 +10,10 @@ from preflight.launch import DeepSpeedSettings, LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
 
+UP_TO_EMBEDDING, UP_TO_ADAPTER = 2, 6
+"""Modules that fetch ahead once head and embedding are fetched until the embedding has computed, and from there to the first
+adapter of a projection of attention (a Llama of transformers 5.24 under PEFT 0.21)."""
+
 
 def settings_of(plan: LaunchPlan) -> DeepSpeedSettings:
     """Return the plan's DeepSpeed settings, DeepSpeed's own defaults where it has none."""
@@ -107,10 +111,47 @@ def used_again(plan: LaunchPlan, model: ModelSpec) -> int:
     return model.num_params - (model.embedding_params if is_frozen else 0)
 
 
-def live_in_forward(plan: LaunchPlan, model: ModelSpec) -> int:
+def live_in_forward(plan: LaunchPlan, model: ModelSpec, reads_head: bool) -> int:
     """Return the most elements that stage 3 has whole in a forward of which it records no backward: what it fetches ahead,
-    in the first layers; at the head the head alone is left."""
-    return min(_ahead(plan, model), model.num_params)
+    in the first layers, or at the embedding, which is gone then; at the head the head alone is left.
+
+    A loss that `reads_head` itself has the head from the beginning. A bucket is there twice while it is cut into parameters
+    (partition_parameters.py AllGatherCoalescedHandle.wait, 0.19.8).
+    """
+    embedding = 0 if model.tied else model.embedding_params
+    at_embedding = _fetched_ahead(plan, model, reads_head, UP_TO_EMBEDDING, 0)
+    at_layers = min(_ahead(plan, model), model.num_params - embedding)
+    return max(at_embedding, at_layers + min(at_layers, prefetch_elements(plan, model)))
+
+
+def ahead_of_adapter(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the most elements that stage 3 has whole in a forward that leaves what the one before it was, as one with its
+    adapter on after one with it off, or the other way round: at the first adapter, up to which modules fetch a bucket each.
+
+    Two of PEFT's own modules fetch the head, which TRL's losses read themselves, and the embedding
+    (partitioned_param_coordinator.py trace_prologue, 0.19.8; rows of 2 x 32 tokens in tests/formulas/engine_steps.jsonl).
+    """
+    return _fetched_ahead(plan, model, True, UP_TO_EMBEDDING + 1, UP_TO_ADAPTER)
+
+
+def _fetched_ahead(
+    plan: LaunchPlan, model: ModelSpec, reads_head: bool, before: int, after: int
+) -> int:
+    """Return the most elements that are whole while so many modules, before an embedding is gone and after it, fetch a
+    bucket each, at least one parameter."""
+    bucket, limit = prefetch_elements(plan, model), settings_of(plan).stage3_max_live_parameters
+    embedding = 0 if model.tied else model.embedding_params
+    sizes = (t.num_params for unit in model.layers for _ in range(unit.count) for t in unit.tensors)
+    most = live = embedding + (tail_elements(model) if reads_head or model.tied else 0)
+    for number in range(before + after):
+        if number == before:
+            live -= embedding
+        fetched, room = 0, min(limit - live, bucket)
+        while fetched < room and (size := next(sizes, 0)):
+            fetched += size
+        live += fetched
+        most = max(most, live)
+    return most
 
 
 def live_parameters(plan: LaunchPlan, model: ModelSpec) -> int:

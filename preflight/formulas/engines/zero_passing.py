@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.engines.beside_gathers import freed_by_mlp, saved_before_last
 from preflight.formulas.engines.deepspeed_rules import (
+    ahead_of_adapter,
     bucket_elements,
     knows_what_comes,
     largest_module,
@@ -22,6 +23,7 @@ from preflight.formulas.engines.rollouts import between_micro_steps, states_ther
 from preflight.formulas.layers.chunked_heads import skips_head
 from preflight.formulas.layers.heads import scores
 from preflight.formulas.layers.layer_pieces import keeps_product
+from preflight.formulas.objective import reference_of
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
@@ -148,8 +150,11 @@ def _by_module(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[Memory
     module, tail = largest_module(model), tail_elements(model)
     layer = model.largest_layer.num_params if model.largest_layer else 0
     last = layer + (0 if skips_head(plan) else tail)
-    live = live_in_forward(plan, model) + prefetch_elements(plan, model)  # one bucket twice
-    first = ceil_div(max(0, size * live - saved_before_last(plan, model)), size)
+    if reference_of(plan) == "adapter_off":
+        most = ahead_of_adapter(plan, model)
+    else:
+        most = live_in_forward(plan, model, skips_head(plan))
+    first = ceil_div(max(0, size * most - saved_before_last(plan, model)), size)
     for name, elements, moments in (
         ("gathered parameters", min(max(first, last), model.num_params), {Moment.FORWARD}),
         ("gathered head", tail, {Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD}),

@@ -14,6 +14,7 @@ from __future__ import annotations
 from math import ceil
 
 from preflight.formulas.engines.deepspeed_rules import (
+    ahead_of_adapter,
     live_in_forward,
     live_parameters,
     tail_elements,
@@ -21,6 +22,7 @@ from preflight.formulas.engines.deepspeed_rules import (
 from preflight.formulas.layers.chunked_heads import (
     gathers_head_itself,
     head_bytes,
+    skips_head,
     takes_ligers_chunks,
 )
 from preflight.formulas.layers.key_values import cache_bytes, stream_element_bytes
@@ -98,13 +100,13 @@ def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     own = copy.script_facts.step_loss
     if own is not None and own.partitions_copy and copy.engine == "zero3":
         compute = precision_of(copy, model).bytes_of("compute")
-        return Gathered(0, compute * live_in_forward(copy, model))
+        return Gathered(0, compute * live_in_forward(copy, model, skips_head(copy)))
     if not is_of_trl(copy) and not is_of_llamafactory(copy) and not is_of_swift(copy):
         return Gathered(0, 0)  # the least: how others wrap it was not read
     mixed = copy.mixed_precision != "no"
     compute = precision_of(copy, model).bytes_of("compute")
     if copy.engine == "zero3":
-        return Gathered(0, compute * live_in_forward(copy, model))
+        return Gathered(0, compute * live_in_forward(copy, model, skips_head(copy)))
     if not copy.is_fsdp or (copy.shard_degree == 1 and not mixed):
         return Gathered(0, 0)
     loaded = dtype_bytes(load_dtype(copy, model))
@@ -128,6 +130,12 @@ def released_at_head(copy: LaunchPlan, model: ModelSpec) -> int:
         return 0
     size = precision_of(copy, model).bytes_of("compute")
     return max(0, gathered_of_copy(copy, model).passing - size * tail_elements(model))
+
+
+def fetched_ahead(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the bytes that ZeRO-3 has whole beside the head when a policy's forward with its adapter off begins."""
+    elements = ahead_of_adapter(plan, model) - tail_elements(model)
+    return precision_of(plan, model).bytes_of("compute") * elements
 
 
 def freed_buffers(plan: LaunchPlan, model: ModelSpec) -> int:

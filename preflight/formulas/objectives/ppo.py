@@ -72,8 +72,9 @@ def without_autocast(plan: LaunchPlan) -> LaunchPlan:
     return plan if plan.zero_stage is not None else replace(plan, mixed_precision="no")
 
 
-def scoring_bytes(plan: LaunchPlan, policy: ModelSpec) -> int:
-    """Return what the largest forward of scoring takes: the reference's, whose logits are whole."""
+def scoring_bytes(plan: LaunchPlan, policy: ModelSpec, released: int) -> int:
+    """Return the bytes that the largest forward of scoring takes: the reference's, whose logits are whole, and at whose head
+    what is `released` of the gathered parameters is gone."""
     layer, rows, length = policy.largest_layer, rows_of_forward(plan), plan.seq_len
     generation = plan.generation
     if layer is None or layer.layer is None or generation is None or not rows or not length:
@@ -85,7 +86,7 @@ def scoring_bytes(plan: LaunchPlan, policy: ModelSpec) -> int:
     cache = cache_bytes(there, policy, rows, length)
     of_logits = size * tokens * policy.vocab_size
     row = size * _longest_answer(plan) * policy.vocab_size
-    return states + cache + max(of_logits + row, tokens * costs.forward_checkpointed)
+    return states + cache + max(of_logits + row - released, tokens * costs.forward_checkpointed)
 
 
 def update_bytes(plan: LaunchPlan, policy: ModelSpec) -> Iterable[Named]:
