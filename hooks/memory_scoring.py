@@ -14,6 +14,7 @@ from preflight.formulas.engines.rollouts import (
     generation_of,
     places_groups,
     rows_of_forward,
+    scores_again,
 )
 from preflight.formulas.layers.heads import trains_value_model
 from preflight.formulas.objective import reference_of, refers_in_loss, scores_in_loss, second_copy
@@ -49,7 +50,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     is_ppo = trains_value_model(plan)
     if is_ppo:
         model = policy_of(model)
-    if generation.scores_again:
+    if scores_again(plan):
         forwards["policy"] = sum(gathered_in_forward(plan, model)) + _forward(plan, model)
     reference = "none" if refers_in_loss(plan) else reference_of(plan)
     if reference == "adapter_off":

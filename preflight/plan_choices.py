@@ -129,7 +129,7 @@ GENERATION_CHOICES = {"engine": ("transformers", "vllm"), "mode": ("colocate", "
 """Field of `generation` -> the values it may have."""
 POSITIVE_OF_GENERATION = (
     "tensor_parallel_degree", "max_model_len", "max_prompt_len", "max_completion_len", "num_generations",
-    "steps_per_generation", "rollout_rows", "num_mini_batches",
+    "steps_per_generation", "batch_size", "rollout_rows", "num_mini_batches",
 )  # fmt: skip
 POSITIVE_FIELDS = (
     "world_size", "num_nodes", "shard_degree", "replicate_degree", "tensor_parallel_degree",

@@ -197,7 +197,9 @@ class Generation:
     num_generations: int = 8
     """Completions of one prompt."""
     steps_per_generation: int | None = None
-    """Micro batches of a rank that are generated at once; None = those of one optimizer step."""
+    """Micro batches of a rank that are generated at once; None = those of one optimizer step, or what `batch_size` makes."""
+    batch_size: int | None = None
+    """Completions of all ranks together that are generated at once, where a launch says them and no steps."""
     gradients_wait: bool = False
     """Whether a rollout comes between micro batches of one optimizer step, while gradients of the earlier ones are there."""
     rollout_rows: int | None = None

@@ -127,10 +127,20 @@ def forwards_at_once(plan: LaunchPlan) -> int:
     return 2 if scores_in_turn(plan) or plan.objective == "xpo" else own
 
 
+def steps_per_generation(plan: LaunchPlan) -> int:
+    """Return the micro batches of a rank that one rollout fills; a batch of all ranks' completions is divided by TRL as here
+    (trl/trainer/grpo_config.py:1098-1108 and rloo_config.py:661-671, 1.16.0; the same in 0.21 to 1.13)."""
+    generation = plan.generation
+    if generation is None:
+        return plan.gradient_accumulation_steps
+    if generation.batch_size is not None:
+        return max(1, generation.batch_size // ((plan.micro_batch_size or 1) * plan.world_size))
+    return generation.steps_per_generation or plan.gradient_accumulation_steps
+
+
 def steps_of_rollout(plan: LaunchPlan) -> int:
     """Return the micro steps that train on one rollout, at least where rows are gone over more than once."""
-    generation = plan.generation
-    steps = (generation and generation.steps_per_generation) or plan.gradient_accumulation_steps
+    steps = steps_per_generation(plan)
     return steps if plan.trainer_facts.value("num_iterations", 1) == 1 else 2 * steps
 
 

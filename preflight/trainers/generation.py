@@ -19,14 +19,13 @@ from preflight.versions.trl_online import GENERATES_FOR_A_STEP, NEEDS_NO_REFEREN
 
 GENERATION_ARGUMENTS = (
     "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_device",
-    "vllm_max_model_length", "max_prompt_length", "max_completion_length", "max_new_tokens", "num_generations", "steps_per_generation",
+    "vllm_max_model_length", "max_prompt_length", "max_completion_length", "max_new_tokens", "num_generations", "steps_per_generation", "generation_batch_size",
     "num_iterations", "response_length", "local_rollout_forward_batch_size", "num_mini_batches", "ds3_gather_for_generation", "vllm_importance_sampling_correction",
 )  # fmt: skip
 """Arguments of trl.GRPOConfig, RLOOConfig, PPOConfig and OnlineDPOConfig that decide the plan's `generation`."""
 NOT_PRICED = {
     "use_transformers_paged": "continuous batching of transformers",
     "use_transformers_continuous_batching": "continuous batching of transformers",
-    "generation_batch_size": "a generation batch that is counted over all ranks",
     "cache_implementation": "a cache of another kind",
     "cast_lm_head_to_fp32": "a head in fp32",
     "entropy_coef": "a bonus for entropy",
@@ -92,6 +91,7 @@ def read_generation(fields: FieldReader, objective: str) -> str:
         max_completion_len=completion,
         num_generations=value("num_generations", 2 if objective == "rloo" else 8),
         steps_per_generation=steps,
+        batch_size=value("generation_batch_size", None),
         gradients_wait=waits,
         gathers_parameters=bool(value("ds3_gather_for_generation", True))
         or not SERVES_ENGINE.holds_in(versions),

@@ -90,6 +90,26 @@ def test_a_batch_may_be_wider_than_any_of_its_rows(tmp_path):
         assert check(line, tmp_path, **said).verdict.answer is answer
 
 
+@pytest.mark.parametrize(
+    ("batch", "steps"),
+    [
+        (512, 8),
+        (64, 1),
+        (192, 3),
+    ],  # of 8 ranks with 8 completions each, two micro steps for an optimizer step
+)
+def test_a_generation_batch_is_what_all_ranks_generate_at_once(tmp_path, batch, steps):
+    line = f"{GRPO} --gradient_accumulation_steps 2"
+    said, counted = (
+        check(f"{line} {words}", tmp_path, seq_len=2048)
+        for words in (f"--generation_batch_size {batch}", f"--steps_per_generation {steps}")
+    )
+
+    assert said.estimate.terms == counted.estimate.terms
+    assert not said.verdict.unpriced
+    assert term(said, "keys and values") == steps * 8 * 2048 * 28 * 2 * 512 * 2
+
+
 VERL = (
     "python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.max_prompt_length=512"
     " data.max_response_length=1024 actor_rollout_ref.model.path=Qwen/Qwen2-7B"

@@ -193,7 +193,6 @@ def test_beta_decides_whether_there_is_a_reference(tmp_path, words, reference):
     [
         ("--reward_model_name_or_path org/reward --model_name_or_path org/m", "another size"),
         ("--use_transformers_continuous_batching", "continuous batching"),
-        ("--generation_batch_size 64", "over all ranks"),
         ("--cast_lm_head_to_fp32 true", "a head in fp32"),
         ("--entropy_coef 0.01", "a bonus for entropy"),
         ("--use_adaptive_entropy true", "a bonus for entropy"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.formulas.objective import ONLINE, sequences_per_sample
+from preflight.formulas.objective import ONLINE, sequences_per_sample, steps_per_generation
 from preflight.launch import Generation, LaunchPlan
 from preflight.memory import ALWAYS, ONLINE_MOMENTS, Moment
 from preflight.units import ceil_div
@@ -65,17 +65,26 @@ def states_there(plan: LaunchPlan) -> frozenset[Moment]:
 
 def between_micro_steps(plan: LaunchPlan) -> frozenset[Moment]:
     """Return the moments beside those of a step at which gradients of earlier micro steps are there."""
-    generation = generation_of(plan)
+    generation, accumulation = generation_of(plan), plan.gradient_accumulation_steps
     waits = generation is not None and generation.gradients_wait
-    return ONLINE_MOMENTS if waits and plan.gradient_accumulation_steps > 1 else frozenset()
+    if generation is not None and generation.batch_size is not None:
+        waits = _steps_of_completions(plan) % accumulation != 0
+    return ONLINE_MOMENTS if waits and accumulation > 1 else frozenset()
 
 
-def steps_per_generation(plan: LaunchPlan) -> int:
-    """Return the micro batches of a rank that one rollout fills."""
+def scores_again(plan: LaunchPlan) -> bool:
+    """Tell whether the policy's log-probabilities are taken once more between rollout and update: always, or because an
+    optimizer step comes between completions and the last micro step that trains on them."""
     generation = generation_of(plan)
-    if generation is None or generation.steps_per_generation is None:
-        return plan.gradient_accumulation_steps
-    return generation.steps_per_generation
+    if generation is None or generation.scores_again or generation.batch_size is None:
+        return generation is not None and generation.scores_again
+    return plan.gradient_accumulation_steps % _steps_of_completions(plan) != 0
+
+
+def _steps_of_completions(plan: LaunchPlan) -> int:
+    """Return the micro steps that train on the completions of one rollout, all times that they are gone over."""
+    iterations = plan.trainer_facts.value("num_iterations", 1)
+    return steps_per_generation(plan) * (iterations if isinstance(iterations, int) else 1)
 
 
 def num_completions(plan: LaunchPlan) -> int:

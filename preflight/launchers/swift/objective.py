@@ -28,7 +28,6 @@ LEFT_OUT_OF_GRPO = {
     "async_generate": ("rollouts beside the update", "either"),
     "dynamic_sample": ("rollouts that are sampled again", "more"),
     "multi_turn_scheduler": ("rollouts of several turns", "either"),
-    "generation_batch_size": ("a generation batch that is counted over all ranks", "either"),
     "log_entropy": ("the entropy of completions", "more"),
     "padding_free": ("completions without padding", "either"),
     "use_liger_kernel": ("the log-probabilities of Liger's loss", "either"),
@@ -174,6 +173,7 @@ def _generation(keys: FrameworkKeys, kind: str, at: Setting) -> None:
     number, sleeps = keys.count("num_generations"), keys.get("sleep_level")
     has_vllm = uses is not None and bool(uses.value) and kind != "ppo"
     steps, gathers = keys.count("steps_per_generation"), keys.flag("ds3_gather_for_generation")
+    batch = keys.count("generation_batch_size")
     default = default_of("rlhf", "vllm_mode", keys.library.version)
     generation = Generation(
         engine="vllm" if has_vllm else "transformers",
@@ -186,10 +186,11 @@ def _generation(keys: FrameworkKeys, kind: str, at: Setting) -> None:
         max_completion_len=completion.value if completion is not None else 512,
         num_generations=number.value if number is not None else 8,
         steps_per_generation=steps.value if steps is not None else None,
+        batch_size=batch.value if batch is not None else None,
         gathers_parameters=gathers is None or bool(gathers.value),
         scores_again=kind == "grpo",
     )
-    said = (uses, mode, share, tensor, longest, completion, number, sleeps, steps, gathers)
+    said = (uses, mode, share, tensor, longest, completion, number, sleeps, steps, batch, gathers)
     keys.put("generation", generation, at, *(setting for setting in said if setting is not None))
     if prompt is not None:  # what reaches the policy is prompt and completion
         both = prompt.value + generation.max_completion_len

@@ -76,6 +76,7 @@ UNCOUNTED = {
     OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
     "generation in an evaluation": (r"\b(?:WinRate|LogCompletions)Callback\(", "more"),
+    "copies of the weights in BEMACallback": (r"\bBEMACallback\(", "more"),
     "a judge of pairs": (r"\bPairRMJudge\(", "more"),
     "derivatives that a script takes itself": (
         r"torch\.autograd\.(?:grad|functional)\b|\btorch\.func\b|\bfunctorch\b",
