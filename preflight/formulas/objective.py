@@ -16,7 +16,6 @@ bco                 micro batch                               compared with a re
 grpo, rloo          micro batch, of completions               compared with a reference model, before the step
                     (TRL 0.14's: x completions of a prompt)
 online_dpo, xpo     2 x micro batch, both generated           compared with a reference model, beside its graph
-                    (xpo: in two forwards)
 nash_md             micro batch, generated                    the same
 gkd                 micro batch, generated or as it is        whole logits of a teacher, beside its graph
 """
@@ -124,7 +123,7 @@ def forwards_at_once(plan: LaunchPlan) -> int:
     """Return the forwards whose activations wait for one backward: each has autocast's copies of weights for itself."""
     loss = plan.script_facts.step_loss
     own = 1 if loss is None else loss.forwards
-    return 2 if scores_in_turn(plan) or plan.objective == "xpo" else own
+    return 2 if scores_in_turn(plan) else own
 
 
 def steps_per_generation(plan: LaunchPlan) -> int:

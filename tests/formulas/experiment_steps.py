@@ -1,4 +1,4 @@
-"""Run TRL's trainers of online DPO and BCO on the CPU, and print a row of what was alive for each, for experiments.jsonl.
+"""Run TRL's trainers of generated pairs, BCO and process rewards on the CPU, and print a row of what was alive for each.
 
 Run in an environment with that TRL:
     PYTHONPATH=ROOT:ROOT/tests/formulas python ROOT/tests/formulas/experiment_steps.py FOLDER OBJECTIVE >> experiments.jsonl
@@ -20,7 +20,13 @@ from allocations import Allocations
 from datasets import Dataset
 from objective_steps import leave_heads, lora_of, mark_steps, tokenizer, trained
 from small_llama import LLAMA
-from transformers import AutoConfig, AutoModelForCausalLM
+from torch.nn import Module
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 CONFIG = {**LLAMA, "vocab_size": 8192}
 SHORT = {"prompt": 96, "completion": 32}
@@ -33,7 +39,9 @@ CASES: dict[str, dict] = {
     "autocast": {"load": "fp32", "autocast": True},
     "autocast, short completions": {"load": "fp32", "autocast": True, **SHORT},
 }
-NAMES = {"online_dpo": "OnlineDPO", "bco": "BCO"}
+NAMES = {"online_dpo": "OnlineDPO", "bco": "BCO", "nash_md": "NashMD", "xpo": "XPO", "prm": "PRM"}
+MIXED = ("nash_md", "xpo")
+"""What a model of rewards scores."""
 ROWS = 8
 
 
@@ -57,9 +65,11 @@ def trainer_of(objective: str, case: dict, folder: Path):
     config = AutoConfig.for_model(**CONFIG, pad_token_id=0, eos_token_id=1, bos_token_id=1)
     torch.manual_seed(0)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[case["load"]]
-    models = [AutoModelForCausalLM.from_config(config).to(dtype) for _ in range(2)]
+    kind = AutoModelForTokenClassification if objective == "prm" else AutoModelForCausalLM
+    models = [kind.from_config(config).to(dtype) for _ in range(2)]
     for model in models:
-        model.generation_config.eos_token_id = None
+        if objective != "prm":
+            model.generation_config.eos_token_id = None
     arguments = {
         "output_dir": str(folder), "per_device_train_batch_size": case["micro"], "max_steps": 2, "use_cpu": True,
         "report_to": [], "save_strategy": "no", "optim": "adamw_torch_fused", "bf16": case.get("autocast", False),
@@ -75,10 +85,22 @@ def trainer_of(objective: str, case: dict, folder: Path):
             "label": [True, False] * (ROWS // 2),
         }
         arguments["max_prompt_length"] = case["prompt"]
+    elif objective == "prm":  # two steps fill the rest of a row
+        steps = words_of(case["completion"])
+        rows |= {"completions": [[each] for each in steps], "labels": [[True]] * ROWS}
     else:
         arguments["max_new_tokens"] = case["completion"]
         given["reward_funcs"] = lambda completions, **_: [float(len(each)) for each in completions]
-    given |= {"peft_config": lora_of(case)} if case.get("rank") else {"ref_model": models[1]}
+    if objective in MIXED:
+        words.save_pretrained(folder)
+        scored = AutoConfig.for_model(**CONFIG, pad_token_id=0, num_labels=1)
+        scorer = AutoModelForSequenceClassification.from_config(scored).to(dtype)
+        scorer.config._name_or_path = str(folder)  # whose tokenizer is taken
+        given["reward_funcs"] = scorer
+    if case.get("rank"):
+        given["peft_config"] = lora_of(case, "TOKEN_CLS" if objective == "prm" else "CAUSAL_LM")
+    elif objective != "prm":
+        given["ref_model"] = models[1]
     known = getattr(module, f"{name}Config")
     args = known(
         **{key: value for key, value in arguments.items() if key in known.__dataclass_fields__}
@@ -86,7 +108,7 @@ def trainer_of(objective: str, case: dict, folder: Path):
     trainer = getattr(module, f"{name}Trainer")(
         model=models[0], args=args, train_dataset=Dataset.from_dict(rows), **given
     )
-    if objective != "bco":
+    if objective not in ("bco", "prm"):
         trainer.generation_config.eos_token_id = None
     return trainer
 
@@ -98,7 +120,9 @@ def counted(objective: str, case: dict, folder: Path) -> dict[str, int]:
     trainer, allocations = trainer_of(objective, case, folder), Allocations()
     mark_steps(trainer, allocations)
     leave_heads()
-    peaks = trained(trainer, allocations)["peaks"]
+    scorer = getattr(trainer, "reward_funcs", None)
+    beside = [scorer] if isinstance(scorer, Module) else []
+    peaks = trained(trainer, allocations, beside)["peaks"]
     assert isinstance(peaks, dict)
     return {part: peak for part, peak in peaks.items() if part != "start"}
 

@@ -1,4 +1,4 @@
-"""TRL's experimental trainers beside the estimate: pairs that a policy generates, and BCO; rows of experiment_steps.py."""
+"""TRL's experimental trainers beside the estimate: pairs that a policy generates, BCO and process rewards; rows of experiment_steps.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from experiment_steps import CONFIG, case_of
 from test_rollouts import parts_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
+from preflight.formulas.layers.heads import with_head
 from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
@@ -35,14 +36,14 @@ def plan_of(row: dict) -> LaunchPlan:
         seq_len=case["prompt"] + case["completion"], attention="sdpa", sequence_kind="fixed", loss="full_logits",
         activation_checkpointing="full" if case.get("checkpointing") else "none", checkpointing_reentrant=False,
         adapter=Adapter(rank=rank, targets=("q_proj", "v_proj")) if rank else None,
-        generation=None if row["objective"] == "bco" else generation,
+        generation=generation if row["objective"] == "online_dpo" else None,
         versions={"trl": row["trl"], "transformers": row["transformers"], "torch": "2.13.0"},
     )  # fmt: skip
 
 
 def predicted(plan: LaunchPlan) -> dict[str, int]:
     plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
-    model = describe({**CONFIG, "dtype": "bfloat16"}, "t", "t")
+    model = with_head(plan, describe({**CONFIG, "dtype": "bfloat16"}, "t", "t"))
     return parts_of(estimate_memory(plan, model, None, plugins))
 
 

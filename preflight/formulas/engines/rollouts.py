@@ -9,10 +9,6 @@ from preflight.launch import Generation, LaunchPlan
 from preflight.memory import ALWAYS, ONLINE_MOMENTS, Moment
 from preflight.units import ceil_div
 
-COMPLETIONS = {"nash_md": 2, "xpo": 1}
-"""Objective -> completions of a prompt whose keys and values are there at once: of the policy and of a mixture with the
-reference, which each have their own, or of one after the other."""
-
 
 def generation_of(plan: LaunchPlan) -> Generation | None:
     """Return how a plan makes the completions that it trains on; None where it makes none, or nobody said how."""
@@ -91,7 +87,7 @@ def num_completions(plan: LaunchPlan) -> int:
     """Return the completions that a rank generates at once, in training or in evaluation; 0 where that is not known."""
     in_training = (plan.micro_batch_size or 0) * steps_per_generation(plan)
     rows = max(in_training, plan.eval_micro_batch_size or 0) if in_training else 0
-    return rows * COMPLETIONS.get(plan.objective or "", sequences_per_sample(plan))
+    return rows * sequences_per_sample(plan)
 
 
 def rows_of_forward(plan: LaunchPlan) -> int:

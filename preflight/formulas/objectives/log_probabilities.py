@@ -34,7 +34,6 @@ from preflight.formulas.objective import (
     COMPARED,
     GENERATED_PAIRS,
     OF_LLAMAFACTORY,
-    forwards_at_once,
     is_of_llamafactory,
     is_of_swift,
     is_of_torchtune,
@@ -262,21 +261,12 @@ def scoring_bytes(
 
 
 def _of_completions(plan: LaunchPlan, size: int, outputs: int, entries: int) -> ScoringBytes:
-    """Return what a softmax of the logits of completions takes, which is what a graph keeps of them.
-
-    Nash-MD and XPO score a row after the other, and keep fp32 logits themselves, prompts among them; XPO has a forward for
-    each half of its rows.
-    """
-    generation, turns = plan.generation, forwards_at_once(plan)
-    logits = outputs * entries
+    """Return the bytes that a softmax of the logits of completions takes, which is what a graph keeps of them."""
+    generation, logits = plan.generation, outputs * entries
     longest = plan.seq_len or 1
     answer = longest if generation is None else min(generation.max_completion_len, longest)
     part = ceil_div(logits * answer, longest)
-    keeps_logits = outputs == 4 and plan.objective != "online_dpo"
-    held = logits if keeps_logits else part
     casting = size * entries + logits if size != outputs else 0
     most = max(casting, logits + part)
-    forward = held - held // turns + ceil_div(most, turns)
-    reference = ceil_div(most, turns)
-    backward = max(held + 2 * part, part + logits)
-    return ScoringBytes(forward, held, reference, 0, backward, reference, 0)
+    backward = max(3 * part, part + logits)
+    return ScoringBytes(most, part, most, 0, backward, most, 0)
