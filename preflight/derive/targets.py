@@ -24,6 +24,7 @@ from preflight.derive.pages import (
 )
 from preflight.derive.tables import (
     framework_tables,
+    launcher_options,
     library_defaults,
     litgpt_tables,
     openrlhf_tables,
@@ -77,6 +78,14 @@ TARGETS = (
         optimizer_states.PATH,
         optimizer_states.files,
         ("torch",),
+    ),
+    Target(
+        "launcher_options",
+        TABLES,
+        "options of the launchers of accelerate, torch and DeepSpeed",
+        launcher_options.PATH,
+        launcher_options.files,
+        ("accelerate", "torch", "deepspeed"),
     ),
     Target(
         "trl_profiles",

@@ -12,7 +12,7 @@ from functools import lru_cache
 from fuzz_grammar import WORDS, is_odd, odd, one_of, value
 from fuzz_world import MODELS, config, framework_words, trainer_words
 
-from preflight.launchers.accelerate.options import OPTIONS
+from preflight.launchers.accelerate.argv import OPTIONS
 from preflight.launchers.all import programs
 
 FILES = (

@@ -23,8 +23,8 @@ from preflight.launch import (
     DeepSpeedSettings,
     LaunchPlan,
 )
+from preflight.launchers.accelerate.argv import BY_KEY
 from preflight.launchers.accelerate.keys import DISTRIBUTED_TYPES, TOP_LEVEL_KEYS
-from preflight.launchers.accelerate.options import BY_KEY
 from preflight.records.run_record import OUTCOMES, RunRecord
 from preflight.scripts.arguments.trainer_tables import argument_table
 

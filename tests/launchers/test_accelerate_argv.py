@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
-from preflight.launchers.accelerate.options import OPTIONS
+from preflight.launchers.accelerate.argv import (
+    OPTIONS,
+    first_option_index,
+    parse_launcher_arguments,
+)
 from preflight.shell.starters.launcher_options import LauncherOption
 
 

@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
-import pytest
-
+from preflight.derive.target import read
 from preflight.engines import deepspeed_keys
 from preflight.launchers.accelerate import keys as accelerate_keys
-from preflight.launchers.accelerate.options import DYNAMO_BACKENDS, OPTIONS
-
-KINDS = {"_StoreTrueAction": "flag", "_StoreConstAction": "unset", "_AppendAction": "append"}
-TYPES = {None: "str", str: "str", int: "int", float: "float", bool: "truthy"}
-NOT_OPTIONS = ("help", "training_script", "training_script_args")
+from preflight.launchers.accelerate.argv import OPTIONS
 
 
-def installed_actions() -> list[argparse.Action]:
-    from accelerate.commands.launch import launch_command_parser
+def test_options_are_those_of_the_installed_launchers() -> None:
+    from preflight.derive.tables.launcher_options import PATH, files
 
-    return [a for a in launch_command_parser()._actions if a.dest not in NOT_OPTIONS]
-
-
-def kind_of(action: Any) -> str:
-    if (name := type(action).__name__) in KINDS:
-        return KINDS[name]
-    if action.type in TYPES:
-        return TYPES[action.type]
-    return "bool" if action.type.__name__ == "str_to_bool" else "bools"
-
-
-def test_options_are_those_of_the_installed_parser() -> None:
-    theirs = {
-        flag: (a.dest, kind_of(a), tuple(a.choices or ()))
-        for a in installed_actions()
-        for flag in a.option_strings
-    }
-    ours = {flag: (o.key, o.kind, o.choices) for o in OPTIONS for flag in o.flags}
-
-    assert ours == theirs
-
-
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.flags[0])
-def test_defaults_are_those_of_the_installed_parser(option: Any) -> None:
-    action = next(a for a in installed_actions() if option.flags[0] in a.option_strings)
-
-    assert option.kind == "unset" or option.default == action.default
+    assert dict(files(print)) == {PATH: read(PATH)}
 
 
 def test_config_keys_are_those_of_the_installed_class() -> None:
@@ -58,11 +24,11 @@ def test_distributed_types_and_backends_are_the_installed_ones() -> None:
     from accelerate.utils import DistributedType, DynamoBackend
 
     assert {kind.value for kind in DistributedType} == set(accelerate_keys.DISTRIBUTED_TYPES)
-    assert set(DYNAMO_BACKENDS) == set(DynamoBackend.list()) - {"NO"}
+    assert set(accelerate_keys.DYNAMO_BACKENDS) == set(DynamoBackend.list()) - {"NO"}
 
 
 def test_keys_that_a_file_never_sets_have_a_default_that_is_not_none() -> None:
-    defaults = {action.dest: action.default for action in installed_actions()}
+    defaults = {option.key: option.default for option in OPTIONS}
 
     for key, default in accelerate_keys.NEVER_APPLIED_KEYS.items():
         assert defaults[key] == default

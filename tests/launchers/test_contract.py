@@ -149,6 +149,7 @@ NAMES = {
 NOT_LAUNCHERS = {"torch", "transformers"}
 """A list with one of these is one of libraries, some of which have the name of a launcher."""
 MAY_LIST = {
+    "preflight/derive/tables/launcher_options.py": "asks the parsers of those that have one in an installed library",
     "preflight/embedded/guard_doors.py": "imports nothing, as it is asked in every Python process",
 }
 

@@ -18,7 +18,7 @@ from preflight.engines.own_deepspeed import STAGES
 from preflight.errors import BadInput
 from preflight.hooks.read_deepspeed import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.deepspeed.launcher import OPTIONS, rank_variables
+from preflight.launchers.deepspeed.launcher import rank_variables
 from preflight.plugins import load_plugins
 from preflight.rewriting import write_checked
 
@@ -200,33 +200,6 @@ def test_ranks_of_a_machine_without_gpus_are_open(tmp_path):
 
     assert "PF115" in [notice.id for notice in plan.notices]
     assert {1, 8} <= set(plan.origins["world_size"].may_be)
-
-
-def test_the_table_of_options_is_the_one_of_deepspeed(monkeypatch):
-    import argparse
-
-    from deepspeed.launcher import runner
-
-    seen: list[argparse.ArgumentParser] = []
-
-    def keep(parser: argparse.ArgumentParser, args: Any = None) -> argparse.Namespace:
-        seen.append(parser)
-        return argparse.Namespace()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", keep)
-        runner.parse_args([])
-    theirs = {
-        action.dest: (set(action.option_strings), action.nargs == 0, action.choices)
-        for action in seen[0]._actions
-        if action.option_strings and action.dest != "help"
-    }
-    ours = {
-        option.key: (set(option.flags), option.kind == "flag", list(option.choices) or None)
-        for option in OPTIONS
-    }
-
-    assert ours == theirs
 
 
 ENGINES = {

@@ -137,22 +137,6 @@ def test_what_torch_refuses_is_refused(line, monkeypatch):
     assert all(problem.id == "PF111" for problem in error.value.problems)
 
 
-def test_the_table_of_options_is_the_one_of_torch():
-    from torch.distributed.run import get_args_parser
-
-    theirs = {
-        action.dest: (set(action.option_strings), action.nargs == 0, action.choices)
-        for action in get_args_parser()._actions
-        if action.option_strings and action.dest != "help"
-    }
-    ours = {
-        option.key: (set(option.flags), option.kind == "flag", list(option.choices) or None)
-        for option in OPTIONS
-    }
-
-    assert ours == theirs
-
-
 @given(
     st.lists(
         st.sampled_from(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preflight.launchers.accelerate import LAUNCHER
-from preflight.launchers.accelerate.options import OPTIONS
+from preflight.launchers.option_table import options_of
 from preflight.shell.starters.launcher_options import ParsedOptions, parse_options
 from preflight.shell.starters.program_names import called, program_name
 
+OPTIONS = options_of("accelerate")
+BY_KEY = {option.key: option for option in OPTIONS if option.kind != "unset"}
 USAGE = "accelerate launch [options] train.py [arguments of train.py]"
 
 

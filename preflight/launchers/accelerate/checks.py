@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
-from preflight.launchers.accelerate.options import DYNAMO_BACKENDS
+from preflight.launchers.accelerate.keys import DYNAMO_BACKENDS
 from preflight.setting import Setting
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from preflight.formats.missing import no_config
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
-from preflight.launchers.accelerate.options import BY_KEY
+from preflight.launchers.accelerate.argv import BY_KEY
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting

@@ -6,7 +6,7 @@ accelerate/commands/launch.py); a test compares the top-level keys with the inst
 
 from __future__ import annotations
 
-from preflight.launchers.accelerate.options import BY_KEY
+from preflight.launchers.accelerate.argv import BY_KEY
 
 TOP_LEVEL_KEYS = (
     "compute_environment", "distributed_type", "mixed_precision", "use_cpu", "debug", "num_processes", "machine_rank",
@@ -28,6 +28,12 @@ DISTRIBUTED_TYPES = (
 MULTI_DEVICE_TYPES = tuple(
     name for name in DISTRIBUTED_TYPES if name.startswith("MULTI_") and name != "MULTI_CPU"
 )
+
+DYNAMO_BACKENDS = (
+    "EAGER", "AOT_EAGER", "INDUCTOR", "AOT_TS_NVFUSER", "NVPRIMS_NVFUSER", "CUDAGRAPHS", "OFI", "FX2TRT", "ONNXRT",
+    "TENSORRT", "AOT_TORCHXLA_TRACE_ONCE", "TORCHXLA_TRACE_ONCE", "TVM", "HPU_BACKEND", "NEURON",
+)  # fmt: skip
+"""What a config file may say of torch.compile, beside NO; the flag has another list, with a misspelling of its own."""
 
 SECTIONS = (
     "fp8_config",

@@ -8,9 +8,9 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
+from preflight.launchers.accelerate.argv import BY_KEY
 from preflight.launchers.accelerate.checks import check_config_values, check_flags, check_settings
 from preflight.launchers.accelerate.config import AccelerateConfig, filled_from_config, find_config
-from preflight.launchers.accelerate.options import BY_KEY
 from preflight.launchers.accelerate.settings import MODE_FLAGS, LauncherSettings
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import launch_text
 from preflight.launch import LaunchCommand
+from preflight.launchers.option_table import options_of
 from preflight.setting import Place, Setting
-from preflight.shell.starters.launcher_options import LauncherOption, ParsedOptions
+from preflight.shell.starters.launcher_options import ParsedOptions
 from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.values import dataclass
 
@@ -23,40 +24,7 @@ EXPORTED_PREFIXES = ("MLFLOW", "PYTHON", "MV2", "UCX", "NCCL")
 ENVIRONMENT_FILE = ".deepspeed_env"
 DEFAULT = Place("default", "", "deepspeed")
 
-
-def _option(
-    key: str, kind: str = "str", *flags: str, choices: tuple[str, ...] = ()
-) -> LauncherOption:
-    return LauncherOption(key, (*flags, f"--{key}"), kind, choices)
-
-
-OPTIONS: tuple[LauncherOption, ...] = (
-    _option("hostfile", "str", "-H"),
-    _option("include", "str", "-i"),
-    _option("exclude", "str", "-e"),
-    _option("num_nodes", "int"),
-    LauncherOption("num_gpus", ("--num_gpus", "--num_accelerators"), "int"),
-    _option("master_port", "int"),
-    _option("master_addr"),
-    _option("node_rank", "int"),
-    _option("launcher"),
-    _option("launcher_args"),
-    _option("module", "flag"),
-    _option("no_python", "flag"),
-    _option("no_local_rank", "flag"),
-    _option("no_ssh", "flag"),
-    _option("no_ssh_check", "flag"),
-    _option("force_multi", "flag"),
-    _option("save_pid", "flag"),
-    _option("enable_each_rank_log"),
-    _option("autotuning", choices=("tune", "run")),
-    _option("bind_cores_to_rank", "flag"),
-    _option("bind_core_list"),
-    _option("ssh_port", "int"),
-    _option("venv_script"),
-    _option("log_level", choices=("debug", "info", "warning", "error", "critical")),
-    _option("quiet", "flag", "-q"),
-)
+OPTIONS = options_of("deepspeed")
 
 MOST_DEVICES = 1 << 16
 """Of a host; a rank is written out for each."""

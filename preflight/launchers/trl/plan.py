@@ -13,10 +13,9 @@ from dataclasses import field, replace
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.accelerate.argv import parse_launcher_arguments
+from preflight.launchers.accelerate.argv import OPTIONS, parse_launcher_arguments
 from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
-from preflight.launchers.accelerate.options import OPTIONS
 from preflight.launchers.accelerate.plan import accelerate_part, launcher_notes
 from preflight.launchers.script import make_plan
 from preflight.launchers.script_arguments import read_script_arguments, read_script_engine
