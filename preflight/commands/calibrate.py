@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from preflight.report import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from preflight.embedded.calibration import Trial
+    from preflight.records.site_correction import Correction
+    from preflight.render.page import Page
 
 FAILED_TRIAL = 1
 TIME_LIMIT_S = 900
@@ -72,7 +74,6 @@ def run(name: str, args: list[str]) -> int:
         }
         print_json(value, sys.stdout)
     else:
-        from preflight.render.calibration import calibration_lines
         from preflight.render.page import page_for
 
         page, folder = page_for(sys.stdout, options.color), records_folder()
@@ -122,3 +123,19 @@ def _train(trials: Iterable[Trial]) -> list[str]:
                     failed.append(f"{trial}: {last}")
             done(number + 1)
     return failed
+
+
+def calibration_lines(
+    num_trials: int,
+    failed: Sequence[str],
+    corrections: Iterable[Correction],
+    folder: str,
+    page: Page,
+) -> list[str]:
+    """Return how many trainings were measured, those that failed, and what the records correct."""
+    lines = [f"preflight: {num_trials - len(failed)} of {num_trials} trainings measured"]
+    said = [correction.words for correction in corrections]
+    for text in (*failed, *said):
+        lines += page.wrap(text, "  ", "    ")
+    use = "checks for these devices use it" if said else "nothing is corrected"
+    return [*lines, f"next: {use}; records are in {folder}"]

@@ -9,7 +9,7 @@ import pytest
 from preflight.hooks.read_mpi import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.all import launch_pattern
-from preflight.launchers.mpi.options import read_options
+from preflight.launchers.mpi.plan import read_options
 
 TRAINER = """from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.commands.explain import all_pages
-from preflight.render.manual import index_lines, manual_lines, summary_of
+from preflight.commands.explain import all_pages, index_lines, manual_lines, summary_of
 from preflight.render.page import Page
 
 TEXT = """\

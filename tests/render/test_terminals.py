@@ -33,7 +33,7 @@ from json_schemas import all_commands
 from pseudo_terminal import on_terminal, too_wide
 
 from preflight.cli import main
-from preflight.render.calibration import calibration_lines
+from preflight.commands.calibrate import calibration_lines
 from preflight.render.page import Page
 
 ODD_PLACE = "train-\u30c6\u30b9\u30c8-\xfc"

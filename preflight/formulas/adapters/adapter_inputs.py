@@ -47,28 +47,33 @@ def adapter_inputs(
     mode = None if adapter.kind in BRANCHES else mode_of_adapter(plan, precision)
     renamed = renamed_modules(plan, model, targets)
     frozen_too = keeps_every_input(plan, model)
+
+    is_turned = mode is not None and bool(model.facts.get("conv1d"))
+
+    def of_branch(
+        tensor: ParameterTensor, input_group: str, out_features: int, in_features: int
+    ) -> tuple[int, bool]:
+        """Return the bytes that an adapter keeps of a token, and whether it reads its layer's input as that is."""
+        kept = own * branch_rank(adapter)
+        if mode is not None:
+            kept += kept_per_token(adapter, tensor.module, out_features, in_features, mode)
+            return kept, keeps_input(adapter, tensor.module, mode)
+        if adapter.dropout > 0:
+            return kept + own * in_features + in_features, False  # dropped copy and its bool mask
+        if copies or (is_cast and (".experts." in tensor.name or input_group in OF_NORMS)):
+            return kept + own * in_features, False
+        return kept, True
+
     for tensor in unit.tensors:
         is_adapted = tensor.module not in renamed and is_target(tensor, targets)
         if not is_adapted and not (frozen_too and is_target(tensor, "all-linear")):
             continue
-        out_features, in_features = tensor.shape
-        more = own * branch_rank(adapter) if is_adapted else 0
         path = tensor.name.rpartition(f".{tensor.module}.")[0]
         group = (path, _input_group(tensor.module))
-        reads_bare = True
-        if not is_adapted:
-            pass
-        elif mode is not None:
-            if model.facts.get("conv1d"):
-                out_features, in_features = in_features, out_features
-            more += kept_per_token(adapter, tensor.module, out_features, in_features, mode)
-            reads_bare = keeps_input(adapter, tensor.module, mode)
-        elif adapter.dropout > 0:
-            more += own * in_features + in_features  # dropped copy and its bool mask
-            reads_bare = False
-        elif copies or (is_cast and (".experts." in tensor.name or group[1] in OF_NORMS)):
-            more += own * in_features
-            reads_bare = False
+        out_features, in_features = tensor.shape[::-1] if is_turned else tensor.shape
+        more, reads_bare = 0, True
+        if is_adapted:
+            more, reads_bare = of_branch(tensor, group[1], out_features, in_features)
         # what attention keeps of its output is its last projection's input
         if (reads_bare or frozen_too) and group not in shared and tensor is not last:
             shared.add(group)

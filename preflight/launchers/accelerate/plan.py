@@ -6,7 +6,7 @@ flags -> engine -> FSDP or DeepSpeed. Problems are collected all the way and rai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from preflight.engines.data_parallel import data_parallel
@@ -19,7 +19,6 @@ from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.parallelism import count_ranks
 from preflight.launchers.accelerate.settings import LauncherSettings
-from preflight.launchers.accelerate.worker_environment import worker_environment
 from preflight.launchers.script import make_plan
 from preflight.launchers.script_arguments import (
     read_script_arguments,
@@ -32,7 +31,13 @@ from preflight.plan_parts import FLOAT8, ON_CPU
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import ParsedOptions
-from preflight.shell.starters.launcher_part import DEFAULT_PORT, LauncherPart
+from preflight.shell.starters.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
+from preflight.shell.starters.plugin_variables import (
+    DEEPSPEED_IF_GIVEN,
+    FSDP_ALWAYS,
+    FSDP_IF_GIVEN,
+    fsdp_variable,
+)
 from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 from preflight.versions.accelerate import ZERO3_IS_ON_WITHOUT_INIT
@@ -199,3 +204,46 @@ def _assumed_ranks(settings: LauncherSettings, command: LaunchCommand) -> dict[s
             may_be = OPEN_VALUES["world_size"] if is_open else ()
             origins["world_size"] = Origin("default of accelerate", True, reason, may_be)
     return origins
+
+
+_PARALLELISM = (
+    "dp_replicate_size", "dp_shard_size", "tp_size", "cp_size", "cp_backend", "sp_size", "sp_backend",
+)  # fmt: skip
+
+
+def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) -> dict[str, Setting]:
+    """Return variable -> text and its place, for the variables that accelerate and transformers read.
+
+    Source: prepare_multi_gpu_env, prepare_deepspeed_cmd_env and prepare_extend_env_parallelism_config of
+    accelerate 1.15.0 (accelerate/utils/launch.py).
+    """
+    env = caller_environment(caller)
+
+    def write(name: str, option: str, lower: bool = False) -> None:
+        text = str(settings.value(option))
+        env[name] = Setting(text.lower() if lower else text, settings.place(option))
+
+    write("ACCELERATE_MIXED_PRECISION", "mixed_precision", lower=True)
+    if settings.mode != "deepspeed":  # that launcher leaves torch.compile out
+        backend = str(settings.value("dynamo_backend")).upper()
+        env["ACCELERATE_DYNAMO_BACKEND"] = Setting(backend, settings.place("dynamo_backend"))
+    if settings.mode == "fsdp":
+        env["ACCELERATE_USE_FSDP"] = Setting("true", settings.mode_place)
+        for option, lower in FSDP_ALWAYS.items():
+            write(fsdp_variable(option), option, lower)
+        for option in FSDP_IF_GIVEN:
+            if settings.value(option) is not None:
+                write(fsdp_variable(option), option)
+    if settings.mode == "deepspeed":
+        env["ACCELERATE_USE_DEEPSPEED"] = Setting("true", settings.mode_place)
+        for name, option in DEEPSPEED_IF_GIVEN.items():
+            if settings.value(option) is not None:
+                write(name, option, lower=option != "deepspeed_config_file")
+    if settings.mode in ("fsdp", "deepspeed", "multi_gpu", "megatron") and (
+        settings.uses_parallelism_config
+    ):
+        env["ACCELERATE_USE_PARALLELISM_CONFIG"] = Setting("true", settings.mode_place)
+        for name in _PARALLELISM:
+            option = f"parallelism_config_{name}"
+            write(option.upper(), option)
+    return env

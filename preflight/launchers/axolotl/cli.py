@@ -13,19 +13,21 @@ from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.formats.missing import refuse_address
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.accelerate.argv import parse_launcher_arguments
 from preflight.launchers.axolotl import LAUNCHER
 from preflight.launchers.axolotl.checks import check_axolotl
 from preflight.launchers.axolotl.engine import name_open_degrees, read_axolotl_engine
 from preflight.launchers.axolotl.keys import axolotl_table, note_unknown_keys
-from preflight.launchers.axolotl.launch import cli_part
 from preflight.launchers.axolotl.plan import DECIDES, read_axolotl_plan
 from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fire
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, settings_of
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
-from preflight.launchers.launcher_in_front import launcher_in_front
+from preflight.launchers.launcher_in_front import Front, accelerate_in_front, launcher_in_front
 from preflight.launchers.shipped_deepspeed import take_shipped_deepspeed
-from preflight.reading import Problems
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.shell.starters.launcher_options import ParsedOptions
+from preflight.shell.starters.launcher_part import LauncherPart
 
 TRAIN_MODULES = ("axolotl.cli.train", "scripts.finetune")
 
@@ -98,3 +100,51 @@ def _keys(
     read_axolotl_engine(keys, document, words.overrides)
     check_axolotl(keys)
     return keys
+
+
+def cli_part(command: LaunchCommand, words: AxolotlWords) -> Reading[Front]:
+    """Return what the launcher that `axolotl train` starts decides, with the places that the user wrote."""
+    launched = tuple(command.argv[index] for index in words.launcher_indices)
+    if words.launcher == "python":
+        from preflight.launchers.python.plan import python_part
+
+        place, index = words.launcher_place, words.script_index
+        return Reading((python_part(command, place, index, index), ()))
+    if words.launcher == "torchrun":
+        part = _torchrun_part(command, words, launched)
+        return Reading((part.value, ()), part.problems)
+    parsed = parse_launcher_arguments((*launched, "script.py"), 0)
+    raise_if_any(parsed.problems)
+    given = {key: _moved(setting, words) for key, setting in parsed.given.items()}
+    arguments = ParsedOptions(given, words.script_index, words.script_index)
+    return accelerate_in_front(command, arguments)
+
+
+def _torchrun_part(
+    command: LaunchCommand, words: AxolotlWords, launched: tuple[str, ...]
+) -> Reading[LauncherPart]:
+    from preflight.launchers.torchrun.options import OPTIONS, from_environment
+    from preflight.launchers.torchrun.plan import USAGE, torchrun_part
+    from preflight.shell.starters.launcher_options import parse_options
+
+    parsed = parse_options((*launched, "script.py"), 0, OPTIONS, "torchrun", USAGE)
+    raise_if_any(parsed.problems)
+    given = {key: _moved(setting, words) for key, setting in parsed.given.items()}
+    if "rdzv_endpoint" in given and "rdzv_backend" not in given:
+        # _add_default_rdzv_args of cli/utils/train.py
+        default = Place("default", "", "axolotl")
+        given["rdzv_backend"] = Setting("c10d", default)
+    problems = Problems()
+    given = {**problems.take(from_environment(command.env)), **given}
+    index = words.script_index
+    options = replace(parsed, given=given, first_index=index, script_index=index)
+    part = problems.take(torchrun_part(command, options))
+    return Reading(part, tuple(problems))
+
+
+def _moved(setting: Setting, words: AxolotlWords) -> Setting:
+    """Return a setting of the launcher with the index that its word has in the whole command."""
+    index = setting.place.index
+    if index is None:
+        return setting
+    return replace(setting, place=replace(setting.place, index=words.launcher_indices[index]))
