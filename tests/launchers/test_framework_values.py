@@ -27,6 +27,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""In C where it is there: some thousand configs are written."""
 VALUES: tuple[Any, ...] = (
     None,
     [],
@@ -57,7 +59,7 @@ def test_no_value_stops_a_reader_without_a_word(config: str) -> None:
     unnamed = []
     for key in dict.fromkeys((*given, *decides)):
         for value in VALUES:
-            text = yaml.safe_dump({**given, key: value})
+            text = yaml.dump({**given, key: value}, Dumper=DUMPER)
             overlay = {str(path): text}
             command = LaunchCommand((*words, path.name), EIGHT, str(path.parent), overlay)
             try:
@@ -103,7 +105,7 @@ def test_no_value_in_a_section_stops_a_reader_without_a_word(config: str) -> Non
             if is_toml and not isinstance(value, (str, int, float, list)):
                 continue
             changed = with_value(given, place, value)
-            text = toml_of(changed) if is_toml else yaml.safe_dump(changed)
+            text = toml_of(changed) if is_toml else yaml.dump(changed, Dumper=DUMPER)
             command = LaunchCommand((*words, path.name), EIGHT, str(path.parent), {str(path): text})
             try:
                 read(command)
