@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from preflight.device import DeviceSpec
 from preflight.errors import HookFailed, ModelNotKnown, Problem
+from preflight.formulas.adapters.adapted_names import with_reached_adapters
 from preflight.formulas.adapters.linear_experts import in_release
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.checkpoint import with_checkpoint
@@ -78,6 +79,7 @@ def judge_plan(
     if model is not None:
         plan = with_releases_that_know(plan, model)
         model = with_head(plan, with_built_tower(plan, model))
+        plan = with_reached_adapters(plan, model)
         plan = with_checkpoint(with_default_attention(plan, model), model)
         plan = with_open_length(with_both_lengths(plan, model), model)
         plan = with_left_out(with_open_images(plan, model), model, device)

@@ -185,7 +185,12 @@ def settled(
             value, origin = defaults[plan_field]
             reason = f"{place.where} sets it to something known only when it runs"
             defaults[plan_field] = (value, Origin(origin.where, True, reason))
-    half_said = problems.take(_half_said(given, fields, tuple(read)))
+    half_said = problems.take(_half_said(given, fields, tuple(read), script.may_be))
+    settings = dict(fields.settings)
+    if "adapter" in half_said:
+        taken, *others = half_said["adapter"]
+        settings["adapter"] = replace(settings["adapter"], value=taken)
+        half_said["adapter"] = tuple(others)
     parts = [OPEN_PARTS[name][0] for name in read if name in OPEN_PARTS]
     for place, names in _by_place(unread).items():
         if "adapter" in half_said and "adapter" in names:
@@ -208,6 +213,7 @@ def settled(
     )
     fields = replace(
         fields,
+        settings=settings,
         defaults=defaults,
         script=facts,
         environment=plugin_environment(script),
@@ -258,15 +264,19 @@ def _with_doubted(
 
 
 def _half_said(
-    given: Given, fields: PlanFields, names: tuple[str, ...]
+    given: Given,
+    fields: PlanFields,
+    names: tuple[str, ...],
+    may_be: Mapping[str, tuple[object, ...]],
 ) -> Reading[dict[str, tuple[Any, ...]]]:
-    """Return what else a field may be of which a part is known only when the script runs."""
+    """Return what else a field may be of which a part is known only when the script runs; of an adapter what it is taken
+    for too, as the first."""
     problems = Problems()
     adapter = fields.settings.get("adapter")
     parts = [name for name in names if name in OPEN_PARTS]
     half_said: dict[str, tuple[Any, ...]] = {}
     if adapter is not None and parts:
-        half_said["adapter"] = _others(adapter.value, parts)
+        half_said["adapter"] = _ways(adapter.value, parts, may_be)
     base = fields.settings.get("base_quantization")
     if base is not None and PREPARED_BY_SCRIPT in names:
         half_said["base_quantization"] = (replace(base.value, upcast_unquantized_to_fp32="all"),)
@@ -292,13 +302,18 @@ def _known_when_it_runs(place: Place, names: list[str]) -> Problem:
     )
 
 
-def _others(adapter: Adapter, parts: Iterable[str]) -> tuple[Adapter, ...]:
-    """Return what an adapter may be beside what it is taken for, where some of its parts are not known."""
+def _ways(
+    adapter: Adapter, parts: Iterable[str], may_be: Mapping[str, tuple[object, ...]]
+) -> tuple[Adapter, ...]:
+    """Return what an adapter may be where some of its parts are not known: as it is and at the dearest of each, or with
+    one of those that the script has for it."""
     ways = [adapter]
     for name in parts:
-        edit: dict[str, Any] = dict([OPEN_PARTS[name]])
-        ways += [replace(way, **edit) for way in ways]
-    return tuple(ways[1:])
+        part, dearest = OPEN_PARTS[name]
+        values = may_be.get(name) or (getattr(adapter, part), dearest)
+        edits: list[dict[str, Any]] = [{part: value} for value in values]
+        ways = [replace(way, **edit) for edit in edits for way in ways]
+    return tuple(ways)
 
 
 def _by_place(unread: dict[str, Place]) -> dict[Place, list[str]]:

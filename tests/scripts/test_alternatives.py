@@ -141,3 +141,52 @@ def test_loads_of_branches_that_agree_say_what_the_model_has(tmp_path):
     report = check_launch(command, load_plugins(), Request("h100-sxm-80"))
 
     assert report.plan.attention == "eager" and not report.plan.origins["attention"].may_be
+
+
+ADAPTED = """\
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+import sites
+
+TARGETS = {{"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"], "mpt": ("Wqkv", "q_proj")}}
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B")
+{before}
+model = get_peft_model(model, LoraConfig(r=8, target_modules={targets}))
+Trainer(model, TrainingArguments("out", per_device_train_batch_size=1)).train()
+"""
+QUERY, BOTH = ("q_proj",), ("q_proj", "v_proj")
+LISTS = {
+    "two that the model has": ("", '["q_proj", "v_proj"] if sites.wide() else ["q_proj"]', [BOTH, QUERY]),
+    "branches": (
+        'names = ["q_proj"]\nif sites.wide():\n    names = ["q_proj", "v_proj"]',
+        "names",
+        [QUERY, BOTH],
+    ),
+    "one of another model": (
+        "",
+        '["c_attn", "c_proj"] if model.config.architectures == ["GPT2LMHeadModel"] else ["q_proj"]',
+        [QUERY],
+    ),
+    "a table by model": ("", "TARGETS[model.config.model_type]", [BOTH, ("Wqkv", "q_proj")]),
+    "neither of this model": ("", '["c_attn"] if sites.wide() else ["Wqkv"]', [("c_attn",), ("Wqkv",)]),
+    "one way that is not read": ("", '["q_proj"] if sites.wide() else sites.names()', [None, "all-linear"]),
+    "none at all in one": ("", '["q_proj"] if sites.wide() else None', [None, "all-linear"]),
+    "a list that grows": (
+        'names = ["q_proj"] if sites.wide() else ["v_proj"]\nnames.append(sites.one())',
+        "names",
+        [None, "all-linear"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", LISTS.values(), ids=LISTS)
+def test_an_adapter_goes_on_one_of_these_lists_where_the_model_has_modules_of_it(told, tmp_path):
+    before, targets, ways = told
+    (tmp_path / "train.py").write_text(ADAPTED.format(before=before, targets=targets))
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    plan = check_launch(command, load_plugins(), Request("h100-sxm-80")).plan
+    found = [each.targets for each in (plan.adapter, *plan.origins["adapter"].may_be)]
+
+    assert found == ways
+    assert plan.origins["adapter"].assumed == (len(ways) > 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapted_experts import expert_names, is_fused, is_reached
@@ -103,6 +104,22 @@ def _saves_what_only_running_tells(plan: LaunchPlan) -> bool:
     part, dearest = OPEN_PARTS["lora_modules_to_save"]
     others = () if origin is None or plan.adapter is None else origin.may_be
     return any(getattr(one, part, None) == dearest for one in others)
+
+
+def with_reached_adapters(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return the plan without those of its open adapters that go on no module of the model: PEFT makes none of these
+    (`Target modules ... not found in the base model`, peft/tuners/tuners_utils.py:1066, 0.21.2)."""
+    origin = plan.origins.get("adapter")
+    if origin is None or not origin.may_be or may_have_others(model):
+        return plan
+    ways = (plan.adapter, *origin.may_be)
+    taken, *others = [
+        each for each in ways if _is_reached(replace(plan, adapter=each), model)
+    ] or ways
+    if len(others) == len(origin.may_be):
+        return plan
+    settled = replace(origin, assumed=bool(others), may_be=tuple(others))
+    return replace(plan, adapter=taken, origins={**plan.origins, "adapter": settled})
 
 
 def _is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:

@@ -71,13 +71,20 @@ def _values(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> I
     """Yield what an expression may be; UNKNOWN where one of its ways is not followed."""
     value = reader.evaluator.value(node, scope)
     if value is not UNKNOWN or depth > MOST_DEEP:
-        yield value if isinstance(value, (str, type(None))) else UNKNOWN
+        yield _plain(value)
         return
     ways = list(_ways(reader, node, scope))
     if not ways:
         yield UNKNOWN
     for way, own in ways:
         yield from _values(reader, way, own, depth + 1)
+
+
+def _plain(value: object) -> object:
+    """Return a word, none at all, or names as they are compared; UNKNOWN for anything else."""
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    return value if isinstance(value, (str, type(None))) else UNKNOWN
 
 
 def _ways(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:
@@ -99,9 +106,9 @@ def _ways(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[tuple[
 
 
 def _holder(name: str, scope: Scope) -> Scope | None:
-    """Return the block that holds a name, where nothing but assignments says what it is."""
+    """Return the block that holds a name, where nothing but assignments says what it is: no method makes it longer."""
     holder = scope.holder(name)
-    if holder is None or name in {*holder.unclear, *holder.arguments, *holder.changed}:
+    if holder is None or holder.changes(name) or name in {*holder.arguments, *holder.changed}:
         return None
     return holder
 

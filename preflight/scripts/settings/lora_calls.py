@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
+from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.adapter_calls import (
@@ -20,6 +21,8 @@ from preflight.scripts.settings.made_and_given import is_given, is_loaded, never
 from preflight.scripts.settings.other_adapters import read_other_adapter
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
+
+TARGETS = "lora_target_modules"
 
 
 def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -59,8 +62,22 @@ def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put(name, Known(UNKNOWN, place))
         elif keyword in values:
             settings.put(name, values[keyword])
+            if name == TARGETS and values[keyword].value is UNKNOWN and not is_open:
+                _note_targets(reader, settings, calls[0], keyword)
         elif is_open and name in OPEN_PARTS:
             settings.put(name, Known(UNKNOWN, place))
+
+
+def _note_targets(
+    reader: ScriptReader, settings: ScriptSettings, call: CallFound, keyword: str
+) -> None:
+    """Note the lists of modules of which a LoraConfig surely has one, where only running tells which."""
+    from preflight.scripts.settings.alternatives import alternatives  # few scripts choose them
+
+    given = next(each.value for each in call.node.keywords if each.arg == keyword)
+    ways = alternatives(reader, given, call.scope)
+    if ways and None not in ways and len(ways) > 1:
+        settings.may_be[TARGETS] = ways
 
 
 def _handed_adapters(reader: ScriptReader) -> Iterator[tuple[Place, bool | None]]:
