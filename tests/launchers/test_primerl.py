@@ -16,7 +16,7 @@ import preflight
 from preflight.errors import BadInput
 from preflight.hooks.read_primerl import preflight_read_launch
 from preflight.launch import LaunchPlan
-from preflight.plan_parts import PRIME_RL
+from preflight.plan_parts import PRIME_RL, SENT_TOKENS
 from preflight.verdict import Answer
 
 FOLDER = Path(__file__).with_name("prime_rl")
@@ -98,7 +98,7 @@ def test_what_is_said_beats_the_release(words: str, field: str, value: object) -
     ("words", "unpriced"),
     [
         ("--model.vlm.freeze-vision-encoder", "images or audio beside the text"),
-        ("--model.ep 8", "tokens that other ranks send"),
+        ("--model.ep 8", SENT_TOKENS),
     ],
 )
 def test_a_tower_and_divided_experts_are_named(words: str, unpriced: str) -> None:
@@ -170,6 +170,9 @@ def test_a_file_that_is_not_there_is_said() -> None:
         read("sft @ absent.toml")
 
 
+SMALL, LARGE = "allenai/OLMoE-1B-7B-0924", "Qwen/Qwen3-235B-A22B"
+
+
 def check(words: str) -> preflight.Report:
     return preflight.check(words.split(), device="h100-sxm-80", cwd=FOLDER, env={})
 
@@ -180,5 +183,12 @@ def test_weights_and_states_alone_refuse_and_nothing_is_said_to_fit() -> None:
 
     assert small.verdict.answer is Answer.UNKNOWN and PRIME_RL in small.verdict.unpriced
     assert large.verdict.answer is Answer.DOES_NOT_FIT
+    experts = {
+        name: check(f"sft @ sft.toml --model.name {name} --model.ep 8").verdict
+        for name in (SMALL, LARGE)
+    }
+    assert experts[SMALL].answer is Answer.UNKNOWN
+    assert SENT_TOKENS in experts[SMALL].unpriced
+    assert experts[LARGE].answer is Answer.DOES_NOT_FIT
     offloaded = check("sft @ sft.toml --model.name Qwen/Qwen3-32B --model.full-offload true")
     assert offloaded.verdict.answer is Answer.UNKNOWN

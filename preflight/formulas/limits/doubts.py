@@ -8,7 +8,14 @@ from preflight.formulas.layers.installed_kernels import KERNELS, is_of_layers
 from preflight.formulas.limits.untraced import UNTRACED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
-from preflight.plan_parts import AUTOMODEL, LABEL_SMOOTHING, PRIME_RL, SGLANG, UNSLOTH
+from preflight.plan_parts import (
+    AUTOMODEL,
+    LABEL_SMOOTHING,
+    PRIME_RL,
+    SENT_TOKENS,
+    SGLANG,
+    UNSLOTH,
+)
 
 COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
 ACTORS_RELEASE = "what the release of verl decides"
@@ -57,6 +64,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     UNSLOTH: _is_no_state,
     AUTOMODEL: _is_no_state,
     PRIME_RL: _is_no_state,
+    SENT_TOKENS: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,
     ENGINES_ROOM: _is_of_engines_room,
     SGLANG: _is_of_engines_room,

@@ -10,7 +10,7 @@ from typing import Any
 
 from preflight.launch import Adapter
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import PRIME_RL
+from preflight.plan_parts import PRIME_RL, SENT_TOKENS
 from preflight.setting import Place, Setting
 from preflight.versions.prime_rl import FUSES_ADAMW, SAVES_BY_DEFAULT
 
@@ -35,7 +35,7 @@ SWITCHES = {
 TOWER = NotModelled("a tower is estimated as text alone", "images or audio beside the text", "more")
 EXPERTS = NotModelled(
     "experts are divided over ranks, whose share of the tokens is estimated as if it was even",
-    "tokens that other ranks send",
+    SENT_TOKENS,
     "either",
 )
 SELECTIVE = NotModelled("parts of layers are recomputed, and estimated as none", "", "")

@@ -9,6 +9,7 @@ from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config_values import TitanConfig
+from preflight.plan_parts import SENT_TOKENS
 from preflight.setting import Place, Setting
 
 RESHARD: dict[Any, bool | str] = {"always": True, "never": False, "default": "default"}
@@ -144,6 +145,6 @@ def _experts(reader: TitanReader) -> int:
     degree = reader.degree(key) if reader.config.default(key) is not None else 1
     if degree > 1:
         message = "each rank is estimated with the tokens of its own rows: the router may send its experts more"
-        sent = NotModelled(message, "tokens that other ranks send", "either")
+        sent = NotModelled(message, SENT_TOKENS, "either")
         reader.keys.leave_out(sent, reader.at(key, degree))
     return degree
