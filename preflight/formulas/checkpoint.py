@@ -23,9 +23,12 @@ UNPACKED = ("mxfp4",)
 """Methods whose weights are unpacked before training: `Mxfp4HfQuantizer.is_trainable` is False otherwise (5.24)."""
 USUALLY_LEFT = ("lm_head", "embed", "vision", "visual", "projector", "merger", "audio", "score")
 """Parts of the names of modules that no 4-bit copy packs: what stands around the decoder."""
-BOUNDED = ("weights stored in gptq", "weights stored in awq")
+AQLM = "weights stored in aqlm"
+BOUNDED = ("weights stored in gptq", "weights stored in awq", AQLM)
 BY_BITS = ("weights stored in int4", "weights stored in int8")
 WIDEST_BITS, NARROWEST_GROUP = 8, 32
+CODEBOOKS = 2 * 65536 * 16 * 2
+"""Bytes of a matrix's codebooks at most: two of 16 bits for 16 numbers, in fp16 (AQLM's published copies have no more)."""
 UNPACKING = 20
 """Bytes of a number while its matrix is unpacked: int32 before and after the mask, zeros and their difference, scales."""
 OF_CHECKPOINT = "quantization_config of "
@@ -112,7 +115,7 @@ def _not_priced(plan: LaunchPlan, model: ModelSpec, method: str) -> Problem:
 
 
 def bounded(plan: LaunchPlan) -> frozenset[str]:
-    """Return what of a plan's notices `packed_at_most` bounds: a base that GPTQ or AWQ packed, under an adapter.
+    """Return what of a plan's notices `packed_at_most` bounds: a base that GPTQ, AWQ or AQLM packed, under an adapter.
 
     A copy that says its bits alone is one of these where the script loads it as that; a model that is no packed copy
     would be packed as it is loaded, which is not bounded here.
@@ -123,12 +126,14 @@ def bounded(plan: LaunchPlan) -> frozenset[str]:
 
 
 def packed_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
-    """Return the most that a base of GPTQ or AWQ takes beside the same weights in 16 bits.
+    """Return the most that a base of GPTQ, AWQ or AQLM takes beside the same weights in 16 bits.
 
     A kernel without a backward of its own unpacks a matrix, which the graph then keeps whole: 16-bit weights, as they are
     counted, and the packed ones beside them (TorchLinear._forward_eager, gptqmodel/nn_modules/qlinear/torch.py 7.7.0).
     Those are buffers, which no engine shards: the bits, zeros in as many bits and fp16 scales for at least 32 numbers.
     One matrix is unpacked in whole numbers; PEFT has what is not packed in fp32 (prepare_model_for_kbit_training, 0.21).
+    AQLM's layers keep codes of fewer bits and codebooks for the backward, and unpack a matrix for one product, forward or
+    backward (aqlm/inference.py:76-124 and inference_kernels/dequantization.py, 1.1.7).
     """
     values = model.config.get("quantization_config")
     said = values.get("bits", values.get("w_bit")) if isinstance(values, Mapping) else None
@@ -144,9 +149,11 @@ def packed_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
     is_sharded = plan.is_fsdp or plan.engine == "zero3"
     unpacked = 2 * packed if is_sharded else 0
     passing = UNPACKING * max((size for size, _ in sizes), default=0)
+    is_coded = any(notice.unpriced == AQLM for notice in plan.notices)
+    codebooks = CODEBOOKS * sum(count for _, count in sizes) if is_coded else 0
     return MemoryTerm(
         name="packed weights and their unpacking, at most",
-        num_bytes=kept + unpacked + passing + 2 * (model.num_params - packed),
+        num_bytes=kept + codebooks + unpacked + passing + 2 * (model.num_params - packed),
         moments=ALWAYS,
         formula=f"{packed:,} numbers in {bits} bits, scales for each {NARROWEST_GROUP}",
         source="gptqmodel 7.7.0: nn_modules/qlinear/torch.py",

@@ -78,7 +78,7 @@ def test_what_somebody_says_of_the_base_beats_the_checkpoint():
 
 @pytest.mark.parametrize(
     "model",
-    ["unsloth/Qwen3-8B-FP8", "ISTA-DASLab/Meta-Llama-3-8B-Instruct-AQLM-2Bit-1x16"],
+    ["unsloth/Qwen3-8B-FP8", "meta-llama/Llama-3.1-8B-Instruct-HQQ"],
 )
 def test_weights_in_a_way_that_nobody_priced_make_the_answer_unknown(model):
     for device in ("b200-sxm-180", "t4-16"):
@@ -93,6 +93,10 @@ def test_weights_in_a_way_that_nobody_priced_make_the_answer_unknown(model):
 GPTQ = "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4"
 
 
+AQLM = "ISTA-DASLab/Meta-Llama-3-8B-Instruct-AQLM-2Bit-1x16"
+
+
+@pytest.mark.parametrize("packed", [GPTQ, AQLM])
 @pytest.mark.parametrize(
     ("device", "adapter", "answer"),
     [
@@ -102,10 +106,10 @@ GPTQ = "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4"
         ("b200-sxm-180", None, Answer.UNKNOWN),
     ],
 )  # fmt: skip
-def test_gptq_under_an_adapter_fits_where_it_does_with_its_weights_unpacked_beside_it(
-    device, adapter, answer
+def test_a_packed_base_under_an_adapter_fits_where_it_does_with_its_weights_unpacked_beside_it(
+    packed, device, adapter, answer
 ):
-    assert judged(plan_of(GPTQ, device, adapter=adapter)).verdict.answer is answer
+    assert judged(plan_of(packed, device, adapter=adapter)).verdict.answer is answer
 
 
 @pytest.mark.parametrize(
@@ -176,6 +180,54 @@ def test_packed_weights_and_those_that_a_graph_keeps_unpacked_are_no_more_than_i
     assert packed - whole > sum(a * b for a, b in sizes) * bits // 8
     sharded = plan_of("", model_config=config, adapter=LORA, engine="zero3", world_size=8)
     assert packed_at_most(sharded, model).num_bytes - added == 2 * sum(a * b for a, b in sizes)
+
+
+class Coded(torch.nn.Module):
+    """A matrix as AQLM has it, which a Function of its own unpacks in either direction (aqlm 1.1.7): two codebooks."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.shape = linear.weight.shape
+        codes = torch.zeros(linear.weight.numel() // 8, 2, dtype=torch.int16)
+        self.codes = torch.nn.Parameter(codes, requires_grad=False)
+        self.codebooks = torch.nn.Parameter(torch.zeros(2, 65536, 8, dtype=torch.bfloat16))
+        self.scales = torch.nn.Parameter(torch.zeros(self.shape[0], 1, dtype=torch.bfloat16))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return Unpacked.apply(inputs, self.codes, self.codebooks, self.scales, self.shape)
+
+
+class Unpacked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs, *stored):
+        ctx.save_for_backward(inputs, *stored[:3])
+        ctx.shape = stored[3]
+        return inputs @ Unpacked.weight(*stored).T
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad @ Unpacked.weight(*ctx.saved_tensors[1:], ctx.shape), None, None, None, None
+
+    @staticmethod
+    def weight(codes, codebooks, scales, shape):
+        places = codes.to(torch.int64) % 65536 + 65536 * torch.arange(2)
+        flat = torch.nn.functional.embedding_bag(places, codebooks.flatten(0, 1), mode="sum")
+        return flat.view(shape).mul(scales).swapaxes(0, 0).reshape(shape)
+
+
+def test_codes_and_a_matrix_that_is_unpacked_are_no_more_than_is_added():
+    config = {**config_of(PLAIN), "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 2,
+              "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 64,
+              "quantization_config": {"quant_method": "aqlm"}}  # fmt: skip
+    model = describe(config, "tiny", "test")
+    stored = Problem("aqlm", unpriced="weights stored in aqlm", takes="either", severity="warning")
+    plan = plan_of("", model_config=config, adapter=LORA, notices=(stored,))
+    sizes = [(512, 512)] * 8 + [(512, 1024), (1024, 512)] * 3
+    over = peak_of(Coded, sizes) - peak_of(lambda linear: linear, sizes)
+
+    assert (
+        14 * 2 * 65536 * 8 * 2 - 2 * 14 * 512 * 1024 < over <= packed_at_most(plan, model).num_bytes
+    )
 
 
 def test_a_copy_that_leaves_some_layers_in_16_bits_fits_where_the_whole_model_does_alone():
