@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.formulas.optimizer_classes import optimizer_of
+from preflight.plan_parts import ZEROPP_WEIGHTS
 from preflight.values import NamedTuple
 
 _ZERO = "zero_optimization"
@@ -22,10 +23,8 @@ class _LeftOut(NamedTuple):
 
 LEFT_OUT = {
     f"{_ZERO}.mics_shard_size": _LeftOut("MiCS's smaller groups of ranks", "more"),
-    f"{_ZERO}.zero_quantized_weights": _LeftOut("weights that ZeRO++ quantizes", "either"),
-    f"{_ZERO}.zero_quantized_nontrainable_weights": _LeftOut(
-        "weights that ZeRO++ quantizes", "either"
-    ),
+    f"{_ZERO}.zero_quantized_weights": _LeftOut(ZEROPP_WEIGHTS, "either"),
+    f"{_ZERO}.zero_quantized_nontrainable_weights": _LeftOut(ZEROPP_WEIGHTS, "either"),
     f"{_ZERO}.zero_quantized_gradients": _LeftOut("gradients that ZeRO++ quantizes", "either"),
     f"{_ZERO}.zenflow": _LeftOut("ZenFlow's divided step", "either"),
     f"{_ZERO}.leaf_module": _LeftOut("modules that ZeRO-3 gathers whole", "more"),

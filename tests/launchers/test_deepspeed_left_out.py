@@ -11,7 +11,11 @@ from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from preflight.engines.deepspeed_keys import REMOVED_KEYS, REMOVED_ZERO_KEYS
 from preflight.engines.deepspeed_left_out import LEFT_OUT
 from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plan_parts import ZEROPP_WEIGHTS
 from preflight.plugins import load_plugins
+from preflight.request import Request
+from preflight.verdict import Answer
 
 LAUNCH = (
     "accelerate launch --use_deepspeed --num_processes 8 --deepspeed_config_file ds.json -m trl.scripts.sft"
@@ -35,7 +39,7 @@ def named(folder, more, stage=3):
         ({"zero": {"mics_shard_size": 4}}, 3, "MiCS's smaller groups of ranks"),
         ({"zero": {"mics_shard_size": -1}}, 3, None),
         ({"zero": {"mics_shard_size": 4}}, 2, None),
-        ({"zero": {"zero_quantized_weights": True}}, 3, "weights that ZeRO++ quantizes"),
+        ({"zero": {"zero_quantized_weights": True}}, 3, ZEROPP_WEIGHTS),
         ({"zero": {"zero_quantized_weights": False}}, 3, None),
         ({"hybrid_engine": {"enabled": True}}, 3, "DeepSpeed's hybrid engine"),
         ({"hybrid_engine": {"enabled": False}}, 3, None),
@@ -52,6 +56,31 @@ def named(folder, more, stage=3):
 )
 def test_what_a_key_turns_on_is_named(tmp_path, more, stage, name):
     assert named(tmp_path, dict(more), stage) == (set() if name is None else {name})
+
+
+WEIGHTS, FROZEN = {"zero_quantized_weights": True}, {"zero_quantized_nontrainable_weights": True}
+
+
+@pytest.mark.parametrize(
+    ("zero", "device", "answer"),
+    [
+        ({}, "l40s-48", Answer.FITS),
+        (WEIGHTS, "h100-sxm-80", Answer.FITS),
+        (FROZEN, "h100-sxm-80", Answer.FITS),
+        (WEIGHTS, "l40s-48", Answer.UNKNOWN),  # in 8 bits and in 16 at once
+        ({**WEIGHTS, "zero_quantized_gradients": True}, "h100-sxm-80", Answer.UNKNOWN),
+        (WEIGHTS, "t4-16", Answer.UNKNOWN),
+    ],
+)
+def test_weights_in_8_bits_fit_where_they_do_with_all_that_is_gathered_twice(
+    tmp_path, zero, device, answer
+):
+    config = {"zero_optimization": {"stage": 3, **zero}, "bf16": {"enabled": True}}
+    (tmp_path / "ds.json").write_text(json.dumps(config))
+    (tmp_path / "requirements.txt").write_text("deepspeed==0.18.2\n")
+    command = LaunchCommand(tuple(LAUNCH.split()), {}, str(tmp_path))
+
+    assert check_launch(command, load_plugins(), Request(device)).verdict.answer is answer
 
 
 def test_the_keys_are_those_that_deepspeed_reads_or_read():

@@ -13,6 +13,7 @@ from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.engines.engines import sglang_at_most
 from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
+from preflight.formulas.engines.zero_passing import gathered
 from preflight.formulas.fake_quantized import fake_quantized_at_most
 from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
@@ -45,6 +46,7 @@ from preflight.plan_parts import (
     STATE_DICT_ON_CARD,
     STORED_DTYPE,
     TEACHER,
+    ZEROPP_WEIGHTS,
 )
 from preflight.values import dataclass
 
@@ -105,10 +107,13 @@ def dearest_of(
     if fewer is not None:
         terms.append(fewer)
         names |= of_fewer
-    gathered = named & {STATE_DICT_ON_CARD, GATHERED}
-    if gathered:
-        terms.append(_gathered_whole(plan, model, gathered))
-        names |= gathered
+    at_once = named & {STATE_DICT_ON_CARD, GATHERED}
+    if at_once:
+        terms.append(_gathered_whole(plan, model, at_once))
+        names |= at_once
+    if ZEROPP_WEIGHTS in named and plan.engine == "zero3":
+        terms += _gathered_in_8_bits(plan, model)
+        names.add(ZEROPP_WEIGHTS)
     if FAKE_QUANTIZED in named and plan.seq_len and model.layers:
         terms.append(fake_quantized_at_most(plan, model))
         names.add(FAKE_QUANTIZED)
@@ -197,6 +202,18 @@ def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) 
     held = held_tensors(plan, model) if is_whole else ()
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in held)
     return MemoryTerm(GATHERED, whole, frozenset({Moment.SAVE}), f"{whole:,}: all parameters")
+
+
+IN_8_BITS = 11
+"""Bytes of a parameter that ZeRO++ gathers, beside the weights that come of it: 1 of 8 bits, at most half a byte of a scale
+for 8 of them, 2 of fp16 and 2 of another dtype, and of a shard 2 as it is, 2 as fp16 and 1 (CUDAQuantizer,
+_all_gather_coalesced and AllGatherCoalescedHandle of deepspeed/runtime/zero/partition_parameters.py, 0.19.8)."""
+
+
+def _gathered_in_8_bits(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
+    """Return the terms of what is gathered in 8 bits, for all that stage 3 has whole at a time; no shard takes more."""
+    terms = gathered(plan, model, IN_8_BITS)
+    return [replace(each, name=f"{each.name}, in 8 bits first") for each in terms]
 
 
 INDICES = 20
