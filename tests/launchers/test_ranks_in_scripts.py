@@ -88,3 +88,40 @@ def test_the_callers_own_variable_says_nothing(tmp_path):
     plan = read(tmp_path, LAUNCHES["torchrun"], env={"WORLD_SIZE": "64"})
 
     assert plan.gradient_accumulation_steps == 16
+
+
+DIVIDED = """\
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, PartialState
+from transformers import Trainer, TrainingArguments
+
+from pools import Pool, group
+
+accelerator, pool = Accelerator(), Pool(2)
+state = PartialState()
+args = TrainingArguments("out", per_device_train_batch_size={rows})
+Trainer(args=args).train()
+"""
+TORCHRUN = ("torchrun", "--nnodes", "2", "--nproc_per_node", "4", "train.py")
+ACCELERATE = ("accelerate", "launch", "--multi_gpu", "--num_processes", "8", "train.py")
+
+
+@pytest.mark.parametrize(
+    ("rows", "argv", "micro"),
+    [
+        ("64 // accelerator.num_processes", ACCELERATE, 8),
+        ("64 // state.num_processes", TORCHRUN, 8),
+        ("int(32 / dist.get_world_size())", TORCHRUN, 4),
+        ("max(1, 4 // torch.distributed.get_world_size())", TORCHRUN, 1),
+        ("64 // dist.get_world_size(group)", TORCHRUN, None),
+        ("64 // pool.num_processes", TORCHRUN, None),
+        ("64 // pool.get_world_size()", TORCHRUN, None),
+        ("64 // accelerator.num_processes", ("python", "train.py"), None),
+        ("64 // dist.get_world_size()", ("torchrun", "--nproc_per_node", "N", "train.py"), None),
+    ],
+)
+def test_a_batch_is_divided_by_the_ranks_that_accelerate_and_torch_count(
+    rows, argv, micro, tmp_path
+):
+    assert read(tmp_path, argv, DIVIDED.format(rows=rows)).micro_batch_size == micro

@@ -29,6 +29,8 @@ DTYPE_NAMES = ("bfloat16", "float16", "float32", "float64", "half", "float", "ui
 _CASTS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str, "bool": bool}
 _KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 WORLD_SIZE = "WORLD_SIZE"
+COUNTS_RANKS = ("dist.get_world_size", "torch.distributed.get_world_size")
+"""Calls that count the ranks of the process group that a launcher starts; one with a group counts others."""
 SET_BY_LAUNCHERS = (
     "ACCELERATE_",
     "FSDP_",
@@ -113,6 +115,8 @@ class PythonCalls(Names):
                 )
             except (ValueError, OverflowError):
                 return UNKNOWN
+        if name in COUNTS_RANKS and not node.args and not node.keywords:
+            return self.ranks()
         if name == "getattr" and len(node.args) >= 2:
             attribute = self.value(node.args[1], scope, depth)
             if isinstance(attribute, str) and attribute in DTYPE_NAMES:
@@ -178,6 +182,11 @@ class PythonCalls(Names):
             held = self.value(node.func.value, scope, depth)
             return of_method(node.func.attr, held, given, self.command.cwd)
         return called(name, given, self.command.cwd)
+
+    def ranks(self) -> object:
+        """Return how many ranks the launcher starts; UNKNOWN where it starts one process, or nobody counts them."""
+        ranks = self.command.num_ranks
+        return Known(ranks, Place("env", "", WORLD_SIZE)) if ranks else UNKNOWN
 
     def variable(self, key: object, unset: object) -> object:
         """Return what a variable of the ranks holds; `unset` where it has no value."""

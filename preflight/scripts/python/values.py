@@ -14,7 +14,7 @@ from preflight.scripts.python.attribute_changes import SetOnce, set_before
 from preflight.scripts.python.file_paths import OF_FILE, of_attribute
 from preflight.scripts.python.flow import Position
 from preflight.scripts.python.names import MAX_DEPTH
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.own_words import is_argv, word
 from preflight.scripts.python.python_calls import DTYPE_NAMES, PythonCalls
@@ -27,6 +27,8 @@ MAX_STEPS = 100_000
 """Expressions looked at in one script: a long one of the public examples takes some hundreds."""
 MAX_TEXT = 1_000
 """Characters of what goes into an f-string."""
+COUNT_PROCESSES = ("Accelerator", "AcceleratorState", "PartialState")
+"""Classes of accelerate whose `num_processes` is how many ranks there are (state.py, 0.33 to 1.15)."""
 SetOnObjects = Callable[[str, Scope], "tuple[ast.expr, Scope] | None"]
 """An attribute of `self`, and a method's names -> what alone sets it, and the names there; None where that is not read."""
 
@@ -143,6 +145,8 @@ class Evaluator(PythonCalls):
         if is_own and node.attr not in self.changed_attributes:
             set_to = self.set_on_objects(node.attr, scope)
             return UNKNOWN if set_to is None else self.evaluate(*set_to, depth)
+        if node.attr == "num_processes" and self._is_of_accelerate(node.value, scope):
+            return self.ranks()
         holder = self.value(node.value, scope, depth)
         if isinstance(holder, Parsed):
             is_changed = node.attr in self.changed_attributes and node.attr != self.before_change
@@ -159,6 +163,13 @@ class Evaluator(PythonCalls):
             if isinstance(imported, Known):
                 return imported
         return UNKNOWN
+
+    def _is_of_accelerate(self, node: ast.expr, scope: Scope) -> bool:
+        """Tell whether an expression is an Accelerator, or a state that accelerate keeps of the process."""
+        made = self.only_node(node, scope)
+        if made is None or not isinstance(made[0], ast.Call):
+            return False
+        return last_name(made[0].func) in COUNT_PROCESSES
 
     def _is_only_copied(self, attribute: str, holder: Parsed, depth: int) -> bool:
         """Tell whether all that sets an attribute takes it of this very object, which keeps what it had."""
