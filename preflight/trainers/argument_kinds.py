@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from preflight.formulas.layers.kernels import LIGER_BY_CALL
-from preflight.scripts.arguments.trainer_spellings import KINDS
+from preflight.scripts.arguments.trainer_spellings import KINDS, SIZES
 from preflight.scripts.arguments.trainer_tables import ArgumentTable
 from preflight.versions.spans import moved_arguments
 
@@ -32,6 +32,7 @@ _OWN_KINDS = {
     "precompute_ref_batch_size": (int,),
     LIGER_BY_CALL: (dict,),
     "lora_target_modules": (str, list, tuple),
+    SIZES: (dict,),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.plan_parts import LABEL_SMOOTHING
 from preflight.reading import Problems, Reading
-from preflight.scripts.arguments.trainer_spellings import attention_of
+from preflight.scripts.arguments.trainer_spellings import SIZES, attention_of
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
@@ -24,6 +24,10 @@ def read_plan_fields(given: Given) -> Reading[PlanFields]:
 
 def _model(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
+    sizes = given.known.get(SIZES)
+    if sizes is not None:
+        fields.put("model_config", sizes.value, sizes)
+        return fields.reading()
     setting = fields.get(policy_argument(given), "model")
     if setting is not None and setting.value is not None:
         fields.put("model", str(setting.value), setting)

@@ -190,3 +190,16 @@ def test_an_adapter_goes_on_one_of_these_lists_where_the_model_has_modules_of_it
 
     assert found == ways
     assert plan.origins["adapter"].assumed == (len(ways) > 1)
+
+
+def test_a_model_that_may_have_other_modules_may_have_those_of_a_list_that_names_none(tmp_path):
+    text = ADAPTED.replace(
+        "meta-llama/Llama-3.1-8B", "gpt2"
+    )  # read with the shapes of one of its kind
+    targets = '["q_a_proj", "kv_b_proj"] if model.config.architectures == ["Other"] else ["c_attn"]'
+    (tmp_path / "train.py").write_text(text.format(before="", targets=targets))
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    plan = check_launch(command, load_plugins(), Request("h100-sxm-80")).plan
+    ways = (plan.adapter, *plan.origins["adapter"].may_be)
+
+    assert [each.targets for each in ways] == [("c_attn",), "all-linear"]

@@ -108,16 +108,19 @@ def _saves_what_only_running_tells(plan: LaunchPlan) -> bool:
 
 def with_reached_adapters(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan without those of its open adapters that go on no module of the model: PEFT makes none of these
-    (`Target modules ... not found in the base model`, peft/tuners/tuners_utils.py:1066, 0.21.2)."""
+    (`Target modules ... not found in the base model`, peft/tuners/tuners_utils.py:1066, 0.21.2). A model that may have
+    modules of other names has them perhaps, at most on every linear layer."""
     origin = plan.origins.get("adapter")
-    if origin is None or not origin.may_be or may_have_others(model):
+    if origin is None or not origin.may_be:
         return plan
     ways = (plan.adapter, *origin.may_be)
-    taken, *others = [
-        each for each in ways if _is_reached(replace(plan, adapter=each), model)
-    ] or ways
-    if len(others) == len(origin.may_be):
+    reached = [each for each in ways if _is_reached(replace(plan, adapter=each), model)]
+    if not reached or len(reached) == len(ways):
         return plan
+    if may_have_others(model):
+        elsewhere = (each for each in ways if each is not None and each not in reached)
+        reached += [replace(each, targets="all-linear") for each in elsewhere]
+    taken, *others = dict.fromkeys(reached)
     settled = replace(origin, assumed=bool(others), may_be=tuple(others))
     return replace(plan, adapter=taken, origins={**plan.origins, "adapter": settled})
 

@@ -9,6 +9,8 @@ from collections.abc import Collection
 
 from preflight.near_names import nearest_fix
 
+SIZES = "sizes_of_model"
+"""Argument that stands for the config of a model that a script builds; no flag is called so."""
 SPELLINGS: dict[str, tuple[str, ...]] = {
     # The first spelling that is given wins.
     "model_name_or_path": (

@@ -37,6 +37,9 @@ PASSES_ON = (
 )
 """Calls that give back the model that they are given, or that they are called on."""
 
+OF_MODELS = ("to", "cuda", "half", "bfloat16", "float", "train")
+"""Those that are methods of a model: what they are given is a device or a dtype."""
+
 OF_PARAMETERS = ("parameters", "named_parameters")
 
 MOST_STEPS = 40
@@ -76,7 +79,7 @@ def followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[Cal
             name = last_name(node.func)
             receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
             if name in PASSES_ON or (receiver is not None and last_name(receiver) == "PeftModel"):
-                inner = node.args[0] if node.args else receiver
+                inner = node.args[0] if node.args and name not in OF_MODELS else receiver
                 waiting += [(inner, scope)] if inner is not None else []
                 continue
             made = CallFound(name, node, scope)

@@ -11,12 +11,13 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.settings.built_models import read_built
 from preflight.scripts.settings.device_map import device_map_of
 from preflight.scripts.settings.followed_models import OF_PARAMETERS, followed, loads
 from preflight.scripts.settings.made_and_given import is_given, note_whole
 from preflight.scripts.settings.model_shape import name_of_config, note_own, note_shape
 from preflight.scripts.settings.script_settings import ScriptSettings
-from preflight.scripts.settings.zero_init import is_partitioned, zero3_is_on
+from preflight.scripts.settings.zero_init import is_partitioned, makes_partitioned, zero3_is_on
 from preflight.setting import Place
 
 LOADED_WITH = {
@@ -53,6 +54,8 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.zero_init = True  # the trainer loads it, and what the script loads is another
         return
     made = list(made_for_trainer(reader))
+    if _is_built(reader, settings, made):
+        return
     for call in made:
         if not loads(call) and not reader.makes_trainer(call):
             note_own(reader, settings, call)
@@ -85,6 +88,8 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     named = _name_of(reader, found)
     if named is not None:
         settings.put("model_name_or_path", named)
+    elif found.name == "from_config":
+        read_built(reader, settings, found)
     for keyword, name in LOADED_WITH.items():
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
@@ -105,6 +110,26 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     settings.device_map = device_map_of(reader, found, values)
     if settings.device_map is not None:
         settings.zero3_is_on = zero3_is_on(reader, found)
+
+
+def _is_built(reader: ScriptReader, settings: ScriptSettings, made: list[CallFound]) -> bool:
+    """Tell whether the script loads no model, and builds the one that it trains of sizes that it says: record these."""
+    if any(map(loads, reader.everywhere)):
+        return False
+    has_trainer = any(map(reader.makes_trainer, reader.everywhere))
+    trained = {
+        id(call.node): call for call in (made if has_trainer else _made_for_loop(reader))
+    }.values()
+    if len(trained) != 1:
+        return False
+    (found,) = trained
+    if not read_built(reader, settings, found):
+        return False
+    settings.seen["model"] = settings.seen["no_attention"] = reader.place(found)
+    settings.zero_init = False if not makes_partitioned(reader) else None
+    if not has_trainer:
+        settings.seen["no_trainer"] = Place("script", reader.path, "")
+    return True
 
 
 def _name_of(reader: ScriptReader, found: CallFound) -> Known | None:

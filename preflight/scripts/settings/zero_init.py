@@ -41,6 +41,11 @@ def _is_partitioned(reader: ScriptReader, loading: CallFound) -> bool | None:
     return None if may_be_own and is_on is False else is_on
 
 
+def makes_partitioned(reader: ScriptReader) -> bool:
+    """Tell whether a script may make a model under deepspeed.zero.Init itself."""
+    return any(map(_is_own_context, reader.everywhere))
+
+
 def _is_own_context(call: CallFound) -> bool:
     return call.name == OWN_CONTEXT and unparse(call.node.func).endswith("zero.Init")
 
