@@ -72,9 +72,10 @@ def _config_of(reader: ScriptReader, found: CallFound, is_auto: bool) -> CallFou
     given = next((each.value for each in node.keywords if each.arg == "config"), None)
     given = node.args[0] if node.args else given
     held = None if given is None else reader.evaluator.only_node(given, found.scope)
-    if given is None or held is None or not isinstance(held[0], ast.Call):
+    made, scope = held or (given, found.scope)
+    if not isinstance(given, ast.expr) or not isinstance(made, ast.Call):
         return None
-    config = CallFound(last_name(held[0].func), *held)
+    config = CallFound(last_name(made.func), made, scope)
     is_changed = isinstance(given, ast.Name) and _may_change(reader, given.id)
     return None if is_changed or not _is_librarys(reader, config.node.func, config) else config
 
