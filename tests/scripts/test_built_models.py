@@ -115,6 +115,18 @@ def test_of_another_nothing_is_known(before, tmp_path):
     assert report_of(tmp_path, SCRIPT, before).plan.model_config is None
 
 
+@pytest.mark.parametrize("make", ["LlamaForCausalLM", "AutoModelForCausalLM.from_config"])
+@pytest.mark.parametrize(
+    ("word", "attention"),
+    [("", "sdpa"), (", attn_implementation='eager'", "eager"), (", _attn_implementation='flash_attention_2'", "flash_attention_2")],
+)  # fmt: skip
+def test_it_has_the_attention_that_its_config_says(make, word, attention, tmp_path):
+    before = f"model = {make}({LLAMA[:-1]}{word}))"
+    found = report_of(tmp_path, SCRIPT, before)
+
+    assert (found.plan.model_config is None, found.plan.attention) == (False, attention)
+
+
 def test_classes_are_those_of_transformers():
     for cls, (config, model_type) in BUILT.items():
         assert getattr(transformers, cls).config_class is getattr(transformers, config)

@@ -36,6 +36,7 @@ _NO_SIZE = frozenset(
      "layer_norm_epsilon", "layer_norm_eps", "initializer_range"}
 )  # fmt: skip
 """Entries of a config that no memory depends on."""
+_ATTENTION = ("attn_implementation", "_attn_implementation")
 _CHANGES = ("set_default_dtype", "set_default_tensor_type", "resize_token_embeddings")
 """Calls after which a model that is built, or its embedding, is another."""
 
@@ -54,6 +55,11 @@ def read_built(reader: ScriptReader, settings: ScriptSettings, found: CallFound)
     if sizes is None:
         return False
     place = reader.place(config)
+    chosen = [sizes.pop(name) for name in _ATTENTION if name in sizes]
+    if chosen:
+        settings.put("attn_implementation", Known(chosen[0], place))
+    elif not is_auto:
+        settings.seen["no_attention"] = place
     settings.put(SIZES, Known({"model_type": kind[1], "architectures": [kind[0]], **sizes}, place))
     if not {"dtype", "torch_dtype"} & {keyword.arg for keyword in found.node.keywords}:
         settings.put("dtype", Known("float32", place))

@@ -105,7 +105,8 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     dtypes = [values[name].value for name in ("torch_dtype", "dtype") if name in values]
     if not is_open and all(value is None for value in dtypes):
         settings.seen["no_dtype"] = reader.place(found)
-    if not OF_ATTENTION & set(values) and not is_open:
+    says_attention = OF_ATTENTION & {*values} or "attn_implementation" in settings.arguments
+    if not says_attention and not is_open:
         settings.seen["no_attention"] = reader.place(found)
     settings.device_map = device_map_of(reader, found, values)
     if settings.device_map is not None:
@@ -125,7 +126,7 @@ def _is_built(reader: ScriptReader, settings: ScriptSettings, made: list[CallFou
     (found,) = trained
     if not read_built(reader, settings, found):
         return False
-    settings.seen["model"] = settings.seen["no_attention"] = reader.place(found)
+    settings.seen["model"] = reader.place(found)
     settings.zero_init = False if not makes_partitioned(reader) else None
     if not has_trainer:
         settings.seen["no_trainer"] = Place("script", reader.path, "")
