@@ -28,8 +28,9 @@ from preflight.formulas.trainer_arguments import method_of, where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.model import LINEAR, ModelSpec
+from preflight.model import EXPERTS, LINEAR, ModelSpec
 from preflight.near_names import nearest_fix
+from preflight.versions.transformers import FUSES_EXPERTS
 from preflight.versions.trl import FUSES_HEAD
 
 
@@ -83,8 +84,9 @@ def _unmatched(
         return
     paths = _module_paths(model)
     missing = [name for name in targets if not any(f".{p}.".endswith(f".{name}.") for p in paths)]
-    if is_fused(plan, model):
-        # What becomes of the experts' own names is told below.
+    has_experts = any(tensor.kind == EXPERTS for _, tensor in model.tensors())
+    if is_fused(plan, model) or (has_experts and not FUSES_EXPERTS.holds_in(plan.versions)):
+        # Of fused experts it is told below what becomes of their own names; before, modules are called so.
         missing = [name for name in missing if name not in expert_names(model)]
     if not missing:
         return

@@ -68,13 +68,16 @@ def suggest(
         if report.is_dear and (remedy.id == "seq_len" or _is_enough(mildest.values())):
             continue
         settled = mildest.get(remedy.id)
-        if settled is not None and settled.verdict.answer is Answer.FITS:
+        fits_already = settled is not None and settled.verdict.answer is Answer.FITS
+        if fits_already and not _is_dear_dose(settled):
             continue  # a harsher dose of what fits already
         judged = search.judged(report.plan.with_edits(remedy.edits))
         if judged.estimate is None:
             continue
         best = search.one(remedy, judged, remedy.step_time_factor)
         if judged.verdict.answer is not Answer.FITS:
+            if fits_already:
+                continue  # with help that is dear, which a harsher dose alone may do without
             best = _with_safe_help(best, judged, search)
         mildest[remedy.id] = best
     suggested = list(mildest.values())
@@ -110,6 +113,14 @@ def _order(tried: TriedRemedy) -> tuple[bool, bool, int, bool, int]:
 def _is_enough(found: Iterable[TriedRemedy]) -> bool:
     """Tell whether enough stands beside a dear rewrite: each costs a search of its own."""
     return sum(map(_is_cheaper, found)) >= MOST_BESIDE
+
+
+def _is_dear_dose(settled: TriedRemedy | None) -> bool:
+    """Tell whether a remedy that keeps the training fits with help that takes half as long again: a harsher dose of it may
+    fit by itself, as a smaller share of an engine does without states on the host."""
+    if settled is None:
+        return False
+    return settled.remedy.keeps_training and settled.step_time_factor > DEAR_FACTOR
 
 
 def _is_cheaper(tried: TriedRemedy) -> bool:

@@ -211,3 +211,13 @@ def test_peft_019_takes_all_linear_for_letters(plugins, peft, targets, expected)
     mixture = {"model_type": "mixtral", "num_local_experts": 4, "num_key_value_heads": 4}
 
     assert ids(plugins, plan, **mixture) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("w1", []), ("up_proj", ["PF422"])])
+def test_an_experts_linear_layer_is_in_the_model_before_experts_are_fused(plugins, name, expected):
+    plan = LaunchPlan(
+        adapter=Adapter("lora", 8, 16, 0.0, ("q_proj", name)), versions={"transformers": "4.57.1"}
+    )
+    mixture = {"model_type": "mixtral", "num_local_experts": 4, "num_key_value_heads": 4}
+
+    assert ids(plugins, plan, **mixture) == expected

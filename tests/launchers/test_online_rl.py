@@ -56,6 +56,16 @@ def test_advice_is_in_the_flags_of_the_trainer(tmp_path):
     assert "seq_len" not in offered
 
 
+def test_a_share_that_fits_alone_is_said_beside_a_rewrite_of_twice_the_step_time(tmp_path):
+    report = check(f"{COLOCATED} 0.9", tmp_path)
+    (share,) = report.suggested
+
+    assert report.is_dear and not report.may_launch
+    assert share.remedy.how == "--vllm_gpu_memory_utilization 0.55"
+    assert share.verdict.answer is Answer.FITS
+    assert share.step_time_factor < 1.01
+
+
 def test_a_share_that_holds_no_weights_is_no_engine(tmp_path):
     report = check(f"{COLOCATED} 0.15", tmp_path)
 
