@@ -1,4 +1,4 @@
-"""A rewritten launch while it grows: words of the command line, edits of files, variables; then the Rewrite.
+"""A rewritten launch while it grows: words of the command line, edits of files, variables; finish.py makes the Rewrite.
 
 Whatever cannot be said raises CannotEdit, and then nothing is written at all.
 """
@@ -6,8 +6,7 @@ Whatever cannot be said raises CannotEdit, and then nothing is written at all.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput
@@ -17,28 +16,13 @@ from preflight.formats.document import Document, KeyPath, split_key
 from preflight.formats.edits import CannotEdit, yaml_text
 from preflight.formats.load import load_json, read_document
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
 from preflight.setting import Place
 from preflight.writers.script_copy import ScriptEdit
 from preflight.writers.source import LaunchSource
 
-POINTER_FLAGS_OF_LAUNCHER = ("config_file", "deepspeed_config_file", "accelerate_config")
-POINTER_FLAGS_OF_SCRIPT = (
-    "config",
-    "deepspeed",
-    "deepspeed_config",
-    "fsdp_config",
-    "accelerator_config",
-)
-POINTER_KEYS = {
-    "accelerate": ("deepspeed_config.deepspeed_config_file",),
-    "trainer": ("deepspeed", "fsdp_config", "accelerator_config", "accelerate_config"),
-}
-"""What names another file of the launch, by the role of the file that names it."""
-
 
 class LaunchDraft:
-    """Collects the edits of one launch. Made, filled and finished by write_launch; nobody else sees it."""
+    """Collects the edits of one launch. Made, filled and finished by the writer of its launch; nobody else sees it."""
 
     def __init__(
         self,
@@ -137,22 +121,23 @@ class LaunchDraft:
 
     def add_launcher_flag(self, name: str, value: Any) -> None:
         """Give the launcher an option that it was not given."""
-        self.launcher_additions.append([self._added_spelling(name, 0), *flag_texts(value)])
+        self.launcher_additions.append([self.added_spelling(name, 0), *flag_texts(value)])
 
     def add_launcher_switch(self, name: str) -> None:
         """Give the launcher an option that takes no value."""
-        self.launcher_additions.append([self._added_spelling(name, 0)])
+        self.launcher_additions.append([self.added_spelling(name, 0)])
 
     def add_script_flag(self, name: str, value: Any) -> None:
         """Give the script a flag that it was not given."""
-        spelled = self._added_spelling(name, self.script_index + 1)
+        spelled = self.added_spelling(name, self.script_index + 1)
         self.script_additions.append([spelled, *flag_texts(value)])
 
     def add_script_switch(self, name: str) -> None:
         """Give the script a flag that takes no value."""
-        self.script_additions.append([self._added_spelling(name, self.script_index + 1)])
+        self.script_additions.append([self.added_spelling(name, self.script_index + 1)])
 
-    def _added_spelling(self, name: str, start: int) -> str:
+    def added_spelling(self, name: str, start: int) -> str:
+        """Return a flag that is added as the others from an argv index on are spelled, with dashes or underscores."""
         flags = self.argv[start : self.script_index] if start == 0 else self.argv[start:]
         return argv_edits.spellings(name)[argv_edits.prefers_dashes(flags)]
 
@@ -192,166 +177,6 @@ class LaunchDraft:
             word for group in self.words[start : start + occurrence.num_words] for word in group
         ]
         return words[0].partition("=")[2] if occurrence.is_attached else words[1]
-
-    # Finishing
-
-    def finish(self) -> Rewrite:
-        """Return the rewrite: changed files as copies, and everything that names them pointing there."""
-        while True:
-            new_paths = self._new_paths()
-            files = tuple(
-                RewrittenFile(path, new_paths[path], self.document(path).text, after)
-                for path, after in self._spliced().items()
-            )
-            # An earlier rewrite may still be read by a launch that runs: its copies stay as they are.
-            clashes = {file.new_path for file in files if self.is_other(file)}
-            if not clashes:
-                return Rewrite(self._new_argv(), files, dict(self.env), self._argv_diff())
-            self.taken |= clashes
-
-    def is_other(self, file: RewrittenFile) -> bool:
-        if not self.command.exists(file.new_path):
-            return False
-        try:
-            return self.command.read_text(file.new_path) != file.after
-        except (OSError, UnicodeDecodeError):
-            return True
-
-    def _new_paths(self) -> dict[str, str]:
-        """Choose where the copies go and point everything to them; a file that names a copy is copied too."""
-        new_paths: dict[str, str] = {}
-        last = [path for path in (self.role("trainer"), self.role("accelerate")) if path]
-        pending = [path for path in self.edits if path not in last]
-        pending += [path for path in last if path in self.edits]
-        while pending:
-            path = pending.pop(0)
-            new_paths[path] = self.new_path(path, new_paths.values())
-            for holder in self._point_to(path, new_paths[path]):
-                if holder not in new_paths and holder not in pending:
-                    pending.append(holder)
-        return new_paths
-
-    def new_path(self, path: str, taken: Iterable[str]) -> str:
-        stem, extension = os.path.splitext(os.path.basename(path))
-        number = 1
-        while True:
-            name = f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}"
-            new = self.command.resolve(os.path.join(FOLDER, name))
-            free = new not in taken and new not in self.taken
-            if free and new != self.command.resolve(path):
-                return new
-            number += 1
-
-    def _point_to(self, path: str, new_path: str) -> list[str]:
-        """Make everything that names `path` name the copy; return the files that had to be edited for it."""
-        spelled = (
-            new_path if os.path.isabs(path) else os.path.join(FOLDER, os.path.basename(new_path))
-        )
-        holders: list[str] = []
-        is_named = False
-        for found in (
-            *self.launcher_flags(*POINTER_FLAGS_OF_LAUNCHER),
-            *self.script_flags(*POINTER_FLAGS_OF_SCRIPT),
-        ):
-            if found.value is not None and self._names(found.flag, found.value, path):
-                self.replace(found, argv_edits.with_values(found, [spelled]))
-                is_named = True
-        for index in self._words_of_file(path):
-            flag, equals, _ = self.argv[index].rpartition("=")
-            self.words[index] = [f"{flag}{equals}{spelled}"]
-            self.touched.append((index, index + 1))
-            is_named = True
-        for role, keys in POINTER_KEYS.items():
-            holder = self.role(role)
-            if holder is None or holder == path:
-                continue
-            for key in keys:
-                value = self.document(holder).get(key)
-                if not isinstance(value, str) or not self._names(key, value, path):
-                    continue
-                is_named = True
-                if role == "accelerate" and self.part.is_default_config:
-                    # A flag beats the default config, which then needs no copy.
-                    self.pointer_flags[key.rpartition(".")[2]] = spelled
-                else:
-                    self.edit(holder, key, spelled)
-                    holders.append(holder)
-        if not is_named:
-            raise CannotEdit(f"nothing in the launch names {path}")
-        return holders
-
-    def _words_of_file(self, path: str) -> list[int]:
-        """Return where the words are that give the script its argument file, if `path` is it."""
-        if path != self.role("trainer"):
-            return []
-        if self.part.file_index is not None:
-            return [self.part.file_index]
-        words = self.argv[self.script_index + 1 :] if self.reads_only_a_file else ()
-        return [
-            index
-            for index, word in enumerate(words, self.script_index + 1)
-            if word.rpartition("=")[2] == path
-        ]
-
-    def _names(self, key: str, value: str, path: str) -> bool:
-        """Tell whether a flag's or a key's value names a file; TRL's own accelerate configs have names for paths."""
-        if self.command.resolve(value) == self.command.resolve(path):
-            return True
-        is_profile = key.lstrip("-").replace("-", "_") == "accelerate_config"
-        profile = self.part.profile
-        return is_profile and value == profile and path == self.role("accelerate")
-
-    def _spliced(self) -> dict[str, str]:
-        from preflight.formats.json_edits import splice_json
-        from preflight.formats.yaml_edits import splice_yaml
-
-        spliced = {}
-        for path, edits in self.edits.items():
-            document = self.document(path)
-            splice = splice_json if document.kind == "json" else splice_yaml
-            spliced[path] = splice(document.text, edits)
-        return spliced
-
-    def _new_argv(self) -> tuple[str, ...]:
-        insert_at = self.script_index
-        while insert_at > self.first_option and self.argv[insert_at - 1] in (
-            "--",
-            "-m",
-            "--module",
-        ):
-            insert_at -= 1
-        ends_at = len(self.argv)
-        if "--" in self.argv[self.script_index :]:
-            ends_at = self.argv.index("--", self.script_index)
-        result: list[str] = []
-        for index, words in enumerate([*self.words, []]):
-            if index == insert_at and not self.options_are_mixed:
-                result += [word for added in self._added_to_launcher() for word in added]
-            if index == ends_at:
-                launcher = self._added_to_launcher() if self.options_are_mixed else []
-                result += [word for added in (*launcher, *self.script_additions) for word in added]
-            result += words
-        return tuple(result)
-
-    def _added_to_launcher(self) -> list[list[str]]:
-        pointers = [
-            [self._added_spelling(name, 0), path] for name, path in self.pointer_flags.items()
-        ]
-        return [*pointers, *self.launcher_additions]
-
-    def _argv_diff(self) -> tuple[tuple[str, str], ...]:
-        changed = [
-            (
-                argv_edits.shown(self.argv[start:stop]),
-                argv_edits.shown(word for group in self.words[start:stop] for word in group),
-            )
-            for start, stop in sorted(self.touched)
-        ]
-        added = [
-            ("", argv_edits.shown(words))
-            for words in (*self._added_to_launcher(), *self.script_additions)
-        ]
-        return (*changed, *added)
 
 
 def open_draft(plan: LaunchPlan, tells_script_edits: bool = False) -> LaunchDraft | None:

@@ -14,6 +14,7 @@ from preflight.launch import Adapter, LaunchPlan
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
 from preflight.writers.draft import LaunchDraft, open_draft
+from preflight.writers.finish import finish
 from preflight.writers.launch import changed_fields
 from preflight.writers.sharding import (
     OFFLOAD_FIELDS,
@@ -72,7 +73,7 @@ def write_framework(
             write_engine.write_deepspeed_sizes(draft, before, after)
         if "expandable_segments" in changed:
             write_engine.write_expandable_segments(draft, before, after)
-        return draft.finish()
+        return finish(draft)
     except (CannotEdit, BadInput):
         return None
 

@@ -17,6 +17,7 @@ from preflight.launch import LaunchPlan
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
 from preflight.writers.draft import LaunchDraft, flag_texts, open_draft
+from preflight.writers.finish import finish
 from preflight.writers.framework import SayKey, set_key, text_of
 from preflight.writers.launch import changed_fields
 
@@ -82,7 +83,7 @@ def write_keys(
             set_key(draft, key, word, say)
         if is_allocator:
             write_engine.write_expandable_segments(draft, before, after)
-        return draft.finish()
+        return finish(draft)
     except (CannotEdit, BadInput):
         return None
 

@@ -13,6 +13,7 @@ from preflight.writers import engine as write_engine
 from preflight.writers import step as write_step
 from preflight.writers import trainer as write_trainer
 from preflight.writers.draft import LaunchDraft, open_draft
+from preflight.writers.finish import finish, is_other, new_path
 from preflight.writers.script_copy import copied_script
 from preflight.writers.sharding import (
     OFFLOAD_FIELDS,
@@ -121,11 +122,11 @@ def write_with_script(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     except CannotEdit:
         return None
     copy = RewrittenFile(
-        script, draft.new_path(script, [f.new_path for f in rewrite.files]), text, new
+        script, new_path(draft, script, [f.new_path for f in rewrite.files]), text, new
     )
-    while draft.is_other(copy):
+    while is_other(draft, copy):
         draft.taken.add(copy.new_path)
-        copy = replace(copy, new_path=draft.new_path(script, [f.new_path for f in rewrite.files]))
+        copy = replace(copy, new_path=new_path(draft, script, [f.new_path for f in rewrite.files]))
     behind = sum(len(words) for words in draft.words[draft.script_index + 1 :])
     behind += sum(len(words) for words in draft.script_additions)
     at = len(rewrite.argv) - behind - 1
@@ -144,7 +145,7 @@ def _written(draft: LaunchDraft | None, before: LaunchPlan, after: LaunchPlan) -
         return None
     try:
         _write(draft, before, after)
-        return draft.finish()
+        return finish(draft)
     except (CannotEdit, BadInput):
         # Bad input cannot come from the launch itself, which was read: an edit did not hold.
         return None

@@ -11,6 +11,7 @@ from preflight.launchers.torchtitan.table import MODULE_VERSION
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
 from preflight.writers.draft import LaunchDraft, open_draft
+from preflight.writers.finish import finish
 from preflight.writers.launch import changed_fields
 
 WRITABLE = {
@@ -117,4 +118,4 @@ def _with_subcommand_last(draft: LaunchDraft) -> Rewrite:
             raise CannotEdit("flags of the subcommand follow it")
         word, draft.words[index] = draft.words[index], []
         draft.script_additions.append(word)
-    return draft.finish()
+    return finish(draft)

@@ -12,6 +12,7 @@ from preflight.launchers.torchtune.table import builders, recipes
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
 from preflight.writers.draft import LaunchDraft, open_draft
+from preflight.writers.finish import finish
 from preflight.writers.framework import set_key
 from preflight.writers.launch import changed_fields
 
@@ -41,7 +42,7 @@ def write_torchtune(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
             _set(draft, key, value)
         if "expandable_segments" in changed:
             write_engine.write_expandable_segments(draft, before, after)
-        return draft.finish()
+        return finish(draft)
     except (CannotEdit, BadInput):
         return None
 
