@@ -41,6 +41,11 @@ KINDS: dict[str, dict] = {
     "reward, LoRA": {"objective": "reward", **LORA},
     "grpo": {"objective": "grpo", "prompt": 116, "completion": 12},
     "grpo, LoRA": {"objective": "grpo", "prompt": 116, "completion": 12, "beta": 0.1, **LORA},
+    "rloo": {"objective": "rloo", "prompt": 116, "completion": 12, "beta": 0.05},
+    "rloo, LoRA": {
+        "objective": "rloo", "prompt": 116, "completion": 12, "beta": 0.05, "engines": ("zero3",), **LORA,
+    },
+    "rloo, short": {"objective": "rloo", "prompt": 20, "completion": 12, "beta": 0.05, **SHORT},
     "dpo, LoRA, short": {"objective": "dpo", **LORA, **SHORT},
     "kto, LoRA, short": {"objective": "kto", **LORA, **SHORT},
     "grpo, LoRA, short": {"objective": "grpo", "prompt": 20, "completion": 12, "beta": 0.1, **LORA, **SHORT},
@@ -50,7 +55,7 @@ KINDS: dict[str, dict] = {
     "kto, deep": {"objective": "kto", **DEEP},
 }  # fmt: skip
 """Kind of training -> its case; every row fills its length."""
-ONLINE = ("grpo",)
+ONLINE = ("grpo", "rloo")
 NOT_RUN = {("grpo, LoRA", "fsdp1"): "its rollout multiplies fp32 by bf16, and every worker stops"}
 COMMON = {"micro": 2, "length": 128, "config": CONFIG, "load": "fp32", "autocast": True}
 STEPS = 4

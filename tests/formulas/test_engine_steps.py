@@ -29,7 +29,8 @@ def plan_of(row: dict) -> LaunchPlan:
     is_online, is_alone = objective in ONLINE, engine == "single"
     reference = None
     if is_online:
-        reference = "adapter_off" if case.get("beta") else "none"
+        reference = "same" if rank is None else "adapter_off"
+        reference = reference if case.get("beta") else "none"
     return LaunchPlan(
         objective=objective, trainer="trl", engine=engine, world_size=1 if is_alone else 2,
         shard_degree=1 if engine in ("single", "ddp") else 2, reshard_after_forward=True,
@@ -40,7 +41,7 @@ def plan_of(row: dict) -> LaunchPlan:
         adapter=Adapter(rank=rank, targets=("q_proj", "v_proj")) if rank else None,
         reference_model=reference,
         deepspeed=DeepSpeedSettings(**{**ZERO, **case.get("zero", {})}) if engine.startswith("zero") else None,
-        generation=Generation(max_completion_len=case["completion"]) if is_online else None,
+        generation=Generation(max_completion_len=case["completion"], scores_again=objective == "rloo") if is_online else None,
     )  # fmt: skip
 
 
