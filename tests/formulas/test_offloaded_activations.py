@@ -16,7 +16,7 @@ from preflight.trace.job import job_of
 from preflight.trace.run import trace
 from tests.formulas.offloading import offloading
 
-NUM_LAYERS = 16
+NUM_LAYERS = 8
 TOLERANCE = 0.05
 """Of the peak; which tensors wait together is taken as the widest that a layer has."""
 
