@@ -9,6 +9,7 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.formulas.adapters.adapter_kinds import BRANCHES, options_of
+from preflight.remembered import remembered
 from preflight.trace.built import INDEX_NAMES, BuiltModel, torch_dtype
 from preflight.trace.checkpointing import mark_every_second
 from preflight.trace.classes import class_of, decoder_of
@@ -117,8 +118,14 @@ def _put_tables(model: Any) -> None:
     for module in model.modules():
         for name, table in module.named_buffers(recurse=False):
             put = rf"self\.{re.escape(name)} = self\.{re.escape(name)}\.to\(.*dtype="
-            if table.is_floating_point() and re.search(put, inspect.getsource(type(module))):
+            if table.is_floating_point() and re.search(put, _source_of(type(module))):
                 setattr(module, name, table.to(dtype))
+
+
+@remembered
+def _source_of(kind: type) -> str:
+    """Return the text of a class, which Python finds by parsing its whole file."""
+    return inspect.getsource(kind)
 
 
 def _raise_if_elsewhere(job: TraceJob) -> None:
