@@ -169,6 +169,8 @@ LISTS = {
         [QUERY],
     ),
     "a table by model": ("", "TARGETS[model.config.model_type]", [BOTH, ("Wqkv", "q_proj")]),
+    "an embedding": ("", '["embed_tokens"] if sites.wide() else ["q_proj"]', [("embed_tokens",), QUERY]),
+    "a part of the names": ("", '["q_proj"] if sites.wide() else ["c_attn", "mlp.up_proj"]', [QUERY, ("c_attn", "mlp.up_proj")]),
     "neither of this model": ("", '["c_attn"] if sites.wide() else ["Wqkv"]', [("c_attn",), ("Wqkv",)]),
     "one way that is not read": ("", '["q_proj"] if sites.wide() else sites.names()', [None, "all-linear"]),
     "none at all in one": ("", '["q_proj"] if sites.wide() else None', [None, "all-linear"]),
@@ -203,3 +205,18 @@ def test_a_model_that_may_have_other_modules_may_have_those_of_a_list_that_names
     ways = (plan.adapter, *plan.origins["adapter"].may_be)
 
     assert [each.targets for each in ways] == [("c_attn",), "all-linear"]
+
+
+@pytest.mark.parametrize(
+    "model", ["Qwen/Qwen2.5-VL-7B-Instruct", "HuggingFaceTB/SmolVLM2-2.2B-Instruct"]
+)
+def test_modules_of_a_tower_are_not_listed_and_may_be_there(model, tmp_path):
+    text = ADAPTED.replace("meta-llama/Llama-3.1-8B", model)
+    text = text.replace("AutoModelForCausalLM", "AutoModelForImageTextToText")
+    targets = '["qkv_of_tower"] if sites.wide() else ["q_proj"]'
+    (tmp_path / "train.py").write_text(text.format(before="", targets=targets))
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    plan = check_launch(command, load_plugins(), Request("h100-sxm-80")).plan
+    ways = (plan.adapter, *plan.origins["adapter"].may_be)
+
+    assert [each.targets for each in ways] == [("qkv_of_tower",), QUERY]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from preflight.errors import Problem
@@ -15,7 +15,7 @@ from preflight.formulas.adapters.adapters import (
     is_target,
     may_have_others,
 )
-from preflight.launch import LaunchPlan
+from preflight.launch import Adapter, LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import UNSLOTH
@@ -111,10 +111,14 @@ def with_reached_adapters(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     (`Target modules ... not found in the base model`, peft/tuners/tuners_utils.py:1066, 0.21.2). A model that may have
     modules of other names has them perhaps, at most on every linear layer."""
     origin = plan.origins.get("adapter")
-    if origin is None or not origin.may_be:
-        return plan
+    if origin is None or not origin.may_be or not model.layers or model.tower is not None:
+        return plan  # names of a tower, and of a model that is counted alone, are not listed
     ways = (plan.adapter, *origin.may_be)
-    reached = [each for each in ways if _is_reached(replace(plan, adapter=each), model)]
+    listed = {
+        part for _, tensor in model.tensors() for part in (tensor.module, *tensor.name.split("."))
+    }
+    listed.update((*TABLES, *HEADS, *SAVED_HEADS))
+    reached = [each for each in ways if each is None or _names_any(each, listed)]
     if not reached or len(reached) == len(ways):
         return plan
     if may_have_others(model):
@@ -123,6 +127,15 @@ def with_reached_adapters(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     taken, *others = dict.fromkeys(reached)
     settled = replace(origin, assumed=bool(others), may_be=tuple(others))
     return replace(plan, adapter=taken, origins={**plan.origins, "adapter": settled})
+
+
+def _names_any(adapter: Adapter, listed: Collection[str]) -> bool:
+    """Tell whether an adapter may go on a module of a model: a list of names does where one of them is a module's, of
+    whatever kind; a pattern, or PEFT's own default, is not asked."""
+    targets = adapter.targets
+    if not isinstance(targets, tuple) or targets == ("all-linear",):
+        return True
+    return any(name.rsplit(".", 1)[-1] in listed for name in targets)
 
 
 def _is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:
