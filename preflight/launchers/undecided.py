@@ -219,17 +219,19 @@ def _not_counted(name: str, sign: str) -> str:
 
 
 def synchronised(trainer: TrainerArguments, engine: Setting | None) -> Iterator[Problem]:
-    """Yield that a reference model is brought up to date under ZeRO-3: every rank gathers both models whole for it
-    (SyncRefModelCallback, trl/trainer/callbacks.py, 0.9 to 1.16)."""
+    """Yield that a reference model may never be brought up to date, of which the estimate has both models whole on every rank
+    of ZeRO-3: a training of fewer steps than ref_model_sync_steps is not refused for it (hooks/memory_save.py)."""
     said = trainer.arguments.get("sync_ref_model")
     if said is not None and said.value is True and engine is not None and engine.value == "zero3":
         yield Problem(
-            "sync_ref_model gathers both models on every rank under ZeRO-3, which the estimate does not count",
+            "sync_ref_model is estimated to gather both models on every rank under ZeRO-3, as it does where a training has"
+            " ref_model_sync_steps of them (512 unless somebody says it)",
             said.place.where,
             "sync_ref_model: false, or shard with FSDP, where it needs nothing",
-            severity="warning",
-            unpriced="both models gathered to synchronise them",
-            takes="more",
+            "PF143",
+            "info",
+            unpriced="how soon both models are synchronised",
+            takes="less",
         )
 
 

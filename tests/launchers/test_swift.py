@@ -301,6 +301,8 @@ def test_a_launch_is_judged_as_far_as_it_is_known(
         ("grpo --offload_model true", "grpo", "adapter_off", "full_logits", "on the host during a rollout"),
         ("grpo --use_vllm true --deepspeed zero3", "grpo", "adapter_off", "full_logits", "gathered for the engine"),
         ("grpo --use_vllm true --deepspeed zero2", "grpo", "adapter_off", "full_logits", ""),
+        ("grpo --sync_ref_model true --tuner_type full --deepspeed zero3", "grpo", "same", "full_logits", "synchronise"),
+        ("grpo --sync_ref_model true --tuner_type full --deepspeed zero2", "grpo", "same", "full_logits", ""),
         ("grpo --fsdp fsdp2 --tuner_type full", "grpo", "same", "full_logits", "under FSDP"),
         ("grpo --steps_per_generation 3 --gradient_accumulation_steps 2", "grpo", "adapter_off", "full_logits", "wait"),
         ("grpo --external_plugins absent.py", "grpo", "adapter_off", "full_logits", "plugin loads"),

@@ -12,6 +12,7 @@ import json
 import pytest
 from trl.trainer.callbacks import SyncRefModelCallback
 
+import preflight
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
@@ -251,14 +252,16 @@ def test_transformers_stops_at_the_old_name():
 
 
 @pytest.mark.parametrize(
-    ("stage", "words", "is_named"),
+    ("stage", "words", "num_models"),
     [
-        (3, "--sync_ref_model true", True),
-        (3, "--sync_ref_model false", False),
-        (2, "--sync_ref_model true", False),
+        (3, "--sync_ref_model true", 2),
+        (3, "--sync_ref_model false", 0),
+        (2, "--sync_ref_model true", 0),
     ],
 )
-def test_models_that_are_gathered_to_synchronise_them_are_named(tmp_path, stage, words, is_named):
+def test_models_that_are_gathered_to_synchronise_them_are_priced(
+    tmp_path, stage, words, num_models
+):
     """TRL's callback gathers every parameter of policy and reference at once under ZeRO-3 alone."""
     source = inspect.getsource(SyncRefModelCallback)
     assert "zero_stage == 3" in source and "GatheredParameters" in source
@@ -268,10 +271,13 @@ def test_models_that_are_gathered_to_synchronise_them_are_named(tmp_path, stage,
         "accelerate launch --use_deepspeed --deepspeed_config_file ds.json --num_processes 8 -m trl.scripts.dpo"
         f" --model_name_or_path meta-llama/Llama-3.1-8B --dataset_name x --output_dir o {words}"
     )
-    command = LaunchCommand(tuple(launch.split()), {}, str(tmp_path))
-    plan = load_plugins().first("preflight_read_launch", command=command)
+    report = preflight.check(launch.split(), device="h100-sxm-80", cwd=tmp_path, env={})
+    gathered = [t.num_bytes for t in report.estimate.terms if "synchronise" in t.name]
 
-    assert any("synchronise" in notice.unpriced for notice in plan.notices) is is_named
+    # fewer steps than it takes to come so far are not refused for it
+    named = {notice.takes for notice in report.plan.notices if "synchronise" in notice.unpriced}
+    assert named == ({"less"} if num_models else set())
+    assert sum(gathered) == num_models * 8_030_261_248 * 2
 
 
 WHOSE_ARGUMENTS = """\

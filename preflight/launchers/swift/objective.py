@@ -150,6 +150,12 @@ def _left_out_of_grpo(keys: FrameworkKeys) -> None:
         message = "ZeRO-3 is estimated to have the whole policy gathered on its way to the engine, as ms-swift's source has it"
         what = "how much of the policy is gathered for the engine"
         keys.leave_out(NotModelled(message, what, "less"), sharded)
+    syncs = keys.get("sync_ref_model")
+    if is_zero3 and syncs is not None and keys.is_on("sync_ref_model"):
+        # TRL's callback in 3.12.6, its own in 4.6.0 (rollout_mixin.py _sync_ref_model_weights), by groups of parameters
+        message = "policy and reference gathered whole to synchronise them are not counted"
+        what = "both models gathered to synchronise them"
+        keys.leave_out(NotModelled(message, what, "more"), syncs)
     quantile = keys.number("top_entropy_quantile")
     if quantile is not None and quantile.value < 1.0:
         message = "the entropy of completions is not counted"
