@@ -249,7 +249,10 @@ class Own(Trainer):
 """
 
 
-@pytest.mark.parametrize("method", ["training_step", "compute_loss"])
+@pytest.mark.parametrize(
+    "method",
+    ["training_step", "compute_loss", "_prepare_inputs", "_prepare_input", "get_batch_samples"],
+)
 @pytest.mark.parametrize(
     ("before", "is_grown"),
     [

@@ -17,6 +17,8 @@ TOKENIZING = (
 )  # fmt: skip
 """Calls of a tokenizer, or of a processor that hands on what it is told to one, by the name that scripts give it or by
 its methods."""
+OF_CHATS = "apply_chat_template"
+"""Its method that gives tokens, or with `tokenize=False` a text (transformers/tokenization_utils_base.py, 5.24.0)."""
 BOTH_STACKS = lazy_pattern(
     r"\b(?:AutoModelForSeq2SeqLM|(?:U?MT5|T5|M?Bart|Pegasus)ForConditionalGeneration)\b"
 )

@@ -11,6 +11,7 @@ from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.answer_lengths import (
+    OF_CHATS,
     TOKENIZING,
     answer_calls,
     calls_of_both_stacks,
@@ -18,7 +19,9 @@ from preflight.scripts.settings.answer_lengths import (
     length_of_answers,
     lengths_of_answers,
 )
+from preflight.scripts.settings.joined_rows import joined_rows
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
+from preflight.scripts.settings.token_names import IDS
 from preflight.setting import Place
 from preflight.units import ceil_div
 
@@ -77,7 +80,10 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
     elsewhere = answers if is_apart else calls_of_both_stacks(reader)
     kept = [] if is_apart else _kept(reader)
     cutting = kept or list(_cutting(reader, elsewhere))
-    if not is_apart and cutting and not kept:  # the other part of a row may be as long again
+    is_whole = bool(cutting) and cutting[0].place.key == IDS
+    if (
+        not is_apart and cutting and not kept and not is_whole
+    ):  # the other part of a row may be as long again
         others = lengths_of_answers(reader, answers - elsewhere, truncating_alone=True)
         cutting += [each for each in others if each.value != cutting[0].value]
     values = [known.value for known in cutting if isinstance(known.value, int)]
@@ -124,20 +130,24 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
     """Return the lengths of the pieces that the script cuts joined rows into, and what may be cut longer; else those that
     truncating tokenizers are called with, but for calls that make no whole row; else those that the script's datasets are made with."""
     by_pieces = list(_pieces(reader))
-    by_tokenizer, by_dataset = [], []
+    of_calls: dict[int, Known] = {}
+    by_dataset: list[Known] = []
     for found in (*reader.calls, *reader.unsure):
         if found.node in elsewhere:
             continue
-        if found.name in TOKENIZING:
+        if found.name in (*TOKENIZING, OF_CHATS):
             values, _ = reader.keywords(found)
+            if "tokenize" in values and values["tokenize"].value is False:
+                continue  # a chat's text
             length, truncates = values.get("max_length"), values.get("truncation")
             if length is not None and truncates is not None and truncates.value not in (None, False):  # fmt: skip
-                by_tokenizer.append(length)
+                of_calls[id(found.node)] = length
         elif _is_dataset(reader, found):
             values = reader.told(found)
             whole = [values[name] for name in LENGTHS if name in values][:1]
             halves = [v for n, v in values.items() if HALVES.fullmatch(n) and "max" in n]
             by_dataset += whole or _joined(halves, reader.classes.get(found.name, (None,))[0])
+    by_tokenizer = _after_joining(reader, of_calls)
     if by_pieces:  # other rows, of an evaluation or of the training itself, may be in none
         longest = max((each.value for each in by_pieces if isinstance(each.value, int)), default=0)
         return [
@@ -147,6 +157,19 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
     if any(each.value is not UNKNOWN for each in by_tokenizer):
         return by_tokenizer
     return [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
+
+
+def _after_joining(reader: ScriptReader, of_calls: Mapping[int, Known]) -> list[Known]:
+    """Return the lengths that a tokenizer's calls cut at, and in place of them the longest row that the script makes of
+    what they give."""
+    values = {known.value for known in of_calls.values()}
+    cut = next(iter(values)) if len(values) == 1 else None
+    joined, used = joined_rows(reader, cut if isinstance(cut, int) else None)
+    lengths = [known for call, known in of_calls.items() if call not in used] + joined
+    told = [(known.value, known) for known in lengths if isinstance(known.value, int)]
+    if joined and len(told) == len(lengths):
+        return [max(told, key=lambda each: each[0])[1]]
+    return lengths
 
 
 _COUNTED = lazy_pattern(r"len\(\w+\[.\w*(?:input_ids|tokens)\w*.\]\)")

@@ -120,6 +120,19 @@ def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
             yield GROWN, value.lineno
 
 
+_PREPARES = lazy_pattern(r"^(?:_prepare_inputs?|get_batch_samples)$")
+"""Methods by which a Trainer takes its rows to a step (transformers/trainer.py, 5.24.0)."""
+
+
+def grown_batch(method: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield where a method by which a Trainer takes its rows to a step makes more of them, with its line."""
+    if not isinstance(method, ast.FunctionDef) or not _PREPARES.match(method.name):
+        return
+    for node in walk(method):
+        if isinstance(node, ast.Call) and _grows(node):
+            yield GROWN, node.lineno
+
+
 def _grows(call: ast.Call) -> bool:
     name = last_name(call.func)
     sizes = call.args[0].elts if call.args and isinstance(call.args[0], ast.Tuple) else call.args

@@ -33,6 +33,7 @@ from preflight.scripts.uncounted.own_loops import (
     GROWN,
     KEPT_OF_EACH,
     MADE_AGAIN,
+    grown_batch,
     grown_rows,
     kept_of_each,
     made_again,
@@ -75,7 +76,7 @@ _PARAMETERS = lazy_pattern(
 _FUNCTION = lazy_pattern(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = lazy_pattern(
     _PARAMETERS.pattern
-    + r"|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+    + r"|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
     r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
     r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
     r"|\b(?!\w*model\b)\w+ *= *\w*(?:Model|For)\w*\.from_|\b(?!\w*model\b)\w+(?:, *\w+)* *= *\w+_model\w*\("
@@ -127,6 +128,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield from own_losses(steps[id(node)], nodes)
             yield from _generates(steps[id(node)])
             yield from grown_rows(list(_own(steps[id(node)])))
+        yield from grown_batch(node)
 
 
 def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:

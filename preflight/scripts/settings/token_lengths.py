@@ -1,0 +1,301 @@
+"""How many tokens an expression of a script gives a row at most: joined, cut again, filled up, or as a tokenizer cut them.
+
+Lengths are followed through the names of one function, whatever order its statements run in: the most that a name may
+hold, and where it is cut again, no more than that.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from math import inf
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import Scope
+from preflight.scripts.settings.answer_lengths import OF_CHATS, TOKENIZING
+from preflight.scripts.settings.token_names import IDS, TokenNames, place_of
+
+_KEEPS = frozenset(
+    {
+        "list", "tuple", "tensor", "LongTensor", "as_tensor", "array", "asarray", "from_numpy", "copy", "deepcopy",
+        "clone", "squeeze", "unsqueeze", "flatten", "tolist", "long", "to", "cuda", "stack", "pad_sequence", "astype",
+        "zip", "enumerate", "items", "values", "contiguous", "detach", "numpy", "reversed", "pop", "tqdm",
+    }
+)  # fmt: skip
+"""Functions and methods that give tokens as they are, or each of several rows."""
+_JOINS_TENSORS = frozenset({"cat", "concat", "concatenate", "hstack"})
+_JOINS_LISTS = frozenset({"chain", "from_iterable", "sum"})
+_MOST_DEPTH = 40
+
+
+class NotToldError(Exception):
+    """A length stands in the script that only a run tells."""
+
+
+class TokenLengths:
+    """How long what the names and expressions of one function hold may be, in tokens of a row."""
+
+    def __init__(
+        self,
+        names: TokenNames,
+        scope: Scope,
+        reader: ScriptReader,
+        column: float | None,
+        helper: Callable[[str], TokenLengths | None],
+    ) -> None:
+        """Follow the names of a function.
+
+        `column` is how long the tokens are of a row that the function is given, None where it is given none; `helper`
+        finds another function of the script.
+        """
+        self.names, self.scope, self.reader = names, scope, reader
+        self.column, self.helper = column, helper
+        self.is_joined = self.is_cut = False
+        """Whether what was asked for puts tokens behind each other, or cuts them by a slice."""
+        self._asked: list[str] = []
+
+    def returned(self) -> float | None:
+        """Return the tokens that the function gives back, at most."""
+        return self._most(self.names.given_back)
+
+    def _most(self, nodes: Sequence[ast.expr]) -> float | None:
+        return max((each for each in map(self.length, nodes) if each is not None), default=None)
+
+    def _held(self, name: str) -> float | None:
+        """Return the tokens that a name holds at most: what it is set to with what is added, cut where it is cut again."""
+        if name in self._asked:
+            return (
+                self._whole(name) or 0.0
+            )  # itself, in what it is set to: what is added to it counts there
+        self._asked.append(name)
+        try:
+            return self._sum_of(name)
+        finally:
+            self._asked.pop()
+
+    def _whole(self, name: str) -> float | None:
+        """Return the tokens of what a column is of, before anything is set in it."""
+        owner = self.names.owners.get(name)
+        return None if owner is None else self.length(owner)
+
+    def _sum_of(self, name: str) -> float | None:
+        values, added = self.names.set.get(name, []), self.names.added.get(name, [])
+        cuts = [n for value, _ in values if (n := self._cut_of(name, value)) is not None]
+        lengths = [(self.length(v), v, loop) for v, loop in values if self._cut_of(name, v) is None]
+        most = max(
+            (n for n in (self._whole(name), *(n for n, *_ in lengths)) if n is not None),
+            default=None,
+        )
+        begun = [loop for _, v, loop in lengths if not _names(v, name)]
+        for length, value, loop in lengths:  # `ids = ids + more`
+            if length and _names(value, name) and isinstance(value, ast.BinOp):
+                self.is_joined = True
+                most = inf if loop is not None and loop not in begun else most
+        for value, loop in added:
+            length = self._padded(value, name)
+            if length is not None:
+                most = max(most or 0.0, length)
+                continue
+            length = self.length(value)
+            if length is None:
+                continue
+            self.is_joined = True
+            most = inf if loop is not None and loop not in begun else (most or 0.0) + length
+        if cuts and most is not None:
+            self.is_cut = True
+            most = min(most, *cuts)
+        return most
+
+    def _cut_of(self, name: str, value: ast.expr) -> float | None:
+        """Return N of `ids = ids[:N]`, a name cut by itself, with what stands around it; None where it is not cut."""
+        if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
+            for one, other in ((value.left, value.right), (value.right, value.left)):
+                cut = self._cut_of(name, one)
+                if cut is not None and not _names(other, name):
+                    return cut + (self.length(other) or 0.0)
+        if not isinstance(value, ast.Subscript) or place_of(value.value) != name:
+            return None
+        return self._slice(value.slice)
+
+    def _slice(self, cut: ast.expr) -> float | None:
+        """Return the most that a slice leaves; None where it leaves what may be all."""
+        if isinstance(cut, ast.Tuple):
+            cut = cut.elts[-1] if cut.elts else cut
+        if not isinstance(cut, ast.Slice):
+            return None
+        lower, upper = cut.lower, cut.upper
+        if upper is None:
+            is_last = isinstance(lower, ast.UnaryOp) and isinstance(lower.op, ast.USub)
+            return (
+                self._number(lower.operand) if is_last and isinstance(lower, ast.UnaryOp) else None
+            )
+        if isinstance(upper, ast.UnaryOp):
+            return None
+        if isinstance(upper, ast.BinOp) and isinstance(upper.op, ast.Add) and lower is not None:
+            sides = (upper.left, upper.right)
+            rest = [each for each in sides if unparse(each) != unparse(lower)]
+            if len(rest) == 1:
+                return self._number(rest[0])
+        return self._number(upper)
+
+    def _number(self, node: ast.expr) -> float:
+        value = self.reader.evaluator.evaluate(node, self.scope).value
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise NotToldError
+        return float(value)
+
+    def _padded(self, node: ast.expr, name: str = "") -> float | None:
+        """Return N of `[pad] * (N - len(ids))`, which fills a row up to N."""
+        if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)):
+            return None
+        for side in (node.left, node.right):
+            if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Sub) and "len(" in unparse(side.right):  # fmt: skip
+                return self._number(side.left)
+        return None
+
+    def length(self, node: ast.expr) -> float | None:
+        """Return how many tokens a row has at most that an expression gives, or is a list of; None where it gives none."""
+        if len(self._asked) > _MOST_DEPTH:
+            raise NotToldError
+        name = place_of(node)
+        if name and (name in self.names.set or name in self.names.added):
+            return self._held(name)
+        if isinstance(node, ast.Name):
+            return self._outside(node.id)
+        if isinstance(node, ast.Subscript):
+            return self._part(node)
+        if isinstance(node, ast.Attribute):
+            return self.length(node.value) if node.attr == IDS else None
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        if isinstance(node, ast.BinOp):
+            return self._operation(node)
+        if isinstance(node, ast.IfExp):
+            return self._most((node.body, node.orelse))
+        if isinstance(node, (ast.List, ast.Tuple)):
+            behind = [each.value for each in node.elts if isinstance(each, ast.Starred)]
+            return self._joined(behind) if behind else self._most(node.elts)
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            return self._comprehension(node)
+        return None
+
+    def _outside(self, name: str) -> float | None:
+        """Return the tokens that a name holds which a block around the function sets."""
+        holder = self.scope.holder(name)
+        if holder is None or holder is self.scope or name in self._asked:
+            return None
+        self._asked.append(name)
+        try:
+            return self._most(holder.assigned.get(name, ()))
+        finally:
+            self._asked.pop()
+
+    def _part(self, node: ast.Subscript) -> float | None:
+        if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+            if node.slice.value != IDS:
+                return None
+            whole = self.length(node.value)
+            return self.column if whole is None and isinstance(node.value, ast.Name) else whole
+        whole = self.length(node.value)
+        most = None if whole is None else self._slice(node.slice)
+        if whole is None or most is None:
+            return whole
+        self.is_cut = True
+        return min(whole, most)
+
+    def _call(self, node: ast.Call) -> float | None:
+        name = last_name(node.func)
+        if name in TOKENIZING or name == OF_CHATS:
+            return self._tokenized(node)
+        if name in _JOINS_TENSORS or name in _JOINS_LISTS:
+            return self._joined_by(name, node)
+        if name in _KEEPS:
+            method = node.func.value if isinstance(node.func, ast.Attribute) else None
+            of_method = None if method is None else self.length(method)
+            return of_method if of_method is not None else self._most(node.args[:1])
+        return self._helped(node.func)
+
+    def _helped(self, func: ast.expr) -> float | None:
+        """Return the tokens that another function of the script gives back, or a method beside this one."""
+        is_own = isinstance(func, ast.Attribute) and unparse(func.value) == "self"
+        helper = self.helper(last_name(func)) if is_own or isinstance(func, ast.Name) else None
+        if helper is None or len(helper._asked) > 0:
+            return None
+        length = helper.returned()
+        self.is_joined, self.is_cut = (
+            self.is_joined or helper.is_joined,
+            self.is_cut or helper.is_cut,
+        )
+        return length
+
+    def _tokenized(self, node: ast.Call) -> float | None:
+        text = node.args[0] if node.args else None
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            return 0.0  # a mark between parts
+        values, is_open = self.reader.keywords(CallFound(last_name(node.func), node, self.scope))
+        if "tokenize" in values and values["tokenize"].value is False:
+            return None
+        length, truncates = values.get("max_length"), values.get("truncation")
+        if truncates is not None and truncates.value not in (None, False) and length is not None:
+            if not isinstance(length.value, int):
+                raise NotToldError
+            return float(length.value)
+        if is_open or truncates is not None:
+            raise NotToldError
+        return inf
+
+    def _joined_by(self, name: str, node: ast.Call) -> float | None:
+        parts = node.args[0] if node.args else None
+        if parts is None:
+            return None
+        if isinstance(parts, ast.Starred):
+            parts = parts.value
+        if name in _JOINS_TENSORS and isinstance(parts, (ast.List, ast.Tuple)):
+            return self._joined(parts.elts)
+        if name == "chain" and len(node.args) > 1:
+            return self._joined(node.args)
+        along = [k.value for k in node.keywords if k.arg in ("dim", "axis")] + node.args[1:2]
+        is_stacked = name in _JOINS_TENSORS and any(unparse(each) == "0" for each in along)
+        is_number = name == "sum" and not (len(node.args) > 1 and unparse(node.args[1]) == "[]")
+        length = None if is_number else self.length(parts)
+        if length is None or is_stacked:
+            return length
+        self.is_joined = True
+        return inf
+
+    def _joined(self, parts: Sequence[ast.expr]) -> float | None:
+        lengths = [n for n in map(self.length, parts) if n is not None]
+        self.is_joined = self.is_joined or sum(n > 0 for n in lengths) > 1
+        return sum(lengths) if lengths else None
+
+    def _operation(self, node: ast.BinOp) -> float | None:
+        if isinstance(node.op, ast.Add):
+            for one, other in ((node.left, node.right), (node.right, node.left)):
+                padded = self._padded(other)
+                if padded is not None:
+                    length = self.length(one)
+                    self.is_joined = self.is_joined or length is not None
+                    return None if length is None else max(length, padded)
+            return self._joined((node.left, node.right))
+        length = self.length(node.left)
+        times = node.right.value if isinstance(node.right, ast.Constant) else None
+        if isinstance(node.op, ast.Mult) and length is not None and isinstance(times, int):
+            self.is_joined = self.is_joined or times > 1
+            return length * times
+        return length if length is not None else self.length(node.right)
+
+    def _comprehension(self, node: ast.ListComp | ast.GeneratorExp) -> float | None:
+        for each in node.generators:
+            self.names.bind(each.target, each.iter)
+        is_flat = len(node.generators) > 1 and isinstance(node.elt, ast.Name)
+        length = self.length(node.elt)
+        if length is not None and is_flat:
+            self.is_joined = True
+            return inf
+        return length
+
+
+def _names(node: ast.AST, name: str) -> bool:
+    return any(place_of(each) == name for each in walk(node) if isinstance(each, ast.expr))

@@ -1,0 +1,109 @@
+"""What the names and columns of one function may hold of tokens: what statements set, add to, make rows of and give back.
+
+Nothing is evaluated here; every statement counts, in whatever branch it stands.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from preflight.scripts.python.nodes import children, last_name, unparse
+
+IDS = "input_ids"
+"""The column of a row that its length is told by."""
+MAKES_ROWS = frozenset({"dict", "update"})
+"""Functions and methods that are given the columns of a row by their names; so are classes."""
+Held = list[tuple[ast.expr, "ast.AST | None"]]
+"""Values, each with the loop that its statement stands in."""
+
+
+class TokenNames:
+    """The statements of one function that tokens may pass through."""
+
+    def __init__(self, body: Sequence[ast.stmt]) -> None:
+        self.set: dict[str, Held] = {}
+        """Name, or column as it is written -> what it is set to."""
+        self.added: dict[str, Held] = {}
+        """The same -> what is put behind what it holds."""
+        self.owners: dict[str, ast.expr] = {}
+        """Column as it is written -> what it is a column of."""
+        self.rows: list[ast.expr] = []
+        """What is given a row as its tokens."""
+        self.given_back: list[ast.expr] = []
+        for statement in body:
+            self._note(statement, None)
+
+    def bind(self, target: ast.expr, source: ast.expr) -> None:
+        """Keep what a loop gives its names: `for one, other in zip(ones, others)`."""
+        targets = target.elts if isinstance(target, ast.Tuple) else [target]
+        sources = [source] * len(targets)
+        if isinstance(source, ast.Call) and last_name(source.func) == "zip":
+            sources = list(source.args)
+        for each, given in zip(targets, sources, strict=False):
+            if isinstance(each, ast.Name):
+                held = self.set.setdefault(each.id, [])
+                if all(given is not other for other, _ in held):
+                    held.append((given, None))
+
+    def _note(self, node: ast.AST, loop: ast.AST | None) -> None:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            return
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                self._set(target, node.value, loop)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            self._set(node.target, node.value, loop)
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+            self._hold(self.added, node.target, node.value, loop)
+        elif isinstance(node, (ast.Return, ast.Yield)) and node.value is not None:
+            self.given_back.append(node.value)
+        elif isinstance(node, ast.Call):
+            self._note_call(node, loop)
+        elif isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            self.rows += [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == IDS]
+        elif isinstance(node, ast.DictComp):  # every column the same way
+            self.bind(node.generators[0].target, node.generators[0].iter)
+            self.rows.append(node.value)
+        elif isinstance(node, ast.For):
+            self.bind(node.target, node.iter)
+        inner = node if isinstance(node, (ast.For, ast.While)) else loop
+        for child in children(node):
+            self._note(child, inner)
+
+    def _note_call(self, node: ast.Call, loop: ast.AST | None) -> None:
+        name = last_name(node.func)
+        if isinstance(node.func, ast.Attribute) and node.args and name in ("append", "extend"):
+            held = self.added if name == "extend" else self.set  # one more of several rows
+            self._hold(held, node.func.value, node.args[0], loop)
+        if name in MAKES_ROWS or name[:1].isupper():
+            self.rows += [k.value for k in node.keywords if k.arg == IDS]
+
+    def _set(self, target: ast.expr, value: ast.expr, loop: ast.AST | None) -> None:
+        if not isinstance(target, (ast.Tuple, ast.List)):
+            self._hold(self.set, target, value, loop)
+        elif isinstance(value, (ast.Tuple, ast.List)):
+            for each, part in zip(target.elts, value.elts, strict=False):
+                self._set(each, part, loop)
+
+    def _hold(
+        self, held: dict[str, Held], target: ast.expr, value: ast.expr, loop: ast.AST | None
+    ) -> None:
+        name = place_of(target)
+        if name:
+            held.setdefault(name, []).append((value, loop))
+        if name and isinstance(target, (ast.Subscript, ast.Attribute)):
+            self.owners[name] = target.value
+            self.rows.append(target)
+
+
+def place_of(node: ast.expr) -> str:
+    """Return the name of what may hold tokens, a variable or the column of a row; empty for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Subscript):
+        is_column = isinstance(node.slice, ast.Constant) and node.slice.value == IDS
+    else:
+        is_column = isinstance(node, ast.Attribute) and node.attr == IDS
+    return unparse(node) if is_column else ""

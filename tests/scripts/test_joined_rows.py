@@ -1,0 +1,154 @@
+"""A row is as long as what a script's own code makes of its tokens: joined, filled up, cut again."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import plan_of
+
+SCRIPT = """\
+import itertools
+import numpy
+import torch
+from datasets import load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-2-7b-hf")
+texts = load_dataset("texts")["train"]
+
+def cut(text, length=1024):
+    return tokenizer(text, truncation=True, max_length=1024)
+
+{body}
+
+Trainer(model=model, args=TrainingArguments(output_dir="out", bf16=True), train_dataset=rows).train()
+"""
+MAPPED = "def encode(row):\n{inside}\nrows = texts.map(encode, batched=True)"
+CUT = "tokenizer(row['{}'], truncation=True, max_length=1024).input_ids"
+ASKED, ANSWERED = CUT.format("asked"), CUT.format("answered")
+WHOLE = "tokenizer(row['asked']).input_ids"
+GROUPED = "    ids = {joined}\n    return {{'input_ids': [ids[i : i + 4096] for i in range(0, len(ids), 4096)]}}"  # fmt: skip
+LENGTHS = {
+    "two parts": (f"    return {{'input_ids': {ASKED} + {ANSWERED}}}", 2048),
+    "two names": (
+        f"    one, other = {ASKED}, {ANSWERED}\n    return {{'input_ids': [*one, *other, 2]}}",
+        2048,
+    ),
+    "tensors": (f"    return dict(input_ids=torch.cat([{ASKED}[0], {ANSWERED}[0]]))", 2048),
+    "a helper": (
+        "    return {'input_ids': cut(row['asked'])['input_ids'] + cut(row['answered'])['input_ids']}",
+        2048,
+    ),
+    "a column": (
+        "    one, other = cut(row['asked']), cut(row['answered'])\n    one['input_ids'] += other['input_ids']\n    return one",
+        2048,
+    ),
+    "a mark": (f"    return {{'input_ids': {ASKED} + [tokenizer.eos_token_id]}}", 1024),
+    "a mark of text": (
+        f"    return {{'input_ids': tokenizer('user').input_ids + {ASKED}}}",
+        1024,
+    ),
+    "labels alone": (
+        "    one, other = cut(row['asked'] + row['answered']), cut(row['asked'])\n"
+        "    one['labels'] = [-100] * len(other['input_ids']) + one['input_ids'][len(other['input_ids']) :]\n    return one",
+        1024,
+    ),
+    "turns": (
+        f"    ids = []\n    for turn in row['turns']:\n        ids += {ASKED}\n    return {{'input_ids': ids}}",
+        None,
+    ),
+    "turns in a list": (
+        f"    turns = [{ASKED} for turn in row['turns']]\n    return {{'input_ids': sum(turns, [])}}",
+        None,
+    ),
+    "turns that are cut": (
+        f"    ids = []\n    for turn in row['turns']:\n        ids.extend({WHOLE})\n    return {{'input_ids': ids[:640]}}",
+        640,
+    ),
+    "two parts each turn": (
+        f"    made = []\n    for turn in row['turns']:\n        ids = []\n        ids += {ASKED}\n        ids += {ANSWERED}\n"
+        "        made.append(ids)\n    return {'input_ids': made}",
+        2048,
+    ),
+    "cut where too long": (
+        f"    ids = {WHOLE} + {WHOLE}\n    if len(ids) > 640:\n        ids = ids[:640]\n    return {{'input_ids': ids}}",
+        640,
+    ),
+    "the last ones": (f"    return {{'input_ids': ({WHOLE} + {WHOLE})[-640:]}}", 640),
+    "room for marks": (
+        f"    ids = {WHOLE}\n    ids = [1] + ids[:638] + [2]\n    return {{'input_ids': ids}}",
+        638,
+    ),
+    "filled up": (
+        f"    ids = {ASKED}\n    ids = ids + [0] * (2048 - len(ids))\n    return {{'input_ids': ids}}",
+        2048,
+    ),
+    "filled up to the cut": (
+        f"    ids = {ASKED}\n    ids += [0] * (1024 - len(ids))\n    return {{'input_ids': ids}}",
+        1024,
+    ),
+    "times": (f"    return {{'input_ids': {ASKED} * 4}}", 4096),
+    "in groups": (GROUPED.format(joined=f"sum({ASKED}, [])"), 4096),
+    "in groups by chain": (GROUPED.format(joined=f"list(itertools.chain(*{ASKED}))"), 4096),
+    "in groups by a loop": (GROUPED.format(joined=f"[t for ids in {ASKED} for t in ids]"), 4096),
+    "joined and not grouped": (
+        f"    return {{'input_ids': list(itertools.chain.from_iterable({ASKED}))}}",
+        None,
+    ),
+    "what is told at the run": (f"    return {{'input_ids': {WHOLE}[: row['room']]}}", None),
+    "of outside": (f"    return {{'input_ids': before + {ASKED}}}", 2048),
+}
+
+
+@pytest.mark.parametrize("shape", LENGTHS)
+def test_a_row_is_as_long_as_what_is_made_of_its_tokens(tmp_path, shape):
+    inside, length = LENGTHS[shape]
+    before = f"row = texts[0]\nbefore = {ASKED}\n" if shape == "of outside" else ""
+    text = SCRIPT.replace("{body}", before + MAPPED.format(inside=inside))
+
+    assert plan_of(tmp_path, "torchrun --nproc_per_node 8 t.py", {"t.py": text}).seq_len == length
+
+
+LATER = "rows = texts.map(cut).map({later})"
+STAGES = {
+    "joined": (LATER.format(later="lambda row: {'input_ids': row['input_ids'] * 2}"), 2048),
+    "filled": (
+        LATER.format(
+            later="lambda row: {'input_ids': row['input_ids'] + [0] * (4096 - len(row['input_ids']))}"
+        ),
+        4096,
+    ),
+    "cut": (LATER.format(later="lambda row: {'input_ids': row['input_ids'][:640]}"), 1024),
+    "looked at": (LATER.format(later="lambda row: {'size': len(row['input_ids'])}"), 1024),
+    "a chat": (
+        "rows = texts.map(lambda row: {'input_ids': tokenizer.apply_chat_template("
+        "row['turns'], truncation=True, max_length=640)})",
+        640,
+    ),
+    "a chat as text": (
+        "rows = texts.map(lambda row: tokenizer.apply_chat_template("
+        "row['turns'], tokenize=False, truncation=True, max_length=640))",
+        None,
+    ),
+    "a stream": (
+        "class Rows(torch.utils.data.IterableDataset):\n"
+        "    def __iter__(self):\n        held = []\n        for text in texts:\n            held += tokenizer(text).input_ids\n"
+        "            while len(held) > 640:\n                yield {'input_ids': torch.tensor(held[:640])}\n"
+        "                held = held[640:]\nrows = Rows()",
+        640,
+    ),
+    "a dataset": (
+        "class Rows(torch.utils.data.Dataset):\n    def ids(self, text):\n"
+        "        return tokenizer(text, truncation=True, max_length=512)['input_ids']\n"
+        "    def __getitem__(self, i):\n"
+        "        return {'input_ids': self.ids(texts[i]['asked']) + self.ids(texts[i]['answered'])}\nrows = Rows()",
+        1024,
+    ),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_made_of_rows_later_counts(tmp_path, stage):
+    body, length = STAGES[stage]
+    text = SCRIPT.replace("{body}", body)
+
+    assert plan_of(tmp_path, "torchrun --nproc_per_node 8 t.py", {"t.py": text}).seq_len == length
