@@ -8,7 +8,7 @@ import pytest
 from launch_of_script import opens, plan_of
 
 from preflight.scripts.uncounted.changed_parts import TAKEN_OFF
-from preflight.scripts.uncounted.own_loops import GROWN, KEPT_OF_EACH
+from preflight.scripts.uncounted.own_loops import GRAPHS, GROWN, KEPT_OF_EACH
 from preflight.scripts.uncounted.own_steps import IN_SHARDS, functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 
@@ -219,6 +219,9 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("pass", "norm = torch.autograd.grad(out.loss, x)", "derivatives that a script takes itself"),
         ("kept = []", "kept.append(out.logits.detach())", "logits that a loop keeps"),
         ("kept = []", "kept.append(out.logits.argmax(-1).cpu())", None),
+        ("pass", "all_of = accelerator.gather(out.logits)", "logits gathered from every rank"),
+        ("pass", "all_of = accelerator.gather(out.logits.argmax(-1))", None),
+        ("pass", "all_of = accelerator.gather(out.loss)", None),
         ("other = torch.optim.AdamW(model.parameters())", "pass", "the states of a second optimizer"),
         ("other = torch.optim.AdamW(critic.parameters())", "pass", None),
         ("pass", "answers = model.generate(**batch)", "generation within a step"),
@@ -264,6 +267,26 @@ def test_so_are_rows_that_a_trainer_grows_for_its_base(method, before, is_grown)
     text = OVERRIDES.format(method=method, before=before)
 
     assert names_of(text, text) == ([GROWN] if is_grown else [])
+
+
+@pytest.mark.parametrize(
+    ("inside", "held"),
+    [
+        ("total += out.loss", True),
+        ("total = total + out.loss / 4", True),
+        ("total = out.loss", False),
+        ("shown += out.loss.item()\n        total = out.loss", False),
+        ("pass", False),
+    ],
+)
+def test_graphs_of_rounds_whose_gradient_is_taken_later_are_named(inside, held):
+    text = LOOP.format(before="total = shown = 0", optimizer=ADAMW, inside=inside)
+    text = text.replace(
+        "accelerator.backward(out.loss)",
+        "if step % 4 == 3:\n            accelerator.backward(total)",
+    )
+
+    assert names_of(text, text) == ([GRAPHS] if held else [])
 
 
 SHARDED = "ZeroRedundancyOptimizer(model.parameters(), optimizer_class=torch.optim.{inner}, lr=1e-5{more})"

@@ -120,6 +120,34 @@ def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
             yield GROWN, value.lineno
 
 
+GRAPHS = "graphs of several batches"
+
+
+def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield where a loop adds up losses whose gradient it takes in some rounds alone, with its line: `total += loss`, and
+    `if step % 8 == 7: total.backward()`."""
+    if not isinstance(loop, (ast.For, ast.While)):
+        return
+    seldom = [node for part in loop.body if isinstance(part, ast.If) for node in walk(part)]
+    backwards = [n for n in seldom if isinstance(n, ast.Call) and last_name(n.func) == "backward"]
+    within = {id(node) for node in seldom}
+    taken = {n.id for call in backwards for n in walk(call) if isinstance(n, ast.Name)}
+    for node in walk_block(loop.body) if taken else ():
+        if id(node) not in within and _adds_to(node) in taken:
+            yield GRAPHS, getattr(node, "lineno", loop.lineno)
+
+
+def _adds_to(node: ast.AST) -> str:
+    """Return the name to which a statement adds: `total += loss`, `total = total + loss`."""
+    if isinstance(node, ast.AugAssign):
+        return _root(node.target) if isinstance(node.op, ast.Add) else ""
+    if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.BinOp):
+        return ""
+    name = _root(node.targets[0])
+    adds = any(isinstance(each, ast.Name) and each.id == name for each in walk(node.value))
+    return name if adds else ""
+
+
 _PREPARES = lazy_pattern(r"^(?:_prepare_inputs?|get_batch_samples)$")
 """Methods by which a Trainer takes its rows to a step (transformers/trainer.py, 5.24.0)."""
 

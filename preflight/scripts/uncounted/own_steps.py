@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import TypeGuard
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from preflight.formulas.optimizer_classes import (
     CONSTRUCTORS,
@@ -20,7 +19,7 @@ from preflight.formulas.optimizer_classes import (
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
 from preflight.scripts.losses.own_losses import MODEL, NARROW_LOSS, own_losses
-from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.uncounted.beside_adapter import (
     BESIDE_ADAPTER,
@@ -28,11 +27,21 @@ from preflight.scripts.uncounted.beside_adapter import (
     TUNED_BESIDE,
     trained_beside,
 )
+from preflight.scripts.uncounted.between_steps import (
+    FORWARD_BESIDE,
+    GENERATES,
+    GENERATES_BESIDE,
+    generates,
+    generates_beside,
+    own_nodes,
+)
 from preflight.scripts.uncounted.changed_parts import TAKEN_OFF, changed_parts
 from preflight.scripts.uncounted.own_loops import (
+    GRAPHS,
     GROWN,
     KEPT_OF_EACH,
     MADE_AGAIN,
+    graphs_of_rounds,
     grown_batch,
     grown_rows,
     kept_of_each,
@@ -40,9 +49,6 @@ from preflight.scripts.uncounted.own_loops import (
 )
 from preflight.scripts.uncounted.whole_gathers import whole_gathers
 
-GENERATES = "generation within a step"
-GENERATES_BESIDE = "generation in an evaluation"
-FORWARD_BESIDE = "a forward pass in a callback"
 IN_SHARDS = "an optimizer that ZeroRedundancyOptimizer divides"
 TAKES_OF_CALLS = {
     BESIDE_ADAPTER: "more",
@@ -53,6 +59,7 @@ TAKES_OF_CALLS = {
     FORWARD_BESIDE: "more",
     MADE_AGAIN: "more",
     GROWN: "more",
+    GRAPHS: "more",
     KEPT_OF_EACH: "more",
     NARROW_LOSS: "less",
     TAKEN_OFF: "less",
@@ -110,7 +117,7 @@ def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator
 def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     nodes = walk(tree)
     steps = _steps(nodes)
-    yield from _generates_beside(nodes, steps)
+    yield from generates_beside(nodes, steps)
     known = KNOWN_STATES | _other_names(nodes)
     yield from _second_optimizer(nodes, known)
     yield from trained_beside(nodes)
@@ -126,8 +133,9 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
         elif id(node) in steps:
             yield from _second_forward(steps[id(node)])
             yield from own_losses(steps[id(node)], nodes)
-            yield from _generates(steps[id(node)])
-            yield from grown_rows(list(_own(steps[id(node)])))
+            yield from generates(steps[id(node)])
+            yield from grown_rows(list(own_nodes(steps[id(node)])))
+            yield from graphs_of_rounds(node)
         yield from grown_batch(node)
 
 
@@ -204,49 +212,9 @@ def _steps(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:
 def goes_back(body: Sequence[ast.stmt]) -> bool:
     """Tell whether a block takes the gradient, in no loop or function inside it."""
     return any(
-        isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in _own(body)
+        isinstance(node, ast.Call) and last_name(node.func) == "backward"
+        for node in own_nodes(body)
     )
-
-
-_BESIDE_STEPS = lazy_pattern(
-    r"^(?:on_\w+|prediction_step|evaluation_step|validation_step|evaluate)$"
-)
-"""Methods of a callback or a trainer that run between steps, on a card that holds the states."""
-
-
-def _generates_beside(nodes: Iterable[ast.AST], steps: Container[int]) -> Iterator[tuple[str, int]]:
-    """Yield where a model generates between steps, in a callback or in a loop that is no step, and what callbacks ask it."""
-    for node in nodes:
-        if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
-            yield from ((GENERATES_BESIDE, line) for _, line in _generates(node.body))
-            yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node))
-        elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
-            made = filter(_is_of_model, _own(node.body))
-            yield from ((GENERATES_BESIDE, call.lineno) for call in made)
-
-
-def _is_of_model(node: ast.AST) -> TypeGuard[ast.Call]:
-    """Tell whether an expression is `model.generate(...)`, or that of a model which is unwrapped there."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-        return False
-    owner = node.func.value
-    if isinstance(owner, ast.Call) and "unwrap" in last_name(owner.func):
-        owner = owner.args[0] if owner.args else owner
-    name = unparse(owner).removesuffix(".module")
-    return node.func.attr == "generate" and MODEL.match(name) is not None
-
-
-def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:
-    """Yield the lines where a callback asks the model of its own accord, with rows that nobody said."""
-    for node in walk(method) if method.name.startswith("on_") else ():
-        if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
-            yield node.lineno
-
-
-def _generates(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
-    for node in _own(body):
-        if isinstance(node, ast.Call) and last_name(node.func) == "generate":
-            yield GENERATES, node.lineno
 
 
 def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
@@ -288,14 +256,3 @@ _FORWARD = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.compute_loss$")
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
-
-
-def _own(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
-    """Yield the nodes of a block that are in no loop or function inside it."""
-    waiting: list[ast.AST] = list(body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
-            continue
-        yield node
-        waiting += children(node)

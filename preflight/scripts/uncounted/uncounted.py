@@ -88,6 +88,10 @@ UNCOUNTED = {
         r"\.append\((?!.*(?:\bcpu\b|argmax|numpy|item\(|tolist|\bloss\b))[^\n]*\blogits\b",
         "more",
     ),
+    "logits gathered from every rank": (
+        r"\b(?:all_)?gather(?:_for_metrics|_object|_into_tensor)?\((?!.*\bargmax\b)[^\n]*\blogits\b",
+        "more",
+    ),
     "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
 }
 """What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""

@@ -1,0 +1,66 @@
+"""What runs between the steps of a script's training, on a card that holds the states: generation, and forward passes of
+callbacks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import TypeGuard
+
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.python.nodes import children, last_name, unparse, walk
+
+GENERATES = "generation within a step"
+GENERATES_BESIDE = "generation in an evaluation"
+FORWARD_BESIDE = "a forward pass in a callback"
+_BESIDE_STEPS = lazy_pattern(
+    r"^(?:on_\w+|prediction_step|evaluation_step|validation_step|evaluate)$"
+)
+"""Methods of a callback or a trainer that run between steps, on a card that holds the states."""
+
+
+def generates_beside(nodes: Iterable[ast.AST], steps: Container[int]) -> Iterator[tuple[str, int]]:
+    """Yield where a model generates between steps, in a callback or in a loop that is no step, and what callbacks ask it."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
+            yield from ((GENERATES_BESIDE, line) for _, line in generates(node.body))
+            yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node))
+        elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
+            made = filter(_is_of_model, own_nodes(node.body))
+            yield from ((GENERATES_BESIDE, call.lineno) for call in made)
+
+
+def _is_of_model(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Tell whether an expression is `model.generate(...)`, or that of a model which is unwrapped there."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    owner = node.func.value
+    if isinstance(owner, ast.Call) and "unwrap" in last_name(owner.func):
+        owner = owner.args[0] if owner.args else owner
+    name = unparse(owner).removesuffix(".module")
+    return node.func.attr == "generate" and MODEL.match(name) is not None
+
+
+def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:
+    """Yield the lines where a callback asks the model of its own accord, with rows that nobody said."""
+    for node in walk(method) if method.name.startswith("on_") else ():
+        if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
+            yield node.lineno
+
+
+def generates(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
+    for node in own_nodes(body):
+        if isinstance(node, ast.Call) and last_name(node.func) == "generate":
+            yield GENERATES, node.lineno
+
+
+def own_nodes(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
+    """Yield the nodes of a block that are in no loop or function inside it."""
+    waiting: list[ast.AST] = list(body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
+            continue
+        yield node
+        waiting += children(node)
