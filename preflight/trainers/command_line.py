@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -121,8 +120,14 @@ def _may_take_prefixes(text: str) -> bool:
     return not text or _has_trainers_parser(text)
 
 
+_MAKES_PARSER = lazy_pattern(
+    r"(?m)^(?!\s*(?:from|import)\b(?!.*\bas\b)|[\w\s,]*\)?\s*$).*\b(?:HfArgumentParser|H4ArgumentParser|TrlParser)\b"
+)
+"""A parser of the Trainer's arguments that is used, or imported under another name."""
+
+
 def _has_trainers_parser(text: str) -> bool:
-    return re.search(r"\b(?:HfArgumentParser|H4ArgumentParser|TrlParser)\b", text) is not None
+    return _MAKES_PARSER.search(text) is not None
 
 
 def names_given(words: Sequence[str], command: LaunchCommand) -> Iterator[str]:

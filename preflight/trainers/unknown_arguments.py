@@ -58,7 +58,8 @@ def _fate(place: Place, parser: OwnParser, file: ArgumentFile | None) -> str:
 def _is_taken(name: str, place: Place, parser: OwnParser, names: frozenset[str]) -> bool:
     """Tell whether a parser has an argument of this name, or one that argparse takes the flag for."""
     if place.kind != "argv":
-        return name in names
+        # Read through the script, a value has the Trainer's name, and the key of the file that it came from.
+        return name in names or place.key in names
     if parser.has_aliases or not place.key.startswith("--"):
         return True
     flag = place.key[2:].replace("-", "_")

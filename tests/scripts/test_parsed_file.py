@@ -202,3 +202,36 @@ def test_a_file_of_arguments_that_is_not_here_may_say_anything(tmp_path):
     assert plan.micro_batch_size is None
     told = [each for each in plan.notices if "'missing.yaml' does not exist" in each.message]
     assert [each.severity for each in told] == ["warning"]
+
+
+OWN = WORD.replace("HfArgumentParser(TrainingArguments)", "HfArgumentParser((Mine,))").replace(
+    "parser =",
+    "@dataclass\nclass Mine:\n    rows: int = 1\n    save: bool = False\n\n\nparser =",
+    1,
+).replace("import sys\n", "import sys\nfrom dataclasses import dataclass\n", 1) + (
+    "args = TrainingArguments('out', per_device_train_batch_size=training_args.rows, "
+    "gradient_checkpointing=training_args.save)\n"
+)
+
+
+def test_a_file_of_a_script_s_own_arguments_may_reach_the_trainer_under_its_names(tmp_path):
+    command = "torchrun --nproc_per_node 2 t.py mine.json"
+    files = {"t.py": OWN, "mine.json": json.dumps({"rows": 3, "save": True})}
+    plan = plan_of(tmp_path, command, files)
+
+    assert (plan.micro_batch_size, plan.activation_checkpointing) == (3, "full")
+
+
+@pytest.mark.parametrize(
+    "imported", ["from transformers import HfArgumentParser\n", "from transformers import (\n    HfArgumentParser,\n)\n", ""]
+)  # fmt: skip
+def test_a_parser_that_is_only_imported_takes_no_prefixes(tmp_path, imported):
+    text = (
+        f"import tyro\nfrom dataclasses import dataclass\n{imported}"
+        "from transformers import Trainer, TrainingArguments\n\n\n@dataclass\nclass Mine:\n    per: int = 1\n\n\n"
+        "args = tyro.cli(Mine)\n"
+        "Trainer(model, TrainingArguments('out', per_device_train_batch_size=args.per)).train()\n"
+    )
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 t.py --per 6", {"t.py": text})
+
+    assert plan.micro_batch_size == 6

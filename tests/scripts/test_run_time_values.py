@@ -255,3 +255,14 @@ def with_the_unknown(value: object) -> object:
     if isinstance(value, list):
         return [with_the_unknown(item) for item in value]
     return value
+
+
+@pytest.mark.parametrize(("executed", "batch"), [("exec(open('configurator.py').read())\n", None), ("", 4)])  # fmt: skip
+def test_what_a_file_that_is_executed_may_set_is_not_known(tmp_path, executed, batch):
+    text = (
+        "from transformers import Trainer, TrainingArguments\nrows = 4\n" + executed
+        + "Trainer(model, TrainingArguments('out', per_device_train_batch_size=rows)).train()\n"
+    )  # fmt: skip
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 t.py --rows=64", {"t.py": text})
+
+    assert plan.micro_batch_size == batch

@@ -99,6 +99,7 @@ def scope_of(
     scope = Scope(path=path, outer=outer)
     functions: list[ast.FunctionDef] = []
     ways = ways_of(body)
+    executes = False
     for node in nodes:
         if isinstance(node, ast.Expr) and id(node) in ways:
             ways[id(node.value)] = ways[id(node)]
@@ -132,6 +133,12 @@ def scope_of(
             scope.unclear.update(node.names)
         elif isinstance(node, ast.NamedExpr):
             scope.unclear.add(node.target.id)
+        elif (
+            outer is None and isinstance(node, ast.Call) and getattr(node.func, "id", "") == "exec"
+        ):
+            executes = True
+    if executes:  # `exec(open("configurator.py").read())` may set every one of them
+        scope.unclear.update(scope.assigned)
     _note_aliases(scope)
     return scope, functions
 
