@@ -263,6 +263,10 @@ def test_what_a_file_that_is_executed_may_set_is_not_known(tmp_path, executed, b
         "from transformers import Trainer, TrainingArguments\nrows = 4\n" + executed
         + "Trainer(model, TrainingArguments('out', per_device_train_batch_size=rows)).train()\n"
     )  # fmt: skip
-    plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 t.py --rows=64", {"t.py": text})
+    (tmp_path / "t.py").write_text(text)
+    command = LaunchCommand(
+        tuple("torchrun --nproc_per_node 2 t.py --rows=64".split()), {}, str(tmp_path)
+    )
+    plan = load_plugins().first("preflight_read_launch", command=command)
 
     assert plan.micro_batch_size == batch
