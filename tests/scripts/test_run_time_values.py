@@ -265,7 +265,7 @@ def test_what_a_file_that_is_executed_may_set_is_not_known(tmp_path, executed, b
     )  # fmt: skip
     (tmp_path / "t.py").write_text(text)
     command = LaunchCommand(
-        tuple(["torchrun", "--nproc_per_node", "2", "t.py", "--rows=64"]), {}, str(tmp_path)
+        ("torchrun", "--nproc_per_node", "2", "t.py", "--rows=64"), {}, str(tmp_path)
     )
     plan = load_plugins().first("preflight_read_launch", command=command)
 
