@@ -32,6 +32,7 @@ from preflight.scripts.uncounted.sign_words import (
     ASKS_INPUTS,
     BESIDE_TEXT,
     CUTS,
+    LOOKS_AT_ROWS,
     DIVIDED,
     FROZEN,
     INFERS,
@@ -148,7 +149,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     return Signs(
         fields,
         unpriced,
-        is_whole and not beside,
+        is_whole and not beside and not LOOKS_AT_ROWS.search(whole),
         cuts_rows or not makes_rows,
         not reach.is_followed or trains(reach, f"{of_script}\n{whole}"),
         is_whole and trains_if_asked((each.tree for each in reach.files), of_script),

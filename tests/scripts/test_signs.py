@@ -250,6 +250,18 @@ def test_a_revision_is_no_vision(tmp_path):
     assert not signs_of(command, "train.py").is_text_only
 
 
+@pytest.mark.parametrize(
+    ("given", "is_text"), [("", False), (", processing_class=tokenizer", True)]
+)
+def test_a_trainer_that_finds_its_own_processor_may_see_images(tmp_path, given, is_text):
+    text = "tokenizer = AutoTokenizer.from_pretrained(m)\n" if given else ""
+    text += f"SFTTrainer(m, args=args, train_dataset=rows{given}).train()\n"
+    (tmp_path / "train.py").write_text("from trl import SFTTrainer\n" + text)
+    command = LaunchCommand(("torchrun", "train.py"), {}, str(tmp_path))
+
+    assert signs_of(command, "train.py").is_text_only is is_text
+
+
 TRAINING = {
     "a loop": "loss.backward()\noptimizer.step()\n",
     "an engine's": "engine, *_ = deepspeed.initialize(model=m)\n",

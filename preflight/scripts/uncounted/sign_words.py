@@ -90,6 +90,12 @@ the estimate: `more`, `less` or `either`."""
 BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
 """Words of a script that may train on more than text."""
 
+LOOKS_AT_ROWS = lazy_pattern(
+    r"\A(?![\s\S]*okenizer)[\s\S]*\b(?:SFT|DPO|GRPO|RLOO|KTO|CPO|ORPO|Reward)Trainer\("
+)
+"""A script that leaves its tokenizer to a trainer of TRL's, which takes the model's processor and shows it the images of
+rows that have some, without a word of the script (AutoProcessor in trl/trainer/grpo_trainer.py from 0.21, sft_trainer.py from 0.22, dpo_trainer.py from 0.24)."""
+
 CUTS = lazy_pattern(
     r"truncat|(?<![A-Za-z_])max_(?:\w+_)?len(?:gth)?\b|block_size|cutoff|chunk|seq_len"
     r"|\[[^\[\]:\n]{0,80}:[^\[\]\n]{0,80}(?:max|len|limit|size)\w{0,40}[ \t]?\]",
