@@ -219,6 +219,7 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("pass", "norm = torch.autograd.grad(out.loss, x)", "derivatives that a script takes itself"),
         ("kept = []", "kept.append(out.logits.detach())", "logits that a loop keeps"),
         ("kept = []", "kept.append(out.logits.argmax(-1).cpu())", None),
+        ("trainer.hyperparameter_search(backend='optuna')", "pass", "trials of a search of hyperparameters"),
         ("pass", "all_of = accelerator.gather(out.logits)", "logits gathered from every rank"),
         ("pass", "all_of = accelerator.gather(out.logits.argmax(-1))", None),
         ("pass", "all_of = accelerator.gather(out.loss)", None),

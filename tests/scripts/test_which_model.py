@@ -360,3 +360,13 @@ def test_any_and_all_are_open_where_one_that_is_not_known_decides(asked, tmp_pat
         "Trainer(model, args=training).train()\n"
     )
     assert "load_dtype" in opens(plan_of(tmp_path, LAUNCH, {"train.py": script}))
+
+
+@pytest.mark.parametrize(
+    "given", [NAME, f"repo_id={NAME}", f"{NAME}, local_dir='here', revision='main'"]
+)
+def test_the_folder_of_a_download_is_the_model_of_that_name(tmp_path, given):
+    loads = f"path = huggingface_hub.snapshot_download({given})\nmodel = AutoModelForCausalLM.from_pretrained(path)\n"
+    script = f"import huggingface_hub\n{HEAD}{loads}Trainer(model=model, args=training).train()\n"
+
+    assert plan_of(tmp_path, LAUNCH, {"train.py": script}).model == "meta-llama/Llama-2-7b-hf"

@@ -31,6 +31,8 @@ _KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "
 WORLD_SIZE = "WORLD_SIZE"
 COUNTS_RANKS = ("dist.get_world_size", "torch.distributed.get_world_size")
 """Calls that count the ranks of the process group that a launcher starts; one with a group counts others."""
+DOWNLOADS = "snapshot_download"
+"""Function of huggingface_hub and of ModelScope that gives the folder of a repository: here that is its name."""
 SET_BY_LAUNCHERS = (
     "ACCELERATE_",
     "FSDP_",
@@ -115,6 +117,10 @@ class PythonCalls(Names):
                 )
             except (ValueError, OverflowError):
                 return UNKNOWN
+        if name.rpartition(".")[2] == DOWNLOADS:
+            told = (k.value for k in node.keywords if k.arg in ("repo_id", "model_id"))
+            repository = next(iter((*node.args[:1], *told)), None)
+            return UNKNOWN if repository is None else self.evaluate(repository, scope, depth)
         if name in COUNTS_RANKS and not node.args and not node.keywords:
             return self.ranks()
         if name == "getattr" and len(node.args) >= 2:

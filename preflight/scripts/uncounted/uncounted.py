@@ -74,6 +74,7 @@ UNCOUNTED = {
     ),
     REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
     OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
+    "trials of a search of hyperparameters": (r"\.hyperparameter_search\(", "either"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
     "generation in an evaluation": (r"\b(?:WinRate|LogCompletions)Callback\(", "more"),
     "copies of the weights in BEMACallback": (r"\bBEMACallback\(", "more"),
