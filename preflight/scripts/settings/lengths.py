@@ -162,9 +162,8 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
 def _after_joining(reader: ScriptReader, of_calls: Mapping[int, Known]) -> list[Known]:
     """Return the lengths that a tokenizer's calls cut at, and in place of them the longest row that the script makes of
     what they give."""
-    values = {known.value for known in of_calls.values()}
-    cut = next(iter(values)) if len(values) == 1 else None
-    joined, used = joined_rows(reader, cut if isinstance(cut, int) else None)
+    values = {each.value if isinstance(each.value, int) else None for each in of_calls.values()}
+    joined, used = joined_rows(reader, next(iter(values)) if len(values) == 1 else None)
     lengths = [known for call, known in of_calls.items() if call not in used] + joined
     told = [(known.value, known) for known in lengths if isinstance(known.value, int)]
     if joined and len(told) == len(lengths):
