@@ -11,6 +11,7 @@ from launch_of_script import opens, plan_of
 
 from preflight.formats.edits import CannotEdit
 from preflight.writers.draft import open_draft
+from preflight.writers.finish import finish
 
 SCRIPT = """\
 import argparse
@@ -123,7 +124,7 @@ def test_a_copy_of_the_file_takes_its_place(tmp_path):
     draft = open_draft(plan)
     assert draft is not None and draft.reads_only_a_file
     draft.edit("other.json", "per_device_train_batch_size", 1)
-    rewrite = draft.finish()
+    rewrite = finish(draft)
     (copy,) = rewrite.files
     assert json.loads(copy.after)["per_device_train_batch_size"] == 1
     assert (
@@ -139,7 +140,7 @@ def test_a_file_that_no_word_names_is_not_rewritten(tmp_path):
     assert draft is not None
     draft.edit("default.json", "per_device_train_batch_size", 1)
     with pytest.raises(CannotEdit, match="nothing in the launch names"):
-        draft.finish()
+        finish(draft)
 
 
 ADAPTED = """\
