@@ -223,6 +223,7 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("pass", "all_of = accelerator.gather(out.logits)", "logits gathered from every rank"),
         ("pass", "all_of = accelerator.gather(out.logits.argmax(-1))", None),
         ("pass", "all_of = accelerator.gather(out.loss)", None),
+        ("pass", "told = torch.gather(out.logits.detach(), 2, batch)", None),
         ("other = torch.optim.AdamW(model.parameters())", "pass", "the states of a second optimizer"),
         ("other = torch.optim.AdamW(critic.parameters())", "pass", None),
         ("pass", "answers = model.generate(**batch)", "generation within a step"),

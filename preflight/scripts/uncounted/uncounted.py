@@ -90,7 +90,7 @@ UNCOUNTED = {
         "more",
     ),
     "logits gathered from every rank": (
-        r"\b(?:all_)?gather(?:_for_metrics|_object|_into_tensor)?\((?!.*\bargmax\b)[^\n]*\blogits\b",
+        r"(?:\b\w*acc\w*\.gather(?:_for_metrics)?|\ball_gather\w*)\((?!.*\bargmax\b)[^\n]*\blogits\b",
         "more",
     ),
     "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
