@@ -6,6 +6,7 @@ GPU with Triton, in place. Usage: objective_steps.py CASES_JSON FOLDER
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import sys
@@ -260,6 +261,7 @@ def main(counted: Callable[[dict, Path], dict[str, object]]) -> None:
     """Print what is counted of every case of the command line."""
     cases, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
+    gc.freeze()  # what imports left need not be gone through at every collection
     results = {name: counted(case, folder / str(n)) for n, (name, case) in enumerate(cases.items())}
     print(json.dumps(results))
 
