@@ -29,8 +29,7 @@ class Recorder:
 
     def hold(self, tensor: Any, category: str = "", operation: str = "") -> None:
         """Note a tensor's storage unless it is known, and its category where it is given."""
-        if hasattr(tensor, "to_local"):
-            tensor = tensor.to_local()
+        tensor = local_of(tensor)
         if tensor.device.type != self.device:
             return
         if tensor.is_sparse:
@@ -79,6 +78,11 @@ class Recorder:
                 self.log.free(number)
 
         self.alive[key] = (number, weakref.ref(storage, gone))
+
+
+def local_of(tensor: Any) -> Any:
+    """Return this rank's shard of a sharded tensor, past autograd, and any other tensor as it is."""
+    return getattr(tensor, "_local_tensor", tensor)
 
 
 def quantization_tensors(parameter: Any) -> Iterator[Any]:

@@ -6,7 +6,6 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from preflight.trace.autocast import EmulatedAutocast
@@ -29,7 +28,7 @@ from preflight.trace.log import (
 )
 from preflight.trace.patches import like_cuda
 from preflight.trace.quantized import PRODUCT, product_workspace
-from preflight.trace.recorder import Recorder, quantization_tensors, recording
+from preflight.trace.recorder import Recorder, local_of, quantization_tensors, recording
 from preflight.trace.sharded import fake_ranks, like, local_like, shard, to_fake
 from preflight.trace.step import (
     NUM_STEPS,
@@ -82,9 +81,10 @@ def trace(
             stack.enter_context(like_cuda(job.has_padding, autocast, num_experts))
             # whether all of a mask is ones, or any of it is not
             recorder.answers = {"all": not job.has_padding, "any": job.has_padding}
+        head: AbstractContextManager[Any] = nullcontext()
         if job.loss == "chunked_linear":
             add_fused_head(built.model)
-            stack.enter_context(head_like_cuda(autocast.current_dtype))
+            head = head_like_cuda(autocast.current_dtype)
         if job.checkpointing:
             apply_checkpointing(built, job, autocast.for_recompute if job.autocast else None)
         recorder.hold_model(built.model, PARAMETERS, BUFFERS)
@@ -97,7 +97,7 @@ def trace(
         else:
             stepping = forget_gradients(built.model, recorder.log, trained, job.keeps_gradients)
         progress(f"{len(depth.kept)} of {depth.num_layers} layers, forward and backward")
-        with recording(recorder):
+        with head, recording(recorder):
             run_steps(
                 job, built.model, built.layers, recorder, stepping, region, progress, num_steps
             )
@@ -141,8 +141,7 @@ def _without_collecting() -> Iterator[None]:
 
 
 def _local_bytes(tensor: Any) -> int:
-    local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return int(local.untyped_storage().nbytes())
+    return int(local_of(tensor).untyped_storage().nbytes())
 
 
 def _missing(built: BuiltModel) -> Bytes:
@@ -177,11 +176,8 @@ def _optimizer_parts(
         return _stepped(copies, recorder, step_optimizer(job, copies, recorder, built.embeddings))
     found: dict[int, list[PartBytes]] = {}
     if job.clips:
-        # Norms are combined across ranks, which only sharded tensors do.
-        copies = [(name, like(parameter)) for name, parameter in deep]
-        recorder = Recorder(AllocationLog(), device)
-        once = _stepped(copies, recorder, partial(clip, copies, recorder), num_steps=1)
-        found = {step: _as_of(step, once[0]) for step in range(NUM_STEPS)}
+        once = _clipped(deep, device)
+        found = {step: _as_of(step, once) for step in range(NUM_STEPS)}
     # Optimizers work shard by shard, so plain shards step alike, and ten times as fast.
     with _real_meta():
         shards = [(name, local_like(parameter)) for name, parameter in deep]
@@ -190,6 +186,21 @@ def _optimizer_parts(
             shards, recorder, optimizer_alone(job, shards, recorder, built.embeddings)
         )
     return {step: [*found.get(step, ()), *parts] for step, parts in stepped.items()}
+
+
+def _clipped(deep: list[tuple[str, Any]], device: str) -> list[PartBytes]:
+    """Return what clipping takes: of sharded tensors, since norms are combined across ranks.
+
+    Layers that are alike share their gradients here: every one of them has a norm, and is scaled in place.
+    """
+    recorder = Recorder(AllocationLog(), device)
+    for _, parameter in deep:
+        if parameter.grad is None:
+            parameter.grad = like(parameter).detach()
+        recorder.hold(parameter.grad, GRADIENTS, "backward")
+    with recording(recorder):
+        clip(deep, recorder, 0)
+    return recorder.log.parts()[1:]
 
 
 def _real_meta() -> AbstractContextManager[Any]:
@@ -209,12 +220,11 @@ def _stepped(
     named: list[tuple[str, Any]],
     recorder: Recorder,
     stepping: Callable[[int], None],
-    num_steps: int = NUM_STEPS,
 ) -> dict[int, list[PartBytes]]:
     """Run `stepping` in every step with new gradients; return the parts it marked, by step."""
     for _, parameter in named:
         recorder.hold(parameter, PARAMETERS)
-    for step in range(num_steps):
+    for step in range(NUM_STEPS):
         recorder.log.mark(START)
         for _, parameter in named:
             parameter.grad = like(parameter).detach()

@@ -8,6 +8,8 @@ from typing import Any
 
 from preflight.trace.built import BuiltModel, torch_dtype
 from preflight.trace.job import TraceJob
+from preflight.trace.patches import replaced
+from preflight.trace.recorder import local_of
 
 
 @contextmanager
@@ -25,9 +27,25 @@ def fake_ranks(job: TraceJob) -> Iterator[Any]:
     world = job.shard_degree * job.replicate_degree
     dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
     try:
-        yield init_device_mesh("cpu", shape, mesh_dim_names=names)
+        with _no_strides():
+            yield init_device_mesh("cpu", shape, mesh_dim_names=names)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _no_strides() -> Iterator[None]:
+    """Look for strided shards nowhere: this mesh shards once. torch looks through a list's tensors for each of them,
+    which for the gradients of 80 layers takes longer than a step (distributed/tensor/_sharding_prop.py:48, 2.13).
+    """
+    from torch.distributed.tensor import _sharding_prop
+
+    name = "_propagate_use_strided_shard_flag"
+    if not hasattr(_sharding_prop, name):  # releases before it
+        yield
+        return
+    with replaced(_sharding_prop, name, lambda *_: None):
+        yield
 
 
 def to_fake(model: Any) -> None:
@@ -101,17 +119,22 @@ def _final_norm(model: Any) -> Any:
 def like(parameter: Any) -> Any:
     """Return a parameter of the same shape, dtype and sharding with a storage of its own."""
     import torch
+    from torch.distributed.tensor import DTensor
 
     with torch.no_grad():
-        return torch.nn.Parameter(
-            torch.empty_like(parameter), requires_grad=parameter.requires_grad
-        )
+        if isinstance(parameter, DTensor):  # past the search for a sharding, which is known
+            make: Any = DTensor
+            local = torch.empty_like(local_of(parameter))
+            empty = make(local, parameter._spec, requires_grad=False)
+        else:
+            empty = torch.empty_like(parameter)
+        return torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)
 
 
 def local_like(parameter: Any) -> Any:
     """Return a meta parameter of the shape and dtype of this rank's shard."""
     import torch
 
-    local = parameter.to_local()
+    local = local_of(parameter)
     empty = torch.empty_strided(local.shape, local.stride(), dtype=local.dtype, device="meta")
     return torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)

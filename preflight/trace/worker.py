@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from preflight.trace.job import TraceJob
+from typing import IO, Any, NoReturn
 
 
 def main() -> NoReturn:
@@ -39,6 +36,7 @@ def _answer(values: dict[str, Any], lines: IO[str]) -> None:
     import time
 
     from preflight.errors import BadInput
+    from preflight.trace.imports import import_libraries
     from preflight.trace.job import job_from_dict
 
     def say(**message: Any) -> None:
@@ -48,7 +46,7 @@ def _answer(values: dict[str, Any], lines: IO[str]) -> None:
     job = job_from_dict(values)
     say(progress="importing torch and transformers")
     try:
-        _import_libraries(job)
+        import_libraries(job)
         from preflight.trace.result import TraceResult, traced_phases
         from preflight.trace.run import trace
         from preflight.trace.timeline import timeline_of
@@ -66,19 +64,6 @@ def _answer(values: dict[str, Any], lines: IO[str]) -> None:
         {},
     )
     say(result=result.to_dict())
-
-
-def _import_libraries(job: TraceJob) -> None:
-    """Import what every trace needs. PEFT and TRL import bitsandbytes where they find it, which takes as long as some
-    traces: a job without it hides it from them.
-    """
-    if not job.uses_bitsandbytes:
-        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # as importlib does: not to be found
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pytest
 from tiny_models import CONFIGS
 
 from preflight.cli import main
+from preflight.trace.job import TraceJob
 from preflight.trace.kept import keep, read_kept
+from preflight.trace.run import trace
+from preflight.trace.timeline import timeline_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
 
@@ -209,3 +213,29 @@ def test_without_torch_it_says_what_to_install(core_bin, tmp_path):
 
     assert done.returncode == 2
     assert "fix  pip install torch transformers" in done.stderr
+
+
+def test_what_a_trace_does_not_import_changes_no_byte():
+    """The tracing process leaves out torch's compiler and, beside TRL's head, libraries of tables; this one has them."""
+    job = TraceJob(
+        config=CONFIGS["llama"], engine="fsdp2", shard_degree=4, micro_batch_size=2, seq_len=64,
+        checkpointing=True, loss="chunked_linear", trainable_dtype="fp32", mixed=True, clips=True,
+    )  # fmt: skip
+    own_process = (
+        "import json, sys; from preflight.trace.imports import import_libraries\n"
+        "from preflight.trace.job import job_from_dict\n"
+        "job = job_from_dict(json.load(sys.stdin)); import_libraries(job)\n"
+        "from preflight.trace.run import trace\n"
+        "from preflight.trace.timeline import timeline_of\n"
+        "parts = [vars(part) for part in timeline_of(trace(job).levels)]\n"
+        "left_out = ('torch._dynamo.eval_frame', 'pandas.core', 'pyarrow', 'peft.tuners')\n"
+        "print(json.dumps([[n for n in left_out if n in sys.modules], repr(parts)]))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", own_process],
+        input=json.dumps(job.to_dict()), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported, parts = json.loads(answer.stdout.splitlines()[-1])
+
+    assert imported == []
+    assert parts == repr([vars(part) for part in timeline_of(trace(job).levels)])
