@@ -7,6 +7,7 @@ from dataclasses import replace
 from preflight.formulas.adapters.adapter_inputs import (
     has_fp32_residual,
 )
+from preflight.formulas.adapters.adapter_shares import sizes_in_forms
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.adapters.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.adapters.other_adapters import passing_of_layer
@@ -21,7 +22,7 @@ from preflight.formulas.layers.attention_tensors import (
 from preflight.formulas.layers.layer_coefficients import layer_forms, shared_forms
 from preflight.formulas.layers.layer_costs import adding_points, highest_of, more_saved
 from preflight.formulas.layers.layer_pieces import norm_bytes, norm_kind
-from preflight.formulas.layers.layer_sizes import bytes_of, layer_sizes
+from preflight.formulas.layers.layer_sizes import bytes_of
 from preflight.formulas.objective import has_linear_head
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.formulas.tensor_parallel import cuts_stream
@@ -50,14 +51,14 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         forms = {**forms, "first_backward": None, **again}
     if "first" not in forms:  # traced with no gradient that reached the lowest layer
         forms = {**forms, "first": forms["backward"]}
-    sizes = layer_sizes(plan, model, units[-1])
+    sizes = sizes_in_forms(plan, model, units[-1], method)
     if not traced_eagerly(plan, model, precision) and not _has_masks(plan, units):
         sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}
     if not has_linear_head(plan):  # its weight is no linear layer's, which autocast would copy
         sizes = {**sizes, "hV": 0}
     found = {point: bytes_of(forms[point], sizes) for point in SHARED_POINTS}
     found["head"] = bytes_of(forms.get("head", forms["loss_backward"]), sizes)
-    first = layer_sizes(plan, model, units[0])
+    first = sizes_in_forms(plan, model, units[0], method)
     if adds:
         pairs = forms["first_backward"]
         highest = highest_of(
@@ -96,9 +97,10 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
 def behind_bytes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision) -> int:
     """Return what later layers of other kinds still hold when the backward of a kind's last layer begins."""
     is_checkpointed = plan.activation_checkpointing == "full"
-    forms = shared_forms(plan, model, method_of(plan, precision), is_checkpointed)
+    method = method_of(plan, precision)
+    forms = shared_forms(plan, model, method, is_checkpointed)
     behind = (forms or {}).get("behind", {}).get(kind_of(unit), {})
-    return bytes_of(behind, layer_sizes(plan, model, model.layers[-1]))
+    return bytes_of(behind, sizes_in_forms(plan, model, model.layers[-1], method))
 
 
 def _cast_head(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
@@ -163,7 +165,7 @@ def _at_first_scores(
     """Return what the first layer's backward needs while its scores peak, beyond what was traced when it began."""
     whole = layer_forms(plan, model, unit, method, False)
     assert whole is not None
-    sizes = layer_sizes(plan, model, unit)
+    sizes = sizes_in_forms(plan, model, unit, method)
     tokens, more = sizes["T*1"], more_saved(plan, model, unit, precision, method)
     point = at_scores(
         plan, model, unit, precision, bytes_of(whole["saved"], sizes) // tokens + more

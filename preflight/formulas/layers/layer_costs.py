@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.formulas.adapters.adaptations import ALL_LINEAR, MLP, place_of
 from preflight.formulas.adapters.adapter_inputs import copied_of_experts
+from preflight.formulas.adapters.adapter_shares import sizes_in_forms
 from preflight.formulas.adapters.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.adapters.other_adapters import kept_of_weights, passing_of_layer
 from preflight.formulas.adapters.unpacked_experts import is_stack, whole_deltas
@@ -21,7 +22,7 @@ from preflight.formulas.layers.layer_pieces import (
     layer_pieces,
     stream_bytes,
 )
-from preflight.formulas.layers.layer_sizes import bytes_of, layer_sizes
+from preflight.formulas.layers.layer_sizes import bytes_of
 from preflight.formulas.precision import Precision, is_quantized, precision_of
 from preflight.formulas.tensor_parallel import divided_costs
 from preflight.formulas.user_loop import finds_gradients
@@ -87,7 +88,7 @@ def _traced(
     recomputed: Mapping[str, Any],
 ) -> LayerCosts:
     """Return traced costs, plus what the pieces of this plan are more than those of the traced one."""
-    sizes = layer_sizes(plan, model, unit)
+    sizes = sizes_in_forms(plan, model, unit, method)
     tokens = sizes["T*1"]
     has_scores = has_own_scores(forms)
     place = place_of(model, unit)
