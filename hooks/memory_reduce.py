@@ -48,22 +48,23 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     reduce = dtype_bytes(plan.reduce_dtype) if plan.reduce_dtype else size
     accumulates = plan.gradient_accumulation_steps > 1 and not plan.sync_each_batch
     if plan.engine == "fsdp2":
-        yield from _fsdp2(plan, trains, reduce, accumulates, model.tied)
+        yield from _fsdp2(plan, trains, reduce, accumulates, model)
     elif not accumulates:
         yield from _fsdp1(trains, size, reduce)
 
 
 def _fsdp2(
-    plan: LaunchPlan, trains: WrapUnits, reduce: int, accumulates: bool, is_tied: bool
+    plan: LaunchPlan, trains: WrapUnits, reduce: int, accumulates: bool, model: ModelSpec
 ) -> Iterable[MemoryTerm]:
     beside = reduces_beside(plan)
     source = OLD_FSDP2_SOURCE if beside else FSDP2_SOURCE
     stream = REDUCE if beside else "default"
-    tail = 0 if is_tied or accumulates else trains.tail
+    tail = 0 if model.tied or accumulates else trains.tail
     layer = 0 if accumulates else trains.layer
     moments = frozenset({Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD})
     yield from _term("reduce-scatter input of the tail", reduce, tail, moments, source, stream)
     yield from _term("reduce-scatter input of a layer", reduce, layer, END, source, stream)
+    yield from _while_the_one_before_goes_back(plan, model, reduce * layer, reduce * tail, stream)
     yield from _term(
         "reduce-scatter input of the root unit", reduce, trains.root, LAST, source, stream
     )
@@ -80,6 +81,28 @@ def _fsdp2(
             )
         if tail < layer:
             yield from _too_small("the tail", reduce, tail, LAYERS | LAST, source)
+
+
+def _while_the_one_before_goes_back(
+    plan: LaunchPlan, model: ModelSpec, layer: int, tail: int, stream: str
+) -> Iterable[MemoryTerm]:
+    """Yield what is alive at the backward of the layer before the last beyond what is at that of the last: its reduce-scatter
+    input is there and its shard of gradients, and the tail's input and what it kept are gone."""
+    if not layer or model.num_layers < 2:
+        return
+    from preflight.formulas.engines.beside_gathers import gradient_shard, kept_by_layer
+
+    shard = gradient_shard(plan, model, wrap_units(plan, model, trains_only=True).layer)
+    gone = kept_by_layer(plan, model) + tail
+    if layer + shard > gone:
+        yield MemoryTerm(
+            "reduce-scatter input of the last layer while the one before goes back",
+            layer + shard - gone,
+            frozenset({Moment.LAST_LAYER_BACKWARD}),
+            f"{layer:,} and {shard:,} of gradients, less {gone:,} that the last layer and the tail held",
+            FSDP2_SOURCE,
+            stream=stream,
+        )
 
 
 def _fsdp1(trains: WrapUnits, size: int, reduce: int) -> Iterable[MemoryTerm]:

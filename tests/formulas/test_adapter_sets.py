@@ -12,6 +12,7 @@ from preflight.formulas.adapters.adapters import recorded_layers
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter
 from preflight.launch_facts import ScriptFacts
+from preflight.memory import Moment
 from preflight.models import describe
 from preflight.plugins import load_plugins
 
@@ -61,6 +62,28 @@ def test_adapters_on_some_projections_of_older_families(plugins, model_type, tar
     found = compare(model_type, "LoRA", False, plugins, adapter=adapter("LoRA", targets))
 
     assert abs(peak_of(found)) <= 0.005
+
+
+@pytest.mark.parametrize("targets", [("up_proj", "down_proj"), ("gate_proj",), ("k_proj",)])
+def test_autocast_copies_the_adapters_that_there_are(plugins, targets):
+    """A form names one tensor of several of its size: of a plan that adapts others, those of the size are meant."""
+    for method in ("LoRA, autocast", "QLoRA, autocast"):
+        own = replace(adapter(method, targets), rank=64)
+        found = {c.moment: c for c in compare("llama", method, True, plugins, adapter=own)}
+
+        assert abs(found[Moment.LOSS_FORWARD].error) <= 0.0001, found
+        assert abs(found[Moment.LAST_LAYER_BACKWARD].error) <= 0.002, found
+
+
+def test_stacks_of_experts_that_adapters_reach_in_part_are_never_the_reason_to_refuse():
+    """Adapters on `down_proj` alone: no trace has that, and what experts keep is counted for all of their stacks."""
+    from preflight.formulas.limits.left_out import with_left_out
+
+    model = describe(small_config("deepseek_v2"), "deepseek_v2", "small_models.py")
+    for targets, takes in ((("k_proj", "down_proj"), ["less"]), (SEVEN, [])):
+        plan = replace(small_launch("deepseek_v2", "LoRA", False), adapter=adapter("LoRA", targets))
+
+        assert [notice.takes for notice in with_left_out(plan, model).notices] == takes
 
 
 SEVEN = (*ATTENTION, "gate_proj", "up_proj", "down_proj")

@@ -126,6 +126,7 @@ def _projections(model: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 ANYWHERE = ""
+STACK = ".experts."
 
 
 def place_of(model: ModelSpec, unit: ModelUnit) -> str:
@@ -141,13 +142,14 @@ def nearest_adaptations(
     """Return the ways of adapting that a plan's adapter may be counted as, nearest first, for all layers or those of
     a kind.
 
-    What a set lacks counts double: too many adapters are priced too high, too few too low.
+    What a set lacks counts double: too many adapters are priced too high, too few too low. A set without the stacks of
+    experts that are adapted is never near: each token's row of every expert is kept for them.
     """
     adapter = plan.adapter
     if adapter is None:
         return (USUAL,)
     own = _params_by_module(adapter_tensors(plan, model), place)
-    found: list[tuple[bool, int, bool, int]] = []
+    found: list[tuple[bool, bool, int, bool, int]] = []
     for order, adaptation in enumerate(ADAPTATIONS):
         usual = adapter_of(adaptation, adapter, model)
         if usual is None or (own and adaptation.targets == BARE):
@@ -158,7 +160,8 @@ def nearest_adaptations(
         idle = sum(num for name, num in theirs.items() if name not in own)
         is_other = (adaptation.kind == "dora") != (adapter.kind == "dora")
         drops_other = adaptation.dropout != (adapter.dropout > 0)
-        found.append((is_other, 2 * missing + idle, drops_other, order))
+        lacks_stack = any(STACK in name and name not in theirs for name in own)
+        found.append((is_other, lacks_stack, 2 * missing + idle, drops_other, order))
     return tuple(ADAPTATIONS[order] for *_, order in sorted(found))
 
 

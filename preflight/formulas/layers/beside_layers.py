@@ -7,11 +7,11 @@ from dataclasses import replace
 from preflight.formulas.adapters.adapter_inputs import (
     has_fp32_residual,
 )
-from preflight.formulas.adapters.adapter_shares import sizes_in_forms
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.adapters.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.adapters.other_adapters import passing_of_layer
 from preflight.formulas.cost_tables import has_window_mask, kind_of, method_of, versions_of_forms
+from preflight.formulas.layers.adapter_shares import sizes_in_forms
 from preflight.formulas.layers.attention_scores import (
     at_scores,
     made_before_scores,

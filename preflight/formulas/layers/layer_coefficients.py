@@ -16,7 +16,7 @@ from preflight.formulas.adapters.adaptations import (
     as_traced,
     place_of,
 )
-from preflight.formulas.adapters.adapted_experts import adapted_stacks
+from preflight.formulas.adapters.adapted_experts import ROUTER, adapted_stacks
 from preflight.formulas.adapters.adapter_kinds import branch_rank
 from preflight.formulas.adapters.adapters import adapter_targets
 from preflight.formulas.adapters.linear_experts import FACT, looped, looped_shared
@@ -182,7 +182,8 @@ def reference_of(
 
 
 def counts_idle_experts(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
-    """Tell whether a plan is counted as one whose adapters are on experts too, where its own leaves them alone."""
+    """Tell whether a plan is counted as one whose adapters are on experts too, where its own leaves a stack
+    of them alone."""
     if plan.adapter is None or not any(
         unit.layer and unit.layer.num_experts for unit in model.layers
     ):
@@ -193,7 +194,8 @@ def counts_idle_experts(plan: LaunchPlan, model: ModelSpec, precision: Precision
         return False
     traced = as_traced(plan, usual, model)
     counted = adapted_stacks(traced, model, adapter_targets(usual, model))
-    return bool(counted) and not adapted_stacks(plan, model, adapter_targets(plan.adapter, model))
+    own = adapted_stacks(plan, model, adapter_targets(plan.adapter, model))
+    return bool(counted - own - {ROUTER}) or bool(counted and not own)
 
 
 def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str:

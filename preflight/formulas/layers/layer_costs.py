@@ -8,11 +8,11 @@ from typing import Any
 
 from preflight.formulas.adapters.adaptations import ALL_LINEAR, MLP, place_of
 from preflight.formulas.adapters.adapter_inputs import copied_of_experts
-from preflight.formulas.adapters.adapter_shares import sizes_in_forms
 from preflight.formulas.adapters.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.adapters.other_adapters import kept_of_weights, passing_of_layer
 from preflight.formulas.adapters.unpacked_experts import is_stack, whole_deltas
 from preflight.formulas.cost_tables import adaptation_of, has_own_release, method_of
+from preflight.formulas.layers.adapter_shares import sizes_in_forms
 from preflight.formulas.layers.attention_scores import at_scores, made_before_scores
 from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.formulas.layers.layer_coefficients import has_own_scores, layer_forms, reference_of

@@ -67,7 +67,7 @@ def _of_older_layers(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     precision = precision_of(plan, model)
     if counts_idle_experts(plan, model, precision):
         yield _untraced(
-            f"layers of {model.model_type} were traced with adapters on every expert, and this adapter leaves them alone",
+            f"layers of {model.model_type} were traced with adapters on every expert, and this adapter leaves some or all of their weights alone",
             "the adapter's target modules",
             "`preflight trace` runs the model itself",
             takes="less",
