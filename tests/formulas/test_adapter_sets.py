@@ -108,6 +108,11 @@ def test_values_are_kept_beside_keys_that_are_views_of_what_was_convolved(plugin
     assert peak_of(found) == pytest.approx(0, abs=0.002)
 
 
+def test_tokens_of_a_gated_delta_rule_are_counted_to_whole_chunks(plugins):
+    """Lengths between multiples of 64 are padded (modeling_qwen3_next.py torch_chunk_gated_delta_rule, 5.24.0)."""
+    assert 0 <= peak_of(compare("qwen3_5_text", "full", False, plugins, seq_len=333)) <= 0.015
+
+
 @pytest.mark.parametrize("model_type", ["qwen3_next", "jamba"])
 def test_layers_below_the_lowest_adapter_keep_nothing(plugins, model_type):
     """The output of a frozen embedding asks for no gradient where no layer is checkpointed."""

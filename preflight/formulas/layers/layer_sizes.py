@@ -248,12 +248,11 @@ def _delta_sizes(model: ModelSpec, batch: int, length: int) -> Iterator[tuple[st
         "mix": 2 * keys + values,
     }
     state = value_heads * delta["key_dim"] * delta["value_dim"]
-    for scale, tokens in (
-        ("T", batch * length),
-        ("Tp", batch * chunks * CHUNK),
-        ("Bc", batch * CHUNK),
-    ):
+    # traces were of whole chunks, where a token's tensors and a padded one's have one name: they are counted padded
+    padded = batch * chunks * CHUNK
+    for scale, tokens in (("T", padded), ("Tp", padded), ("Bc", batch * CHUNK)):
         yield from ((f"{scale}*{name}", tokens * size) for name, size in widths.items())
+    yield "T*mix", batch * length * widths["mix"]
     convolved = batch * (length + delta["kernel"] - 1)
     yield from ((f"Tk*{name}", convolved * widths[name]) for name in ("mix", "lk", "lv"))
     for scale, count in (("N", batch * chunks), ("B", batch)):
