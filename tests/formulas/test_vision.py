@@ -22,6 +22,7 @@ from seeing_steps import (
 
 from preflight import estimate
 from preflight.derive.costs.small_towers import FAMILIES, attentions
+from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.adapters.frozen_parts import SEEING
 from preflight.formulas.sharding import held_tensors
 from preflight.formulas.tower_sizes import DTYPES, MODES, key_of
@@ -200,6 +201,33 @@ def test_what_is_frozen_gets_no_gradient_and_no_adapter():
     assert not any(h.trains for h in held_tensors(adapted, model) if h.unit.role in SEEING)
     everywhere = replace(adapted, vision=Vision())
     assert any(h.trains for h in held_tensors(everywhere, model) if h.unit.role in SEEING)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [
+        ("qwen2_vl", ("qkv", "attn.proj", "fc1", "fc2")),
+        ("gemma3", ("proj", "fc1")),
+        ("gemma3", ("q_proj", "v_proj")),
+        ("internvl", "all-linear"),
+    ],
+)
+def test_an_adapter_is_on_the_modules_of_tower_and_decoder_that_peft_finds_by_their_names(
+    kind, targets
+):
+    import peft
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    values = config_of(kind)
+    config = AutoConfig.for_model(values.pop("model_type"), **values)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    theirs = peft.get_peft_model(model, peft.LoraConfig(r=8, target_modules=targets))
+    plan = LaunchPlan(model_config=config_of(kind), adapter=Adapter(rank=8, targets=targets))
+    spec = describe(config_of(kind), kind, "test")
+    mine = sum(unit.count * tensor.num_params for unit, tensor in adapter_tensors(plan, spec))
+
+    assert mine == sum(p.numel() for p in theirs.parameters() if p.requires_grad)
 
 
 def test_a_plan_without_images_has_no_moment_of_a_tower_above_the_others():

@@ -229,7 +229,12 @@ def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
     if targets == "all-linear":
         return True
     names = (targets,) if isinstance(targets, str) else targets
-    return any(tensor.module == name or tensor.name.endswith(f"{name}.weight") for name in names)
+    paths = [
+        f".{name}.weight" for name in names
+    ]  # as PEFT looks for one: whole parts of a path at its end
+    return any(
+        f".{tensor.module}.weight" == path or f".{tensor.name}".endswith(path) for path in paths
+    )
 
 
 @remembered
