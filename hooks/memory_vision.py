@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.layers.token_embedders import embedder_bytes
 from preflight.formulas.vision import mode_of, seen_by, tower_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -17,7 +18,8 @@ SOURCE = "preflight/formulas/costs/towers: traces of transformers 5.24"
 
 @hookimpl
 def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
-    """Price what images take before they are tokens."""
+    """Price what images take before they are tokens, and what tokens take that may be images."""
+    yield from _of_tokens(plan, model)
     seen, found = seen_by(plan, model), tower_bytes(plan, model)
     if seen is None or found is None:
         return
@@ -32,3 +34,17 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     ):
         if num_bytes:
             yield MemoryTerm(name, num_bytes, moments, f"{num_bytes:,} for {words}", SOURCE)
+
+
+def _of_tokens(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+    """Price what Gemma 3n embeds every token as beside a word."""
+    found = embedder_bytes(plan, model)
+    if found is None:
+        return
+    source = "models/gemma3n/modeling_gemma3n.py Gemma3nModel.forward (4.53 to 5.24), traced"
+    for name, num_bytes, moments in (
+        ("tokens embedded as images and sound", found.saved, SAVED),
+        ("tokens embedded as images and sound, in passing", found.passing, UNREAD),
+    ):
+        if num_bytes:
+            yield MemoryTerm(name, num_bytes, moments, f"{num_bytes:,}", source)

@@ -17,6 +17,7 @@ from preflight.formulas.layers.attention import with_default_attention
 from preflight.formulas.layers.both_stacks import with_both_lengths
 from preflight.formulas.layers.checkpointing import as_its_class_runs
 from preflight.formulas.layers.heads import with_head
+from preflight.formulas.layers.shared_keys import with_own_keys
 from preflight.formulas.limits.doubts import beside, doubts_of
 from preflight.formulas.limits.left_out import with_left_out
 from preflight.formulas.limits.row_limits import with_open_length
@@ -235,7 +236,7 @@ def _estimated(
         )
         return max(ranks, key=lambda estimate: estimate.needed_bytes)
     plan = as_its_class_runs(with_image_masks(plan, model), model)
-    terms = collect_terms(plan, in_release(plan, model), plugins, device)
+    terms = collect_terms(plan, in_release(plan, with_own_keys(plan, model)), plugins, device)
     every = (*terms, *reserved_terms(terms, plan))
     correction = known_correction(device)
     if correction is not None:

@@ -49,7 +49,7 @@ def test_every_impossible_size_of_a_file_is_told_at_once_with_its_line(tmp_path)
         ({"layer_types": 7, "model_type": "qwen3"}, "must be a list of names"),
         ({"layer_types": [], "model_type": "bert"}, "layer_types names 0 layers"),
         ({"model_type": "gemma3", "text_config": 3}, "text_config must be a mapping"),
-        ({"model_type": "gemma3n_text"}, "are not laid out here"),
+        ({"model_type": "longcat_flash"}, "are not known here"),
     ],
 )
 def test_an_impossible_value_is_named(edit, message):
@@ -104,7 +104,7 @@ def test_the_dtype_is_the_configs_own(edit, dtype):
 
 
 def test_a_decoder_without_a_layout_makes_no_claim_about_activations():
-    config = {"model_type": "gemma3n_text", "hidden_size": 64, "vocab_size": 96}
+    config = {"model_type": "longcat_flash", "hidden_size": 64, "vocab_size": 96}
     spec = describe(config, "mine", "x", num_params=1234)
 
     assert not spec.is_decoder_lm

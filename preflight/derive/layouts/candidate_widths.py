@@ -50,8 +50,11 @@ def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
         by = next((name for name in HIDDEN if name in small), None)
         found[positions] = None
         found.update({f"{positions}*{name}": None for name in (by, *heads) if name})
-    tables = [entry for entry in table["body"] if entry["role"] == "embedding"]
-    found.update({"*".join(row[2]): None for entry in tables for row in entry["tensors"]})
+    # tables of words, and matrices behind the layers whose second gradient is made beside the first
+    tables = [entry for entry in table["body"] if entry["role"] in ("embedding", "final_norm")]
+    found.update(
+        {"*".join(row[2]): None for entry in tables for row in entry["tensors"] if len(row[2]) == 2}
+    )
     by_heads = [name for name in found if "head" in name and "//" not in name]
     for name in (*by_heads, *(name for name in HIDDEN if name in small)):
         found.update({f"{name}//{part}": None for part in ROTATED_PARTS})

@@ -33,6 +33,8 @@ NO_BYTES = (
     "summary_", "id2label", "label2id", "begin_suppress", "suppress_tokens", "forced_", "per_layer_config",
 )  # fmt: skip
 """Parts of the names of fields that decide neither a parameter nor a byte of a layer."""
+SIZE_PER_LAYER = "hidden_size_per_layer_input"
+"""Of what every layer is handed beside the layer before: models have it or not."""
 NO_LAYOUT = (*NO_BYTES, "scale", "scaling", "softcap")
 """Parts of the names of fields that no parameter depends on."""
 
@@ -148,6 +150,8 @@ def _changes(fields: Mapping[str, Any], plain: Observed) -> Iterator[tuple[str, 
                 yield name, effective * 2 if effective > 1 else effective + 1
                 if 1 < effective < 20:
                     yield name, effective + 1
+            if name in own_sizes and name.endswith(SIZE_PER_LAYER):
+                yield name, 0
             if (default is None or isinstance(default, str)) and given is not None:
                 yield name, ABSENT
             elif name in SIZES:
@@ -156,13 +160,13 @@ def _changes(fields: Mapping[str, Any], plain: Observed) -> Iterator[tuple[str, 
             yield name, effective * 2
         elif effective is None and "window" in name:
             yield name, 64
-        elif isinstance(effective, (list, tuple)) and effective and len(effective) == DEPTH:
+        elif isinstance(effective, (list, tuple)) and len(effective) == len(plain.layers):
             if default is None and plain.config.get(name) is not None:
                 yield name, ABSENT
             others = list(reversed(effective))
-            if others != list(effective):
+            if others != list(effective) and not any(isinstance(v, float) for v in others):
                 yield name, others
-            yield name, [effective[-1]] * DEPTH
+            yield name, [effective[-1]] * len(others)
 
 
 def is_alike(one: Observed, two: Observed) -> bool:

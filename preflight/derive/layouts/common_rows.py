@@ -9,6 +9,7 @@ from preflight.derive.layouts.changed_models import (
     EXPERT_COUNTS,
     NO_LAYOUT,
     NUM_SOLVED,
+    SIZE_PER_LAYER,
     NotLaidOut,
     Seen,
 )
@@ -17,7 +18,7 @@ from preflight.derive.layouts.kind_rules import OF_PLACES, Labelled, NoRule, rul
 from preflight.derive.layouts.observed_layouts import Observed, Tensor
 from preflight.derive.layouts.type_configs import DEPTHS
 from preflight.models.families.expressions import same_number
-from preflight.models.families.layer_rules import named_fields
+from preflight.models.families.layer_rules import SHARING, named_fields
 
 
 def label_of(observed: Observed, index: int) -> Hashable:
@@ -47,12 +48,14 @@ def _by_layer(observed: Observed) -> dict[str, list[Any]]:
         and not all(
             isinstance(item, int) and not isinstance(item, bool) and item > 1 for item in value
         )
-        and all(isinstance(item, (str, int, bool, type(None))) for item in value)
+        and all(isinstance(item, (str, int, float, type(None))) for item in value)
     }
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, bool, int, float)) or value is None else str(value)
+    if isinstance(value, float):  # a share of something, which a layer has or has not
+        return value != 0
+    return value if isinstance(value, (str, bool, int)) or value is None else str(value)
 
 
 class Solver:
@@ -125,7 +128,7 @@ def numbers_of(models: Sequence[Observed]) -> dict[str, tuple[int, ...]]:
 def is_switch(seen: Seen, text: str, models: Sequence[Observed]) -> bool:
     """Tell whether a change turns something on or off: a bool, null, or no expert where there were some."""
     field, value = seen.changes[text]
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or value is None or (value == 0 and field == SIZE_PER_LAYER):
         return True
     names = [[set(layer) for layer in model.layers] for model in (models[0], seen.base[0])]
     return is_none_of_experts(field, value) and names[0] != names[1]
@@ -275,7 +278,7 @@ def places_of(
     except NoRule as error:
         raise NotLaidOut(str(error)) from error
     lists: dict[str, Any] = {}
-    for name in named_fields(rule):
+    for name in (n for n in named_fields(rule) if n != SHARING):
         values = [m for m in models if name not in m.config or m.config[name] is None]
         told = []
         for model in values:

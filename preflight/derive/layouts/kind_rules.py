@@ -114,7 +114,7 @@ def _atoms(models: Sequence[Labelled], without: str) -> Iterator[Any]:
                 if isinstance(v, (list, tuple))
             )
             values = dict.fromkeys(
-                item for v in lists for item in v if isinstance(item, (str, bool, int))
+                item for v in lists for item in v if isinstance(item, (str, bool, int)) or item == 0
             )
             if by_place and len(values) < MOST_PERIOD:
                 for value in values:

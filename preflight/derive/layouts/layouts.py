@@ -38,7 +38,7 @@ from preflight.derive.layouts.type_configs import DEPTHS, PATTERNS, SIZES, is_dr
 from preflight.errors import ModelNotKnown
 from preflight.model import CAUSAL_LM
 from preflight.models.families.expressions import fields_of
-from preflight.models.families.layer_rules import named_fields
+from preflight.models.families.layer_rules import NUM_SHARING, SHARING, named_fields
 from preflight.models.families.table_layout import HEADS, HIDDEN
 from preflight.models.families.table_traces import ACTIVATIONS
 from preflight.trace.encoders import HEADS as HEADS_OF_ENCODERS
@@ -189,7 +189,7 @@ def _named(table: Mapping[str, Any]) -> set[str]:
         found.update(named_fields([[row[4] if len(row) > 4 else [], 0]]))
     for rule in (table["places"], *(r for r in table["lists"].values() if r)):
         found.update(named_fields(rule))
-    return found
+    return found | {NUM_SHARING} if SHARING in found else found
 
 
 def _defaults(seen: Seen, names: set[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from preflight.derive.layouts.small_models import small_config, small_launch
 from preflight.derive.layouts.type_configs import config_fields, small_type_config
 from preflight.model import LARGEST_FLASH_HEAD
 from preflight.models import describe
-from preflight.models.families.table_traces import HEAD_SIZES, WINDOWS
+from preflight.models.families.table_traces import HEAD_SIZES, WIDER, WINDOWS
 from preflight.models.registry import all_models
 from preflight.trace.built import torch_dtype
 from preflight.trace.job import TraceJob, job_of
@@ -211,7 +211,8 @@ def traced_switches(model_type: str) -> dict[str, bool]:
     given = small_type_config(model_type)
     for name, default in config_fields(CONFIG_MAPPING[model_type]).items():
         default = given.get(name, default)
-        is_switch = isinstance(default, bool) and name != "is_decoder"  # of which a head is
+        # of the one there is a head, and of the others layers have another width
+        is_switch = isinstance(default, bool) and name not in ("is_decoder", *WIDER)
         if is_switch and not any(part in name for part in NO_SWITCHES):
             try:
                 other = _peak(model_type, {name: not default})

@@ -12,6 +12,7 @@ from typing import Any
 from preflight.derive.layouts.type_configs import class_of_type
 from preflight.lazy_pattern import lazy_pattern
 from preflight.model import BIAS, EMBEDDING, EXPERTS, LINEAR, NORM, OTHER
+from preflight.models.families.layer_rules import NUM_SHARING, SHARING, sharing_modes
 from preflight.trace.build import build
 from preflight.trace.built import INDEX_NAMES
 from preflight.trace.job import TraceJob
@@ -95,7 +96,7 @@ def observe(config: Mapping[str, Any]) -> Observed:
     paths = {id(module): name for name, module in modules.items()}
     return Observed(
         config,
-        {**config, **vars(model.config)},
+        _values(config, model.config),
         built.prefix,
         tuple(layers),
         tuple(_mark(layer) for layer in built.layers),
@@ -111,6 +112,15 @@ def observe(config: Mapping[str, Any]) -> Observed:
             if buffer.numel() >= LEAST_TABLE
         },
     )
+
+
+def _values(config: Mapping[str, Any], own: Any) -> dict[str, Any]:
+    """Return a config as its class has it, with the list by layer that it works out of other fields."""
+    found = {**config, **vars(own)}
+    if NUM_SHARING in found:
+        kinds, depth = found.get("layer_types"), found["num_hidden_layers"]
+        found[SHARING] = sharing_modes(kinds, found[NUM_SHARING], depth)
+    return found
 
 
 LEAST_TABLE = 1024

@@ -82,7 +82,7 @@ STATES = {
 SELECTIVE = {"state_size": (16, 24, 20, 12, 28, 8), "time_step_rank": (22, 26, 34, 18, 38, 42)}
 
 
-GEMMA4 = {"hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
+GEMMA4 = {"hidden_size_per_layer_input": 0, "attention_k_eq_v": True, "num_kv_shared_layers": 0}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "gemma4_text": {
         "_dense": {**GEMMA4, "enable_moe_block": False},
@@ -92,6 +92,10 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Switches of a type's published models that make its layers allocate otherwise: each has a file of costs of its own,
 named by the type and this."""
+
+
+MORE_LAYERS = {"gemma3n_text": 8, "gemma4_text": 4}
+"""Layers of the small models of types that have more kinds of them than the usual depths have layers."""
 
 
 class ByLayer(tuple[Any, ...]):
@@ -175,11 +179,16 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "codegen": {"rotary_dim": (16, 24, 32, 48, 8, 36), "n_head": (8, 8, 12, 8, 8, 16), "n_embd": (320, 448, 480, 384, 576, 640)},
     "xlm": {"emb_dim": (320, 448, 480, 384, 576, 640), "n_heads": (10, 8, 12, 6, 9, 16)},
     "reformer": {"is_decoder": True},
-    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 3, "hidden_size_per_layer_input": (64, 96, 88, 112, 72, 80), "laurel_rank": (36, 44, 52, 60, 28, 68),
+        "vocab_size_per_layer_input": (1088, 1192, 1496, 1288, 1592, 1400),
+        "layer_types": ByLayer(("sliding_attention", "full_attention")),
+        "activation_sparsity_pattern": ByLayer((*[0.95] * 4, *[0.0] * 60)),
+    },
     "gemma4_text": {
         "final_logit_softcapping": 30.0, "global_head_dim": (272, 288, 320, 264, 304, 336), "hidden_size_per_layer_input": (64, 96, 88, 112, 72, 80),
-        "vocab_size_per_layer_input": (1104, 1208, 1512, 1304, 1608, 1416),
-        "layer_types": ByLayer((*("sliding_attention", "full_attention") * 3, *("full_attention", "sliding_attention", "full_attention"))),
+        "num_kv_shared_layers": 3, "vocab_size_per_layer_input": (1088, 1192, 1496, 1288, 1592, 1400),
+        "layer_types": ByLayer(("sliding_attention", "full_attention")),
     },
     "xglm": {"attention_heads": (10, 8, 12, 6, 9, 16)},
     "mimo_v2_flash": {  # windowed layers have twice as many heads of keys
@@ -251,6 +260,7 @@ def small_type_config(
     from transformers import CONFIG_MAPPING
 
     model_type, variant = of_variant(model_type)
+    depth += MORE_LAYERS.get(model_type, 0)
     found: dict[str, Any] = {
         "model_type": model_type,
         "architectures": [class_of_type(model_type, head)],

@@ -13,12 +13,18 @@ from preflight.formulas.cost_tables import has_kernels, has_own_release, method_
 from preflight.formulas.layers.checkpointing import is_reentrant
 from preflight.formulas.layers.installed_kernels import KERNELS, kernel_packages, runs_own_scan
 from preflight.formulas.layers.layer_coefficients import counts_idle_experts, has_rows, not_derived
+from preflight.formulas.layers.shared_keys import is_before_sharing, with_own_keys
 from preflight.formulas.precision import precision_of
 from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.versions.transformers import FUSES_EXPERTS, GATHERS_ROWS_ONCE, GPTJ_HAS_SDPA
+from preflight.versions.transformers import (
+    FUSES_EXPERTS,
+    GATHERS_ROWS_ONCE,
+    GEMMA4_SHARES_KEYS,
+    GPTJ_HAS_SDPA,
+)
 
 UNTRACED = "what the layers keep and need in passing"
 FUSED = "fused kernels"
@@ -71,6 +77,13 @@ def _of_older_layers(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             "the adapter's target modules",
             "`preflight trace` runs the model itself",
             takes="less",
+        )
+    if is_before_sharing(plan, model) and with_own_keys(plan, model) is model:
+        yield _untraced(
+            f"layers of {model.model_type} that share keys make their own before transformers {GEMMA4_SHARES_KEYS.since}",
+            "the release of transformers",
+            "transformers 5.6 or newer",
+            takes="more",
         )
     method = method_of(plan, precision)
     is_older = is_fused(plan, model) and not GATHERS_ROWS_ONCE.holds_in(plan.versions)

@@ -169,21 +169,23 @@ def _tower(
     top: ConfigView, name: str, num_params: int | None, text_hidden: int, text_params: int
 ) -> tuple[tuple[ModelUnit, ...], Tower | None]:
     """Return the units of tower and projector with its sizes; of a kind that is not laid out here, the rest of the total."""
-    from preflight.models.families.vision_towers import lay_out_tower
+    from preflight.models.families.vision_towers import hears, lay_out_tower
 
     layout, vision = lay_out_tower(top, text_hidden)
     _raise_problems(vision, top)
-    if layout is not None:
+    units, sizes = layout or ((), None)
+    if layout is not None and not hears(top.values):
         return layout
+    left, section = ("vision", "vision_config") if layout is None else ("audio", "audio_config")
     if num_params is None:
         raise ModelNotKnown.one(
-            f"the vision tower of {name} cannot be counted from its config",
-            place_of_key(top.where, "vision_config"),
+            f"the {left} tower of {name} cannot be counted from its config",
+            place_of_key(top.where, section),
             "give a folder that holds its weights (model.safetensors or its index)",
         )
-    if num_params <= text_params:
-        return (), None
-    return counted_units("vision tower and projector", num_params - text_params), None
+    rest = num_params - text_params - sum(unit.num_params * unit.count for unit in units)
+    counted = counted_units(f"{left} tower and projector", rest) if rest > 0 else ()
+    return (*units, *counted), sizes
 
 
 def _only_counted(

@@ -95,10 +95,10 @@ def is_laid_out(config: Mapping[str, Any]) -> bool:
     text_type = text_types[top_type] if given in (None, top_type) else str(given)
     if group_of(text_type) is None:
         return False
-    from preflight.models.families.vision_towers import lay_out_tower
+    from preflight.models.families.vision_towers import hears, lay_out_tower
 
     layout, _ = lay_out_tower(ConfigView(config, top_type), text_hidden=1)
-    return layout is not None
+    return layout is not None and not hears(config)
 
 
 def _is_in_table(config: Mapping[str, Any], model_type: str) -> bool:

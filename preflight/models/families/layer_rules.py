@@ -113,6 +113,25 @@ OLD_KINDS = {
 
 
 KINDS_BY_LAYER = ("layer_types", "layers_block_type")
+SHARING, NUM_SHARING = "kv_sharing_modes", "num_kv_shared_layers"
+"""A list by layer that no config has and its class works out, and the field that it is worked out of."""
+
+
+def sharing_modes(kinds: Any, num_sharing: Any, depth: int) -> list[str | None]:
+    """Return which layers attend to keys that another layer made (`reuse`), and which layer of each kind hands its own on
+    (`store`): the last before those that do not make any (kv_sharing_modes in configuration_gemma3n.py and
+    configuration_gemma4.py, transformers 5.24.0).
+
+    A list of nothing where no layer reuses keys: what a layer hands on then is read by nobody.
+    """
+    first = depth - num_sharing if isinstance(num_sharing, int) else depth
+    if not 0 < first < depth or not isinstance(kinds, (list, tuple)) or len(kinds) < depth:
+        return [None] * depth
+    makers = {kind: place for place, kind in enumerate(kinds[:first])}
+    return [
+        "reuse" if place >= first else "store" if makers[kinds[place]] == place else None
+        for place in range(depth)
+    ]
 
 
 def by_layer(view: ConfigView, name: str, patterns: Mapping[str, Any]) -> Any:

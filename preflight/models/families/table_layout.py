@@ -50,7 +50,7 @@ from preflight.models.families.table_limits import (
     raise_if_other_heads,
 )
 from preflight.models.families.table_numbers import Numbers
-from preflight.models.families.table_traces import WINDOWS, null_fields, unlike_traced
+from preflight.models.families.table_traces import WIDER, WINDOWS, null_fields, unlike_traced
 
 DEPTHS = (
     "decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers",
@@ -224,6 +224,13 @@ def _tensors(
         )
 
 
+def _width(view: ConfigView, numbers: Numbers, tensors: Sequence[ParameterTensor]) -> int:
+    """Return the width of a layer's MLP; of one that a switch makes wider than the config's, as its matrix is."""
+    own = [tensor.shape[0] for tensor in tensors if tensor.name == "mlp.up_proj.weight"]
+    is_wide = bool(own) and any(view.get(name) for name in WIDER)
+    return own[0] if is_wide else _first(view, numbers, WIDTHS)
+
+
 def _shape(
     table: Mapping[str, Any],
     view: ConfigView,
@@ -251,7 +258,7 @@ def _shape(
         num_heads,
         num_kv_heads,
         head_dim,
-        0 if has_experts else _first(view, numbers, WIDTHS),
+        0 if has_experts else _width(view, numbers, tensors),
         num_experts=_first(view, numbers, EXPERT_COUNTS) if has_experts else 0,
         experts_per_token=_first(view, numbers, CHOSEN) if has_experts else 0,
         moe_intermediate_size=_first(view, numbers, EXPERT_WIDTHS) if has_experts else 0,

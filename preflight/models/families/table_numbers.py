@@ -8,7 +8,14 @@ from typing import Any
 from preflight.errors import ModelNotKnown
 from preflight.models.families.config_view import ConfigView, place_of_key
 from preflight.models.families.expressions import evaluate, same_number
-from preflight.models.families.layer_rules import Places, by_layer, values_by
+from preflight.models.families.layer_rules import (
+    NUM_SHARING,
+    SHARING,
+    Places,
+    by_layer,
+    sharing_modes,
+    values_by,
+)
 
 
 class Numbers:
@@ -45,6 +52,8 @@ class Numbers:
         made: dict[str, Any] = {}
 
         def read(name: str) -> Any:
+            if name == SHARING:
+                return sharing_modes(read("layer_types"), self._view.get(NUM_SHARING), depth)
             value = by_layer(self._view, name, self._table.get("patterns", {}))
             rule = self._table["lists"].get(name)
             if value is None and rule is not None:

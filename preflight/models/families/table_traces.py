@@ -14,6 +14,9 @@ ACTIVATIONS = (
 )  # fmt: skip
 ALIKE = frozenset({"silu", "swish", "gelu", "gelu_pytorch_tanh"})
 """Activations that keep their input, and nothing else (transformers/activations.py, 5.24.0)."""
+WIDER = ("use_double_wide_mlp",)
+"""Switches that make some layers' MLPs wider, and change no other tensor: bytes follow the width (modeling_gemma4.py
+Gemma4TextMLP, 5.24.0)."""
 WINDOWS = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
 """What types call the same size, the usual name first."""
 

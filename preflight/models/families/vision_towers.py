@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.towers import clip, own_vits, qwen
@@ -32,10 +33,20 @@ LAYOUTS: dict[str, tuple[LayOut, tuple[str, ...]]] = {
 """Model type -> its layout, and the `vision_config.model_type` that this is for."""
 
 
+HEARING = ("gemma4",)
+"""Model types whose vision tower is laid out where there is one for sound beside it."""
+
+
+def hears(config: Mapping[str, Any]) -> bool:
+    """Tell whether a model has a tower for sound beside the one for images."""
+    return bool(config.get("audio_config"))
+
+
 def lay_out_tower(top: ConfigView, text_hidden: int) -> tuple[Layout | None, ConfigView]:
     """Return the units of everything but the decoder with the tower's sizes, and the view they were read through.
 
-    The layout is None for a tower of a kind that nobody laid out here; the sizes are where nobody traced it.
+    The layout is None for a tower of a kind that nobody laid out here; the sizes are where nobody traced it. Beside one of
+    Gemma 4 that hears too, what it hears with is in no unit.
     """
     section = top.values.get("vision_config")
     vision = ConfigView(
@@ -46,7 +57,7 @@ def lay_out_tower(top: ConfigView, text_hidden: int) -> tuple[Layout | None, Con
     )
     kind = vision.values.get("model_type")
     lay_out, kinds = LAYOUTS.get(top.model_type, (None, ()))
-    hears = bool(top.values.get("audio_config"))
-    if lay_out is None or hears or (kind is not None and kind not in kinds):
+    is_alone = top.model_type in HEARING or not hears(top.values)
+    if lay_out is None or not is_alone or (kind is not None and kind not in kinds):
         return None, vision
     return lay_out(top, vision, text_hidden), vision

@@ -53,12 +53,21 @@ class Whole:
         return own or (self.tied_by_text and text.flag("tie_word_embeddings"))
 
 
+BY_HAND = {
+    "gemma3n": Whole("gemma3n_text", tied=True, layer_classes=("Gemma3nTextDecoderLayer",)),
+}
+"""Models whose tower another package builds (timm), and whose tokens pass through more than a table of words
+(formulas/layers/token_embedders.py): the command has none of them."""
+
+
 def whole_of(model_type: Any) -> Whole | None:
     """Return how a type is put around its decoder; None for a decoder alone, and for what nobody knows."""
     text_type = library_defaults().text_types.get(model_type)
     if text_type is not None:
         body, head = BODIES.get(model_type, (Whole.body, Whole.head))
         return Whole(text_type, body, head, model_type in TIED_BY_EITHER)
+    if model_type in BY_HAND:
+        return BY_HAND[model_type]
     row = _rows().get(model_type)
     if row is None:
         return None

@@ -163,7 +163,7 @@ def llama4(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
 
 def gemma4(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
     """A ViT of gated MLPs whose images are padded to one number of patches, averaged over squares; a norm without weight
-    and one matrix (modeling_gemma4.py). Linears that clip what goes through them are not traced.
+    and one matrix (modeling_gemma4.py). Those of E2B and E4B clip what goes through their linears, which is not traced.
 
     An image up to three times as long as it is high becomes 252 tokens or more of 280, by how its sides are rounded
     (get_aspect_ratio_preserving_size in image_processing_gemma4.py, 5.24.0).
