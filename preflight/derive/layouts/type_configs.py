@@ -104,6 +104,12 @@ class ByLayer(tuple[Any, ...]):
     __slots__ = ()
 
 
+class FromTheEnd(ByLayer):
+    """The same, so that the last layer is of the last kind, as the class makes it."""
+
+    __slots__ = ()
+
+
 def _turns(*sections: tuple[int, int, int]) -> tuple[dict[str, Any], ...]:
     """Return the rotations of layers with a window and without, in each size: parts of half a head."""
     rotations = [
@@ -188,7 +194,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gemma4_text": {
         "final_logit_softcapping": 30.0, "global_head_dim": (272, 288, 320, 264, 304, 336), "hidden_size_per_layer_input": (64, 96, 88, 112, 72, 80),
         "num_kv_shared_layers": 3, "vocab_size_per_layer_input": (1088, 1192, 1496, 1288, 1592, 1400),
-        "layer_types": ByLayer(("sliding_attention", "full_attention")),
+        "layer_types": FromTheEnd(("sliding_attention", "full_attention")),
     },
     "xglm": {"attention_heads": (10, 8, 12, 6, 9, 16)},
     "mimo_v2_flash": {  # windowed layers have twice as many heads of keys
@@ -260,7 +266,8 @@ def small_type_config(
     from transformers import CONFIG_MAPPING
 
     model_type, variant = of_variant(model_type)
-    depth += MORE_LAYERS.get(model_type, 0)
+    is_sharing = variant.get("num_kv_shared_layers") != 0
+    depth += MORE_LAYERS.get(model_type, 0) if is_sharing else 0
     found: dict[str, Any] = {
         "model_type": model_type,
         "architectures": [class_of_type(model_type, head)],
@@ -277,7 +284,8 @@ def small_type_config(
     found.update(dict.fromkeys(windows_of(model_type), NO_WINDOW))
     for name, value in SPECIAL.get(model_type, {}).items():
         if isinstance(value, ByLayer):
-            found[name] = [value[place % len(value)] for place in range(depth)]
+            first = depth if isinstance(value, FromTheEnd) and is_sharing else 0
+            found[name] = [value[(place - first) % len(value)] for place in range(depth)]
             found.setdefault("num_hidden_layers", depth)
         else:
             found[name] = value[size] if isinstance(value, tuple) else value
