@@ -9,6 +9,7 @@ stem, so names that differ in a size or a version never have one.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from preflight.lazy_pattern import lazy_pattern
 
@@ -34,6 +35,7 @@ _SIZE = lazy_pattern(r"\d+(\.\d+)?[bm]$|\d+x\d+")
 _NUMBERS = lazy_pattern(r"(?:^| )(?=\d)")
 
 
+@lru_cache(maxsize=8192)
 def stem_of(name: str) -> str:
     """Return the words of a name that decide the model's shape, by spaces: family, version and sizes."""
     last = name.strip().strip("/").lower().rsplit("/", 1)[-1]
