@@ -36,6 +36,12 @@ GEMMA4 = {
     "num_global_key_value_heads": 2, "layer_types": ["sliding_attention", "full_attention"],
     "use_bidirectional_attention": "vision", "num_kv_shared_layers": 0, "final_logit_softcapping": 30.0,
 }  # fmt: skip
+SHARING = {
+    "num_hidden_layers": 6, "hidden_size_per_layer_input": 24, "global_head_dim": 264, "sliding_window": 32,
+    "layer_types": ["sliding_attention", "full_attention"] * 3, "num_kv_shared_layers": 2,
+    "final_logit_softcapping": 30.0, "vocab_size_per_layer_input": 1000, "pad_token_id": 0,
+    "use_double_wide_mlp": True,
+}  # fmt: skip
 CONFIGS = {
     "qwen2_vl": (
         {**TEXT, **ROTARY},
@@ -55,6 +61,18 @@ CONFIGS = {
             "head_dim": 32,
             "num_key_value_heads": 5,
             "standardize": True,
+            "default_output_length": PADDED_SIDE**2 // 9,
+            "position_embedding_size": 64,
+        },
+    ),
+    "gemma4_clipped": (
+        {**TEXT, **SHARING},
+        {
+            **TOWER,
+            "model_type": "gemma4_vision",
+            "head_dim": 32,
+            "num_key_value_heads": 5,
+            "use_clipped_linears": True,
             "default_output_length": PADDED_SIDE**2 // 9,
             "position_embedding_size": 64,
         },
@@ -96,7 +114,7 @@ PARTS = {
 
 def config_of(kind: str) -> dict:
     text, vision = CONFIGS[kind]
-    model_type = kind.removesuffix("_rms").removesuffix("_pixtral")
+    model_type = kind.removesuffix("_rms").removesuffix("_pixtral").removesuffix("_clipped")
     return {
         "model_type": model_type, "text_config": text, "vision_config": vision, "image_token_id": 5,
         "image_token_index": 5, "video_token_id": 6, "vision_start_token_id": 7,
@@ -112,7 +130,7 @@ def batch_of(kind: str, tokens: int) -> dict:
         grid = torch.tensor([[1, 2 * SIDE, 2 * SIDE]] * count)
         patches = int(grid.prod(-1).sum())
         extra = {"pixel_values": torch.zeros(patches, 6 * PATCH**2), "image_grid_thw": grid}
-    elif kind == "gemma4":
+    elif kind.startswith("gemma4"):
         places = torch.cartesian_prod(torch.arange(PADDED_SIDE), torch.arange(PADDED_SIDE)).flip(-1)
         places[(places >= PADDED_SIDE - 3).all(-1)] = -1
         values = torch.ones(count, PADDED_SIDE**2, 3 * PATCH**2)

@@ -24,10 +24,11 @@ from preflight import estimate
 from preflight.derive.costs.small_towers import FAMILIES, attentions
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.adapters.frozen_parts import SEEING
+from preflight.formulas.limits.left_out import BESIDE_TEXT, with_left_out
 from preflight.formulas.sharding import held_tensors
 from preflight.formulas.tower_sizes import DTYPES, MODES, key_of
 from preflight.formulas.vision import _methods, mode_of, seen_by, tower_bytes
-from preflight.launch import Adapter, LaunchPlan, ScriptFacts, Vision
+from preflight.launch import Adapter, LaunchPlan, Origin, ScriptFacts, Vision
 from preflight.memory import EVERY_STEP, Level, Moment
 from preflight.models import describe
 from preflight.models.registry import find_model
@@ -42,6 +43,12 @@ STEPS = [
     ("gemma3", {"frozen": PROJECTOR, "checkpointed": True}),
     ("gemma4", {}),
     ("gemma4", {"frozen": PROJECTOR}),
+    ("gemma4_clipped", {}),
+    ("gemma4_clipped", {"frozen": PROJECTOR}),
+    ("gemma4_clipped", {"frozen": STILL}),
+    ("gemma4_clipped", {"rank": 8}),
+    ("gemma4_clipped", {"checkpointed": True}),
+    ("gemma4_clipped", {"frozen": STILL, "checkpointed": True}),
     ("paligemma", {"checkpointed": True}),
     ("llava", {"frozen": PROJECTOR}),
     ("llava", {"frozen": STILL, "rank": 8, "checkpointed": True, "saves_projector": True}),
@@ -273,3 +280,14 @@ def test_outputs_of_every_layer_are_held_through_the_forward_of_a_tower_that_sav
     trained = replace(asked, vision=Vision((), tokens_of("llava"), IMAGES))
     without = replace(trained, script_facts=ScriptFacts())
     assert tower_bytes(trained, model) == tower_bytes(without, model)
+
+
+@pytest.mark.parametrize(("assumed", "is_named"), [(False, False), (True, True)])
+def test_a_model_that_hears_is_priced_where_somebody_says_how_many_images_there_are(
+    assumed, is_named
+):
+    plan, model = real("google/gemma-4-E2B-it", trainer="transformers", command=("x",))
+    said = replace(plan, vision=Vision((), None, 1)).with_origin("vision", Origin("x", assumed))
+
+    assert model.tower is not None
+    assert (BESIDE_TEXT in {n.unpriced for n in with_left_out(said, model).notices}) is is_named

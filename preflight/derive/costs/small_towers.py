@@ -16,7 +16,7 @@ WIDTHS = ((160, 5, 416), (240, 6, 896), (336, 14, 608))
 """Hidden size, heads and MLP width, by variant."""
 SIDES, PATCHES = (8, 12, 16), (6, 4, 10)
 """Patches along a side of a tile or a window, by variant; and pixels along a side of a patch."""
-IN_NINES = {"gemma4": (6, 12, 18)}
+IN_NINES = dict.fromkeys(("gemma4", "gemma4_clipped"), (6, 12, 18))
 """Sides where nine patches become one token."""
 NUM_TILES = 3
 NUM_WINDOWS = 4
@@ -27,6 +27,7 @@ FAMILIES: dict[str, str] = {
     "qwen3_vl": "qwen3_vl",
     "gemma3": "gemma3",
     "gemma4": "gemma4",
+    "gemma4_clipped": "gemma4",
     "paligemma": "paligemma",
     "llava": "llava",
     "llava_pixtral": "llava",
@@ -71,9 +72,10 @@ def small_config(kind: str, variant: int) -> dict[str, Any]:
         tower.update(model_type="siglip_vision_model", vision_use_head=False)
     elif kind in OF_ANY_SIZE:
         tower.update(model_type="pixtral", head_dim=hidden // heads)
-    elif kind == "gemma4":
+    elif model_type == "gemma4":
         tower.update(
-            model_type="gemma4_vision", head_dim=hidden // heads, num_key_value_heads=heads, standardize=True,
+            model_type="gemma4_vision", head_dim=hidden // heads, num_key_value_heads=heads,
+            standardize=kind == "gemma4", use_clipped_linears=kind != "gemma4",
             position_embedding_size=100, pooling_kernel_size=3, default_output_length=(side // 3) ** 2,
         )  # fmt: skip
         text.update(
@@ -130,7 +132,7 @@ def images(kind: str, variant: int) -> dict[str, Any]:
         values = torch.zeros(4 * side * side, 3 * 2 * patch * patch)
         return {"pixel_values": values, "image_grid_thw": grid}
     count = NUM_WINDOWS if kind in OF_ANY_SIZE else NUM_TILES  # which merges one after the other
-    if kind == "gemma4":  # all padded by one token's patches, as nearly every image is
+    if kind in IN_NINES:  # all padded by one token's patches, as nearly every image is
         places = torch.cartesian_prod(torch.arange(side), torch.arange(side)).flip(-1)
         places[(places >= side - 3).all(-1)] = -1
         return {

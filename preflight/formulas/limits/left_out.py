@@ -280,4 +280,11 @@ def _is_left_out(plan: LaunchPlan, model: ModelSpec) -> bool:
         isinstance(value, Mapping) and name.startswith("audio")
         for name, value in model.config.items()
     )
-    return model.tower is None or hears
+    return model.tower is None or (hears and not _says_images(plan))
+
+
+def _says_images(plan: LaunchPlan) -> bool:
+    """Tell whether somebody said how many images a sequence has, which is all that it has beside text."""
+    origin = plan.origins.get("vision")
+    is_said = origin is not None and not origin.assumed
+    return is_said and plan.vision is not None and plan.vision.images_per_sequence is not None

@@ -163,7 +163,8 @@ def llama4(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
 
 def gemma4(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
     """A ViT of gated MLPs whose images are padded to one number of patches, averaged over squares; a norm without weight
-    and one matrix (modeling_gemma4.py). Those of E2B and E4B clip what goes through their linears, which is not traced.
+    and one matrix (modeling_gemma4.py). Those of E2B and E4B clip what goes through their linears, and do not standardize
+    what they end in.
 
     An image up to three times as long as it is high becomes 252 tokens or more of 280, by how its sides are rounded
     (get_aspect_ratio_preserving_size in image_processing_gemma4.py, 5.24.0).
@@ -203,9 +204,10 @@ def gemma4(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
         ),
     )
     is_traced = kv_heads == heads and head * heads == hidden
-    is_traced &= vision.flag("standardize") and not vision.flag("use_clipped_linears")
+    clips = vision.flag("use_clipped_linears")
+    is_traced &= vision.flag("standardize") is not clips
     sizes = Tower(
-        kind="gemma4",
+        kind="gemma4_clipped" if clips else "gemma4",
         depth=vision.size("num_hidden_layers"),
         hidden_size=hidden,
         num_heads=heads,
