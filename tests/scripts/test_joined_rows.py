@@ -129,6 +129,28 @@ STAGES = {
         "row['turns'], tokenize=False, truncation=True, max_length=640))",
         None,
     ),
+    "a collator": (
+        "def batch(rows):\n    ids = [row['input_ids'] + [0] * (4096 - len(row['input_ids'])) for row in rows]\n"
+        "    return {'input_ids': torch.tensor(ids)}\nrows = texts.map(cut)\nload(rows, collate_fn=batch)",
+        4096,
+    ),
+    "a collator of a class": (
+        "class Batch:\n    def __call__(self, rows):\n"
+        "        ids = [pad(torch.tensor(row['input_ids']), (0, 4096 - len(row['input_ids']))) for row in rows]\n"
+        "        return {'input_ids': torch.stack(ids)}\nrows = texts.map(cut)\nload(rows, collate_fn=Batch())",
+        4096,
+    ),
+    "a collator that pads to the longest": (
+        "def batch(rows):\n    longest = max(len(row['input_ids']) for row in rows)\n"
+        "    return {'input_ids': [row['input_ids'] + [0] * (longest - len(row['input_ids'])) for row in rows]}\n"
+        "rows = texts.map(cut)\nload(rows, collate_fn=batch)",
+        1024,
+    ),
+    "a collator that joins its rows to one": (
+        "def batch(rows):\n    ids = torch.cat([torch.tensor(row['input_ids']) for row in rows])[None]\n"
+        "    return {'input_ids': ids}\nrows = texts.map(cut)\nload(rows, collate_fn=batch)",
+        1024,
+    ),
     "a stream": (
         "class Rows(torch.utils.data.IterableDataset):\n"
         "    def __iter__(self):\n        held = []\n        for text in texts:\n            held += tokenizer(text).input_ids\n"

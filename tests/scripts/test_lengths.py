@@ -29,6 +29,27 @@ CUTS = {
         "    return tokenizer(row['text'], truncation=True, max_length=args.model_max_length)\n"
         "rows = rows.map(encode)\n"
     ),
+    "arguments of a map": (
+        "def encode(row, cut, tokenizer):\n    return tokenizer(row['text'], truncation=True, max_length=cut)\n"
+        "rows = rows.map(encode, fn_kwargs={'cut': args.model_max_length, 'tokenizer': tokenizer})\n"
+    ),
+    "a partial": (
+        "def encode(row, cut=64):\n    return tokenizer(row['text'], truncation=True, max_length=cut)\n"
+        "rows = rows.map(functools.partial(encode, cut=args.model_max_length), batched=True)\n"
+    ),
+    "a lambda": (
+        "def encode(row, cut=64):\n    return tokenizer(row['text'], truncation=True, max_length=cut)\n"
+        "rows = rows.map(lambda row: encode(row, args.model_max_length))\n"
+    ),
+    "a default": (
+        "def encode(row, cut=args.model_max_length):\n"
+        "    return tokenizer(row['text'], truncation=True, max_length=cut)\nrows = rows.map(encode)\n"
+    ),
+    "a generator": (
+        "def make(texts, cut):\n    for text in texts:\n"
+        "        yield tokenizer(text, truncation=True, max_length=cut)\n"
+        "rows = Dataset.from_generator(make, gen_kwargs={'texts': rows, 'cut': args.model_max_length})\n"
+    ),
     "dataset": (
         "class Rows(torch.utils.data.Dataset):\n"
         "    def __init__(self, path, model_max_length=4096):\n        self.length = model_max_length\n"

@@ -25,6 +25,7 @@ from preflight.scripts.python.dataclass_fields import (
     is_trainer_class,
 )
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.handed_functions import handed_calls
 from preflight.scripts.python.meanings import ScriptMeanings
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reached import Meaning, Named, as_method, by_name, names_in
@@ -173,9 +174,10 @@ class ScriptReader(ScriptMeanings):
         return {**constructors, **self.functions}
 
     def _sites(self) -> dict[str, list[tuple[ast.Call, Scope]]]:
-        """Return function, or class, -> its calls, by its name or as an attribute of a file that is imported."""
+        """Return function, or class, -> its calls, by its name or as an attribute of a file that is imported, and those of
+        a library that it is handed to."""
         sites: dict[str, list[tuple[ast.Call, Scope]]] = {}
-        for found in self.everywhere:
+        for found in (*self.everywhere, *handed_calls(self.everywhere)):
             name = self._means(found)
             if name in self.defined:
                 sites.setdefault(name, []).append((found.node, found.scope))

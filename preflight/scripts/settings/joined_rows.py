@@ -11,6 +11,7 @@ import ast
 from collections.abc import Container, Iterator, Sequence
 from math import inf
 
+from preflight.scripts.python.handed_functions import OF_ROWS
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -19,8 +20,8 @@ from preflight.scripts.settings.token_lengths import NotToldError, TokenLengths
 from preflight.scripts.settings.token_names import IDS, TokenNames
 from preflight.setting import Place
 
-ROWS_OF_DATA = frozenset({"map", "with_transform", "set_transform"})
-"""Methods of a dataset that are given a function of the script's, which makes its rows (datasets 5.2)."""
+MAKES_BATCHES = ("data_collator", "collate_fn")
+"""Arguments of a trainer and of a loader that are given what makes a batch of rows."""
 
 
 def joined_rows(reader: ScriptReader, cut: int | None) -> tuple[list[Known], frozenset[int]]:
@@ -34,6 +35,10 @@ def joined_rows(reader: ScriptReader, cut: int | None) -> tuple[list[Known], fro
     used: set[int] = set()
     for body, scope, lengths in functions.making_rows():
         rows = list(_rows(lengths, scope))
+        if (
+            id(scope) in functions.of_batches
+        ):  # all rows of a batch behind each other are as many tokens
+            rows = [known for known in rows if known.value is not UNKNOWN]
         found += rows
         if rows:
             used.update(id(n) for part in body for n in walk(part) if isinstance(n, ast.Call))
@@ -62,13 +67,15 @@ class _Functions:
             name: held for name, held in reader.functions.items() if not OF_EVALUATION.search(name)
         }
         self._asked: dict[str, TokenLengths] = {}
+        self.of_batches: set[int] = set()
+        """Ids of the scopes of functions that make a batch of rows."""
 
     def making_rows(self) -> Iterator[tuple[Sequence[ast.AST], Scope, TokenLengths]]:
         """Yield the functions, lambdas among them, that a dataset is given or that call a tokenizer, themselves or by
         another function, where they run."""
         run = {id(found.scope) for found in (*self.reader.calls, *self.reader.unsure)}
         given = list(self._given_to_datasets())
-        names = {each.id for each, _ in given if isinstance(each, ast.Name)}
+        names = {last_name(each) for each, _ in given}
         tokenizing = {*TOKENIZING, OF_CHATS}
         tokenizing.update(
             name for name, held in self.held.items() if any(_calls(f, tokenizing) for f, _ in held)
@@ -94,7 +101,13 @@ class _Functions:
 
     def _given_to_datasets(self) -> Iterator[tuple[ast.expr, Scope]]:
         for found in (*self.reader.calls, *self.reader.unsure):
-            if found.name in ROWS_OF_DATA:
+            makes = [k.value for k in found.node.keywords if k.arg in MAKES_BATCHES]
+            for each in makes:  # an object of a class is called as its `__call__` says
+                is_object = isinstance(each, ast.Call) and last_name(each.func) != "partial"
+                named = ast.Name("__call__", ast.Load()) if is_object else each
+                self.of_batches.update(id(own) for _, own in self.held.get(last_name(named), ()))
+                yield named, found.scope
+            if found.name in OF_ROWS:
                 told = (k.value for k in found.node.keywords if k.arg in ("function", "transform"))
                 for each in (*found.node.args[:1], *told):
                     yield each, found.scope

@@ -209,6 +209,8 @@ class TokenLengths:
         name = last_name(node.func)
         if name in TOKENIZING or name == OF_CHATS:
             return self._tokenized(node)
+        if name == "pad" and node.args:
+            return self._filled(node)
         if name in _JOINS_TENSORS or name in _JOINS_LISTS:
             return self._joined_by(name, node)
         if name in _KEEPS:
@@ -229,6 +231,16 @@ class TokenLengths:
             self.is_cut or helper.is_cut,
         )
         return length
+
+    def _filled(self, node: ast.Call) -> float | None:
+        """Return how long `F.pad(ids, (0, N - len(ids)))` gets."""
+        length = self.length(node.args[0])
+        given = [each for part in node.args[1:2] for each in walk(part)]
+        rests = [n for n in given if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Sub)]
+        if length is None or not rests:
+            return length
+        self.is_joined = True
+        return max(length, *(self._number(each.left) for each in rests))
 
     def _tokenized(self, node: ast.Call) -> float | None:
         text = node.args[0] if node.args else None
