@@ -16,7 +16,7 @@ from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
-TRAIN_PY = "from transformers import HfArgumentParser, TrainingArguments\n"
+TRAIN_PY = "from transformers import HfArgumentParser, TrainingArguments\nparser = HfArgumentParser(TrainingArguments)\n"
 
 BOTH_PARSERS = [
     "",
