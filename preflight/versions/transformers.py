@@ -325,21 +325,6 @@ ASKS_EVERY_EMBEDDING = Boundary(
     "modeling_utils.py enable_input_require_grads: self.modules() in 5.0.0 to 5.24.0, get_input_embeddings() in 4.57.6",
     "5.24.0",
 )
-GEMMA3N_SHARES_KEYS = Boundary(
-    _NAME,
-    "5.6",
-    "Gemma 3n's last layers attend to keys of earlier ones in training too; before, each made its own, of its own weights",
-    "models/gemma3n/modeling_gemma3n.py Gemma3nTextAttention: `past_key_values is not None` in 4.53.3 to 5.5.4,"
-    " shared_kv_states in 5.6.0 to 5.24.0",
-    "5.24.0",
-)
-GEMMA4_SHARES_KEYS = Boundary(
-    _NAME,
-    "5.5.4",
-    "Gemma 4's last layers attend to keys of earlier ones in training too; before, each made its own, of its own weights",
-    "models/gemma4/modeling_gemma4.py Gemma4TextAttention: 5.5.0, and shared_kv_states in 5.5.4 to 5.24.0",
-    "5.24.0",
-)
 PACKS_PLAIN_LINEAR_ALONE = Boundary(
     _NAME,
     "5.5",
@@ -360,6 +345,21 @@ GATHERS_ROWS_ONCE = Boundary(
     "the rows of a grouped product over experts are gathered once; before, by token and then by expert",
     "integrations/moe.py grouped_mm_experts_forward: `hidden_states[token_idx[perm]]` in 5.5.4 to 5.7.0, `[perm // num_top_k]`"
     " from 5.8.1 on, `selected_hidden_states[perm]` in 5.0.0 to 5.4.0; traced on 5.0.0 (4 to 18 % more), 5.5.4, 5.11.0",
+    "5.24.0",
+)
+GEMMA4_SHARES_KEYS = Boundary(
+    _NAME,
+    "5.5.4",
+    "Gemma 4's last layers attend to keys of earlier ones in training too; before, each made its own, of its own weights",
+    "models/gemma4/modeling_gemma4.py Gemma4TextAttention: 5.5.0, and shared_kv_states in 5.5.4 to 5.24.0",
+    "5.24.0",
+)
+GEMMA3N_SHARES_KEYS = Boundary(
+    _NAME,
+    "5.6",
+    "Gemma 3n's last layers attend to keys of earlier ones in training too; before, each made its own, of its own weights",
+    "models/gemma3n/modeling_gemma3n.py Gemma3nTextAttention: `past_key_values is not None` in 4.53.3 to 5.5.4,"
+    " shared_kv_states in 5.6.0 to 5.24.0",
     "5.24.0",
 )
 DEFAULTS_TO_FSDP2 = Boundary(
