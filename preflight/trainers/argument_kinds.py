@@ -25,6 +25,7 @@ _IS_KIND: dict[str, tuple[type, ...]] = {
 _OWN_KINDS = {
     "fsdp": (str, bool, list, tuple),
     "seq_len": (int,),
+    "pad_to_multiple_of": (int, str),
     "keeps_outputs": (bool, str),
     "target_len": (int,),
     "loss_type": (str, list, tuple),

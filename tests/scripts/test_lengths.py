@@ -403,3 +403,13 @@ def test_rows_that_are_filled_up_are_as_long_as_where_they_are_cut(tmp_path, fir
     plan = plan_of(tmp_path, "python train.py", {"train.py": text})
 
     assert (plan.seq_len, plan.sequence_kind) == (512, kind)
+
+
+def test_a_multiple_that_trl_pads_to_counts_where_a_script_says_it(tmp_path):
+    text = (
+        "from trl import SFTConfig, SFTTrainer\n"
+        "arguments = SFTConfig('out', max_length=1000, pad_to_multiple_of=64)\n"
+        "SFTTrainer('gpt2', args=arguments, train_dataset=rows).train()\n"
+    )
+
+    assert plan_of(tmp_path, "torchrun --nproc_per_node 2 t.py", {"t.py": text}).seq_len == 1024
