@@ -95,6 +95,26 @@ LENGTHS = {
         None,
     ),
     "what is told at the run": (f"    return {{'input_ids': {WHOLE}[: row['room']]}}", None),
+    "two parts that are cut at what the run tells": (
+        f"    return {{'input_ids': ({ASKED} + {ANSWERED})[: row['room']]}}",
+        2048,
+    ),
+    "two parts, cut in one case": (
+        f"    ids = {ASKED} + {ANSWERED}\n    if row['short']:\n        ids = ids[:64]\n    return {{'input_ids': ids}}",
+        2048,
+    ),
+    "filled up behind": (
+        f"    ids = {ASKED}\n    ids += [0] * (2048 - len(ids))\n    return {{'input_ids': ids}}",
+        2048,
+    ),
+    "rows in a list": (
+        f"    made = []\n    for turn in row['turns']:\n        made += [{ASKED}]\n    return {{'input_ids': made}}",
+        1024,
+    ),
+    "rows in another list": (
+        f"    made = []\n    for turn in row['turns']:\n        made = made + [{ASKED}]\n    return {{'input_ids': made}}",
+        1024,
+    ),
     "of outside": (f"    return {{'input_ids': before + {ASKED}}}", 2048),
 }
 

@@ -16,7 +16,8 @@ from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, OF_EVALUATION, TOKENIZING
-from preflight.scripts.settings.token_lengths import NotToldError, TokenLengths
+from preflight.scripts.settings.token_cuts import NotToldError
+from preflight.scripts.settings.token_lengths import TokenLengths
 from preflight.scripts.settings.token_names import IDS, TokenNames
 from preflight.setting import Place
 

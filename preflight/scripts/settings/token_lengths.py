@@ -15,7 +15,8 @@ from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, TOKENIZING
-from preflight.scripts.settings.token_names import IDS, TokenNames, place_of
+from preflight.scripts.settings.token_cuts import NotToldError, TokenCuts
+from preflight.scripts.settings.token_names import IDS, TokenNames, cuts_itself, place_of
 
 _KEEPS = frozenset(
     {
@@ -30,11 +31,7 @@ _JOINS_LISTS = frozenset({"chain", "from_iterable", "sum"})
 _MOST_DEPTH = 40
 
 
-class NotToldError(Exception):
-    """A length stands in the script that only a run tells."""
-
-
-class TokenLengths:
+class TokenLengths(TokenCuts):
     """How long what the names and expressions of one function hold may be, in tokens of a row."""
 
     def __init__(
@@ -50,8 +47,8 @@ class TokenLengths:
         `column` is how long the tokens are of a row that the function is given, None where it is given none; `helper`
         finds another function of the script.
         """
-        self.names, self.scope, self.reader = names, scope, reader
-        self.column, self.helper = column, helper
+        super().__init__(scope, reader)
+        self.names, self.column, self.helper = names, column, helper
         self.is_joined = self.is_cut = False
         """Whether what was asked for puts tokens behind each other, or cuts them by a slice."""
         self._asked: list[str] = []
@@ -66,9 +63,7 @@ class TokenLengths:
     def _held(self, name: str) -> float | None:
         """Return the tokens that a name holds at most: what it is set to with what is added, cut where it is cut again."""
         if name in self._asked:
-            return (
-                self._whole(name) or 0.0
-            )  # itself, in what it is set to: what is added to it counts there
+            return self._whole(name) or 0.0  # in what it is set to; what is added counts there
         self._asked.append(name)
         try:
             return self._sum_of(name)
@@ -82,30 +77,35 @@ class TokenLengths:
 
     def _sum_of(self, name: str) -> float | None:
         values, added = self.names.set.get(name, []), self.names.added.get(name, [])
-        cuts = [n for value, _ in values if (n := self._cut_of(name, value)) is not None]
-        lengths = [(self.length(v), v, loop) for v, loop in values if self._cut_of(name, v) is None]
+        own = [v for v, _ in values if cuts_itself(name, v)]
+        lengths = [(self.length(v), v, loop) for v, loop in values if v not in own]
         most = max(
             (n for n in (self._whole(name), *(n for n, *_ in lengths)) if n is not None),
             default=None,
         )
         begun = [loop for _, v, loop in lengths if not _names(v, name)]
         for length, value, loop in lengths:  # `ids = ids + more`
-            if length and _names(value, name) and isinstance(value, ast.BinOp):
+            if not length or not _names(value, name) or not isinstance(value, ast.BinOp):
+                continue
+            if not (_is_rows(value.left) or _is_rows(value.right)):
                 self.is_joined = True
                 most = inf if loop is not None and loop not in begun else most
         for value, loop in added:
-            length = self._padded(value, name)
-            if length is not None:
+            filled = self.padded(value) if most is not None else None
+            length = self.length(value)
+            if filled is not None:
+                most = max(most or 0.0, filled)
+            elif length is not None and _is_rows(value):
                 most = max(most or 0.0, length)
                 continue
-            length = self.length(value)
-            if length is None:
-                continue
-            self.is_joined = True
-            most = inf if loop is not None and loop not in begun else (most or 0.0) + length
-        if cuts and most is not None:
-            self.is_cut = True
-            most = min(most, *cuts)
+            elif length is not None:
+                most = inf if loop is not None and loop not in begun else (most or 0.0) + length
+            self.is_joined = self.is_joined or filled is not None or length is not None
+        for value in own:
+            whole = inf if most is None else most
+            cut = self._told(lambda node: self._cut_of(name, node), value, whole)
+            if cut is not None and most is not None and id(value) not in self.names.conditional:
+                self.is_cut, most = True, min(most, cut)
         return most
 
     def _cut_of(self, name: str, value: ast.expr) -> float | None:
@@ -117,43 +117,7 @@ class TokenLengths:
                     return cut + (self.length(other) or 0.0)
         if not isinstance(value, ast.Subscript) or place_of(value.value) != name:
             return None
-        return self._slice(value.slice)
-
-    def _slice(self, cut: ast.expr) -> float | None:
-        """Return the most that a slice leaves; None where it leaves what may be all."""
-        if isinstance(cut, ast.Tuple):
-            cut = cut.elts[-1] if cut.elts else cut
-        if not isinstance(cut, ast.Slice):
-            return None
-        lower, upper = cut.lower, cut.upper
-        if upper is None:
-            is_last = isinstance(lower, ast.UnaryOp) and isinstance(lower.op, ast.USub)
-            return (
-                self._number(lower.operand) if is_last and isinstance(lower, ast.UnaryOp) else None
-            )
-        if isinstance(upper, ast.UnaryOp):
-            return None
-        if isinstance(upper, ast.BinOp) and isinstance(upper.op, ast.Add) and lower is not None:
-            sides = (upper.left, upper.right)
-            rest = [each for each in sides if unparse(each) != unparse(lower)]
-            if len(rest) == 1:
-                return self._number(rest[0])
-        return self._number(upper)
-
-    def _number(self, node: ast.expr) -> float:
-        value = self.reader.evaluator.evaluate(node, self.scope).value
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise NotToldError
-        return float(value)
-
-    def _padded(self, node: ast.expr, name: str = "") -> float | None:
-        """Return N of `[pad] * (N - len(ids))`, which fills a row up to N."""
-        if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)):
-            return None
-        for side in (node.left, node.right):
-            if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Sub) and "len(" in unparse(side.right):  # fmt: skip
-                return self._number(side.left)
-        return None
+        return self.left_by(value.slice)
 
     def length(self, node: ast.expr) -> float | None:
         """Return how many tokens a row has at most that an expression gives, or is a list of; None where it gives none."""
@@ -199,11 +163,22 @@ class TokenLengths:
             whole = self.length(node.value)
             return self.column if whole is None and isinstance(node.value, ast.Name) else whole
         whole = self.length(node.value)
-        most = None if whole is None else self._slice(node.slice)
+        most = None if whole is None else self._told(self.left_by, node.slice, whole)
         if whole is None or most is None:
             return whole
         self.is_cut = True
         return min(whole, most)
+
+    def _told(
+        self, ask: Callable[[ast.expr], float | None], node: ast.expr, whole: float
+    ) -> float | None:
+        """Return where tokens are cut, None where only the run tells and they are bounded without."""
+        try:
+            return ask(node)
+        except NotToldError:
+            if whole == inf:
+                raise
+            return None
 
     def _call(self, node: ast.Call) -> float | None:
         name = last_name(node.func)
@@ -240,7 +215,7 @@ class TokenLengths:
         if length is None or not rests:
             return length
         self.is_joined = True
-        return max(length, *(self._number(each.left) for each in rests))
+        return max(length, *(self.number(each.left) for each in rests))
 
     def _tokenized(self, node: ast.Call) -> float | None:
         text = node.args[0] if node.args else None
@@ -278,14 +253,16 @@ class TokenLengths:
         return inf
 
     def _joined(self, parts: Sequence[ast.expr]) -> float | None:
-        lengths = [n for n in map(self.length, parts) if n is not None]
-        self.is_joined = self.is_joined or sum(n > 0 for n in lengths) > 1
-        return sum(lengths) if lengths else None
+        told = [(n, _is_rows(part)) for part in parts if (n := self.length(part)) is not None]
+        if any(is_rows for _, is_rows in told):  # one more of several rows
+            return max(n for n, _ in told)
+        self.is_joined = self.is_joined or sum(n > 0 for n, _ in told) > 1
+        return sum(n for n, _ in told) if told else None
 
     def _operation(self, node: ast.BinOp) -> float | None:
         if isinstance(node.op, ast.Add):
             for one, other in ((node.left, node.right), (node.right, node.left)):
-                padded = self._padded(other)
+                padded = self.padded(other)
                 if padded is not None:
                     length = self.length(one)
                     self.is_joined = self.is_joined or length is not None
@@ -307,6 +284,12 @@ class TokenLengths:
             self.is_joined = True
             return inf
         return length
+
+
+def _is_rows(node: ast.expr) -> bool:
+    """Tell whether an expression is a list that is written out, `[ids]`: with tokens in it, one of rows."""
+    is_list = isinstance(node, (ast.List, ast.Tuple))
+    return is_list and not any(isinstance(each, ast.Starred) for each in ast.iter_child_nodes(node))
 
 
 def _names(node: ast.AST, name: str) -> bool:

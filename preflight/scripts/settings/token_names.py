@@ -8,12 +8,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from preflight.scripts.python.nodes import children, last_name, unparse
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.nodes import children, last_name, unparse, walk
 
 IDS = "input_ids"
 """The column of a row that its length is told by."""
 MAKES_ROWS = frozenset({"dict", "update"})
 """Functions and methods that are given the columns of a row by their names; so are classes."""
+_ASKS_LENGTH = lazy_pattern(r"\blen\(|\bshape\b|\bsize\(")
 Held = list[tuple[ast.expr, "ast.AST | None"]]
 """Values, each with the loop that its statement stands in."""
 
@@ -28,6 +30,8 @@ class TokenNames:
         """The same -> what is put behind what it holds."""
         self.owners: dict[str, ast.expr] = {}
         """Column as it is written -> what it is a column of."""
+        self.conditional: set[int] = set()
+        """Ids of values that a condition sets which does not ask for a length."""
         self.rows: list[ast.expr] = []
         """What is given a row as its tokens."""
         self.given_back: list[ast.expr] = []
@@ -68,6 +72,11 @@ class TokenNames:
             self.rows.append(node.value)
         elif isinstance(node, ast.For):
             self.bind(node.target, node.iter)
+        elif isinstance(node, ast.If) and not _ASKS_LENGTH.search(unparse(node.test)):
+            inside = (each for part in (*node.body, *node.orelse) for each in walk(part))
+            self.conditional.update(
+                id(each.value) for each in inside if isinstance(each, ast.Assign)
+            )
         inner = node if isinstance(node, (ast.For, ast.While)) else loop
         for child in children(node):
             self._note(child, inner)
@@ -96,6 +105,15 @@ class TokenNames:
         if name and isinstance(target, (ast.Subscript, ast.Attribute)):
             self.owners[name] = target.value
             self.rows.append(target)
+
+
+def cuts_itself(name: str, value: ast.expr) -> bool:
+    """Tell whether a name is set to a slice of itself, with what may stand around it."""
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
+        return cuts_itself(name, value.left) or cuts_itself(name, value.right)
+    if not isinstance(value, ast.Subscript) or place_of(value.value) != name:
+        return False
+    return isinstance(value.slice, (ast.Slice, ast.Tuple))
 
 
 def place_of(node: ast.expr) -> str:

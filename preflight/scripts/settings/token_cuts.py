@@ -1,0 +1,56 @@
+"""The lengths at which a script's own code cuts tokens, and up to which it fills them: `ids[:N]`, `[pad] * (N - len(ids))`."""
+
+from __future__ import annotations
+
+import ast
+
+from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import Scope
+
+
+class NotToldError(Exception):
+    """A length stands in the script that only a run tells."""
+
+
+class TokenCuts:
+    """The numbers of slices and fillings of one function."""
+
+    def __init__(self, scope: Scope, reader: ScriptReader) -> None:
+        self.scope, self.reader = scope, reader
+
+    def left_by(self, cut: ast.expr) -> float | None:
+        """Return the most that a slice leaves; None where it leaves what may be all."""
+        if isinstance(cut, ast.Tuple):
+            cut = cut.elts[-1] if cut.elts else cut
+        if not isinstance(cut, ast.Slice):
+            return None
+        lower, upper = cut.lower, cut.upper
+        if upper is None:
+            is_last = isinstance(lower, ast.UnaryOp) and isinstance(lower.op, ast.USub)
+            return (
+                self.number(lower.operand) if is_last and isinstance(lower, ast.UnaryOp) else None
+            )
+        if isinstance(upper, ast.UnaryOp):
+            return None
+        if isinstance(upper, ast.BinOp) and isinstance(upper.op, ast.Add) and lower is not None:
+            sides = (upper.left, upper.right)
+            rest = [each for each in sides if unparse(each) != unparse(lower)]
+            if len(rest) == 1:
+                return self.number(rest[0])
+        return self.number(upper)
+
+    def number(self, node: ast.expr) -> float:
+        value = self.reader.evaluator.evaluate(node, self.scope).value
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise NotToldError
+        return float(value)
+
+    def padded(self, node: ast.expr) -> float | None:
+        """Return N of `[pad] * (N - len(ids))`, which fills a row up to N."""
+        if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)):
+            return None
+        for side in (node.left, node.right):
+            if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Sub) and "len(" in unparse(side.right):  # fmt: skip
+                return self.number(side.left)
+        return None
