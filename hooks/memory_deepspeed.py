@@ -63,6 +63,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     precision = precision_of(plan, model)
     size, held = precision.bytes_of("compute"), _held(plan, model, precision)
     yield from _parameters(plan, precision, held)
+    yield from _second_shards(plan, model, size)
     if not held.whole_trainable:
         return
     whole = held.whole_trainable
@@ -84,6 +85,33 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from gathered(plan, model, size)
     master = dtype_bytes(precision.master or "fp32")
     yield from _step(plan, model, size, master, stage, partition, on_gpu)
+
+
+def _second_shards(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:
+    """Price the copy of every parameter that ZeRO++ divides over the ranks of a node alone (`zero_hpz_partition_size`).
+
+    It is there from the first partition to the end of the step, which drops that of what trains; the next backward makes
+    it again.
+    """
+    settings = plan.deepspeed
+    ranks = 1 if settings is None else settings.zero_hpz_partition_size
+    if plan.zero_stage != 3 or ranks < 2 or plan.offload_params != "none":
+        return
+    for trains, moments in ((True, ALWAYS - {Moment.EVALUATION}), (False, ALWAYS)):
+        whole = [h for h in held_tensors(plan, model) if h.trains is trains]
+        num_bytes = sum(
+            h.count * (quantized_bytes(plan, n) if h.quantized else size * n)
+            for h in whole
+            for n in (h.tensor.num_params,)
+        )
+        if num_bytes:
+            yield MemoryTerm(
+                "second shards inside a node" if trains else "second shards of frozen weights",
+                ceil_div(num_bytes, ranks),
+                moments,
+                f"{num_bytes:,} bytes of weights in 1/{ranks} shards (zero_hpz_partition_size)",
+                "deepspeed 0.19.8 runtime/zero/partition_parameters.py:1912",
+            )
 
 
 def _held(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> _Elements:

@@ -1,6 +1,6 @@
 """Train two steps under DeepSpeed on CPU ranks, then print the bytes of every live tensor on rank 0 as JSON.
 
-Usage (on ranks): deepspeed_states.py STAGE HIDDEN_SIZE
+Usage (on ranks): deepspeed_states.py STAGE HIDDEN_SIZE [RANKS_OF_A_SECOND_SHARD]
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def main() -> None:
             "overlap_comm": False,
         },
     }
+    if len(sys.argv) > 3:
+        settings["zero_optimization"]["zero_hpz_partition_size"] = int(sys.argv[3])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     engine, optimizer, _, _ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=settings
@@ -72,10 +74,15 @@ def main() -> None:
     for _ in range(2):
         loss = engine(input_ids=ids, labels=ids).loss
         engine.backward(loss)
+        seconds = [getattr(p, "ds_secondary_tensor", None) for p in model.parameters()]
+        second_bytes = sum(t.numel() * t.element_size() for t in seconds if t is not None)
+        del seconds
         engine.step()
         del loss
     if torch.distributed.get_rank() == 0:
-        print(json.dumps({"live_bytes": live_bytes() - before - buffers, "num_params": num_params}))
+        live = live_bytes() - before - buffers
+        found = {"live_bytes": live, "num_params": num_params, "second_bytes": second_bytes}
+        print(json.dumps(found))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 

@@ -29,17 +29,21 @@ SMALL_TENSORS_BYTES = 4096
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize(("stage", "world"), [(1, 2), (2, 2), (3, 2), (2, 4)])
-def test_steady_states_are_what_deepspeed_holds(stage, world, plugins, ranks):
-    """After two real steps on gloo ranks, between steps: parameters, partitions, states and the stage-3 bucket."""
-    printed = ranks.printed(SCRIPT, str(stage), str(HIDDEN), world=world)
+@pytest.mark.parametrize(
+    ("stage", "world", "second"), [(1, 2, 1), (2, 2, 1), (3, 2, 1), (2, 4, 1), (3, 4, 2)]
+)
+def test_steady_states_are_what_deepspeed_holds(stage, world, second, plugins, ranks):
+    """After two real steps on gloo ranks, between steps: parameters, partitions, states and the stage-3 bucket; and within
+    one what ZeRO++ divides over the ranks of a node."""
+    printed = ranks.printed(SCRIPT, str(stage), str(HIDDEN), str(second), world=world)
     result = json.loads(next(line for line in printed.splitlines() if "live_bytes" in line))
     model = describe(CONFIG, "tiny", "test")
     plan = LaunchPlan(
         engine=f"zero{stage}", world_size=world, shard_degree=world, mixed_precision="bf16",
         micro_batch_size=1, seq_len=16, trainer="plain_loop", optimizer="adamw_torch",
         deepspeed=DeepSpeedSettings(
-            reduce_bucket_size=100_000, stage3_param_persistence_threshold=0, overlap_comm=False
+            reduce_bucket_size=100_000, stage3_param_persistence_threshold=0, overlap_comm=False,
+            zero_hpz_partition_size=second,
         ),
     )  # fmt: skip
     estimate = estimate_memory(plan, model, None, plugins)
@@ -51,3 +55,5 @@ def test_steady_states_are_what_deepspeed_holds(stage, world, plugins, ranks):
 
     assert model.num_params == result["num_params"]
     assert abs(between_steps - result["live_bytes"]) <= SMALL_TENSORS_BYTES
+    in_steps = [t.num_bytes for t in estimate.terms if t.name.startswith("second shards")]
+    assert sum(in_steps) == result["second_bytes"]
