@@ -103,9 +103,15 @@ def _stage(config: DeepSpeedConfig) -> Reading[int]:
     return Reading(0, (Problem(wrong, place.where, id="PF112"),))
 
 
+_BEFORE = {"offload_optimizer": "cpu_offload", "offload_param": "cpu_offload_param"}
+"""Section -> the switch that stood in its place, and still stands for the host (deepspeed/runtime/zero/config.py:209, 0.19.8)."""
+
+
 def _device(config: DeepSpeedConfig, name: str) -> Reading[Setting]:
     key = f"{ZERO}.{name}.device"
     setting = config.setting(key)
+    if config.is_true(f"{ZERO}.{_BEFORE[name]}"):
+        return Reading(Setting("cpu", config.place(f"{ZERO}.{_BEFORE[name]}")))
     if setting.value in (None, "auto"):
         return Reading(Setting("none", setting.place))
     if setting.value not in OFFLOAD_DEVICES:

@@ -97,3 +97,26 @@ def test_a_keyword_of_the_plugin_is_what_its_variable_is(keyword, value, tmp_pat
 
     monkeypatch.setenv(str(deepspeed_variable(keyword)), str(value).lower())
     assert accelerate.DeepSpeedPlugin(**stage).deepspeed_config == said
+
+
+@pytest.mark.parametrize(
+    ("switches", "devices"),
+    [
+        ({"cpu_offload": True}, ("cpu", "none")),
+        ({"cpu_offload": True, "cpu_offload_param": True}, ("cpu", "cpu")),
+        ({"cpu_offload": False}, ("none", "none")),
+    ],
+)
+def test_the_switches_of_before_mean_the_host(tmp_path, switches, devices):
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "bf16": {"enabled": True},
+        "zero_optimization": {"stage": 3, **switches},
+    }
+    files = {"t.py": "Trainer(m, args).train()\n", "zero.json": json.dumps(config)}
+    command = (
+        "accelerate launch --num_processes 2 --use_deepspeed --deepspeed_config_file zero.json t.py"
+    )
+    plan = plan_of(tmp_path, command, files)
+
+    assert (plan.offload_optimizer, plan.offload_params) == devices
