@@ -28,6 +28,9 @@ LEFT_OUT = {
     f"{_ZERO}.zero_quantized_gradients": _LeftOut("gradients that ZeRO++ quantizes", "either"),
     f"{_ZERO}.zenflow": _LeftOut("ZenFlow's divided step", "either"),
     f"{_ZERO}.leaf_module": _LeftOut("modules that ZeRO-3 gathers whole", "more"),
+    f"{_ZERO}.stage3_module_granularity_threshold": _LeftOut(
+        "modules that ZeRO-3 gathers whole", "more"
+    ),
     "hybrid_engine.enabled": _LeftOut("DeepSpeed's hybrid engine", "more"),
     "torch_autocast.enabled": _LeftOut("DeepSpeed's own autocast", "either"),
     "compile.deepcompile": _LeftOut("DeepCompile", "either"),
@@ -43,7 +46,8 @@ LEFT_OUT = {
 }
 """Dotted key -> what it turns on, and what that takes beside the estimate; -1, 1, false, {} and "auto" turn nothing on."""
 OF_STAGE_3 = ("mics_shard_size", "zero_quantized_weights", "zero_quantized_nontrainable_weights",
-              "zero_quantized_gradients", "leaf_module")  # fmt: skip
+              "zero_quantized_gradients", "leaf_module",
+              "stage3_module_granularity_threshold")  # fmt: skip
 """Keys below zero_optimization that ZeRO-3 alone reads."""
 OFF = (None, False, 0, 1, -1, "auto")
 

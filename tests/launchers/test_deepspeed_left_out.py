@@ -41,6 +41,12 @@ def named(folder, more, stage=3):
         ({"zero": {"mics_shard_size": 4}}, 2, None),
         ({"zero": {"zero_quantized_weights": True}}, 3, ZEROPP_WEIGHTS),
         ({"zero": {"zero_quantized_weights": False}}, 3, None),
+        (
+            {"zero": {"stage3_module_granularity_threshold": 10**6}},
+            3,
+            "modules that ZeRO-3 gathers whole",
+        ),
+        ({"zero": {"stage3_module_granularity_threshold": 0}}, 3, None),
         ({"hybrid_engine": {"enabled": True}}, 3, "DeepSpeed's hybrid engine"),
         ({"hybrid_engine": {"enabled": False}}, 3, None),
         ({"compile": {"deepcompile": True}}, 3, "DeepCompile"),
