@@ -87,8 +87,9 @@ def _while_the_one_before_goes_back(
     plan: LaunchPlan, model: ModelSpec, layer: int, tail: int, stream: str
 ) -> Iterable[MemoryTerm]:
     """Yield what is alive at the backward of the layer before the last beyond what is at that of the last: its reduce-scatter
-    input is there and its shard of gradients, and the tail's input and what it kept are gone."""
-    if not layer or model.num_layers < 2:
+    input is there and its shard of gradients, and the tail's input and what it kept are gone. Of two layers the one before
+    is the first, which has a moment of its own."""
+    if not layer or model.num_layers < 3:
         return
     from preflight.formulas.engines.beside_gathers import gradient_shard, kept_by_layer
 

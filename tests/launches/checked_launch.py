@@ -63,7 +63,7 @@ class Preflight:
         return launch(argv, self.workplace, probe_dir, cpu_ranks, self.variables)
 
 
-def device_between(low_bytes: int, high_bytes: int) -> str:
-    """Return a device whose capacity lies between two estimates."""
+def device_between(low_bytes: int, high_bytes: int, share: float = 0.5) -> str:
+    """Return a device whose capacity lies between two estimates, at a share of the way up."""
     assert low_bytes < high_bytes
-    return f"tiny:{(low_bytes + high_bytes) / 2 / GIB:.6f}"
+    return f"tiny:{(low_bytes + share * (high_bytes - low_bytes)) / GIB:.6f}"

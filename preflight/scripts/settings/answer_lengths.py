@@ -19,6 +19,8 @@ TOKENIZING = (
 its methods."""
 OF_CHATS = "apply_chat_template"
 """Its method that gives tokens, or with `tokenize=False` a text (transformers/tokenization_utils_base.py, 5.24.0)."""
+IDS = "input_ids"
+"""The column of a row that its length is told by."""
 BOTH_STACKS = lazy_pattern(
     r"\b(?:AutoModelForSeq2SeqLM|(?:U?MT5|T5|M?Bart|Pegasus)ForConditionalGeneration)\b"
 )

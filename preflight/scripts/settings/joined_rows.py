@@ -15,10 +15,10 @@ from preflight.scripts.python.handed_functions import OF_ROWS
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
-from preflight.scripts.settings.answer_lengths import OF_CHATS, OF_EVALUATION, TOKENIZING
+from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, OF_EVALUATION, TOKENIZING
 from preflight.scripts.settings.token_cuts import NotToldError
 from preflight.scripts.settings.token_lengths import TokenLengths
-from preflight.scripts.settings.token_names import IDS, TokenNames
+from preflight.scripts.settings.token_names import TokenNames
 from preflight.setting import Place
 
 MAKES_BATCHES = ("data_collator", "collate_fn")

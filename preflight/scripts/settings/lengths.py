@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.handed_functions import OF_ROWS
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.answer_lengths import (
+    IDS,
     OF_CHATS,
     TOKENIZING,
     answer_calls,
@@ -19,9 +21,7 @@ from preflight.scripts.settings.answer_lengths import (
     length_of_answers,
     lengths_of_answers,
 )
-from preflight.scripts.settings.joined_rows import joined_rows
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
-from preflight.scripts.settings.token_names import IDS
 from preflight.setting import Place
 from preflight.units import ceil_div
 
@@ -34,6 +34,8 @@ PACKED = lazy_pattern(
     r"(?:max_)?pack(?:ed|ing)?_(?:sequence_|seq_)?(?:max_)?(?:tokens|len|length|size)"
 )
 """Arguments of a script's own datasets that say how long a row is that several are joined to."""
+MAKE_ROWS = frozenset({*TOKENIZING, OF_CHATS, *OF_ROWS})
+"""Calls of scripts that make rows of their own."""
 PADS_EACH = "pads_each_row"
 """Argument of none: whether every row is as long as the length at which rows are cut."""
 HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
@@ -162,6 +164,10 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
 def _after_joining(reader: ScriptReader, of_calls: Mapping[int, Known]) -> list[Known]:
     """Return the lengths that a tokenizer's calls cut at, and in place of them the longest row that the script makes of
     what they give."""
+    if not MAKE_ROWS.intersection(found.name for found in (*reader.calls, *reader.unsure)):
+        return list(of_calls.values())
+    from preflight.scripts.settings.joined_rows import joined_rows  # many scripts make no rows
+
     values = {each.value if isinstance(each.value, int) else None for each in of_calls.values()}
     joined, used = joined_rows(reader, next(iter(values)) if len(values) == 1 else None)
     lengths = [known for call, known in of_calls.items() if call not in used] + joined

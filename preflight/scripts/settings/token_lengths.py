@@ -14,9 +14,9 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
-from preflight.scripts.settings.answer_lengths import OF_CHATS, TOKENIZING
+from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, TOKENIZING
 from preflight.scripts.settings.token_cuts import NotToldError, TokenCuts
-from preflight.scripts.settings.token_names import IDS, TokenNames, cuts_itself, place_of
+from preflight.scripts.settings.token_names import TokenNames, cuts_itself, place_of
 
 _KEEPS = frozenset(
     {

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.scripts.settings.answer_lengths import IDS
 
-IDS = "input_ids"
-"""The column of a row that its length is told by."""
 MAKES_ROWS = frozenset({"dict", "update"})
 """Functions and methods that are given the columns of a row by their names; so are classes."""
 _ASKS_LENGTH = lazy_pattern(r"\blen\(|\bshape\b|\bsize\(")
