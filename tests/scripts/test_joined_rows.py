@@ -194,3 +194,13 @@ def test_what_is_made_of_rows_later_counts(tmp_path, stage):
     text = SCRIPT.replace("{body}", body)
 
     assert plan_of(tmp_path, "torchrun --nproc_per_node 8 t.py", {"t.py": text}).seq_len == length
+
+
+def test_where_rows_of_no_known_length_are_made_is_said(tmp_path):
+    text = SCRIPT.replace("{body}", MAPPED.format(inside=LENGTHS["turns"][0]))
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 t.py", {"t.py": text})
+    line = next(n for n, each in enumerate(text.split("\n"), 1) if "'input_ids': ids" in each)
+
+    assert [str(notice.where) for notice in plan.notices if "seq_len" in notice.message] == [
+        f"t.py:{line}"
+    ]

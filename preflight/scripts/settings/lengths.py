@@ -95,7 +95,7 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put(PADS_EACH, Known(True, cutting[0].place))
     if len(values) == len(cutting) and len(set(values)) == 1 and said_of(cutting[0]) is not None:
         settings.put("seq_len", cutting[0])
-    elif values:
+    elif values or is_whole:
         settings.put("seq_len", Known(UNKNOWN, cutting[0].place))
 
 
