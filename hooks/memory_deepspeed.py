@@ -27,7 +27,7 @@ from preflight.formulas.engines.zero_passing import (
 )
 from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
 from preflight.formulas.precision import Precision, precision_of
-from preflight.formulas.sharding import held_tensors, local_elements, quantized_bytes
+from preflight.formulas.sharding import HeldTensor, held_tensors, local_elements, quantized_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
@@ -98,11 +98,10 @@ def _second_shards(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[Me
     if plan.zero_stage != 3 or ranks < 2 or plan.offload_params != "none":
         return
     for trains, moments in ((True, ALWAYS - {Moment.EVALUATION}), (False, ALWAYS)):
-        whole = [h for h in held_tensors(plan, model) if h.trains is trains]
         num_bytes = sum(
-            h.count * (quantized_bytes(plan, n) if h.quantized else size * n)
-            for h in whole
-            for n in (h.tensor.num_params,)
+            held.count * _weight_bytes(plan, held, size)
+            for held in held_tensors(plan, model)
+            if held.trains is trains
         )
         if num_bytes:
             yield MemoryTerm(
@@ -110,8 +109,13 @@ def _second_shards(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[Me
                 ceil_div(num_bytes, ranks),
                 moments,
                 f"{num_bytes:,} bytes of weights in 1/{ranks} shards (zero_hpz_partition_size)",
-                "deepspeed 0.19.8 runtime/zero/partition_parameters.py:1912",
+                STAGE_3 + ":1912",
             )
+
+
+def _weight_bytes(plan: LaunchPlan, held: HeldTensor, size: int) -> int:
+    num_params = held.tensor.num_params
+    return quantized_bytes(plan, num_params) if held.quantized else size * num_params
 
 
 def _held(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> _Elements:

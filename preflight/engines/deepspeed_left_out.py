@@ -21,16 +21,15 @@ class _LeftOut(NamedTuple):
     takes: str
 
 
+_GATHERED_WHOLE = _LeftOut("modules that ZeRO-3 gathers whole", "more")
 LEFT_OUT = {
     f"{_ZERO}.mics_shard_size": _LeftOut("MiCS's smaller groups of ranks", "more"),
     f"{_ZERO}.zero_quantized_weights": _LeftOut(ZEROPP_WEIGHTS, "either"),
     f"{_ZERO}.zero_quantized_nontrainable_weights": _LeftOut(ZEROPP_WEIGHTS, "either"),
     f"{_ZERO}.zero_quantized_gradients": _LeftOut("gradients that ZeRO++ quantizes", "either"),
     f"{_ZERO}.zenflow": _LeftOut("ZenFlow's divided step", "either"),
-    f"{_ZERO}.leaf_module": _LeftOut("modules that ZeRO-3 gathers whole", "more"),
-    f"{_ZERO}.stage3_module_granularity_threshold": _LeftOut(
-        "modules that ZeRO-3 gathers whole", "more"
-    ),
+    f"{_ZERO}.leaf_module": _GATHERED_WHOLE,
+    f"{_ZERO}.stage3_module_granularity_threshold": _GATHERED_WHOLE,
     "hybrid_engine.enabled": _LeftOut("DeepSpeed's hybrid engine", "more"),
     "torch_autocast.enabled": _LeftOut("DeepSpeed's own autocast", "either"),
     "compile.deepcompile": _LeftOut("DeepCompile", "either"),

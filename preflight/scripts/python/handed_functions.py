@@ -14,7 +14,8 @@ from preflight.scripts.python.scope import Scope
 
 OF_ROWS = frozenset({"map", "filter", "with_transform", "set_transform"})
 """Methods of a dataset that call a function with a row, or a batch of them (datasets/arrow_dataset.py, 5.2)."""
-_OF_BATCHES = ("data_collator", "collate_fn")
+OF_BATCHES = ("data_collator", "collate_fn")
+"""Arguments of a trainer and of a loader that are given what makes a batch of rows."""
 _WITH = ("with_indices", "with_rank")
 _GIVEN = ast.Name("<given>", ast.Load())
 """What a library hands over: no name of a script."""
@@ -29,14 +30,20 @@ def handed_calls(calls: Iterable[CallFound]) -> Iterator[CallFound]:
                 yield from _within(argument, scope)
         told = {keyword.arg: keyword.value for keyword in node.keywords}
         if found.name in OF_ROWS and isinstance(node.func, ast.Attribute):
-            function = next(iter(node.args), told.get("function", told.get("transform")))
+            function = function_of_rows(node)
             given = [_GIVEN] * (1 + sum(name in told for name in _WITH))
             yield from _called(function, given, told.get("fn_kwargs"), scope)
         elif found.name == "from_generator":
             function = next(iter(node.args), told.get("generator"))
             yield from _called(function, [], told.get("gen_kwargs"), scope)
-        for name in _OF_BATCHES:
+        for name in OF_BATCHES:
             yield from _called(told.get(name), [_GIVEN], None, scope)
+
+
+def function_of_rows(call: ast.Call) -> ast.expr | None:
+    """Return what a method of OF_ROWS is given to call; None where it is given nothing."""
+    told = (k.value for k in call.keywords if k.arg in ("function", "transform"))
+    return next(iter((*call.args, *told)), None)
 
 
 def _called(

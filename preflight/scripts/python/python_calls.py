@@ -118,9 +118,9 @@ class PythonCalls(Names):
             except (ValueError, OverflowError):
                 return UNKNOWN
         if name.rpartition(".")[2] == DOWNLOADS:
-            told = (k.value for k in node.keywords if k.arg in ("repo_id", "model_id"))
-            repository = next(iter((*node.args[:1], *told)), None)
-            return UNKNOWN if repository is None else self.evaluate(repository, scope, depth)
+            told = [k.value for k in node.keywords if k.arg in ("repo_id", "model_id")]
+            given = [*node.args[:1], *told]
+            return self.evaluate(given[0], scope, depth) if given else UNKNOWN
         if name in COUNTS_RANKS and not node.args and not node.keywords:
             return self.ranks()
         if name == "getattr" and len(node.args) >= 2:

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Container, Iterator, Sequence
 from math import inf
 
-from preflight.scripts.python.handed_functions import OF_ROWS
+from preflight.scripts.python.handed_functions import OF_BATCHES, OF_ROWS, function_of_rows
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -20,9 +20,6 @@ from preflight.scripts.settings.token_cuts import NotToldError
 from preflight.scripts.settings.token_lengths import TokenLengths
 from preflight.scripts.settings.token_names import TokenNames
 from preflight.setting import Place
-
-MAKES_BATCHES = ("data_collator", "collate_fn")
-"""Arguments of a trainer and of a loader that are given what makes a batch of rows."""
 
 
 def joined_rows(reader: ScriptReader, cut: int | None) -> tuple[list[Known], frozenset[int]]:
@@ -102,16 +99,16 @@ class _Functions:
 
     def _given_to_datasets(self) -> Iterator[tuple[ast.expr, Scope]]:
         for found in (*self.reader.calls, *self.reader.unsure):
-            makes = [k.value for k in found.node.keywords if k.arg in MAKES_BATCHES]
+            makes = [k.value for k in found.node.keywords if k.arg in OF_BATCHES]
             for each in makes:  # an object of a class is called as its `__call__` says
                 is_object = isinstance(each, ast.Call) and last_name(each.func) != "partial"
                 named = ast.Name("__call__", ast.Load()) if is_object else each
                 self.of_batches.update(id(own) for _, own in self.held.get(last_name(named), ()))
                 yield named, found.scope
             if found.name in OF_ROWS:
-                told = (k.value for k in found.node.keywords if k.arg in ("function", "transform"))
-                for each in (*found.node.args[:1], *told):
-                    yield each, found.scope
+                function = function_of_rows(found.node)
+                if function is not None:
+                    yield function, found.scope
 
 
 def _calls(function: ast.FunctionDef, names: Container[str]) -> bool:

@@ -83,9 +83,8 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
     kept = [] if is_apart else _kept(reader)
     cutting = kept or list(_cutting(reader, elsewhere))
     is_whole = bool(cutting) and cutting[0].place.key == IDS
-    if (
-        not is_apart and cutting and not kept and not is_whole
-    ):  # the other part of a row may be as long again
+    if cutting and not (is_apart or kept or is_whole):
+        # the other part of a row may be as long again
         others = lengths_of_answers(reader, answers - elsewhere, truncating_alone=True)
         cutting += [each for each in others if each.value != cutting[0].value]
     values = [known.value for known in cutting if isinstance(known.value, int)]

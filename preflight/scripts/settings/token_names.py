@@ -12,7 +12,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import children, last_name, unparse, walk
 from preflight.scripts.settings.answer_lengths import IDS
 
-MAKES_ROWS = frozenset({"dict", "update"})
+TAKES_COLUMNS = frozenset({"dict", "update"})
 """Functions and methods that are given the columns of a row by their names; so are classes."""
 _ASKS_LENGTH = lazy_pattern(r"\blen\(|\bshape\b|\bsize\(")
 Held = list[tuple[ast.expr, "ast.AST | None"]]
@@ -85,7 +85,7 @@ class TokenNames:
         if isinstance(node.func, ast.Attribute) and node.args and name in ("append", "extend"):
             held = self.added if name == "extend" else self.set  # one more of several rows
             self._hold(held, node.func.value, node.args[0], loop)
-        if name in MAKES_ROWS or name[:1].isupper():
+        if name in TAKES_COLUMNS or name[:1].isupper():
             self.rows += [k.value for k in node.keywords if k.arg == IDS]
 
     def _set(self, target: ast.expr, value: ast.expr, loop: ast.AST | None) -> None:

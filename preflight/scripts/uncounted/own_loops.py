@@ -152,11 +152,9 @@ _PREPARES = lazy_pattern(r"^(?:_prepare_inputs?|get_batch_samples)$")
 """Methods by which a Trainer takes its rows to a step (transformers/trainer.py, 5.24.0)."""
 
 
-def grown_batch(method: ast.AST) -> Iterator[tuple[str, int]]:
+def grown_batch(method: ast.FunctionDef) -> Iterator[tuple[str, int]]:
     """Yield where a method by which a Trainer takes its rows to a step makes more of them, with its line."""
-    if not isinstance(method, ast.FunctionDef) or not _PREPARES.match(method.name):
-        return
-    for node in walk(method):
+    for node in walk(method) if _PREPARES.match(method.name) else ():
         if isinstance(node, ast.Call) and _grows(node):
             yield GROWN, node.lineno
 

@@ -136,7 +136,8 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield from generates(steps[id(node)])
             yield from grown_rows(list(own_nodes(steps[id(node)])))
             yield from graphs_of_rounds(node)
-        yield from grown_batch(node)
+        if isinstance(node, ast.FunctionDef):
+            yield from grown_batch(node)
 
 
 def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
