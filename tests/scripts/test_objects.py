@@ -62,12 +62,13 @@ def test_a_length_that_an_object_was_made_with_cuts_its_rows(
     assert plan.seq_len == seq_len
 
 
-@pytest.mark.parametrize("decorator", ["@dataclass\n", ""])
-def test_a_field_of_a_dataclass_is_what_each_object_is_made_with(tmp_path, decorator):
+@pytest.mark.parametrize(("decorator", "base"), [("@dataclass\n", ""), ("", "(NamedTuple)")])
+def test_a_field_of_a_dataclass_is_what_each_object_is_made_with(tmp_path, decorator, base):
     rows = f"""
 from dataclasses import dataclass
+from typing import NamedTuple
 
-{decorator}class Rows:
+{decorator}class Rows{base}:
     tokenizer: object = None
     longest: int = 256
 

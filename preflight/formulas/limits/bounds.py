@@ -14,8 +14,7 @@ from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.engines.engines import sglang_at_most
 from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.engines.zero_passing import gathered
-from preflight.formulas.fake_quantized import BESIDE_COPIES, fake_quantized_at_most
-from preflight.formulas.objective import is_taught
+from preflight.formulas.fake_quantized import fake_quantized_at_most
 from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
 from preflight.formulas.precision import precision_of
@@ -34,6 +33,7 @@ from preflight.plan_parts import (
     AUTOMODEL,
     COMM_HOOK,
     CUDA_GRAPH,
+    FAKE_QUANTIZED,
     FLOAT8,
     FLOAT8_HEAD,
     GATHERED,
@@ -114,9 +114,9 @@ def dearest_of(
     if ZEROPP_WEIGHTS in named and plan.engine == "zero3":
         terms += _gathered_in_8_bits(plan, model)
         names.add(ZEROPP_WEIGHTS)
-    for quantized in named & BESIDE_COPIES.keys() if plan.seq_len and model.layers else ():
-        terms.append(fake_quantized_at_most(plan, model, quantized))
-        names.add(quantized)
+    if FAKE_QUANTIZED in named and plan.seq_len and model.layers:
+        terms.append(fake_quantized_at_most(plan, model))
+        names.add(FAKE_QUANTIZED)
     of_float8 = _of_float8(plan, model, named)
     if of_float8:
         terms += of_float8
@@ -184,14 +184,10 @@ def _of_float8(plan: LaunchPlan, model: ModelSpec, named: Collection[str]) -> Se
 def _taught(
     plan: LaunchPlan, model: ModelSpec, others: Mapping[str, ModelSpec]
 ) -> Sequence[MemoryTerm]:
-    """Return the terms of a teacher where TRL's GKD or torchtune's recipe has one, and they are bounded."""
+    """Return the terms of a teacher where it is TRL's GKD that has one, and they are bounded."""
     teacher = others.get(plan.reference_model or "")
-    if not is_taught(plan) or teacher is None:
+    if plan.objective != "gkd" or teacher is None:
         return ()
-    if plan.trainer == "torchtune":
-        from preflight.formulas.objectives.tune_teachers import taught_by_torchtune
-
-        return taught_by_torchtune(plan, model, teacher)
     from preflight.formulas.objectives.teachers import taught_at_most  # few launches have any
 
     return taught_at_most(plan, model, teacher)

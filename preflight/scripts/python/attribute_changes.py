@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.assignments import parts_of, walk_block
 from preflight.scripts.python.flow import ANYWHERE, Guard, ways_of
 from preflight.scripts.python.nodes import unparse, walk
-from preflight.scripts.python.scope import Scope, parts_of, walk_block
+from preflight.scripts.python.scope import Scope
 from preflight.values import dataclass
 
 _KEY = lazy_pattern(r"\[['\"](\w+)['\"]\]")

@@ -54,11 +54,8 @@ def told_by(
         del arguments[:1]  # what the call is made on, or makes
     known = {*arguments, *(argument.arg for argument in function.args.kwonlyargs)}
     told: dict[str, Known] = {}
-    for argument, node in zip(arguments, call.args, strict=False):
-        if isinstance(node, ast.Starred):
-            break
-        told[argument] = evaluator.evaluate(node, outside)
-    is_open = any(isinstance(node, ast.Starred) for node in call.args)
+    given, is_open = _given(call, outside, evaluator)
+    told.update(zip(arguments, given, strict=False))
     for keyword in call.keywords:
         if keyword.arg is None:  # **settings
             entries = entries_of([keyword.value], outside, evaluator)
@@ -70,6 +67,22 @@ def told_by(
         if parameter.arg not in told and default is not None:
             told[parameter.arg] = evaluator.evaluate(default, scope.outer or scope)
     return told
+
+
+def _given(call: ast.Call, outside: Scope, evaluator: Evaluator) -> tuple[list[Known], bool]:
+    """Return what a call gives by its place, and whether a `*` that is not known may add more."""
+    given: list[Known] = []
+    for node in call.args:
+        if not isinstance(node, ast.Starred):
+            given.append(evaluator.evaluate(node, outside))
+            continue
+        known = evaluator.evaluate(node.value, outside)
+        if not isinstance(known.value, (list, tuple)):
+            return given, True
+        given += [
+            each if isinstance(each, Known) else Known(each, known.place) for each in known.value
+        ]
+    return given, False
 
 
 def handed(

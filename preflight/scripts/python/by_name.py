@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from preflight.scripts.python.assignments import CHANGING
 from preflight.scripts.python.modules import Module, Modules
 from preflight.scripts.python.nodes import is_namespace, last_name, unparse
 from preflight.scripts.python.reach_values import ReachValues
-from preflight.scripts.python.scope import CHANGING, UNKNOWN, Parsed, Scope
+from preflight.scripts.python.scope import UNKNOWN, Parsed, Scope
 
 EVERYTHING = "*"
 """Anything of any file."""

@@ -1,10 +1,11 @@
-"""Keys that a function sets in a dict of another block: one of its module, or one that a call gives it."""
+"""What is set in another block: keys of a dict of its module, or of one that a call gives it, and names of a module."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.scope import Scope
 
 Functions = Mapping[str, Sequence[tuple[ast.FunctionDef, Scope]]]
@@ -27,6 +28,21 @@ def note_changes_elsewhere(
             for parameter, node in _given(function, call):
                 if isinstance(node, ast.Name) and parameter in inner.changed:
                     _note(scope, node.id, inner.changed[parameter])
+
+
+def note_names_of_modules(
+    trees: Mapping[str, ast.Module],
+    imports: Mapping[str, Mapping[str, tuple[str, str]]],
+    modules: Mapping[str, Scope],
+) -> None:
+    """Note in every module which of its names another file sets: `import config; config.ROWS = 8`."""
+    for path, tree in trees.items():
+        of_path = {local: file for local, (file, name) in imports[path].items() if not name}
+        for node in walk(tree) if of_path else ():
+            if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+                file = of_path.get(unparse(node.value), "")
+                if file in modules:
+                    modules[file].unclear.add(node.attr)
 
 
 def _note(scope: Scope, name: str, paths: Iterable[tuple[str, ...]]) -> None:

@@ -27,6 +27,8 @@ class ClassTable(dict[str, "Held"]):
         super().__init__()
         self.set_on_self: dict[int, list[tuple[str, int, bool]]] = {}
         """Id of a class -> the attributes that its methods set, where, and whether only in place of None."""
+        self.called: frozenset[str] = frozenset()
+        """Names that some line of a script calls: of the classes among them there are objects."""
         self._imports = imports
         self._libraries = libraries
         """File -> name in it -> dotted name of what is imported from elsewhere."""
@@ -43,9 +45,13 @@ class ClassTable(dict[str, "Held"]):
         """Return the class that a name of a file means, where it is one of the script's own."""
         return self._in_file.get(self._imports.get(path, {}).get(name, (path, name)))
 
+    def file_of(self, cls: ast.ClassDef) -> str:
+        """Return the file that defines a class."""
+        return self._file_of.get(id(cls), "")
+
     def base_of(self, cls: ast.ClassDef, base: ast.expr) -> Held | None:
         """Return the class that a class stands on, where it is one of the script's own."""
-        held = self.of(unparse(base), self._file_of.get(id(cls), ""))
+        held = self.of(unparse(base), self.file_of(cls))
         return None if held is None or held[0] is cls else held
 
     def is_own(self, cls: ast.ClassDef, depth: int = 0) -> bool:
@@ -65,7 +71,7 @@ class ClassTable(dict[str, "Held"]):
     def base_name(self, cls: ast.ClassDef, base: ast.expr) -> str:
         """Return what a class that another stands on is called where it is defined, `import ... as` undone."""
         written = unparse(base)
-        imported = self._libraries.get(self._file_of.get(id(cls), ""), {}).get(written, written)
+        imported = self._libraries.get(self.file_of(cls), {}).get(written, written)
         return imported.rpartition(".")[2]
 
     def constructor(
@@ -86,6 +92,18 @@ class ClassTable(dict[str, "Held"]):
             each is not None and self.stands_on(each[0], other, depth + 1) for each in held
         )
 
+    def _above(self, cls: ast.ClassDef, attribute: str) -> list[ast.ClassDef]:
+        """Return the class whose body gives its objects an attribute: this one or the next that it stands on; none where
+        that is not sure."""
+        for _ in range(_MOST_BASES):
+            if any(attribute in map(unparse, _targets(node)) for node in cls.body):
+                return [cls]
+            held = [self.base_of(cls, base) for base in cls.bases]
+            if len(held) != 1 or held[0] is None:
+                break
+            cls = held[0][0]
+        return []
+
     def set_once(self, cls: ast.ClassDef, attribute: str) -> tuple[ast.expr, bool] | None:
         """Return what alone sets an attribute of a class's objects, and whether its constructor does, not its body; None where
         a line of it, of what it stands on or of what stands on it sets one of that name anywhere else."""
@@ -101,15 +119,18 @@ class ClassTable(dict[str, "Held"]):
             for other, _ in self.values()
             if self.stands_on(cls, other) or self.stands_on(other, cls)
         ]
-        if made is None or any(other.decorator_list for other in family):
+        is_plain = made is not None or self.is_own(cls)
+        if not is_plain or any(other.decorator_list for other in family):
             return None
-        found = [(node, False) for other in family for node in other.body]
-        found += [(node, True) for node in made[1].body]
+        used = [other for other in family if other.name in self.called and "cls" not in self.called]
+        bodies = self._above(used[0], attribute) if len(used) == 1 else family
+        found = [(node, False) for other in bodies for node in other.body]
+        found += [] if made is None else [(node, True) for node in made[1].body]
         said = {
             id(target): (node.value, by_constructor)
             for node, by_constructor in found
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            for target in _targets(node)
             if unparse(target) == (f"self.{attribute}" if by_constructor else attribute)
         }
         stores = {
@@ -121,3 +142,9 @@ class ClassTable(dict[str, "Held"]):
             and not isinstance(node.ctx, ast.Load)
         }
         return next(iter(said.values())) if len(said) == 1 and stores <= said.keys() else None
+
+
+def _targets(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Assign):
+        return node.targets
+    return [node.target] if isinstance(node, ast.AnnAssign) else []

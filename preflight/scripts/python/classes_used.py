@@ -6,10 +6,11 @@ import ast
 from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.modules import FUNCTIONS, Definition, Module, Modules
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reach_values import ReachValues
-from preflight.scripts.python.scope import Scope, walk_block
+from preflight.scripts.python.scope import Scope
 from preflight.values import dataclass
 
 PLAIN_DECORATORS = lazy_pattern(

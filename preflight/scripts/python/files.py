@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.changes_elsewhere import note_changes_elsewhere
+from preflight.scripts.python.assignments import scope_of, walk_block
+from preflight.scripts.python.changes_elsewhere import note_changes_elsewhere, note_names_of_modules
 from preflight.scripts.python.class_table import ClassTable
 from preflight.scripts.python.commands import RUNS, is_command
 from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.python.flow import is_main_guard
+from preflight.scripts.python.methods import is_plain_method
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.package_folders import package_folders
 from preflight.scripts.python.reached import (
@@ -27,7 +29,7 @@ from preflight.scripts.python.reached import (
     own_functions,
     reached,
 )
-from preflight.scripts.python.scope import Scope, scope_of, walk_block
+from preflight.scripts.python.scope import Scope
 from preflight.scripts.python.trees import defined_in, file_of, read_tree, tree_of
 from preflight.values import dataclass
 
@@ -73,6 +75,8 @@ class ScriptFiles:
         self.path = path
         self.modules: dict[str, Scope] = {}
         self.functions: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
+        self.of_file: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
+        """`file:name` -> the functions at the top of a file that it calls so."""
         self.imports: dict[str, dict[str, tuple[str, str]]] = {}
         """File -> name in it -> the file of the repository that it is imported from, and its name there."""
         self.libraries: dict[str, dict[str, str]] = {}
@@ -92,8 +96,10 @@ class ScriptFiles:
         self._methods: dict[int, tuple[str, ast.FunctionDef]] = {}
         """Id of a method's scope -> the name of its class, and the method."""
         self._load(path, tree_of(text), depth=0)
+        self.classes.called = frozenset(each.name for each in self.everywhere)
         calls = ((each.name, each.node, each.scope) for each in self.everywhere)
         note_changes_elsewhere((scope for _, scope in self.blocks), self.functions, calls)
+        note_names_of_modules(self.trees, self.imports, self.modules)
         self._leave_out_what_nothing_names()
 
     def body_of(self, scope: Scope) -> list[ast.stmt]:
@@ -107,6 +113,12 @@ class ScriptFiles:
     def class_around(self, scope: Scope) -> str:
         """Return the name of the class that a method is of; empty for any other block."""
         return self._methods.get(id(scope), ("", None))[0]
+
+    def methods_of_classes(self) -> Iterator[tuple[str, ast.FunctionDef, Scope]]:
+        """Yield the name of a class, a method of it, and its block."""
+        scopes = {id(scope): scope for held in self.functions.values() for _, scope in held}
+        for key, (name, method) in self._methods.items():
+            yield name, method, scopes[key]
 
     def makes_trainer(self, call: CallFound) -> bool:
         """Tell whether a call makes a trainer: of a class that is called one, or of the script's own that stands on one."""
@@ -158,7 +170,7 @@ class ScriptFiles:
         if method is None or held is None or method.name.startswith("__"):
             return ""
         is_command = any(of_class in call for call in self._entry_calls)
-        is_marked = method.decorator_list or held[0].decorator_list
+        is_marked = not is_plain_method(method) or held[0].decorator_list
         is_open = is_command or is_marked or not self.classes.is_own(held[0])
         return "" if is_open else as_method(method.name)
 
@@ -229,6 +241,7 @@ class ScriptFiles:
             names: tuple[str, ...] = (of_class or function.name,)
             if not of_class and outer.outer is None:
                 names = (function.name, in_file(outer.path, function.name))
+                self.of_file.setdefault(names[1], []).append((function, scope))
             is_registered = bool(function.decorator_list) and not of_class
             if of_class:
                 self._methods[id(scope)] = (of_class, function)

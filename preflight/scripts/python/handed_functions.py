@@ -36,6 +36,8 @@ def handed_calls(calls: Iterable[CallFound]) -> Iterator[CallFound]:
         elif found.name == "from_generator":
             function = next(iter(node.args), told.get("generator"))
             yield from _called(function, [], told.get("gen_kwargs"), scope)
+        elif isinstance(node.func, ast.Name):
+            yield from _bound(node, node.func, scope)
         for name in OF_BATCHES:
             yield from _called(told.get(name), [_GIVEN], None, scope)
 
@@ -61,6 +63,19 @@ def _called(
         function = function.args[0]
     if isinstance(function, (ast.Name, ast.Attribute)):
         yield _call(function, [*arguments, *given], keywords, scope)
+
+
+def _bound(node: ast.Call, name: ast.Name, scope: Scope) -> Iterator[CallFound]:
+    """Yield the call of the function of which `partial` made what a call names."""
+    holder = scope.holder(name.id)
+    made = [] if holder is None else holder.assigned.get(name.id, [])
+    partial = made[0] if len(made) == 1 and isinstance(made[0], ast.Call) else None
+    if partial is None or last_name(partial.func) != "partial" or not partial.args:
+        return
+    given = {each.arg for each in node.keywords}
+    keywords = [each for each in partial.keywords if each.arg not in given]
+    arguments = [*partial.args[1:], *node.args]
+    yield _call(partial.args[0], arguments, [*keywords, *node.keywords], scope)
 
 
 def _within(given: ast.Lambda, scope: Scope) -> Iterator[CallFound]:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.python.assignments import scope_of, walk_block
 from preflight.scripts.python.files import LIBRARIES
 from preflight.scripts.python.flow import is_main_guard
 from preflight.scripts.python.package_folders import package_folders
-from preflight.scripts.python.scope import Scope, absolute, scope_of, walk_block
+from preflight.scripts.python.scope import Scope, absolute
 from preflight.scripts.python.trees import source_of, tree_of
 from preflight.values import dataclass
 

@@ -17,6 +17,7 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
+    ast.BitOr: operator.or_,
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -42,6 +43,8 @@ def applied(kind: type[ast.AST], left: object, right: object) -> object:
         return UNKNOWN  # a text filled in, as wide as the format says
     if kind is ast.Mult and not (_is_number(left) and _is_number(right)):
         return UNKNOWN  # a text or a list many times over
+    if kind is ast.BitOr and not (isinstance(left, dict) and isinstance(right, dict)):
+        return UNKNOWN
     if kind is ast.Div and isinstance(left, str) and isinstance(right, str):
         return os.path.join(left, right)  # of a Path, which is its text here
     apply = _OPERATORS.get(kind)

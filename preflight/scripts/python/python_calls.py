@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from preflight.launch import LaunchCommand
@@ -23,6 +24,7 @@ from preflight.scripts.python.operators import (
 )
 from preflight.scripts.python.own_words import is_argv, num_words
 from preflight.scripts.python.scope import UNKNOWN, Known, Parsed, Scope
+from preflight.scripts.python.set_variables import ANY_VARIABLE, SetIn, set_variables
 from preflight.setting import Place
 
 DTYPE_NAMES = ("bfloat16", "float16", "float32", "float64", "half", "float", "uint8", "int8")
@@ -71,6 +73,13 @@ class PythonCalls(Names):
         self.updates: Sequence[Update] = ()
         """What gives objects names that are no text of the script."""
         self._updating = False
+        self.blocks: Sequence[tuple[list[ast.stmt], Scope]] = ()
+        """The script's, in which it may set variables."""
+
+    @cached_property
+    def set_variables(self) -> Mapping[str, list[SetIn]]:
+        """What the script sets in its own environment."""
+        return set_variables(self.blocks, self.command)
 
     def names_now(self, holder: Parsed) -> Mapping[str, Known]:
         """Return what an object holds once the script has given it the entries of a mapping, where it does."""
@@ -204,6 +213,10 @@ class PythonCalls(Names):
         if key.startswith(SET_BY_LAUNCHERS):
             return UNKNOWN
         env = self.command.env
+        written = (*self.set_variables.get(key, ()), *self.set_variables.get(ANY_VARIABLE, ()))
+        if written and not (written[0].is_default and key in env):
+            one = written[0].value if len(written) == 1 and written[0].is_sure else None
+            return UNKNOWN if one is None else self.evaluate(one, written[0].scope)
         return Known(env[key], Place("env", "", key)) if key in env else unset
 
     def of_parsed(self, holder: Parsed, name: str, owner: ast.expr) -> object:

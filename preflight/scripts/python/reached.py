@@ -8,8 +8,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
+from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.nodes import last_name, walk
-from preflight.scripts.python.scope import Scope, walk_block
+from preflight.scripts.python.scope import Scope
 from preflight.values import dataclass
 
 

@@ -28,6 +28,7 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.handed_functions import handed_calls
 from preflight.scripts.python.meanings import ScriptMeanings
 from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.own_decorators import is_wrapped
 from preflight.scripts.python.reached import Meaning, Named, as_method, by_name, names_in
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.setting import Place
@@ -171,7 +172,14 @@ class ScriptReader(ScriptMeanings):
                 self.classes.stands_on(each, made[0]) for each in making if each is not made[0]
             ):
                 constructors[cls.name] = [own[id(made[1])]]
-        return {**constructors, **self.functions}
+        named = {**self.functions, **self.of_file, **self.methods.functions}
+        return {
+            **constructors,
+            **{
+                name: [each for each in held if not is_wrapped(each[0], self.functions)]
+                for name, held in named.items()
+            },
+        }
 
     def _sites(self) -> dict[str, list[tuple[ast.Call, Scope]]]:
         """Return function, or class, -> its calls, by its name or as an attribute of a file that is imported, and those of
@@ -179,14 +187,15 @@ class ScriptReader(ScriptMeanings):
         sites: dict[str, list[tuple[ast.Call, Scope]]] = {}
         for found in (*self.everywhere, *handed_calls(self.everywhere)):
             name = self._means(found)
-            if name in self.defined:
-                sites.setdefault(name, []).append((found.node, found.scope))
+            for each in (name,) if name else self.methods.may_be(found.node, found.scope):
+                if each in self.defined:
+                    sites.setdefault(each, []).append((found.node, found.scope))
         return sites
 
     def _means(self, found: CallFound) -> str:
         func, path = found.node.func, found.scope.path
         made = self.class_of(func.id, path) if isinstance(func, ast.Name) else None
-        return made[0].name if made is not None else self.called(func, path)
+        return made[0].name if made is not None else self.called(func, found.scope)
 
     def told(self, found: CallFound) -> dict[str, Known]:
         """Return what a call gives one of the script's own functions or classes, by the names of its parameters."""

@@ -55,6 +55,8 @@ def loaded(node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
     if name in ("OmegaConf.to_container", "dict") and len(node.args) == 1:
         held = evaluator.value(node.args[0], scope)
         return dict(held.names) if isinstance(held, Parsed) else None
+    if name in ("replace", "dataclasses.replace") and len(node.args) == 1:
+        return _replaced(node, scope, evaluator)
     kind = LOADS.get(name) or ("yaml" if _is_of_ruamel(node.func, scope, evaluator) else "")
     if kind:
         return _document(node, scope, evaluator, kind)
@@ -117,10 +119,21 @@ def _entries(node: ast.Call, scope: Scope, evaluator: Evaluator) -> dict[str, Kn
     entries = entries_of(given, scope, evaluator)
     if entries is None:
         return None
-    for keyword in node.keywords:
-        if keyword.arg is not None:
-            entries[keyword.arg] = evaluator.evaluate(keyword.value, scope)
+    entries.update(_keywords(node, scope, evaluator))
     return {key: _as_object(value) for key, value in entries.items()}
+
+
+def _replaced(node: ast.Call, scope: Scope, evaluator: Evaluator) -> Parsed | None:
+    """Return what `dataclasses.replace(config, rows=2)` gives; None where it cannot be told."""
+    held = evaluator.value(node.args[0], scope)
+    is_open = any(each.arg is None for each in node.keywords)
+    if is_open or not isinstance(held, Parsed):
+        return None
+    return Parsed({**held.names, **_keywords(node, scope, evaluator)})
+
+
+def _keywords(node: ast.Call, scope: Scope, evaluator: Evaluator) -> dict[str, Known]:
+    return {k.arg: evaluator.evaluate(k.value, scope) for k in node.keywords if k.arg is not None}
 
 
 def entries_of(

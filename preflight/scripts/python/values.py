@@ -14,11 +14,12 @@ from preflight.scripts.python.attribute_changes import SetOnce, set_before
 from preflight.scripts.python.file_paths import OF_FILE, of_attribute
 from preflight.scripts.python.flow import Position
 from preflight.scripts.python.names import MAX_DEPTH
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.own_words import is_argv, word
 from preflight.scripts.python.python_calls import DTYPE_NAMES, PythonCalls
-from preflight.scripts.python.scope import UNKNOWN, Known, Parsed, Scope
+from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Known, Parsed, Scope
+from preflight.scripts.python.set_variables import is_environment
 from preflight.setting import Place
 
 MAX_NESTING = 60
@@ -78,6 +79,8 @@ class Evaluator(PythonCalls):
         deeper = depth + 1
         if isinstance(node, ast.Constant):
             return node.value
+        if isinstance(node, GivenByImport):
+            return self._imported(node.name, scope)
         if isinstance(node, ast.Name):
             return self.name(node.id, scope, deeper, (node.lineno, node.col_offset))
         if isinstance(node, ast.Attribute):
@@ -89,7 +92,7 @@ class Evaluator(PythonCalls):
             key = self.value(node.slice, scope, deeper)
             if is_argv(node.value):
                 return word(self.command, scope.path, key)
-            if _is_environ(node.value):
+            if is_environment(node.value):
                 return self.variable(key, UNKNOWN)
             if isinstance(holder, Parsed) and isinstance(key, str):
                 return self.of_parsed(holder, key, node.value)
@@ -129,6 +132,9 @@ class Evaluator(PythonCalls):
             if name in current.changed:
                 inner.append(current)
             current = current.outer
+        return self._imported(name, scope)
+
+    def _imported(self, name: str, scope: Scope) -> object:
         imported = self.names_of(scope.path, name)
         if isinstance(imported, Parsed):
             return Known(imported, Place("script", scope.path, name))
@@ -141,7 +147,7 @@ class Evaluator(PythonCalls):
             and node.value.id == "torch"
         ):
             return node.attr
-        is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
+        is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
         if is_own and node.attr not in self.changed_attributes:
             set_to = self.set_on_objects(node.attr, scope)
             return UNKNOWN if set_to is None else self.evaluate(*set_to, depth)
@@ -258,7 +264,3 @@ class Evaluator(PythonCalls):
                 self.value(node.comparators[0], scope, depth),
             )
         return UNKNOWN
-
-
-def _is_environ(node: ast.expr) -> bool:
-    return unparse(node) in ("os.environ", "environ")

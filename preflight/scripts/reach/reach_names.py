@@ -6,11 +6,12 @@ import ast
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.scripts.python.assignments import scope_of, walk_block
 from preflight.scripts.python.lookups import Entry
 from preflight.scripts.python.modules import FUNCTIONS, Definition, Meant, Module
 from preflight.scripts.python.nodes import walk
 from preflight.scripts.python.reach_values import Parameters
-from preflight.scripts.python.scope import Known, Scope, scope_of, walk_block
+from preflight.scripts.python.scope import Known, Scope
 from preflight.scripts.reach.reach_files import Block, ReachFiles
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from preflight.scripts.python.class_meanings import PARSES_DATACLASSES
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.meanings import PARSES_DATACLASSES
 from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.settings_objects import class_of_command

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 
+from preflight.scripts.python.class_meanings import PARSES_DATACLASSES
 from preflight.scripts.python.dataclass_fields import dataclass_types
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.meanings import PARSES_DATACLASSES
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope

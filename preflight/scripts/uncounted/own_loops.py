@@ -13,9 +13,9 @@ from collections.abc import Container, Iterator, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import trains
 from preflight.scripts.python.nodes import last_name, unparse, walk
-from preflight.scripts.python.scope import walk_block
 
 MADE_AGAIN = "a model that a loop makes while it holds the one before"
 _LOADS = frozenset({"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"})
