@@ -13,7 +13,15 @@ from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, KEEPS_LOGITS
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
-from preflight.plan_parts import COMM_HOOK, GATHERED, NOTHING_SAYS, STATE_DICT_ON_CARD, TEACHER
+from preflight.plan_parts import (
+    COMM_HOOK,
+    GATHERED,
+    NOTHING_SAYS,
+    OLMO_CORE,
+    OLMO_LOOP,
+    STATE_DICT_ON_CARD,
+    TEACHER,
+)
 from preflight.scripts.settings.collators import GROWN
 from preflight.scripts.settings.second_model import SECOND_MODEL
 from preflight.scripts.uncounted.beside_adapter import (
@@ -260,6 +268,8 @@ def _is_moot(name: str, trainer: TrainerArguments) -> bool:
     is_of_loop = optimizer is not None and optimizer.place.kind == "script"
     if optimizer is not None and is_of_loop and name == states_of(str(optimizer.value)):
         return True  # that of the loop, and priced
+    if name == OLMO_LOOP and OLMO_CORE in trainer.script.uncounted:
+        return True  # read, and bounded
     if name in ASKED_FOR:
         return ASKED_FOR[name] not in {*trainer.raw, *trainer.arguments}
     return name == "logits gathered for compute_metrics" and not evaluates

@@ -32,6 +32,7 @@ from preflight.scripts.settings.lightning_calls import read_lightning
 from preflight.scripts.settings.lora_calls import read_adapter
 from preflight.scripts.settings.made_and_given import is_given, is_loaded, never_made
 from preflight.scripts.settings.model_calls import read_model
+from preflight.scripts.settings.olmo_core import read_olmo_core
 from preflight.scripts.settings.own_engine import own_engine
 from preflight.scripts.settings.own_optimizer import read_own_optimizer
 from preflight.scripts.settings.own_variables import read_own_variables
@@ -52,6 +53,7 @@ WORTH_READING = lazy_pattern(
     r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("
     r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)|EncoderTrainer\("
     r"|TransformerTrainer\("
+    r"|TransformerTrainModule(?:Config)?\("
     r"|(?:HfArgument|Trl)Parser\(|\bFSDP\(|FullyShardedDataParallel\(|fully_shard\(|deepspeed\.initialize\(|\b(?:spawn|ScalingConfig)\("
 )
 
@@ -140,7 +142,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     if read_unsloth(reader, settings) or read_sentences(reader, settings):
         settings.seen.pop("built_elsewhere", None)
     settings.uncounted.update(left_whole(reader))
-    engine = own_engine(reader)
+    engine = read_olmo_core(reader, settings) or own_engine(reader)
     if engine.engines or engine.spawns is not None:
         settings.engine = engine
     return settings

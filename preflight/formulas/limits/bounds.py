@@ -17,6 +17,7 @@ from preflight.formulas.engines.zero_passing import gathered
 from preflight.formulas.fake_quantized import fake_quantized_at_most
 from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
+from preflight.formulas.olmo_core import olmo_core_at_most
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import (
     held_tensors,
@@ -40,6 +41,7 @@ from preflight.plan_parts import (
     LABEL_SMOOTHING,
     LEFT_WHOLE,
     MIXTURE_OF_DEPTHS,
+    OLMO_CORE,
     PROMPT_LOGITS,
     RANDOM_LTD,
     SGLANG,
@@ -133,6 +135,10 @@ def dearest_of(
         dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
         terms += of_automodel
         names |= {AUTOMODEL, STORED_DTYPE}
+    of_olmo = olmo_core_at_most(plan, model) if OLMO_CORE in named else []
+    if of_olmo:
+        terms += of_olmo
+        names.add(OLMO_CORE)
     if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
         generation = replace(plan.generation, max_completion_len=plan.seq_len)
         dearest = replace(dearest, generation=generation)

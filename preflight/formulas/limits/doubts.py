@@ -11,6 +11,7 @@ from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, P
 from preflight.plan_parts import (
     AUTOMODEL,
     LABEL_SMOOTHING,
+    OLMO_CORE,
     PRIME_RL,
     SENT_TOKENS,
     SGLANG,
@@ -63,6 +64,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     LOADING: _is_of_loading,
     UNSLOTH: _is_no_state,
     AUTOMODEL: _is_no_state,
+    OLMO_CORE: _is_no_state,
     PRIME_RL: _is_no_state,
     SENT_TOKENS: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,

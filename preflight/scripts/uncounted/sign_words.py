@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import UNSLOTH
+from preflight.plan_parts import OLMO_LOOP, UNSLOTH
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 from preflight.versions.peft import PREPARING
 
@@ -68,7 +68,7 @@ UNPRICED = {
         r"|sdp_kernel\((?=[^)]*enable_flash\s*=\s*False)(?=[^)]*enable_mem_efficient\s*=\s*False)",
         "more",
     ),
-    "a training loop of olmo_core": (
+    OLMO_LOOP: (
         r"\bfrom\s+olmo_core(?:\s+import\s+train\b|\.train\b)",
         "either",
     ),
