@@ -21,6 +21,7 @@ from preflight.formulas.layers.shared_keys import with_own_keys
 from preflight.formulas.limits.doubts import beside, doubts_of
 from preflight.formulas.limits.left_out import with_left_out
 from preflight.formulas.limits.row_limits import with_open_length
+from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.reward_models import OF_REWARDS
 from preflight.formulas.precision import missing_inputs
 from preflight.formulas.vision import with_image_masks, with_open_images
@@ -99,7 +100,7 @@ def judge_plan(
 def _other_models(plan: LaunchPlan, plugins: PluginManager) -> dict[str, ModelSpec]:
     """Return the reward models and the teacher that a plan names and that are known here, each with its shapes."""
     found: dict[str, ModelSpec] = {}
-    teachers = (plan.reference_model,) if plan.objective == "gkd" else ()
+    teachers = (plan.reference_model,) if is_taught(plan) else ()
     for name in (*(plan.reward_models or ()), *teachers):
         named = replace(plan, model=name, model_config=None)
         try:

@@ -112,6 +112,11 @@ def is_of_torchtune(plan: LaunchPlan) -> bool:
     return plan.trainer == "torchtune" and plan.objective == "dpo"
 
 
+def is_taught(plan: LaunchPlan) -> bool:
+    """Tell whether the whole distribution of a teacher is in the loss: of TRL's GKD, or torchtune's knowledge distillation."""
+    return (plan.objective, plan.trainer) in (("gkd", "trl"), ("distillation", "torchtune"))
+
+
 def num_sequences(plan: LaunchPlan) -> int:
     """Return the sequences that a rank's model sees at once; 1 where the micro batch is not known."""
     if plan.objective == "embedding":

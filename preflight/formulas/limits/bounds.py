@@ -15,6 +15,7 @@ from preflight.formulas.engines.engines import sglang_at_most
 from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.engines.zero_passing import gathered
 from preflight.formulas.fake_quantized import fake_quantized_at_most
+from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
 from preflight.formulas.olmo_core import olmo_core_at_most
@@ -190,10 +191,14 @@ def _of_float8(plan: LaunchPlan, model: ModelSpec, named: Collection[str]) -> Se
 def _taught(
     plan: LaunchPlan, model: ModelSpec, others: Mapping[str, ModelSpec]
 ) -> Sequence[MemoryTerm]:
-    """Return the terms of a teacher where it is TRL's GKD that has one, and they are bounded."""
+    """Return the terms of a teacher where TRL's GKD or torchtune's recipe has one, and they are bounded."""
     teacher = others.get(plan.reference_model or "")
-    if plan.objective != "gkd" or teacher is None:
+    if not is_taught(plan) or teacher is None:
         return ()
+    if plan.trainer == "torchtune":
+        from preflight.formulas.objectives.tune_teachers import taught_by_torchtune
+
+        return taught_by_torchtune(plan, model, teacher)
     from preflight.formulas.objectives.teachers import taught_at_most  # few launches have any
 
     return taught_at_most(plan, model, teacher)

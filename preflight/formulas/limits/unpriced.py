@@ -19,6 +19,7 @@ from preflight.formulas.objective import (
     is_of_swift,
     is_of_torchtune,
     is_of_trl,
+    is_taught,
     reads_completion_logits,
     reference_of,
     trains_groups,
@@ -83,12 +84,12 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         if not DELETES_LOGITS.holds_in(plan.versions):
             return "pairs before torchtune 0.3"
         return "" if reference_of(plan) == "adapter_off" else "a reference model of torchtune's"
+    if is_taught(plan):
+        return TEACHER
     if not is_of_trl(plan):
         return f"{objective} of {_whose(plan)}"
     if objective == "ppo":
         return _unpriced_ppo(plan)
-    if objective == "gkd":
-        return TEACHER
     if objective in (
         "nash_md",
         "xpo",
