@@ -2,7 +2,8 @@
 
 torchao's FakeQuantizedLinear (quantization/qat/linear.py; 0.8 to 0.17, int8 activations with int4 weights, and int4
 weights alone) keeps of every element of its input and of its weight at most two copies in the dtype of the training,
-masks of those in range, and scales. Forward and backward of one make a few more of the larger of the two.
+masks of those in range, and scales. Forward and backward of one make a few more of the larger of the two. Formats that go
+through fp32 keep more (Int4WeightFakeQuantizeConfig, Float8FakeQuantizeConfig and MXFakeQuantizeConfig, 0.17).
 tests/formulas/test_fake_quantized.py holds the counts.
 """
 
@@ -15,14 +16,15 @@ from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan
 from preflight.memory import EVERY_STEP, MemoryTerm
 from preflight.model import LINEAR, ModelSpec, ModelUnit
+from preflight.plan_parts import FAKE_QUANTIZED, QUANTIZED_WIDELY
 
-MASKS_AND_SCALES = 5
-"""Bytes of an element beside its two copies."""
+BESIDE_COPIES = {FAKE_QUANTIZED: 5, QUANTIZED_WIDELY: 24}
+"""Bytes of an element that masks, scales and what is in fp32 take beside its two copies, by what is named."""
 IN_PASSING = 16
 """Bytes of an element of the larger of input and weight, beyond what is kept, while a linear layer runs."""
 
 
-def fake_quantized_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
+def fake_quantized_at_most(plan: LaunchPlan, model: ModelSpec, name: str) -> MemoryTerm:
     """Return a term of what the linear layers keep between forward and backward, and of the largest one as it runs.
 
     Where decoder layers run again in the backward, one of them has its own at a time.
@@ -37,7 +39,8 @@ def fake_quantized_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
         kept = sum(count * sum(each) for count, each in zip(counts, layers, strict=True))
     kept += sum(head)
     largest = max(max(each) for each in (head, *layers))
-    size = 2 * precision_of(plan, model).bytes_of("compute") + MASKS_AND_SCALES
+    precision = precision_of(plan, model)
+    size = 2 * max(map(precision.bytes_of, ("compute", "trainable"))) + BESIDE_COPIES[name]
     return MemoryTerm(
         "fake-quantized copies, at most",
         size * kept + IN_PASSING * largest,

@@ -1,6 +1,7 @@
 """Count what torchao's fake-quantized linear layers keep and make: `python fake_quantized_linears.py` prints the rows.
 
-Run it with torch and a torchao from 0.7 on; rows of releases that agree are one row in fake_quantized.jsonl.
+Run it with torch and a torchao from 0.7 on; rows of releases that agree are one row in fake_quantized.jsonl. From 0.17 on it
+prints the formats of axolotl's `qat` too, as its prepare_model_for_qat asks for them (utils/quantization.py, 0.19.0).
 """
 
 from __future__ import annotations
@@ -15,15 +16,54 @@ SHAPES = ((64, 1024, 1024), (4096, 256, 256), (64, 2048, 256), (1024, 1024, 256)
 SCHEMES = {"8da4w": "Int8DynActInt4WeightQATQuantizer", "4w": "Int4WeightOnlyQATQuantizer"}
 
 
+WIDER = ("int8/int4", "none/int4", "fp8/fp8", "fp8/int4", "mxfp4/mxfp4")
+"""Formats of inputs and weights that axolotl's `qat` takes, of which each row has groups of 32."""
+
+
+def prepared_as_axolotl(model: Any, scheme: str) -> Any:
+    """Return a model with the layers of one format."""
+    import torch
+    from torchao.prototype.qat import MXFakeQuantizeConfig
+    from torchao.quantization import quantize_
+    from torchao.quantization.granularity import PerRow
+    from torchao.quantization.qat import QATConfig
+    from torchao.quantization.qat.fake_quantize_config import (
+        Float8FakeQuantizeConfig,
+        Int4WeightFakeQuantizeConfig,
+        IntxFakeQuantizeConfig,
+    )
+
+    of_inputs, of_weights = scheme.split("/")
+    float8 = torch.float8_e4m3fn
+    inputs = {
+        "none": None,
+        "int8": IntxFakeQuantizeConfig(torch.int8, "per_token", is_symmetric=False),
+        "fp8": Float8FakeQuantizeConfig(float8, PerRow()),
+        "mxfp4": MXFakeQuantizeConfig(torch.float4_e2m1fn_x2, 32),
+    }
+    around = float8 if of_inputs == "fp8" else torch.bfloat16
+    weights = {
+        "int4": Int4WeightFakeQuantizeConfig(group_size=32, activation_dtype=around),
+        "fp8": Float8FakeQuantizeConfig(float8, PerRow()),
+        "mxfp4": inputs["mxfp4"],
+    }
+    asked = QATConfig(activation_config=inputs[of_inputs], weight_config=weights[of_weights])
+    quantize_(model, asked)
+    return model
+
+
 def counted(scheme: str, dtype: Any, tokens: int, inputs: int, outputs: int) -> dict[str, int]:
     """Return the bytes that one layer keeps for its backward, and its peaks."""
     import torch
     from torchao.quantization import qat
 
     model = torch.nn.Sequential(torch.nn.Linear(inputs, outputs, bias=False)).to(dtype)
-    quantizer = getattr(qat, SCHEMES[scheme])(groupsize=256)
-    quantizer.precision = dtype
-    model = quantizer.prepare(model).to(dtype)
+    if scheme in WIDER:
+        model = prepared_as_axolotl(model, scheme)
+    else:
+        quantizer = getattr(qat, SCHEMES[scheme])(groupsize=256)
+        quantizer.precision = dtype
+        model = quantizer.prepare(model).to(dtype)
     given = torch.randn(1, tokens, inputs, dtype=dtype, requires_grad=True)
     with Allocations() as found:
         found.mark("forward")
@@ -39,8 +79,9 @@ if __name__ == "__main__":
     import torch
     import torchao
 
-    for scheme in SCHEMES:
-        for dtype in (torch.bfloat16, torch.float32):
+    is_newer = tuple(map(int, torchao.__version__.split("+")[0].split(".")[:2])) >= (0, 17)
+    for scheme in (*SCHEMES, *(WIDER if is_newer else ())):
+        for dtype in (torch.bfloat16,) if scheme in WIDER else (torch.bfloat16, torch.float32):
             for tokens, inputs, outputs in SHAPES:
                 row = {
                     "scheme": scheme,

@@ -11,22 +11,33 @@ from pathlib import Path
 import pytest
 
 import preflight
-from preflight.formulas.fake_quantized import IN_PASSING, MASKS_AND_SCALES
+from preflight.formulas.fake_quantized import BESIDE_COPIES, IN_PASSING
+from preflight.launchers.axolotl.left_out import FORMATS
+from preflight.plan_parts import FAKE_QUANTIZED, QUANTIZED_WIDELY
 
 ROWS = [
     json.loads(line)
     for line in Path(__file__).with_name("fake_quantized.jsonl").read_text().splitlines()
 ]
+WIDER = {row["scheme"] for row in ROWS if "/" in row["scheme"]}
 SIZES = {"bfloat16": 2, "float32": 4}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['torchao'][0]} {row['scheme']}")
 def test_a_linear_layer_takes_no_more_than_is_bounded(row):
     given, weight = row["tokens"] * row["inputs"], row["inputs"] * row["outputs"]
-    kept = (2 * SIZES[row["dtype"]] + MASKS_AND_SCALES) * (given + weight)
+    beside = BESIDE_COPIES[QUANTIZED_WIDELY if row["scheme"] in WIDER else FAKE_QUANTIZED]
+    kept = (2 * SIZES[row["dtype"]] + beside) * (given + weight)
 
     assert row["kept"] <= kept
     assert max(row["forward"], row["backward"]) <= kept + IN_PASSING * max(given, weight)
+
+
+def test_a_format_of_axolotls_is_known_where_its_layers_were_counted():
+    spellings = {"none": None, "fp8": "float8_e4m3fn"}
+    counted = {tuple(spellings.get(name, name) for name in each.split("/")) for each in WIDER}
+
+    assert counted == FORMATS
 
 
 def answer_of(folder: Path, *more: str) -> preflight.Report:

@@ -20,7 +20,7 @@ from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPla
 from preflight.launchers.axolotl.adapter import pattern_names
 from preflight.launchers.axolotl.keys import axolotl_table, option_of
 from preflight.models import describe
-from preflight.plan_parts import OTHERS_QAT
+from preflight.plan_parts import OTHERS_QAT, QUANTIZED_WIDELY
 from preflight.plugins import load_plugins
 
 FOLDER = CONFIGS / "axolotl"
@@ -348,7 +348,11 @@ BASE = {
         ({"experts_implementation": "batched_mm"}, {"fused kernels"}),
         ({"eval_sequence_len": 1024}, set()),
         ({"eval_sequence_len": 4096}, {"an evaluation of longer rows"}),
-        ({"qat": {"weight_dtype": "mxfp4", "activation_dtype": "mxfp4"}}, {OTHERS_QAT}),
+        ({"qat": {"weight_dtype": "mxfp4", "activation_dtype": "mxfp4"}}, {QUANTIZED_WIDELY}),
+        ({"qat": {"weight_dtype": "int4", "activation_dtype": "fp8"}}, {QUANTIZED_WIDELY}),
+        ({"qat": {"weight_dtype": "int4", "group_size": 8}}, {OTHERS_QAT}),
+        ({"qat": {"weight_dtype": "int4", "quantize_embedding": True}}, {OTHERS_QAT}),
+        ({"qat": {"weight_dtype": "nvfp4"}}, {OTHERS_QAT}),
         ({"overrides_of_model_config": {"rope_theta": 1e6}}, set()),
         ({"overrides_of_model_config": {"num_hidden_layers": 4}}, {"a model of another shape"}),
     ],

@@ -14,7 +14,7 @@ from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.engines.engines import sglang_at_most
 from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.engines.zero_passing import gathered
-from preflight.formulas.fake_quantized import fake_quantized_at_most
+from preflight.formulas.fake_quantized import BESIDE_COPIES, fake_quantized_at_most
 from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
@@ -35,7 +35,6 @@ from preflight.plan_parts import (
     AUTOMODEL,
     COMM_HOOK,
     CUDA_GRAPH,
-    FAKE_QUANTIZED,
     FLOAT8,
     FLOAT8_HEAD,
     GATHERED,
@@ -117,9 +116,9 @@ def dearest_of(
     if ZEROPP_WEIGHTS in named and plan.engine == "zero3":
         terms += _gathered_in_8_bits(plan, model)
         names.add(ZEROPP_WEIGHTS)
-    if FAKE_QUANTIZED in named and plan.seq_len and model.layers:
-        terms.append(fake_quantized_at_most(plan, model))
-        names.add(FAKE_QUANTIZED)
+    for quantized in named & BESIDE_COPIES.keys() if plan.seq_len and model.layers else ():
+        terms.append(fake_quantized_at_most(plan, model, quantized))
+        names.add(quantized)
     of_float8 = _of_float8(plan, model, named)
     if of_float8:
         terms += of_float8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preflight.launchers.axolotl.keys import listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import FLOAT8, OTHERS_QAT
+from preflight.plan_parts import FLOAT8, OTHERS_QAT, QUANTIZED_WIDELY
 
 NOT_MODELLED: dict[str, NotModelled] = {
     "lisa_n_layers": NotModelled(
@@ -57,11 +57,6 @@ NOT_MODELLED: dict[str, NotModelled] = {
     ),
     "model_quantization_config": NotModelled(
         "the base is estimated in the dtype that it is loaded in", "a quantized base", "less"
-    ),
-    "qat": NotModelled(
-        "quantization-aware training is estimated without its fake-quantized copies",
-        OTHERS_QAT,
-        "more",
     ),
     "fp8": NotModelled(
         "fp8 matrices are estimated as the 16-bit ones that they are made from",
@@ -123,6 +118,7 @@ def name_left_out(keys: FrameworkKeys) -> None:
     _model_config(keys)
     _experts(keys)
     _longer_evaluation(keys)
+    _quantized(keys)
     keys.leave_out_given(NOT_MODELLED)
 
 
@@ -153,6 +149,31 @@ def _experts(keys: FrameworkKeys) -> None:
     if asked is not None and asked.value not in (None, "grouped_mm"):
         message = f"experts are estimated as one grouped product, not as {asked.value}"
         keys.leave_out(NotModelled(message, "fused kernels", "either"), asked)
+
+
+FORMATS = frozenset(
+    {
+        ("int8", "int4"), (None, "int4"), ("float8_e4m3fn", "float8_e4m3fn"), ("float8_e4m3fn", "int4"), ("mxfp4", "mxfp4"),
+    }
+)  # fmt: skip
+"""Formats of inputs and weights of `qat` that tests/formulas/fake_quantized.jsonl counts, in groups of 32."""
+FLOAT8_NAMES = dict.fromkeys(("fp8", "float8"), "float8_e4m3fn")
+"""Spellings that axolotl takes (utils/schemas/quantization.py validate_ao_dtype, 0.19.0)."""
+
+
+def _quantized(keys: FrameworkKeys) -> None:
+    """Name the copies that quantization-aware training makes: of the linear layers, in a format that was counted or not."""
+    given = keys.get("qat")
+    if given is None or not given.value:
+        return
+    section = given.value if isinstance(given.value, dict) else {}
+    names = [section.get(f"{part}_dtype") for part in ("activation", "weight")]
+    of_inputs, of_weights = (FLOAT8_NAMES.get(str(name), name) for name in names)
+    group = section.get("group_size", 32)
+    is_counted = (of_inputs, of_weights) in FORMATS and (group is None or group in range(32, 1025))
+    name = QUANTIZED_WIDELY if is_counted and not section.get("quantize_embedding") else OTHERS_QAT
+    message = "quantization-aware training is estimated without its fake-quantized copies"
+    keys.leave_out(NotModelled(message, name, "more"), given)
 
 
 def _longer_evaluation(keys: FrameworkKeys) -> None:
