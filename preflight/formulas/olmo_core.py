@@ -18,8 +18,9 @@ from preflight.plan_parts import OLMO_CORE
 
 TYPES = frozenset({"llama", "olmo2", "olmo3", "qwen3"})
 """Types whose layers were counted; of others OLMo-core's code is another."""
-OF_LAYER = 6
-"""Bytes of an element of a row of hidden values that a layer keeps beyond transformers'."""
+OF_LAYER = 8
+"""Bytes of an element of a row of hidden values that a layer keeps beyond transformers': two of each norm's rows, and at most
+four of keys and values that are repeated for every query head."""
 PARTS = 8
 """Rows of hidden values that stay where the six modules of a block are checkpointed one by one: their inputs, of which each sum
 has two (TransformerActivationCheckpointingMode.selected_modules, nn/transformer/model.py:870)."""

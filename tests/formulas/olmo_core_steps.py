@@ -32,6 +32,8 @@ CASES: dict[str, dict[str, Any]] = {
     "llama, wide": {"sizes": WIDE},
     "olmo2, wide": {"sizes": WIDE},
     "qwen3, wide": {"sizes": WIDE},
+    "llama, few keys": {"sizes": {**WIDE, "num_key_value_heads": 1}},
+    "olmo2, few keys": {"sizes": {**WIDE, "num_key_value_heads": 1, "num_hidden_layers": 12}},
     "olmo2, many words": {"sizes": {"vocab_size": 16384, "num_hidden_layers": 2}},
     "olmo2, whole blocks": {"mode": "full"},
     "olmo2, selected modules": {"mode": "selected_modules"},
@@ -96,13 +98,7 @@ def counted(case: dict[str, Any]) -> dict[str, int]:
             seen.track(tensor)
         for _ in range(2):
             seen.mark("forward")
-            found = model(
-                ids,
-                labels=ids,
-                loss_reduction="sum",
-                return_logits=False,
-                z_loss_multiplier=case["z_loss"],
-            )
+            found = model(ids, labels=ids, loss_reduction="sum", return_logits=False)
             loss = found.loss
             del found
             seen.mark("backward")

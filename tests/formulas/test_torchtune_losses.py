@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +13,22 @@ import torch
 import torch.nn.functional as F
 from formulas.allocations import Allocations
 from torch._subclasses.fake_tensor import FakeTensorMode
+from tune_pair_steps import case_of, config_of
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.layers.chunked_heads import head_bytes
+from preflight.formulas.layers.layer_costs import layer_costs
+from preflight.formulas.limits.unpriced import unpriced_objective
+from preflight.formulas.objectives.forward_alone import gathered_in_forward
 from preflight.formulas.objectives.log_probabilities import logits_of_pairs, scoring_of
+from preflight.formulas.precision import precision_of
 from preflight.hooks.memory_loss import preflight_memory_terms
+from preflight.hooks.memory_reference import preflight_memory_terms as reference_terms
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
-from preflight.memory import Moment
+from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
+from preflight.plugins import load_plugins
 
 ROWS, LENGTH, HIDDEN, VOCAB = 2, 2048, 256, 32000
 TOKENS = ROWS * LENGTH
@@ -192,3 +204,60 @@ def test_pairs_hold_the_logits_of_their_reference(release):
 
     assert found.kept == 4 * 2 * TOKENS * VOCAB
     assert {part: seen[part] for part in expected} == pytest.approx(expected, rel=0.01)
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(__file__).with_name(name).read_text().splitlines()]
+
+
+PAIRS = rows_of("tune_pairs.jsonl")
+
+
+@pytest.mark.parametrize("row", rows_of("tune_layers.jsonl"), ids=lambda row: f"{row['adapted']} {row['shape']}")  # fmt: skip
+def test_a_layer_keeps_keys_of_every_head_and_norms_that_train_in_fp32(row):
+    names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+    sizes = dict(zip(names, row["shape"], strict=True))
+    model = describe({"model_type": "llama", **sizes, "num_hidden_layers": 2, "vocab_size": 1024}, "small", "here")  # fmt: skip
+    adapter = Adapter(rank=8, targets=("q_proj", "v_proj"), dtype="bf16")
+    plan = plan_of("chunked_ce", attention="sdpa", activation_checkpointing="none", versions={"torchtune": row["torchtune"]})  # fmt: skip
+    plan = replace(plan, mixed_precision="no", adapter=adapter if row["adapted"] else None)
+    saved = layer_costs(plan, model, model.largest_layer, precision_of(plan, model)).saved
+
+    assert saved == pytest.approx(row["kept"], rel=0.03 if row["adapted"] else 0.002)
+
+
+def pairs_plan_of(case: dict[str, Any], **more: Any) -> LaunchPlan:
+    plan = LaunchPlan(
+        trainer="torchtune", objective="dpo", engine="single", load_dtype=case["dtype"], mixed_precision="no",
+        micro_batch_size=case["pairs"], seq_len=case["length"], sequence_kind="padded", attention="sdpa",
+        loss="full_logits", activation_checkpointing="full" if case["checkpointing"] else "none",
+        optimizer="adamw_torch", optimizer_kernel="for_loop", versions={"torchtune": "0.6.1", "torch": "2.13.0"},
+    )  # fmt: skip
+    return replace(plan, **more)
+
+
+@pytest.mark.parametrize("row", PAIRS, ids=lambda row: row["name"])
+def test_full_pairs_hold_a_second_copy_and_delete_its_logits(row):
+    case = case_of(row["name"])
+    plan, model = pairs_plan_of(case), describe(config_of(case), "small", "here")
+    plugins = load_plugins(builtins=[h for h in BUILTIN_HOOKS if h.startswith("memory_")])
+    terms = estimate_memory(plan, model, None, plugins).terms
+    live = [term for term in terms if term.level is Level.ALLOCATED]
+    moments = (*STEP_MOMENTS, Moment.OPTIMIZER_STEP)
+    most = max(sum(t.num_bytes for t in live if m in t.moments) for m in moments)
+
+    assert unpriced_objective(plan) == ""
+    assert most == pytest.approx(max(row["peaks"].values()), rel=0.03)
+
+
+def test_a_second_copy_is_sharded_as_the_policy_is():
+    case = case_of(PAIRS[0]["name"])
+    plan = pairs_plan_of(
+        case, engine="fsdp2", world_size=4, shard_degree=4, wrap_policy="transformer"
+    )
+    model = describe(config_of(case), "small", "here")
+    held = {term.name: term.num_bytes for term in reference_terms(plan=plan, model=model)}
+
+    assert 4 * held["parameters of the reference model"] == 2 * model.num_params
+    assert held["reference model, gathered and kept"] == gathered_in_forward(plan, model).kept > 0
+    assert unpriced_objective(replace(plan, torch_compile=True)) != ""

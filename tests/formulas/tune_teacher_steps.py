@@ -82,16 +82,16 @@ def divergence_of(case: dict[str, Any]) -> str:
     return case["kind"] + ("WithChunkedOutputLoss" if case["loss"] == "chunked_ce" else "Loss")
 
 
-def recipe_class() -> Any:
-    """Return the recipe's class, of a folder that is no package."""
+def recipe_class(recipe: str, name: str) -> Any:
+    """Return a recipe's class, of a folder that is no package."""
     import torchtune
 
     folder = Path(torchtune.__file__).parents[1] / "recipes"
-    path = folder / "knowledge_distillation_single_device.py"
+    path = folder / f"{recipe}.py"
     spec = importlib.util.spec_from_file_location("recipe", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.KDRecipeSingleDevice
+    return getattr(module, name)
 
 
 def recipe_of(case: dict[str, Any]) -> Any:
@@ -101,7 +101,7 @@ def recipe_of(case: dict[str, Any]) -> Any:
     from torchtune.modules import loss as losses
     from torchtune.modules.peft import get_adapter_params, set_trainable_params
 
-    kind = recipe_class()
+    kind = recipe_class("knowledge_distillation_single_device", "KDRecipeSingleDevice")
     recipe = kind.__new__(kind)
     more = {"vocab_size": case["words"], "max_seq_len": 512}
     with training.set_default_dtype(DTYPES[case["dtype"]]):

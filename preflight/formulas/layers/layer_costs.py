@@ -38,6 +38,10 @@ def layer_costs(
 ) -> LayerCosts:
     """Return the costs of one decoder layer on one rank."""
     costs = _whole_costs(plan, model, unit, precision)
+    if plan.trainer == "torchtune" and not plan.torch_compile and not has_state(unit):
+        from preflight.formulas.layers.tune_layers import as_torchtune_keeps  # no other's do
+
+        costs = as_torchtune_keeps(plan, model, unit, precision, costs)
     if plan.tensor_parallel_degree * plan.ranks_per_sequence == 1:
         return costs
     size = precision.bytes_of("compute")

@@ -83,7 +83,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if is_of_torchtune(plan):
         if not DELETES_LOGITS.holds_in(plan.versions):
             return "pairs before torchtune 0.3"
-        return "" if reference_of(plan) == "adapter_off" else "a reference model of torchtune's"
+        is_known = reference_of(plan) == "adapter_off" or not plan.torch_compile
+        return "" if is_known else "a compiled reference model of torchtune's"
     if is_taught(plan):
         return TEACHER
     if not is_of_trl(plan):

@@ -31,6 +31,7 @@ from preflight.formulas.objective import (
     ONLINE,
     is_of_llamafactory,
     is_of_swift,
+    is_of_torchtune,
     is_of_trl,
     num_sequences,
     reads_completion_logits,
@@ -101,6 +102,8 @@ def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     if own is not None and own.partitions_copy and copy.engine == "zero3":
         compute = precision_of(copy, model).bytes_of("compute")
         return Gathered(0, compute * live_in_forward(copy, model, skips_head(copy)))
+    if is_of_torchtune(copy):  # sharded as the policy is (full_dpo_distributed.py:506-570, 0.6.1)
+        return gathered_in_forward(copy, model)
     if not is_of_trl(copy) and not is_of_llamafactory(copy) and not is_of_swift(copy):
         return Gathered(0, 0)  # the least: how others wrap it was not read
     mixed = copy.mixed_precision != "no"

@@ -18,11 +18,12 @@ tests/formulas/test_older_objectives.py, n sequences:
     1.14           1                   1                       1                   2.5           2
     ms-swift       1 + 1/n  (2)        1                       1 + 1/n  (1 + 2/n)                4  (2)
     torchtune      3                   1                       3                                 3
+      its full DPO 2.5                 1                       2                                 3
     BCO            3  (2)              2  (2)                  2                                 4  (2)
     online DPO     1 + c               c                       1 + c                             3c, or 1 + c
 
 c: the share of a row that is its completion. BCO's columns are of 16 bits (and of 32).
-torchtune holds the reference's logits beside them: to the next one's, or from 0.7 on to the next step's own.
+torchtune with an adapter holds the reference's logits beside them: to the next one's, or from 0.7 on to the next step's own.
 In brackets where the logits have 16 bits: each row's softmax is kept.
 """
 
@@ -75,12 +76,14 @@ ONLINE_DPO = "trl/experimental/online_dpo/online_dpo_trainer.py _forward (1.16.0
 BCO = "trl/experimental/bco/bco_trainer.py forward, get_batch_logps (1.13.0), trainer/bco_trainer.py (0.24.0)"
 TORCHTUNE = "recipes/lora_dpo_distributed.py concatenated_forward, train (0.3.1 to 0.7.0); rlhf/sequence_processing.py"
 
+TORCHTUNE_FULL = "recipes/full_dpo_distributed.py concatenated_forward, train (0.6.1, 0.7.0)"
+
 
 class Scoring(NamedTuple):
     """How a trainer turns whole logits into log-probabilities of pairs."""
 
     reads: str
-    """all logits at once, rows one by one, those of completions at once, a kernel that keeps nothing of its own, or a step
+    """all logits at once, chosen and rejected apart, rows one by one, those of completions at once, a kernel that keeps nothing of its own, or a step
     that was read."""
     shift: str
     """cut: the last position is cut off, and what reads all of the rest copies it; copied: the trainer itself
@@ -143,6 +146,8 @@ def scoring_of(plan: LaunchPlan) -> Scoring | None:
         return None
     if is_of_torchtune(plan):
         is_emptied = EMPTIES_REFERENCE.holds_in(plan.versions)
+        if reference_of(plan) == "same":
+            return Scoring("halves", "cut", True, casts_to_fp32=True, source=TORCHTUNE_FULL)
         return Scoring(
             "all", "cut", True, casts_to_fp32=True, keeps_reference=True,
             lets_go_before=is_emptied, source=TORCHTUNE,
@@ -226,6 +231,8 @@ def scoring_bytes(
     backward = 3 * logits
     if scoring.reads == "all" and scoring.shift == "cut":
         scored, alone = 2 * logits, 2 * logits
+    elif scoring.reads == "halves":  # the first one's softmax beside copy and softmax of the second
+        scored, alone = 3 * logits // 2, logits
     if scoring.reads == "rows":
         graph, scored, alone = (0, row, row) if is_wide else (logits, logits, 2 * row)
         backward = 4 * logits if is_wide else 2 * logits

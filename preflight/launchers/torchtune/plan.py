@@ -34,7 +34,6 @@ LOSSES = {
 }
 MORE_MODELS = {
     "ppo_full_finetune_single_device": "PPO holds a policy, its reference, a value and a reward model: the estimate has the policy alone",
-    "full_dpo_distributed": "full DPO holds a frozen reference model beside the one that trains: the estimate has the second alone",
 }
 TEACHES = "knowledge_distillation_"
 """Start of the recipes that hold a teacher beside the student (0.4.0 to 0.6.1)."""

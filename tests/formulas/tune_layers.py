@@ -1,0 +1,60 @@
+"""Count what a layer of torchtune's keeps between its forward and its backward, and print a row for each shape.
+
+Run in an environment with torchtune 0.6.1:
+    PYTHONPATH=ROOT:ROOT/tests/formulas python ROOT/tests/formulas/tune_layers.py >> tune_layers.jsonl
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+
+import torch
+from allocations import Allocations
+
+SHAPES = ((256, 768, 4, 4), (256, 768, 4, 2), (512, 1536, 8, 2), (512, 2048, 8, 8))
+"""Width, that of the MLP, heads of queries, of keys."""
+ROWS, LENGTH, RANK = 2, 256, 8
+
+
+def kept(num_layers: int, is_adapted: bool, shape: tuple[int, int, int, int]) -> int:
+    """Return the bytes that a model keeps in its forward, its parameters apart."""
+    from torchtune import training
+    from torchtune.models.llama3 import llama3, lora_llama3
+    from torchtune.modules.peft import get_adapter_params, set_trainable_params
+
+    names = ("embed_dim", "intermediate_dim", "num_heads", "num_kv_heads")
+    sizes = dict(
+        zip(names, shape, strict=True), vocab_size=1024, num_layers=num_layers, max_seq_len=512
+    )
+    with training.set_default_dtype(torch.bfloat16):
+        if is_adapted:
+            model = lora_llama3(["q_proj", "v_proj"], lora_rank=RANK, lora_alpha=16, **sizes)
+            set_trainable_params(model, get_adapter_params(model))
+        else:
+            model = llama3(**sizes)
+    ids = torch.randint(0, 1024, (ROWS, LENGTH))
+    with Allocations() as seen:
+        for tensor in model.parameters():
+            seen.track(tensor)
+        before = seen.now
+        logits = model(ids)
+        gc.collect()
+        assert logits is not None
+        return seen.now - before
+
+
+def main() -> None:
+    """Print a row for each shape, whole and with an adapter."""
+    import torchtune
+
+    version = torchtune.__version__.partition("+")[0]
+    for is_adapted in (False, True):
+        for shape in SHAPES:
+            each = (kept(4, is_adapted, shape) - kept(2, is_adapted, shape)) // (2 * ROWS * LENGTH)
+            row = {"torchtune": version, "adapted": is_adapted, "shape": shape, "kept": each}
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
