@@ -7,6 +7,7 @@ prints the formats of axolotl's `qat` too, as its prepare_model_for_qat asks for
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 from typing import Any
 
@@ -52,6 +53,36 @@ def prepared_as_axolotl(model: Any, scheme: str) -> Any:
     return model
 
 
+def counted_beside_adapter(dtype: Any, tokens: int, inputs: int, outputs: int) -> dict[str, int]:
+    """Return what torchtune's layer with an adapter keeps beyond its own weights and the input that it is given."""
+    import torch
+    from torchtune.modules.peft.lora import LoRALinear, QATLoRALinear
+    from torchtune.training.quantization import Int8DynActInt4WeightQATQuantizer
+
+    quantizer = Int8DynActInt4WeightQATQuantizer(groupsize=256)
+    quantizer.precision = dtype
+    configs = (
+        quantizer.get_activation_fake_quantize_config(),
+        quantizer.get_weight_fake_quantize_config(),
+    )
+    torch.set_default_dtype(dtype)
+    layer = QATLoRALinear.from_lora_linear(LoRALinear(inputs, outputs, 8, 16.0), *configs)
+    torch.set_default_dtype(torch.float32)
+    layer.weight.requires_grad_(False)
+    given = torch.randn(1, tokens, inputs, dtype=dtype, requires_grad=True)
+    with Allocations() as found:
+        for tensor in (given, *layer.parameters()):
+            found.track(tensor)
+        before = found.now
+        found.mark("forward")
+        output = layer(given)
+        gc.collect()
+        kept = found.now - before - output.untyped_storage().nbytes()
+        found.mark("backward")
+        output.backward(torch.ones_like(output))
+    return {"kept": kept, **{part: found.peaks[part] - before for part in ("forward", "backward")}}
+
+
 def counted(scheme: str, dtype: Any, tokens: int, inputs: int, outputs: int) -> dict[str, int]:
     """Return the bytes that one layer keeps for its backward, and its peaks."""
     import torch
@@ -79,6 +110,18 @@ if __name__ == "__main__":
     import torch
     import torchao
 
+    if importlib.util.find_spec("torchtune"):  # of 0.6.1, whose layers stand on torchao's
+        for dtype in (torch.bfloat16, torch.float32):
+            for tokens, inputs, outputs in SHAPES:
+                row = {
+                    "scheme": "8da4w, adapted",
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "tokens": tokens,
+                    "inputs": inputs,
+                    "outputs": outputs,
+                }
+                found = counted_beside_adapter(dtype, tokens, inputs, outputs)
+                print(json.dumps({"torchao": [torchao.__version__], **row, **found}))
     is_newer = tuple(map(int, torchao.__version__.split("+")[0].split(".")[:2])) >= (0, 17)
     for scheme in (*SCHEMES, *(WIDER if is_newer else ())):
         for dtype in (torch.bfloat16,) if scheme in WIDER else (torch.bfloat16, torch.float32):
