@@ -261,3 +261,4 @@ def test_a_second_copy_is_sharded_as_the_policy_is():
     assert 4 * held["parameters of the reference model"] == 2 * model.num_params
     assert held["reference model, gathered and kept"] == gathered_in_forward(plan, model).kept > 0
     assert unpriced_objective(replace(plan, torch_compile=True)) != ""
+    assert unpriced_objective(replace(plan, reference_model="other/model")) != ""

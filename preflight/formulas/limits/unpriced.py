@@ -81,10 +81,12 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if trains_actor(plan):  # what its reader knows of and no formula holds is named there
         return "how verl generates" if plan.generation is None else ""
     if is_of_torchtune(plan):
-        if not DELETES_LOGITS.holds_in(plan.versions):
-            return "pairs before torchtune 0.3"
-        is_known = reference_of(plan) == "adapter_off" or not plan.torch_compile
-        return "" if is_known else "a compiled reference model of torchtune's"
+        reference = reference_of(plan)
+        if reference == "same":  # full_dpo_distributed came with 0.6
+            return "a compiled reference model of torchtune's" if plan.torch_compile else ""
+        if reference != "adapter_off":
+            return "a reference model of another size"
+        return "" if DELETES_LOGITS.holds_in(plan.versions) else "pairs before torchtune 0.3"
     if is_taught(plan):
         return TEACHER
     if not is_of_trl(plan):
