@@ -10,10 +10,11 @@ from preflight.formulas.layers.attention_tensors import has_bool_mask, mask_byte
 from preflight.formulas.layers.beside_layers import behind_bytes, shared_bytes
 from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.formulas.layers.layer_costs import layer_costs
-from preflight.formulas.objective import forwards_at_once, of_one_forward
+from preflight.formulas.objective import forwards_at_once, num_sequences, of_one_forward
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens
+from preflight.formulas.tower_sizes import attended_rows
 from preflight.formulas.user_loop import finds_gradients
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -149,6 +150,10 @@ def _worst_moments(
         for other, other_cost in costs:
             num_below = sum(place < min(unit.places, default=0) for place in other.places)
             lowest += num_below * (kept_at_backward(other_cost) - gradients_of(other))
+        is_cross = unit.layer is not None and unit.layer.attention_kind == "cross"
+        if is_cross and not checkpointed:  # what layers above have added to the gradient of images
+            rows = num_sequences(plan) * attended_rows(plan, model)
+            lowest += precision.bytes_of("compute") * rows * model.hidden_size
         if shared is not None:
             lowest += shared["backward"] + held
             if unit is costs[0][0] and unit in model.layers:

@@ -24,7 +24,7 @@ from preflight.formulas.limits.row_limits import with_open_length
 from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.reward_models import OF_REWARDS
 from preflight.formulas.precision import missing_inputs
-from preflight.formulas.vision import with_image_masks, with_open_images
+from preflight.formulas.vision import with_image_masks, with_open_images, without_unseen_layers
 from preflight.launch import LaunchPlan
 from preflight.libraries.of_plan import with_releases_that_know
 from preflight.memory import MemoryEstimate, MemoryTerm
@@ -237,7 +237,8 @@ def _estimated(
         )
         return max(ranks, key=lambda estimate: estimate.needed_bytes)
     plan = as_its_class_runs(with_image_masks(plan, model), model)
-    terms = collect_terms(plan, in_release(plan, with_own_keys(plan, model)), plugins, device)
+    model = without_unseen_layers(plan, in_release(plan, with_own_keys(plan, model)))
+    terms = collect_terms(plan, model, plugins, device)
     every = (*terms, *reserved_terms(terms, plan))
     correction = known_correction(device)
     if correction is not None:

@@ -73,7 +73,7 @@ class LayerShape:
     moe_intermediate_size: int = 0
     shared_expert_intermediate_size: int = 0
     attention_kind: str = "full"
-    """full, sliding, linear, or none."""
+    """full, sliding, linear, none, or cross: to images instead of the text."""
     sliding_window: int | None = None
     kind: str = ""
     """Its kind's name in the table that laid it out; empty where attention and experts tell."""
@@ -136,6 +136,10 @@ class Tower:
     """Image tokens that a tile becomes at least, where it is padded; 0 where every tile becomes `tile_tokens`."""
     num_deep: int = 0
     """Layers whose features reach the decoder beside the last one's."""
+    num_behind: int = 0
+    """Blocks of a second stack, behind the first."""
+    is_apart: bool = False
+    """Whether its tokens are none of the sequence's: layers of their own attend to them, and no length bounds them."""
 
 
 BY_FOLDER = "by the name of its folder alone, which is not here"
@@ -235,7 +239,8 @@ class ModelSpec:
 
     @cached_property
     def largest_layer(self) -> ModelUnit | None:
-        return max(self.layers, key=lambda unit: unit.num_params, default=None)
+        """That kind of them with most parameters, among those that are run."""
+        return max(self.layers, key=lambda u: (u.layer is not None, u.num_params), default=None)
 
     def tensors(self) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
         """Yield every tensor kind with the unit that repeats it `count` times."""

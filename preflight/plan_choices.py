@@ -9,6 +9,7 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import (
+    DECODER,
     FREEZABLE,
     NESTED,
     Adapter,
@@ -238,9 +239,10 @@ def _wrong_ranks(values: Mapping[str, Any], at: At) -> Iterator[Problem]:
 
 
 def _wrong_vision(vision: Vision, where: str) -> Iterator[Problem]:
-    wrong = [part for part in vision.frozen if part not in FREEZABLE]
+    parts = (*FREEZABLE, DECODER)
+    wrong = [part for part in vision.frozen if part not in parts]
     if wrong:
-        wanted = ", ".join(FREEZABLE)
+        wanted = ", ".join(parts)
         yield Problem(f"vision.frozen names parts among {wanted}, not {wrong[0]!r}", where)
     for name in ("image_tokens", "images_per_sequence"):
         value = getattr(vision, name)

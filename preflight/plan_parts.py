@@ -258,7 +258,8 @@ class Vision:
     """What a launch trains beside text: images, and the parts of the model that see them."""
 
     frozen: tuple[str, ...] = ()
-    """Parts that are not trained where no adapter says so already: tower, projector, language_model."""
+    """Parts that are not trained where no adapter says so already: tower, projector, language_model; decoder is the last
+    without layers that attend to images."""
     image_tokens: int | None = None
     """Tokens that one image becomes at most; None = as many as the sequence holds."""
     images_per_sequence: int | None = None
@@ -266,7 +267,9 @@ class Vision:
 
 
 FREEZABLE = ("tower", "projector", "language_model")
-"""What `vision.frozen` may name."""
+"""The parts that a model which sees has."""
+DECODER = "decoder"
+"""What else `vision.frozen` may name."""
 
 NESTED: dict[str, type[Any]] = {
     "adapter": Adapter,

@@ -23,6 +23,7 @@ from preflight.formulas.layers.attention import default_attention
 from preflight.formulas.layers.kernels import asks_liger
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.formulas.releases import Release, releases_of
+from preflight.formulas.tower_sizes import attended_rows
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.own_tables import read_table
@@ -65,6 +66,8 @@ FLASH, EAGER, DROPOUT, LIGER = "_flash", "_eager", "_dropout", "_liger"
 IN_FLOAT = "_float"
 """T5's releases before it had SDPA, whose softmax is in fp32."""
 WINDOWED = "_windowed"
+SEEING = "_seeing"
+"""Llama 3.2 Vision's decoder where there are images, which layers of their own attend to."""
 TRACED_WITH_ONE_KEY_HEAD = frozenset({"falcon", "gpt_bigcode"})
 GROUPED_KEYS = "grouped_keys"
 """Fact of the model that forms were solved from: its keys have several heads, whatever those of a plan's model."""
@@ -80,7 +83,7 @@ def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None
     return found
 
 
-OF_FILE = ("attention", "engine", "kernels", "seq_len")
+OF_FILE = ("attention", "engine", "kernels", "seq_len", "vision")
 """Fields of a plan that decide, with its versions, which file its layers are in: a window may end before the sequence."""
 
 
@@ -106,6 +109,8 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
         return f"{name}{DROPOUT}"
     if is_of_table(model) and any(has_window_mask(plan, unit) for unit in model.layers):
         return f"{name}{WINDOWED}" if family_costs(f"{name}{WINDOWED}") else name
+    if attended_rows(plan, model):
+        return f"{name}{SEEING}"
     has_second = attention != "eager" and default_attention(name, NEWEST) == "eager"
     if has_second and family_costs(f"{name}{FLASH}"):
         return f"{name}{FLASH}"

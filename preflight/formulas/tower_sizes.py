@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from preflight.formulas.adapters.adapters import lora_tensors
+from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.remembered import remembered
 
@@ -32,6 +33,14 @@ DTYPES = {False: FULL, True: (*FULL, "bf16 fp32 adapters", "bf16 autocast fp32 a
 def key_of(mode: str, dtype: str, attention: str, checkpointed: bool) -> str:
     """Return the name of a method in the file of a tower."""
     return ", ".join((mode, dtype, attention, *(("checkpointed",) if checkpointed else ())))
+
+
+def attended_rows(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the image tokens of one sequence that layers of their own attend to; 0 where there are none, or nobody says
+    how many images there are."""
+    if model.tower is None or not model.tower.is_apart or plan.vision is None:
+        return 0
+    return (plan.vision.images_per_sequence or 0) * model.tower.tile_tokens
 
 
 @remembered

@@ -14,13 +14,13 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.formulas.adapters.adapters import adapter_tensors
-from preflight.formulas.adapters.frozen_parts import PROJECTOR, SEEING
+from preflight.formulas.adapters.frozen_parts import PROJECTOR, SEEING, attends_to_images
 from preflight.formulas.cost_tables import FOLDER, in_words, method_of
 from preflight.formulas.layers.layer_sizes import Form, bytes_of
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors
-from preflight.formulas.tower_sizes import key_of, sizes_of_rows
+from preflight.formulas.tower_sizes import attended_rows, key_of, sizes_of_rows
 from preflight.formulas.user_loop import finds_gradients
 from preflight.launch import LaunchPlan, Origin, Vision
 from preflight.model import ModelSpec, Tower
@@ -95,6 +95,8 @@ def with_open_images(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan with its images open where nobody said how many there are: text alone, or all that fits."""
     if not plan.is_read or not may_see(plan, model) or model.tower is None:
         return plan
+    if model.tower.is_apart:
+        return plan  # no length bounds them
     vision = plan.vision or Vision()
     if vision.images_per_sequence is not None:
         return plan
@@ -107,6 +109,22 @@ def with_open_images(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
 def may_see(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether a launch may train on more than text."""
     return model.has_towers and not plan.script_facts.is_text_only
+
+
+def without_unseen_layers(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
+    """Return the model as it runs: layers that attend to images are passed over where there are none, or nobody says how
+    many (modeling_mllama.py MllamaTextModel.forward, 4.48.1 to 5.24.0; torchtune's modules/transformer.py, 0.6.1)."""
+    if not model.facts.get("cross_attention") or attended_rows(plan, model):
+        return model
+    return _without_unseen(model)
+
+
+@remembered
+def _without_unseen(model: ModelSpec) -> ModelSpec:
+    units = tuple(
+        replace(unit, layer=None) if attends_to_images(unit) else unit for unit in model.units
+    )
+    return replace(model, units=units)
 
 
 def with_image_masks(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
@@ -123,6 +141,14 @@ def seen_by(plan: LaunchPlan, model: ModelSpec) -> Seen | None:
     tower, vision = model.tower, plan.vision
     if tower is None or vision is None or not plan.seq_len or not plan.micro_batch_size:
         return None
+    if tower.is_apart:
+        tiles = num_sequences(plan) * (vision.images_per_sequence or 0)
+        tokens = tiles * tower.tile_tokens
+        return (
+            Seen(tiles * tower.tile_rows, tiles * tower.tile_patches, tokens, tiles)
+            if tiles
+            else None
+        )
     tokens = plan.seq_len
     if vision.images_per_sequence is not None and vision.image_tokens is not None:
         tokens = vision.images_per_sequence * vision.image_tokens
@@ -198,19 +224,27 @@ def tower_bytes(plan: LaunchPlan, model: ModelSpec) -> TowerBytes | None:
 
     scores = _scores(plan, tower, seen)
     masks = _masks(plan, tower, seen)
-    records = mode not in ("still", "projector") and plan.activation_checkpointing != "full"
+    records = mode not in UNSAVED and plan.activation_checkpointing != "full"
     prelude, block, tail = forms["prelude"], forms["block"], forms["tail"]
-    of_block = of(block["saved"]) + (6 * scores + 2 * masks if records else 0)
-    blocks = tower.depth * of_block + tower.num_deep * of(forms["deep"])
+    of_scores = 6 * scores + 2 * masks if records else 0
+    of_block = of(block["saved"]) + of_scores
+    second = forms.get("behind", block)
+    of_second = of(second["saved"]) + of_scores
+    first = tower.depth * of_block + tower.num_deep * of(forms["deep"])
+    blocks = first + tower.num_behind * of_second
+    # what the frames of the stacks hold of every block but the one that runs
+    held = max(0, tower.depth + tower.num_behind - 1) * of(forms.get("held", {}))
     before, passing = of(prelude["saved"]), 10 * scores + 3 * masks
     saved = before + blocks + of(tail["saved"])
     # what the frames of the tower's forward held, and its backward does without
     gone = of({name: count for name, count in tail["saved"].items() if count < 0})
-    features = min(saved, precision.bytes_of("compute") * seen.tokens * tower.token_size)
+    size = precision.bytes_of("compute")
+    features = min(saved, size * seen.tokens * tower.token_size)
     forward = max(
         _highest(prelude["forward"], sizes),
-        before + blocks - of_block + _highest(block["forward"], sizes) + passing,
-        before + blocks + _highest(tail["forward"], sizes),
+        before + first - of_block + _highest(block["forward"], sizes) + passing,
+        before + blocks - of_second + held + _highest(second["forward"], sizes) + passing,
+        before + blocks + held + _highest(tail["forward"], sizes),
     )
     if plan.script_facts.towers_keep_outputs and mode in UNSAVED:
         # with a graph, or checkpointed, these are what is saved; a residual under autocast is fp32
@@ -219,15 +253,26 @@ def tower_bytes(plan: LaunchPlan, model: ModelSpec) -> TowerBytes | None:
     backward = 0
     if "backward" in tail:
         # the gradients of features and of the text's embeddings, which wait for theirs
-        given = features + precision.bytes_of("compute") * num_sequences(plan) * (
-            plan.seq_len or 0
-        ) * (model.hidden_size)
+        given = features
+        if not tower.is_apart:
+            given += size * num_sequences(plan) * (plan.seq_len or 0) * model.hidden_size
         in_block = _highest(block.get("backward", ()), sizes) + 12 * scores + 3 * masks
+        in_second = _highest(second.get("backward", ()), sizes) + 12 * scores + 3 * masks
         every, of_tail, of_one = _gradients(plan, model, precision)
         backward = given + max(
             saved + _highest(tail["backward"], sizes) - every,
-            before + gone + blocks + in_block - every + of_tail,
+            before + gone + blocks + in_second - every + of_tail,
+            before + gone + first + in_block - every + of_tail,
             before + gone + of_block + in_block - of_one,
+        )
+    if tower.is_apart:
+        return TowerBytes(
+            pixels=4 * seen.patches * tower.patch_values,
+            saved=max(0, saved - features),  # layers that attend to features were traced with them
+            features=0,
+            unread=0 if mode != "still" else size * seen.tokens * _before_projector(model),
+            forward=max(0, forward, saved + (14 if size == 2 else 17) * _attended(plan, seen)),
+            backward=max(0, backward),
         )
     return TowerBytes(
         pixels=4 * seen.patches * tower.patch_values,
@@ -241,12 +286,25 @@ def tower_bytes(plan: LaunchPlan, model: ModelSpec) -> TowerBytes | None:
     )
 
 
+def _attended(plan: LaunchPlan, seen: Seen) -> int:
+    """Return the elements of the mask of which text token sees which row: as int64, as 1 less itself in fp32, and in the
+    model's dtype at once (modeling_mllama.py _prepare_cross_attention_mask, 5.24.0)."""
+    return (plan.seq_len or 0) * seen.tokens
+
+
+def _before_projector(model: ModelSpec) -> int:
+    """Return the width of what a projector is given, which the outputs of a model hold on to (modeling_mllama.py
+    MllamaModel.forward image_outputs, 5.24.0)."""
+    return max(tensor.shape[-1] for u in model.units if u.role == PROJECTOR for tensor in u.tensors)
+
+
 def _gradients(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> tuple[int, int, int]:
     """Return the gradients of the tower and its projector, of what is behind the last block, and of one block, as far as they
     are counted whole through the tower's backward and are made in it."""
     if plan.engine not in ("single", "ddp") or finds_gradients(plan):
         return 0, 0, 0
     every = of_projector = of_block = 0
+    depth = model.tower.depth if model.tower is not None else 0  # a second stack has fewer
     for held in held_tensors(plan, model):
         if not held.trains or held.unit.role not in SEEING:
             continue
@@ -254,7 +312,8 @@ def _gradients(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> tupl
         every += held.count * num_bytes
         is_last = held.unit.role == PROJECTOR and not held.unit.name.endswith("*")
         of_projector += num_bytes if is_last else 0
-        of_block += num_bytes if held.unit.name.endswith("*") and held.unit.role != PROJECTOR else 0
+        is_block = held.unit.name.endswith("*") and held.unit.role != PROJECTOR
+        of_block += num_bytes if is_block and held.count >= depth else 0
     return every, of_projector, of_block
 
 

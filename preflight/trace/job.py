@@ -12,6 +12,7 @@ from preflight.formulas.adapters.adapters import adapter_targets
 from preflight.formulas.layers.attention_tensors import has_padding_mask
 from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.tower_sizes import attended_rows
 from preflight.formulas.user_loop import (
     WITH_FOREACH,
     drops_gradients,
@@ -50,6 +51,8 @@ class TraceJob:
     seq_len: int = 1
     target_len: int = 1
     """Of what the decoder beside an encoder is given."""
+    image_rows: int = 0
+    """Rows of images for each sequence that layers of their own attend to, behind the tower."""
     micro_steps: int = 1
     """2 for any accumulation: the second micro step finds gradients, as all later ones do."""
     sync_each_batch: bool = False
@@ -150,6 +153,7 @@ def job_of(
         micro_batch_size=plan.micro_batch_size,
         seq_len=plan.seq_len,
         target_len=plan.target_len or 1,
+        image_rows=attended_rows(plan, model),
         micro_steps=2 if plan.gradient_accumulation_steps > 1 else 1,
         sync_each_batch=plan.sync_each_batch,
         has_padding=has_padding_mask(plan),

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
+from preflight.formulas.layers.layer_sizes import MASK_MULTIPLE
 from preflight.model import LARGEST_FLASH_HEAD
 from preflight.trace.autocast import EmulatedAutocast
 from preflight.trace.routing import balanced_routing
 
 FLASH_HEAD_MULTIPLE = 8
 """Of head sizes of the flash kernel (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, torch 2.13)."""
-MASK_MULTIPLE = 16
-"""The efficient kernel reads masks in rows of 16 (transformers/attention.cpp, pad_bias)."""
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from preflight.lazy_pattern import lazy_pattern
 from preflight.trace.eight_bit import BITSANDBYTES, bitsandbytes_optimizer, is_paged
 from preflight.trace.encoders import head_of, label_shape, mean_of
+from preflight.trace.images import ROWS, seen_in
 from preflight.trace.job import TraceJob
 from preflight.trace.log import (
     CLIP,
@@ -148,12 +149,14 @@ def run_steps(
             of_labels = (shape[0], job.target_len) if answers else label_shape(job.config, *shape)
             labels = torch.zeros(of_labels, dtype=torch.long, device=recorder.device)
             learns = {} if is_bare else {"labels": labels}
+            seen = seen_in(job, model.config, recorder.device) if job.image_rows else {}
             marks.mark(PRELUDE)
             marks.is_forward = True
             with region():
                 if not sounds:
                     read = {"input_ids": ids, "attention_mask": mask}
-                outputs = model(**read, **learns, **cache, **head)
+                outputs = model(**read, **seen, **learns, **cache, **head)
+                seen.pop(ROWS, None)
                 loss = mean_of(outputs, mask) if is_bare else outputs.loss
                 if job.autocast:
                     marks.mark(REGION_END)
@@ -173,7 +176,7 @@ def run_steps(
                 if parameter.grad is not None:
                     recorder.hold(parameter.grad, GRADIENTS, "backward")
             marks.mark(END)
-            del loss, ids, mask, labels, learns, read
+            del loss, ids, mask, labels, learns, read, seen
         stepping(step)
         if job.keeps_outputs == "step":
             marks.mark(END)

@@ -231,6 +231,15 @@ SPLITS_IMAGES = Boundary(
     " _prepare_attention_mask in 4.53.3, cu_seqlens in 4.54.1 to 5.24.0",
     "5.24.0",
 )
+MLLAMA_BY_LAYER = Boundary(
+    _NAME,
+    "4.55",
+    "the layers of Llama 3.2 Vision's decoder checkpoint themselves, and those of its tower do not; before, both are"
+    " checkpointed by what runs them, and its attention has classes of its own",
+    "models/mllama/modeling_mllama.py MllamaVisionEncoder.forward: _gradient_checkpointing_func in 4.48.1, 4.53.3 and"
+    " 4.54.0, none in 4.55.4, 4.56.2, 4.57.6, 5.0.0 and 5.24.0",
+    "5.24.0",
+)
 HAS_DTYPE = Boundary(
     _NAME,
     "4.56",

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from preflight.derive.costs.small_towers import OF_ANY_SIZE
+from preflight.derive.costs.small_towers import IN_TILES, OF_ANY_SIZE
 
 ROWS, IMAGES, ROOM = 2, 2, 40
 """Sequences, images in each, and tokens of text beside them."""
@@ -98,6 +98,24 @@ CONFIGS = {
         },
     ),
     "mistral3": ({**TEXT, "model_type": "mistral"}, PIXTRAL),
+    "mllama": (
+        {
+            **TEXT,
+            "num_hidden_layers": 4,
+            "cross_attention_layers": [1],
+            "model_type": "mllama_text_model",
+            "pad_token_id": 0,
+        },
+        {
+            **{name: size for name, size in TOWER.items() if name != "num_attention_heads"},
+            "model_type": "mllama_vision_model",
+            "attention_heads": 5,
+            "num_global_layers": 2,
+            "max_num_tiles": IN_TILES,
+            "intermediate_layers_indices": [0, 1, 2, 3, 4],
+            "vision_output_dim": 6 * 160,
+        },
+    ),
     "llava_pixtral": ({**TEXT, "model_type": "mistral"}, PIXTRAL),
 }
 MORE = {
@@ -137,6 +155,16 @@ def batch_of(kind: str, tokens: int) -> dict:
         extra = {"pixel_values": values, "image_position_ids": places.repeat(count, 1, 1)}
     elif kind == "idefics3":
         extra = {"pixel_values": pixels.view(ROWS, IMAGES, 3, size, size)}
+    elif kind == "mllama":
+        tiled = torch.ones(ROWS, IMAGES, IN_TILES, 3, size, size)
+        extra = {
+            "pixel_values": tiled,
+            "aspect_ratio_ids": torch.ones(ROWS, IMAGES, dtype=torch.long),
+            "aspect_ratio_mask": torch.ones(ROWS, IMAGES, IN_TILES, dtype=torch.long),
+            "cross_attention_mask": torch.ones(
+                ROWS, length_of(tokens), IMAGES, IN_TILES, dtype=torch.long
+            ),
+        }
     elif kind in OF_ANY_SIZE:
         extra = {"pixel_values": pixels, "image_sizes": torch.tensor([[size, size]] * count)}
     else:
@@ -223,6 +251,7 @@ def peak_of_step(
     rank: int = 0,
     checkpointed: bool = False,
     saves_projector: bool = False,
+    batch: dict | None = None,
 ):
     """Return the most bytes alive in the second step of a loop that lets go of outputs and gradients."""
     model = built(kind, frozen, rank, saves_projector)
@@ -230,7 +259,7 @@ def peak_of_step(
         model.gradient_checkpointing_enable({"use_reentrant": False})
         if rank:
             model.enable_input_require_grads()  # as Trainer and TRL do for adapters
-    batch = batch_of(kind, tokens)
+    batch = batch or batch_of(kind, tokens)
     alive = Alive()
     for tensor in (*model.parameters(), *model.buffers(), *batch.values()):
         alive.hold(tensor)

@@ -61,6 +61,14 @@ STEPS = [
     ("mistral3", {"checkpointed": True}),
     ("llava_pixtral", {"rank": 8, "checkpointed": True}),
     ("llava_pixtral", {}),
+    ("mllama", {}),
+    ("mllama", {"frozen": PROJECTOR}),
+    ("mllama", {"frozen": PROJECTOR, "checkpointed": True}),
+    ("mllama", {"frozen": STILL}),
+    ("mllama", {"frozen": STILL, "checkpointed": True}),
+    ("mllama", {"rank": 8}),
+    ("mllama", {"rank": 8, "checkpointed": True}),
+    ("mllama", {"frozen": STILL, "rank": 8, "checkpointed": True, "saves_projector": True}),
 ]
 TOLERANCE = 0.02
 
@@ -242,6 +250,43 @@ def test_a_plan_without_images_has_no_moment_of_a_tower_above_the_others():
     found = estimate(plan)
 
     assert found.peak.moment not in (Moment.TOWER_FORWARD, Moment.TOWER_BACKWARD)
+
+
+def test_layers_that_attend_to_images_are_not_run_with_text_alone():
+    plan = replace(tiny_plan("mllama"), vision=Vision(images_per_sequence=0))
+    found = estimate(plan)
+    sums = [
+        sum(t.num_bytes for t in found.terms_at(moment) if t.level is Level.ALLOCATED)
+        for moment in EVERY_STEP
+    ]
+    tokens = tokens_of("mllama")
+    batch = batch_of("mllama", tokens)
+    words = {name: batch[name] for name in ("input_ids", "labels", "attention_mask")}
+    counted = peak_of_step("mllama", tokens, batch=words)
+
+    assert abs(max(sums) / counted - 1) < TOLERANCE / 4, (max(sums), counted)
+
+
+@pytest.mark.parametrize(
+    ("more", "is_named"),
+    [
+        ({}, True),
+        ({"vision": Vision((), None, 1)}, False),
+        ({"vision": Vision((), None, 1), "attention": "eager"}, True),
+        ({"vision": Vision((), None, 1), "versions": {"transformers": "4.54.0"}}, True),
+        ({"vision": Vision((), None, 0), "versions": {"transformers": "4.54.0"}}, False),
+    ],
+)
+def test_images_that_no_length_bounds_are_named_where_nobody_says_how_many_or_nobody_traced_them(
+    more, is_named
+):
+    plan, model = real(
+        "meta-llama/Llama-3.2-11B-Vision", trainer="transformers", command=("x",), **more
+    )
+    if "vision" in more:
+        plan = plan.with_origin("vision", Origin("x", False))
+
+    assert (BESIDE_TEXT in {n.unpriced for n in with_left_out(plan, model).notices}) is is_named
 
 
 def peak_of_tower(keeps: bool) -> int:

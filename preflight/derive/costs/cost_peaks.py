@@ -9,6 +9,8 @@ from preflight.formulas.layers.layer_sizes import CHUNK, Form
 
 NEGLIGIBLE_SHARE = 0.002
 """Of what a layer has at its peak."""
+ROWS_OF_IMAGE = 6404
+"""What Llama 3.2 Vision's layers attend to of one image."""
 NUM_SAMPLES = 600
 """Of the sizes that peaks are looked for in."""
 
@@ -72,7 +74,8 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
     import random
 
     generator = random.Random(0)
-    for _ in range(NUM_SAMPLES):
+    for number in range(NUM_SAMPLES):
+        rows = ROWS_OF_IMAGE * (1 + number % 3)
         hidden = generator.choice((256, 1024, 2048, 4096, 8192, 16384))
         length = generator.choice((128, 512, 2048, 8192, 32768))
         tokens = length * generator.choice((1, 2, 4, 8, 32))
@@ -106,6 +109,8 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
             "V": 128_000,
             "hV": hidden * 128_000,
             "hP": hidden * max(length, 2048),
+            "TX": tokens * rows,
+            "TXp": tokens * rows,
         }
         for name in names:
             scale, _, what = name.partition("*")
@@ -113,7 +118,7 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
                 scales = {
                     "T": tokens, "TL": tokens * length, "L": length, "Tp": tokens, "Tk": tokens,
                     "B": tokens // length, "Bc": tokens // length * CHUNK, "N": tokens // CHUNK,
-                    "Te": tokens * chosen // experts,
+                    "Te": tokens * chosen // experts, "X": tokens // length * rows,
                 }  # fmt: skip
                 sizes[name] = scales[scale] * width[what]
             elif name.startswith("e:"):
@@ -139,6 +144,8 @@ def _weight(name: str, width: Mapping[str, int]) -> int:
         return width["Eh"]
     if "indexer" in name:
         return width["id"] * width["h"] if "norm" not in name else width["id"]
+    if name.endswith("_gate"):
+        return 1
     if "norm" in name or name.endswith("bias"):
         return width["h"]
     for part, size in (("k_proj", "kv"), ("v_proj", "kv"), ("q_proj", "q"), ("o_proj", "q")):

@@ -20,6 +20,10 @@ IN_NINES = dict.fromkeys(("gemma4", "gemma4_clipped"), (6, 12, 18))
 """Sides where nine patches become one token."""
 NUM_TILES = 3
 NUM_WINDOWS = 4
+NUM_BEHIND = 3
+"""Blocks of a second stack."""
+IN_TILES = 4
+"""Tiles that an image of Llama 3.2 Vision is padded to, as published."""
 
 FAMILIES: dict[str, str] = {
     "qwen2_vl": "qwen2_vl",
@@ -36,6 +40,7 @@ FAMILIES: dict[str, str] = {
     "internvl": "internvl",
     "internvl_rms": "internvl",
     "mistral3": "mistral3",
+    "mllama": "mllama",
 }
 """Kind of tower -> the model_type that it is traced in."""
 OF_ANY_SIZE = ("mistral3", "llava_pixtral")
@@ -43,7 +48,7 @@ OF_ANY_SIZE = ("mistral3", "llava_pixtral")
 
 DECODERS = {
     "gemma3": "gemma3_text", "gemma4": "gemma4_text", "paligemma": "gemma", "llava": "llama", "idefics3": "llama",
-    "internvl": "qwen2", "mistral3": "mistral",
+    "internvl": "qwen2", "mistral3": "mistral", "mllama": "mllama_text_model",
 }  # fmt: skip
 
 
@@ -72,6 +77,13 @@ def small_config(kind: str, variant: int) -> dict[str, Any]:
         tower.update(model_type="siglip_vision_model", vision_use_head=False)
     elif kind in OF_ANY_SIZE:
         tower.update(model_type="pixtral", head_dim=hidden // heads)
+    elif kind == "mllama":
+        tower.update(
+            model_type="mllama_vision_model", attention_heads=heads, num_global_layers=NUM_BEHIND,
+            max_num_tiles=IN_TILES, intermediate_layers_indices=[0, 1, 2, 3, 4], vision_output_dim=6 * hidden,
+        )  # fmt: skip
+        text.update(cross_attention_layers=[0], pad_token_id=0)
+        del tower["num_attention_heads"], text["head_dim"]
     elif model_type == "gemma4":
         tower.update(
             model_type="gemma4_vision", head_dim=hidden // heads, num_key_value_heads=heads,
@@ -140,6 +152,13 @@ def images(kind: str, variant: int) -> dict[str, Any]:
             "image_position_ids": places.expand(count, -1, -1),
         }
     pixels = torch.zeros(count, 3, patch * side, patch * side)
+    if kind == "mllama":
+        tiled = pixels[:, None, None].expand(-1, 1, IN_TILES, -1, -1, -1).contiguous()
+        return {
+            "pixel_values": tiled,
+            "aspect_ratio_ids": torch.ones(count, 1, dtype=torch.long),
+            "aspect_ratio_mask": torch.ones(count, 1, IN_TILES, dtype=torch.long),
+        }
     if kind == "idefics3":
         return {"pixel_values": pixels.unsqueeze(0) + 1}
     if kind in OF_ANY_SIZE:

@@ -25,6 +25,7 @@ from preflight.derive.costs.cost_forms import (
 from preflight.derive.costs.small_towers import (
     DEPTH,
     FAMILIES,
+    NUM_BEHIND,
     NUM_VARIANTS,
     attentions,
     images,
@@ -59,6 +60,8 @@ MIDDLE = 2
 FOLDER = "preflight/formulas/costs/towers"
 RANKS = (8, 12, 20)
 FORWARD = (PRELUDE, LAYER_FORWARD, LOSS, REGION_END)
+WITH_BEHIND = ("mllama",)
+"""Kinds of a second stack of blocks behind the first, whose outputs are all handed on."""
 LARGEST_TABLE = 16
 """Bytes for every row up to which a tensor is some positions or lengths: two numbers of 64 bits."""
 
@@ -98,13 +101,28 @@ def _forms(kind: str, mode: str, dtype: str, attention: str, checkpointed: bool)
     # what the first and the last block keep otherwise goes to the tail, where the library lets go of it
     every = summed(*(levels[part][-1][0] for part in forward))
     others = [prelude[-1][0], deep, *[saved] * DEPTH]
+    behind: dict[str, Any] = {}
+    held: Form = {}
+    if kind in WITH_BEHIND:
+        second = levels[Part(0, 0, LAYER_FORWARD, DEPTH + 1)]
+        behind = {"saved": second[-1][0], "forward": _peaks(kind, second)}
+        others += [behind["saved"]] * NUM_BEHIND
+        if Part(0, 0, LAYER_BACKWARD, MIDDLE) not in levels:
+            # nobody saves the outputs of blocks, which wait for the last one
+            others, held = [prelude[-1][0]], saved
+            saved = behind["saved"] = {}
     found = {
         "prelude": {"saved": prelude[-1][0], "forward": _peaks(kind, prelude)},
         "block": {"saved": saved, "forward": _peaks(kind, block)},
         "deep": deep,
         "tail": {"saved": taken_off(every, *others), "forward": _peaks(kind, tail)},
     }
+    if behind:
+        found["behind"] = behind
+        found["held"] = held
     backward = levels.get(Part(0, 0, LAYER_BACKWARD, MIDDLE))
+    if backward and behind:
+        behind["backward"] = _peaks(kind, levels[Part(0, 0, LAYER_BACKWARD, DEPTH + 1)])
     if backward:
         found["block"]["backward"] = _peaks(kind, backward)
         found["prelude"]["backward"] = _peaks(
@@ -133,12 +151,16 @@ def _trace(
     inner = next(
         m
         for m in model.modules()
-        if type(m).__name__.endswith("Model") and hasattr(m, "get_image_features")
+        if type(m).__name__.endswith("Model")
+        and (hasattr(m, "get_image_features") or hasattr(m, "multi_modal_projector"))
     )
-    blocks = next(
+    stacks = [
         m for n, m in inner.named_modules()
-        if isinstance(m, torch.nn.ModuleList) and len(m) == DEPTH and "deepstack" not in n
-    )  # fmt: skip
+        if isinstance(m, torch.nn.ModuleList) and "deepstack" not in n
+    ]  # fmt: skip
+    blocks = next([*m] for m in stacks if len(m) == DEPTH)
+    if kind in WITH_BEHIND:
+        blocks += next([*m] for m in stacks if len(m) == NUM_BEHIND)
     pixels = images(kind, variant)
     log = AllocationLog()
     recorder = Recorder(log, "cpu")
@@ -178,6 +200,9 @@ def _features(inner: Any, pixels: Mapping[str, Any]) -> Any:
     """Return image features as the model puts them among the text's: all of them, one under the other."""
     import torch
 
+    if not hasattr(inner, "get_image_features"):  # as MllamaModel.forward takes them
+        seen = inner.vision_model(**pixels).last_hidden_state
+        return inner.multi_modal_projector(seen).reshape(-1, seen.shape[-2], inner.hidden_size)
     outputs = inner.get_image_features(**pixels).pooler_output
     if isinstance(outputs, (tuple, list)):
         return torch.cat(list(outputs), dim=0)

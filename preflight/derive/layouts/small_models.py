@@ -9,10 +9,18 @@ from typing import Any
 from preflight.derive.layouts.type_configs import of_variant, small_type_config
 from preflight.errors import BadInput
 from preflight.formulas.adapters.adaptations import NO_ALL_LINEAR, USUAL, Adaptation, adapter_of
-from preflight.formulas.cost_tables import DROPOUT, EAGER, FLASH, IN_FLOAT, LIGER, METHODS
+from preflight.formulas.cost_tables import (
+    DROPOUT,
+    EAGER,
+    FLASH,
+    IN_FLOAT,
+    LIGER,
+    METHODS,
+    SEEING,
+)
 from preflight.formulas.layers.attention import default_attention
 from preflight.formulas.layers.kernels import LIGER_KERNELS
-from preflight.launch import LaunchPlan
+from preflight.launch import LaunchPlan, Vision
 from preflight.model import CAUSAL_LM, MASKED_LM
 from preflight.models import describe
 from preflight.models.families.bart_like import ACTIVE, BOTH, KINDS
@@ -184,6 +192,16 @@ TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Decoders that are only inside a model that sees: the type of the whole, and as little of a tower as it can have."""
 
 
+SEEING_MODELS = {
+    "mllama_text_model_seeing": {
+        **GROUPED, "num_hidden_layers": 6, "cross_attention_layers": [1, 3],
+    },
+}  # fmt: skip
+"""Decoders whose layers attend to images, beside one image for each sequence."""
+TAKEN = {"intermediate_layers_indices": [0] * 5, "vision_output_dim": 48}
+SIDES = (10, 8, 12, 14)
+"""Patches along a side of its tiles, by variant: rows that the efficient kernel's mask is padded for, as published."""
+
 STACK_MODELS: dict[str, dict[str, Any]] = {
     "t5": GATED_STACKS,
     "t5_eager": GATED_STACKS,
@@ -193,7 +211,7 @@ STACK_MODELS: dict[str, dict[str, Any]] = {
     **BART_LIKE,
 }
 """Encoders with a decoder, which are not packed, and have a page of their own (docs/encoders.md)."""
-EVERY_MODEL = {**SMALL_MODELS, **STACK_MODELS}
+EVERY_MODEL = {**SMALL_MODELS, **SEEING_MODELS, **STACK_MODELS}
 
 RELU = "_relu"
 """End of the name of the first T5, beside that of its later kin."""
@@ -256,7 +274,11 @@ def small_config(model_type: str, variant: int = 0, head: str = MASKED_LM) -> di
         return small_type_config(model_type, variant, _least_depth(model_type), head=head)
     own_type = (
         next(
-            (model_type.removesuffix(s) for s in (FLASH, EAGER, DROPOUT) if model_type.endswith(s)),
+            (
+                model_type.removesuffix(s)
+                for s in (FLASH, EAGER, DROPOUT, SEEING)
+                if model_type.endswith(s)
+            ),
             model_type,
         )
         .removesuffix(RELU)
@@ -282,6 +304,10 @@ def small_config(model_type: str, variant: int = 0, head: str = MASKED_LM) -> di
         del config["head_dim"]  # which its class refused (modeling_qwen2_moe.py, 4.57.6:300)
     if model_type == "glm4_moe_lite":  # as published: which kernel attends depends on it
         config["v_head_dim"] = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
+    if model_type in SEEING_MODELS:
+        whole = _with_tower(own_type, config)
+        sides = {"image_size": 2 * SIDES[variant], "max_num_tiles": 4}
+        return {**whole, "vision_config": {**whole["vision_config"], **sides, **TAKEN}}
     return config if model_type not in TOWERS else _with_tower(model_type, config)
 
 
@@ -355,6 +381,8 @@ def small_launch(
         if "base_quantization" in METHODS[method]:
             raise BadInput.one(f"{model_type} is not traced packed: some of its matrices stay fp32")
         more = {"target_len": LENGTH // 2, "sequence_kind": "padded", **more}
+    if model_type in SEEING_MODELS:
+        more = {"vision": Vision(images_per_sequence=1), **more}
     plan = plan_of(
         method, checkpointing, attention=attention_of(model_type), kernels=kernels, **more
     )

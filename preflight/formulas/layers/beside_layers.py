@@ -100,7 +100,8 @@ def behind_bytes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision:
     method = method_of(plan, precision)
     forms = shared_forms(plan, model, method, is_checkpointed)
     behind = (forms or {}).get("behind", {}).get(kind_of(unit), {})
-    return bytes_of(behind, sizes_in_forms(plan, model, model.layers[-1], method))
+    last = [unit for unit in model.layers if unit.layer is not None][-1]
+    return bytes_of(behind, sizes_in_forms(plan, model, last, method))
 
 
 def _cast_head(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:

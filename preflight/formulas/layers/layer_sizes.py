@@ -31,6 +31,8 @@ B      sequences
        C*nn that of the number of chunks of a sequence and one
        of an encoder with a decoder T*x and TL*x are the encoder's, Y*x answers' tokens times x, Ys*1 those but the last, YY*x and YL*x those times
        an answer's length and times a source's, LL*x, KK*x and KL*x squares of both lengths and their product, K*1 an answer's length
+       of layers that attend to images X*x are the image tokens of all sequences times x, TX text tokens times those of one
+       sequence, TXp the same with rows as the efficient kernel pads a mask's, where it does
 C      one byte
 """
 
@@ -48,6 +50,7 @@ from preflight.formulas.adapters.linear_experts import (
 )
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
+from preflight.formulas.tower_sizes import attended_rows
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
@@ -56,6 +59,8 @@ from preflight.units import ceil_div
 LARGEST_FUSED_TOKENS = 1536
 """More tokens than this, and a 4-bit weight is unpacked before the product (bitsandbytes/backends/cuda/ops.py:926,
 0.50.2)."""
+MASK_MULTIPLE = 16
+"""The efficient kernel reads masks in rows of 16 (aten/src/ATen/native/transformers/attention.cpp, pad_bias)."""
 BLOCK = 64
 """Elements that share a scale (bitsandbytes/functional.py, 0.50.2)."""
 UNPACKED = ("u:", "us:")
@@ -98,6 +103,8 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
         sizes["T*1"] = batch * length  # what bytes per token are of
         sizes["C*cc"] = chunk * chunk
         sizes["C*nn"] = (ceil_div(length, chunk) + 1) ** 2
+    if rows := attended_rows(plan, model):
+        sizes.update(_of_images(widths, batch, length, rows))
     sizes["LL"] = length * length
     sizes.setdefault("LL*nh", length * length * widths["nh"])
     sizes.update(_delta_sizes(model, batch, length))
@@ -132,6 +139,16 @@ def _of_answers(
         yield f"YY*{name}", batch * answer * answer * widths[name]
         yield f"YL*{name}", batch * answer * length * widths[name]
         yield from ((f"{square}*{name}", n * widths[name]) for square, n in squares.items())
+
+
+def _of_images(
+    widths: Mapping[str, int], batch: int, length: int, rows: int
+) -> Iterator[tuple[str, int]]:
+    """Yield the sizes of what layers attend to beside the text: so many rows for each sequence."""
+    yield from ((f"X*{name}", batch * rows * size) for name, size in widths.items())
+    padded = ceil_div(rows, MASK_MULTIPLE) * MASK_MULTIPLE
+    yield "TX", batch * length * rows
+    yield "TXp", batch * length * padded * (padded > rows)
 
 
 def _of_chunks(own: Mapping[str, int], batch: int, num_chunks: int) -> Iterator[tuple[str, int]]:

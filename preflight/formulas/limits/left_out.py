@@ -30,6 +30,7 @@ from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import FLOAT8, FP8
 from preflight.units import format_gib
+from preflight.versions.transformers import MLLAMA_BY_LAYER
 
 GATHERED_LOGITS = "logits gathered for compute_metrics"
 BESIDE_TEXT = "images or audio beside the text"
@@ -280,7 +281,16 @@ def _is_left_out(plan: LaunchPlan, model: ModelSpec) -> bool:
         isinstance(value, Mapping) and name.startswith("audio")
         for name, value in model.config.items()
     )
+    if model.tower is not None and model.tower.is_apart:
+        return not _says_images(plan) or _attends_otherwise(plan)
     return model.tower is None or (hears and not _says_images(plan))
+
+
+def _attends_otherwise(plan: LaunchPlan) -> bool:
+    """Tell whether layers that attend to images do so in a way, or in a release, that nobody traced."""
+    is_traced = plan.attention in ("sdpa", None) and MLLAMA_BY_LAYER.holds_in(plan.versions)
+    sees = plan.vision is not None and plan.vision.images_per_sequence != 0
+    return sees and not is_traced
 
 
 def _says_images(plan: LaunchPlan) -> bool:

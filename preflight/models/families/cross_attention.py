@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from preflight.model import LayerShape
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import (
@@ -51,7 +53,7 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
             *gated_mlp("mlp", width, hidden),
             *norm("input_layernorm", hidden),
             *norm("post_attention_layernorm", hidden),
-        ), shape
+        ), replace(shape, attention_kind="cross" if kind == "cross" else "full")
 
     num_layers = view.size("num_hidden_layers")
     kinds = ["cross" if index in cross else "self" for index in range(num_layers)]

@@ -29,11 +29,16 @@ from preflight.models.families.towers.parts import (
     two_linears,
     vectors,
 )
+from preflight.units import ceil_div
 
 GEMMA4_TOKENS = 280
 """Tokens of an image where nothing says how many (processing_gemma4.py, image_processing_gemma4.py, 5.24.0)."""
 MLLAMA_ASPECT_RATIOS = 8
 """Entries of `supported_aspect_ratios` where the file has none (configuration_mllama.py)."""
+MLLAMA_TAKEN = (3, 7, 15, 23, 30)
+"""Layers whose outputs are features beside the last one's, where the file says none (configuration_mllama.py, 5.24.0)."""
+MLLAMA_ROWS = 8
+"""A tile is padded to whole eights of rows (modeling_mllama.py MllamaVisionModel.forward num_padding_patches, 5.24.0)."""
 
 
 def internvl(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
@@ -229,7 +234,11 @@ def _clippable(name: str) -> str:
 
 
 def mllama(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
-    """Two stacks of layers, gated position tables for every tiling, one linear (modeling_mllama.py); not traced."""
+    """Two stacks of layers, gated position tables for every tiling, one linear (modeling_mllama.py, 5.24.0).
+
+    A tile here is a whole image: what the processor cuts it into is padded to as many as the tables have
+    (image_processing_mllama.py pack_images), and a tile's patches with its class token to rows of 8.
+    """
     hidden, width = vision.size("hidden_size"), vision.size("intermediate_size")
     path = "model.vision_model"
     positions = patches_of(vision) + 1
@@ -287,4 +296,22 @@ def mllama(top: ConfigView, vision: ConfigView, text_hidden: int) -> Layout:
             ),
         ),
     )
-    return units, None
+    depth, behind = vision.size("num_hidden_layers"), vision.size("num_global_layers")
+    taken = vision.get("intermediate_layers_indices")
+    num_taken = len(taken) if isinstance(taken, list) else len(MLLAMA_TAKEN)
+    sizes = Tower(
+        kind="mllama",
+        depth=depth,
+        hidden_size=hidden,
+        num_heads=vision.size("attention_heads"),
+        intermediate_size=width,
+        patch_values=patch_values(vision),
+        token_size=text_hidden,
+        tile_rows=tiles * ceil_div(positions, MLLAMA_ROWS) * MLLAMA_ROWS,
+        tile_patches=tiles * (positions - 1),
+        tile_tokens=tiles * positions,
+        num_behind=behind,
+        is_apart=True,
+    )
+    is_traced = num_taken == len(MLLAMA_TAKEN) and positions % MLLAMA_ROWS
+    return units, sizes if is_traced else None
