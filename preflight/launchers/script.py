@@ -180,7 +180,7 @@ class _Making:
         self.problems += () if unasked is None else (unasked,)
         facts = replace(
             trainer.script,
-            is_text_only=signs.is_text_only,
+            is_text_only=trainer.script.is_text_only or signs.is_text_only,
             step_loss=step,
             composites=counted_composites(trainer, signs.composites),
             towers_keep_outputs=signs.towers_keep_outputs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import yaml
 
 import preflight
 from preflight.errors import BadInput
+from preflight.formulas.sharding import held_tensors
 from preflight.hooks.read_torchtune import preflight_read_launch, preflight_write_launch
-from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch import LaunchCommand, LaunchPlan, Vision
 from preflight.launchers.torchtune.table import builders, config_values, recipes
+from preflight.models import describe
 from preflight.models.registry import find_model
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -253,3 +255,23 @@ def test_rows_of_a_validation_are_read_where_the_recipe_has_one(tmp_path, recipe
         plan = in_checkout(tmp_path, f"{line} {words}")
 
     assert plan.eval_micro_batch_size == rows
+
+
+COUNTED_BY_TORCHTUNE = {"vision_full": 2_598_922_787, "vision_lora": 11_468_800}
+"""Parameters that train, as `llama3_2_vision_11b()` and `lora_llama3_2_vision_11b(...)` made them on the meta device
+(torchtune 0.6.1, 2026-12-01)."""
+FEWER_IN_TABLES = 41_036_800
+"""torchtune's tables of positions have a row for each of 16 places of a tile (models/clip/_position_embeddings.py, 0.6.1),
+transformers' nine rows of four tiles each."""
+
+
+@pytest.mark.parametrize("name", COUNTED_BY_TORCHTUNE)
+def test_as_many_parameters_of_a_model_that_sees_train_as_torchtune_says(name):
+    plan = replace(read(CASES[name]["argv"]), vision=Vision(("decoder",), None, 1))
+    entry = find_model("meta-llama/Llama-3.2-11B-Vision")
+    model = describe(entry.config, entry.id, "registry", entry.num_params)
+    held = held_tensors(plan, model)
+    mine = sum(each.count * each.tensor.num_params for each in held if each.trains)
+    tables = FEWER_IN_TABLES - 8 * model.hidden_size if plan.adapter is None else 0
+
+    assert mine == COUNTED_BY_TORCHTUNE[name] + tables

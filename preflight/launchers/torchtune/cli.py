@@ -16,7 +16,7 @@ from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import load_yaml, read_document, read_text_file
-from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch import LaunchCommand, LaunchPlan, ScriptFacts
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
 from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
@@ -102,7 +102,10 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     ran = TuneRecipe(recipe, config.values)
     part = replace(part, overrides=dict(config.overrides), own=ran)
     path = None if config.document is None else config.document.path
-    return own_loop_plan(command, part, keys, "torchtune", "tune run", problems, path)
+    script = ScriptFacts(is_text_only=keys.is_text_only)
+    return own_loop_plan(
+        command, part, keys, "torchtune", "tune run", problems, path, script=script
+    )
 
 
 def _alone(command: LaunchCommand, at: int) -> LauncherPart:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from preflight.launch import Adapter, BaseQuantization
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launch import Adapter, BaseQuantization, Vision
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.table import builders
 from preflight.near_names import nearest_fix
@@ -20,6 +20,8 @@ DEFAULT_RANK, DEFAULT_ALPHA = 8, 16
 ATTENTION = {"output_proj": "o_proj"}
 MLP = ("gate_proj", "down_proj", "up_proj")
 """w1, w2 and w3 of torchtune's FeedForward."""
+MLP_OF_TOWER = ("fc1", "fc2")
+"""Its w1 and w2 in an encoder of images, which has no third (models/clip/_component_builders.py, 0.6.1)."""
 FUSED = {
     "q_proj": "qkv_proj",
     "k_proj": "qkv_proj",
@@ -29,6 +31,17 @@ FUSED = {
 }
 """Phi's layers are one in the registry's config and three in torchtune's models/phi3."""
 
+
+PARTS_OF_MODEL, TRAINS = ("decoder", "encoder", "fusion"), "_trainable"
+"""Arguments of a builder of a model that sees: `decoder_trainable` and so on."""
+PARTS: dict[tuple[bool, bool], tuple[bool | str, bool | str, bool | str]] = {
+    (True, False): (False, True, True),
+    (True, True): ("frozen", "lora", "lora"),
+    (False, False): (True, False, True),
+    (False, True): ("lora", "frozen", "lora"),
+}
+"""By whether layers attend to images and whether there are adapters, what of PARTS_OF_MODEL trains where nobody says
+(models/llama3_2_vision/_model_builders.py in 0.6.1, models/llama4/_model_builders.py in 0.7.0)."""
 
 Builder = Callable[[str], Mapping[str, Any] | None]
 """What is known of a model builder, by its name."""
@@ -62,9 +75,13 @@ def read_model(
     else:
         keys.put("model", entry["model"], component)
     short = name.rsplit(".", 1)[-1]
+    if PARTS_OF_MODEL[0] + TRAINS in entry["arguments"]:
+        _trained_parts(keys, section, short)
     if not short.startswith(("lora_", "qlora_")):
         return
-    adapter = _adapter(keys, section, dtype, "phi" in short)
+    adapter = _adapter(
+        keys, section, dtype, "phi" in short, PARTS_OF_MODEL[0] + TRAINS in entry["arguments"]
+    )
     details = [
         s
         for part in ("lora_rank", "lora_attn_modules", "apply_lora_to_mlp", "use_dora")
@@ -77,7 +94,9 @@ def read_model(
         keys.put("base_quantization", scheme, quantize or component)
 
 
-def _adapter(keys: FrameworkKeys, section: str, dtype: str | None, is_fused: bool) -> Adapter:
+def _adapter(
+    keys: FrameworkKeys, section: str, dtype: str | None, is_fused: bool, sees: bool
+) -> Adapter:
     names: list[str] = []
     attention = keys.get(f"{section}.lora_attn_modules")
     if attention is None:
@@ -89,7 +108,7 @@ def _adapter(keys: FrameworkKeys, section: str, dtype: str | None, is_fused: boo
     elif isinstance(attention.value, list):
         names += [ATTENTION.get(str(item), str(item)) for item in attention.value]
     if keys.is_on(f"{section}.apply_lora_to_mlp"):
-        names += MLP
+        names += (*MLP, *MLP_OF_TOWER) if sees else MLP
     if keys.is_on(f"{section}.apply_lora_to_output"):
         names.append("lm_head")
     if is_fused:
@@ -106,6 +125,45 @@ def _adapter(keys: FrameworkKeys, section: str, dtype: str | None, is_fused: boo
         # Adapters are made in the recipe's dtype (recipes/lora_finetune_distributed.py:495, 0.6.1).
         dtype=dtype,
     )
+
+
+def _trained_parts(keys: FrameworkKeys, section: str, short: str) -> None:
+    """Record which parts of a model that sees are left as they are.
+
+    What fuses a decoder with its encoder is the projector, and in Llama 3.2 Vision the layers that attend to images
+    (modules/model_fusion/_deep_fusion.py and _early_fusion.py, 0.6.1).
+    """
+    is_deep = "llama3_2_vision" in short
+    defaults = PARTS[is_deep, short.startswith(("lora_", "qlora_"))]
+    said = [keys.get(f"{section}.{part}{TRAINS}") for part in PARTS_OF_MODEL]
+    trains = [
+        default if setting is None else setting.value
+        for setting, default in zip(said, defaults, strict=True)
+    ]
+    decoder, encoder, fusion = (value not in (False, "frozen") for value in trains)
+    frozen = (
+        *(() if encoder else ("tower",)),
+        *(() if fusion else ("projector",)),
+        *(() if decoder else ("language_model" if not (is_deep and fusion) else "decoder",)),
+    )
+    settings = [setting for setting in said if setting is not None]
+    is_text = keys.is_text_only
+    vision = Vision(frozen=frozen, images_per_sequence=0 if is_text else None)
+    if settings:
+        keys.put("vision", vision, settings[0], *settings[1:])
+    else:
+        keys.assume("vision", vision, f"the parts that {short} trains by itself")
+    if "llama4" in short and "lora" in short and keys.is_on(f"{section}.apply_lora_to_mlp"):
+        message = "adapters on each of the experts (modules/moe/experts.py LoRAGroupedExperts, 0.7.0) are not counted"
+        on_mlp = keys.given[f"{section}.apply_lora_to_mlp"]
+        keys.leave_out(NotModelled(message, "adapters on experts", "more"), on_mlp)
+    mixed = [s for s in settings if s.value == "full" and short.startswith(("lora_", "qlora_"))]
+    apart = is_deep and decoder and not fusion
+    if mixed or apart:
+        message = "parts that train whole beside adapters, or layers for images that stay as they are, are not counted so"
+        keys.leave_out(
+            NotModelled(message, "which parts of the model train", "either"), (mixed or settings)[0]
+        )
 
 
 def _is_number(value: Any) -> bool:
