@@ -38,6 +38,11 @@ def pack_linears(model: Any, quantization: Mapping[str, Any]) -> None:
     if quantization.get("experts"):
         _pack_experts(model, quantization)
     model.is_loaded_in_4bit = model.is_quantized = True
+    for (
+        module
+    ) in model.modules():  # quantizers/base.py _assign_is_quantized, 5.24.0: Jamba asks its config
+        if hasattr(module, "config"):
+            module.config._is_quantized = True
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         upcast = quantization["upcast"]
