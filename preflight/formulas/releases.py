@@ -17,6 +17,9 @@ from preflight.versions.transformers import (
     HAS_BOOL_MASK,
     OLMO2_WEIGHS_IN_FP32,
     READS_GROUPED_KEYS,
+    SCANS_IN_PRODUCTS,
+    SOLVES_DELTA_RULE,
+    SUMS_SCANS_AT_ONCE,
 )
 
 
@@ -45,6 +48,13 @@ RELEASES = (
     Release("4.57", "4.57.6", READS_GROUPED_KEYS, FUSES_EXPERTS),
     Release("5.0", "5.0.0", FUSES_EXPERTS, GATHERS_ROWS_ONCE),
 )
+SCANS = (
+    Release("5.14", "5.14.1", None, SUMS_SCANS_AT_ONCE),
+    Release("5.16", "5.16.1", SUMS_SCANS_AT_ONCE, SOLVES_DELTA_RULE),
+    Release("5.17", "5.17.0", SOLVES_DELTA_RULE, SCANS_IN_PRODUCTS),
+)
+"""Releases of layers that scan states, which are in none of the tables above: Mamba 2's code is one up to 5.14 and one
+from there to 5.17, that of gated delta rules is one up to 5.16."""
 
 
 @remembered
@@ -54,10 +64,11 @@ def releases_of(versions: Mapping[str, str]) -> tuple[Release, ...]:
     What is in no table of its own is as in the next newer one: tables are kept where that is off. Stacked experts are
     another model, so that nothing older has a table of theirs.
     """
+    scans = SCANS[next((i for i, one in enumerate(SCANS) if one.has(versions)), len(SCANS)) :]
     places = [place for place, release in enumerate(RELEASES) if release.has(versions)]
     if not places:
-        return ()
+        return scans
     own = RELEASES[places[0]]
     is_looped = own.until.release <= FUSES_EXPERTS.release
     newer = [one for one in RELEASES[places[0] + 1 :] if one.until.release <= FUSES_EXPERTS.release]
-    return (own, *(newer if is_looped else ()))
+    return (own, *(newer if is_looped else ()), *scans)

@@ -392,11 +392,25 @@ DIVIDES_THE_HEAD = Boundary(
     "distributed/mixin.py _init_parallel_plans (5.15.0); modeling_utils.py:1399 post_init (5.12.0), 4.57.6 on gloo ranks",
     "5.24.0",
 )
+SUMS_SCANS_AT_ONCE = Boundary(
+    _NAME,
+    "5.15",
+    "without kernels a product of Mamba 2's chunks goes once it is summed; before, all stay to the end of the forward",
+    "models/bamba/modeling_bamba.py:523 mamba2_chunk_scan (5.15.0 to 5.17.0); G_intermediate in torch_forward, 4.51.3 to 5.14.1",
+    "5.24.0",
+)
+SOLVES_DELTA_RULE = Boundary(
+    _NAME,
+    "5.17",
+    "without kernels a gated delta rule solves each chunk at once; before, row by row, with a copy of what stands above each",
+    "models/qwen3_next/modeling_qwen3_next.py torch_chunk_gated_delta_rule: 4.57.6 to 5.16.0, and 5.17.0 to 5.24.0",
+    "5.24.0",
+)
 SCANS_IN_PRODUCTS = Boundary(
     _NAME,
     "5.18",
     "without kernels Mamba 2's states are products over chunks; before, a tensor of chunk x chunk x state for every head",
-    "models/bamba/modeling_bamba.py: torch.einsum in 5.18.0 to 5.24.0, G_intermediate in 4.57.6 to 5.14.1, between not read",
+    "models/bamba/modeling_bamba.py: torch.einsum in 5.18.0 to 5.24.0, sums of (C * B) in 5.15.0 to 5.17.0",
     "5.24.0",
 )
 OFFLOADS_ACTIVATIONS = Boundary(

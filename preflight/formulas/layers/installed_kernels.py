@@ -6,11 +6,11 @@ from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
 from preflight.model import ModelSpec
 from preflight.versions.boundary import OLDEST
-from preflight.versions.transformers import SCANS_IN_PRODUCTS
+from preflight.versions.transformers import SCANS_IN_PRODUCTS, SOLVES_DELTA_RULE
 
 KERNELS = "kernels of other packages"
-SCANS = ("mamba_ssm", "fla")
-"""Packages that scan states, which transformers' own code does in another way in every few releases."""
+SCANS = {"mamba_ssm": SCANS_IN_PRODUCTS, "fla": SOLVES_DELTA_RULE}
+"""Packages that scan states, and since when transformers' own code does it as it was traced in the newest release."""
 OF_LAYERS = "preflight/formulas/"
 """Where the terms of layers have their source: traces of torch code, or what its parts keep."""
 
@@ -20,10 +20,15 @@ def kernel_packages(model: ModelSpec) -> tuple[str, ...]:
     return tuple(model.facts.get("kernels") or ())
 
 
-def runs_own_scan(plan: LaunchPlan, model: ModelSpec) -> bool:
-    """Tell whether a launch surely has a release whose own code is what was traced; a convolution's is in all."""
-    scans = any(package in SCANS for package in kernel_packages(model))
-    return not scans or SCANS_IN_PRODUCTS.holds_in(plan.versions, OLDEST)
+def scans_states(model: ModelSpec) -> bool:
+    """Tell whether a package's kernels would scan a model's states."""
+    return any(package in SCANS for package in kernel_packages(model))
+
+
+def scans_as_newest(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether a launch surely has a release whose own code is the newest's; a convolution's is in all."""
+    scans = (since for package, since in SCANS.items() if package in kernel_packages(model))
+    return all(since.holds_in(plan.versions, OLDEST) for since in scans)
 
 
 def is_of_layers(term: MemoryTerm) -> bool:

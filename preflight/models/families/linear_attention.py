@@ -91,6 +91,7 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         "qkv": "split",
         "router": "softmax",
         "shared_expert_gate": view.model_type != "qwen3_5_text",
+        "kernels": ("causal_conv1d", "fla"),
         "delta": {
             "key_heads": delta.key_heads,
             "value_heads": delta.value_heads,
