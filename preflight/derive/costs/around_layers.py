@@ -29,12 +29,15 @@ ADDED_TO = ("head", "embedding", "first_backward")
 Samples = Sequence[Mapping[str, int]] | None
 
 
-def samples_of(seen: Seen, index: int) -> Samples:
-    """Return layers of a type that a table lays out in all proportions; None where the usual ones do."""
-    if seen.model.facts.get("layout") != "table":
+def samples_of(seen: Sequence[Seen], index: int) -> Samples:
+    """Return layers of a type that a table lays out in all proportions, the traced ones among them; None where the usual
+    ones do."""
+    one = seen[0]
+    if one.model.facts.get("layout") != "table":
         return None
-    name = str(seen.model.facts.get("costs", seen.model.model_type))
-    return layer_samples(name, seen.plan, kind_of(seen.units[index]))
+    name = str(one.model.facts.get("costs", one.model.model_type))
+    traced = [layer_sizes(each.plan, each.model, each.units[index]) for each in seen]
+    return [*layer_samples(name, one.plan, kind_of(one.units[index])), *traced]
 
 
 def shared_of(
@@ -84,7 +87,7 @@ def shared_of(
             gone = summed(gone, of_layer["saved"])
             if part.layer == 0:
                 found["first"] = now
-                highest = highest_points(levels, of_layer["saved"], samples_of(seen, 0))
+                highest = highest_points(levels, of_layer["saved"], samples_of([seen], 0))
                 found["first_backward"] = [list(pair) for pair in highest]
         elif part.name == EMBEDDING_BACKWARD:
             found["embedding"] = _without_logits(summed(now, _peak(levels, BY_HEAD)))

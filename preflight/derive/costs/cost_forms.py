@@ -13,8 +13,9 @@ LARGEST_COUNT = 64
 COUNTED_IN = {"N*lnv": 4 * CHUNK * CHUNK, "Bc*lnv": 8}
 """Names that may be counted more often, or less: a delta rule solves each chunk row by row, with squares of every size up
 to a chunk's of all heads (modeling_kimi_linear.py chunk_kimi_delta_attention, 5.24.0), which are of all chunks."""
-NEGLIGIBLE_BYTES = 512
-"""ALiBi's slopes, a number per head in powers of two; the places that DeBERTa's distances are in."""
+NEGLIGIBLE_BYTES = 640
+"""ALiBi's slopes, a number per head in powers of two; the places that DeBERTa's distances are in; the frequencies of
+positions on three axes, of every sequence (modeling_qwen3_5.py Qwen3_5TextRotaryEmbedding, 5.16.1)."""
 Sizes = Sequence[Mapping[str, int]]
 """The named sizes of one layer, by variant."""
 

@@ -73,7 +73,7 @@ def derive(
                 seen, walked = see_and_walk(model_type, method, checkpointing, adaptation, head)
                 middle = _middle_layers(seen[0])
                 solved = {
-                    name: _layer(walked, index, samples_of(seen[0], index))
+                    name: _layer(walked, index, samples_of(seen, index))
                     for name, index in middle.items()
                 }
                 shared = shared_of(seen[0], walked, solved, 0)

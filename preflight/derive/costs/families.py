@@ -90,7 +90,7 @@ def files_of(model_type: str, chosen: Chosen, say: Say) -> Files:
     Both lie where they belong while they are compared with traces, and then again what lay there before.
     """
     paths = [f"{folder}/{model_type}.json" for folder in (LAYOUTS, COSTS)]
-    paths += [_path(*file) for file in _beside(model_type)]
+    paths += [_path(*file) for file in beside(model_type)]
     paths += [_path(name, way.folder) for name, way in _ways(model_type, chosen)]
     before = [read(path) for path in paths]
     try:
@@ -98,7 +98,7 @@ def files_of(model_type: str, chosen: Chosen, say: Say) -> Files:
         made = [read(path) for path in paths]
     finally:
         for path, text in zip(paths, before, strict=True):
-            _write(path, text)
+            put(path, text)
     yield from (
         (path, text) for path, text, old in zip(paths, made, before, strict=True) if text or old
     )
@@ -108,7 +108,7 @@ def _path(name: str, head: str) -> str:
     return f"{COSTS}/{name}.json" if head == MASKED_LM else f"{COSTS}/{head}/{name}.json"
 
 
-def _beside(model_type: str) -> tuple[tuple[str, str], ...]:
+def beside(model_type: str) -> tuple[tuple[str, str], ...]:
     """Return the further files of a type, by name and head.
 
     Of an encoder: of eager attention, which it had before SDPA, and of what is beside its layers under its other heads.
@@ -149,14 +149,14 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
         }
     if large := large_heads(model_type):
         table["large_heads"] = large
-    _write(layout, _in_rows(table))
+    put(layout, in_rows(table))
     if (other := unlike_published(model_type)) is not None:
         raise NotLaidOut(other)
     if not is_encoder:
         mark_bare(model_type, table)
-        _write(layout, _in_rows(table))
+        put(layout, in_rows(table))
     entries = [_of_own_head(model_type, chosen, usual, say)]
-    for name, head in _beside(model_type):
+    for name, head in beside(model_type):
         if not is_encoder:
             if has_windows(model_type) or not name.endswith(WINDOWED):
                 entries.append(_of_own_head(name, chosen, usual, say))
@@ -169,8 +169,8 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     if not is_encoder:
         ways = _ways(model_type, chosen)
         entries += [_adapted(name, way, chosen, usual, say) for name, way in ways]
-    table["widths"] = sorted(set().union(*map(_used, entries)).intersection(table["widths"]))
-    _write(layout, _in_rows(table))
+    table["widths"] = sorted(set().union(*map(used, entries)).intersection(table["widths"]))
+    put(layout, in_rows(table))
 
 
 def methods_of(name: str, chosen: Chosen, usual: Iterable[str]) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ def _of_own_head(name: str, chosen: Chosen, usual: Sequence[str], say: Say) -> d
 
 def _ways(model_type: str, chosen: Chosen) -> tuple[tuple[str, Adaptation], ...]:
     """Return the files with adapters elsewhere that a type or a variant of it has, or that are asked for."""
-    names = [model_type, *(name for name, head in _beside(model_type) if head == MASKED_LM)]
+    names = [model_type, *(name for name, head in beside(model_type) if head == MASKED_LM)]
     return tuple(
         (name, way)
         for name in names
@@ -227,7 +227,7 @@ def _compared(
     """Write costs without the methods whose formulas are off; return what is left of them."""
     path = _path(name, way.folder or head)
     if entry["shared"]:
-        _write(path, rendered(entry))
+        put(path, rendered(entry))
     left_out = []
     for method in methods:
         if method.endswith(CHECKPOINTED):
@@ -244,7 +244,7 @@ def _compared(
                 # what recomputes a layer is made of what it keeps, and not the other way
                 left_out += [key] if checkpointing else [key, method + CHECKPOINTED]
     entry = without(entry, left_out)
-    _write(path, rendered(entry) if entry["shared"] else "")
+    put(path, rendered(entry) if entry["shared"] else "")
     return entry
 
 
@@ -295,7 +295,7 @@ def _said(worst: Compared | None) -> str:
     return f"{100 * worst.error:+.2f} % {worst.moment.value}"
 
 
-def _used(costs: Mapping[str, Any]) -> set[str]:
+def used(costs: Mapping[str, Any]) -> set[str]:
     """Return the widths that a type's costs are counted in."""
     found: set[str] = set()
 
@@ -315,7 +315,7 @@ def _used(costs: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _in_rows(table: Mapping[str, Any]) -> str:
+def in_rows(table: Mapping[str, Any]) -> str:
     """Return a table's text: a unit, a kind of layer or a rule to a line."""
     parts = []
     for name, value in table.items():
@@ -333,7 +333,7 @@ def _in_rows(table: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _write(path: str, text: str) -> None:
+def put(path: str, text: str) -> None:
     """Write a file of the checkout, or remove it where there is nothing to write; what was read of it is forgotten."""
     write(path, text)
     family_table.cache_clear()

@@ -45,6 +45,8 @@ def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
     heads = [name for name in small if "head" in name]
     for one, two in combinations(heads, 2):
         found.update({f"{one}*{two}*{state}": None for state in states})
+    for chunk in (name for name in CHUNKS if name in small):  # each with each of a chunk's tokens
+        found.update({f"{head}*{chunk}*{one}": None for head in heads for one in (*heads, *states)})
     positions = next((name for name in NOT_WIDTHS if name in numbers), None)
     if positions is not None:  # tables of positions, as long as the longest row
         by = next((name for name in HIDDEN if name in small), None)

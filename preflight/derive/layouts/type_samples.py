@@ -46,8 +46,9 @@ KNOWN: dict[tuple[str, ...], Sizes] = {}
 def _layer_samples(name: str, plan: LaunchPlan, kind: str) -> Sizes:
     generator = Random(0)
     found = []
+    of_states = Random(1)
     for _ in range(NUM_SAMPLES):
-        config = _config(name, generator)
+        config = _with_states(_config(name, generator), of_states)
         length = generator.choice((128, 512, 2048, 8192, 32768))
         adapter = plan.adapter and replace(plan.adapter, rank=generator.choice((8, 64, 256)))
         sized = replace(
@@ -118,4 +119,24 @@ def _config(model_type: str, generator: Random) -> dict[str, object]:
                 if any(part in field for part in parts) and value > 0:
                     config[field] = size
                     break
+    return config
+
+
+def _with_states(config: dict[str, object], generator: Random) -> dict[str, object]:
+    """Return a config whose scans are in other proportions too: chunks, states and heads as published, up to 256."""
+    state, chunk = generator.choice((16, 64, 128, 256)), generator.choice((64, 128, 256))
+    head = generator.choice((64, 128))
+    heads = config.get("mamba_n_heads")
+    width = head * heads if isinstance(heads, int) else 0
+    sizes = {
+        "d_state": state,
+        "state_size": state,
+        "chunk_size": chunk,
+        "mamba_d_head": head,
+        "d_ssm": width,
+    }
+    for field, value in config.items():
+        size = next((size for part, size in sizes.items() if field.endswith(part)), 0)
+        if size and isinstance(value, int):
+            config[field] = size
     return config
