@@ -1,4 +1,4 @@
-"""PF405, PF421 to PF424, PF426: where an adapter goes, and where it cannot.
+"""PF405, PF421 to PF424, PF426, PF447: where an adapter goes, and where it cannot.
 
 PF405  no target modules on an architecture that PEFT has no default for: the estimate takes all linear layers
 PF421  target modules of which the model has none
@@ -6,6 +6,7 @@ PF422  some target modules that the model does not have, among others that it ha
 PF423  adapters on fused experts with dropout, with DoRA, or on one half of gate and up: PEFT refuses them
 PF424  adapters that were meant for experts, and do not reach them
 PF426  an adapter on lm_head under TRL, whose fused head never runs it
+PF447  adapters on the linears of Gemma 4's tower by their own names, which PEFT does not know
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from preflight.formulas.adapters.adapted_experts import (
 )
 from preflight.formulas.adapters.adapted_names import adapts_other_names, makes_unsloths
 from preflight.formulas.adapters.adapters import PEFT_DEFAULT_TARGETS, peft_model_type
+from preflight.formulas.adapters.frozen_parts import is_frozen
 from preflight.formulas.trainer_arguments import method_of, where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
@@ -32,6 +34,10 @@ from preflight.model import EXPERTS, LINEAR, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.versions.transformers import FUSES_EXPERTS
 from preflight.versions.trl import FUSES_HEAD
+
+TOWER, INSIDE = "tower", ".linear.weight"
+SOME_MODULES = "an adapter on some modules"
+"""What a script leaves out of those that its targets name (`exclude_modules`)."""
 
 
 @hookimpl
@@ -64,11 +70,35 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
                 "--lora_target_modules all-linear, or the names of the layers to adapt",
             )
         return
+    yield from _wrapped(plan, model, targets, where)
     has_towers = not model.is_decoder_lm or peft_model_type(model) != model.model_type
     if has_towers or adapts_other_names(plan, model):
         return  # not all modules are listed, or PF127 says that none of them is meant
     yield from _unmatched(plan, model, targets, where)
     yield from _experts(plan, model, where)
+
+
+def _wrapped(
+    plan: LaunchPlan, model: ModelSpec, targets: tuple[str, ...], where: str
+) -> Iterable[Finding]:
+    """Name targets that are linears inside another module, which PEFT finds by the name of that one."""
+    if isinstance(plan.adapter and plan.adapter.targets, str) or any(
+        notice.unpriced == SOME_MODULES for notice in plan.notices
+    ):
+        return
+    paths = [
+        f".{unit.name}.{tensor.name.removesuffix(INSIDE)}."
+        for unit, tensor in model.tensors()
+        if unit.role == TOWER and tensor.name.endswith(INSIDE) and not is_frozen(plan, unit)
+    ]
+    reached = [name for name in targets if any(path.endswith(f".{name}.") for path in paths)]
+    if reached:
+        yield found(
+            "PF447",
+            f"{', '.join(reached)} are in the vision tower of {model.name} too, as Gemma4ClippableLinear: PEFT refuses it",
+            where,
+            r"--lora_target_modules all-linear, or a pattern as '.*language_model\..*\.(q_proj|v_proj)'",
+        )
 
 
 def _names(targets: tuple[str, ...] | str | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""PF405 and PF421 to PF429: adapters, and how gradients reach them."""
+"""PF405, PF421 to PF429 and PF447: adapters, and how gradients reach them."""
 
 from __future__ import annotations
 
@@ -105,5 +105,15 @@ KINDS: dict[str, FindingKind] = {
         proof=(
             f"{_RANKS}::test_ddp_that_looks_for_unused_parameters_takes_no_reentrant_checkpointing",
         ),
+    ),
+    "PF447": FindingKind(
+        name="adapter-on-wrapped-linears",
+        severity="error",
+        proof_kind="refusal",
+        trigger="q_proj, gate_proj and their kind among the target modules of Gemma 4, which is loaded with its vision tower",
+        effect="`Target module Gemma4ClippableLinear(...) is not supported.` (peft/tuners/lora/model.py:559, 0.21.2): the tower's linears have these names, and are inside modules of another class (modeling_gemma4.py, transformers 5.24)",
+        fix="all-linear, or a pattern that names language_model, as PEFT's own default does",
+        versions="PEFT 0.21 or older",
+        proof=(_REFUSED,),
     ),
 }

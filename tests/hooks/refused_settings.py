@@ -10,7 +10,7 @@ import tiny_training as lab
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 from transformers.trainer_optimizer import _setup_low_rank_optimizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, ModelConfig, SFTConfig, SFTTrainer
 
@@ -71,6 +71,29 @@ def grpo(peft=None, **values):
 
 def adapted(model_type="llama", changes=None, **lora):
     return get_peft_model(lab.tiny(model_type, **(changes or {})), LoraConfig(**lora))
+
+
+GEMMA4 = {
+    "model_type": "gemma4",
+    "text_config": {
+        "model_type": "gemma4_text", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 320,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "global_head_dim": 32,
+        "num_global_key_value_heads": 1, "attention_k_eq_v": True, "hidden_size_per_layer_input": 0,
+        "layer_types": ["sliding_attention", "full_attention"], "num_kv_shared_layers": 0,
+    },
+    "vision_config": {
+        "model_type": "gemma4_vision", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "position_embedding_size": 16,
+    },
+}  # fmt: skip
+
+
+def on_tower(targets):
+    values = dict(GEMMA4)
+    config = AutoConfig.for_model(values.pop("model_type"), **values)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return get_peft_model(model, LoraConfig(target_modules=targets))
 
 
 def unscaled():
@@ -137,6 +160,8 @@ CASES = [
          lambda: adapted("olmoe", lab.EXPERTS, target_modules=["q_proj", "up_proj"]),
          "Cannot convert PEFT target\\(s\\) up_proj without also targeting gate_proj",
          {"model_type": "olmoe", **lab.EXPERTS}),
+    Case("PF447", "trl --use_peft true --lora_target_modules q_proj v_proj",
+         lambda: on_tower(["q_proj", "v_proj"]), "Target module Gemma4ClippableLinear", GEMMA4),
     Case("PF426", "trl --use_peft true --lora_target_modules q_proj lm_head",
          lambda: sft(LoraConfig(target_modules=["q_proj", "lm_head"])),
          "Applying a PEFT adapter to `lm_head` is not supported"),
