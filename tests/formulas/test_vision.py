@@ -273,6 +273,7 @@ def test_layers_that_attend_to_images_are_not_run_with_text_alone():
         ({}, True),
         ({"vision": Vision((), None, 1)}, False),
         ({"vision": Vision((), None, 1), "attention": "eager"}, True),
+        ({"vision": Vision((), None, 1), "trainer": "torchtune"}, True),
         ({"vision": Vision((), None, 1), "versions": {"transformers": "4.54.0"}}, True),
         ({"vision": Vision((), None, 0), "versions": {"transformers": "4.54.0"}}, False),
     ],
@@ -280,9 +281,8 @@ def test_layers_that_attend_to_images_are_not_run_with_text_alone():
 def test_images_that_no_length_bounds_are_named_where_nobody_says_how_many_or_nobody_traced_them(
     more, is_named
 ):
-    plan, model = real(
-        "meta-llama/Llama-3.2-11B-Vision", trainer="transformers", command=("x",), **more
-    )
+    values = {"trainer": "transformers", "command": ("x",), **more}
+    plan, model = real("meta-llama/Llama-3.2-11B-Vision", **values)
     if "vision" in more:
         plan = plan.with_origin("vision", Origin("x", False))
 

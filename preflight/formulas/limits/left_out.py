@@ -23,6 +23,7 @@ from preflight.formulas.objectives.actor_losses import pads_to_the_cap
 from preflight.formulas.objectives.generated_answers import generates
 from preflight.formulas.optimizers import LOW_RANK, MUON, NUM_STATES, is_known
 from preflight.formulas.trainer_arguments import argument, where_of
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
@@ -290,7 +291,7 @@ def _attends_otherwise(plan: LaunchPlan) -> bool:
     """Tell whether layers that attend to images do so in a way, or in a release, that nobody traced."""
     is_traced = plan.attention in ("sdpa", None) and MLLAMA_BY_LAYER.holds_in(plan.versions)
     sees = plan.vision is not None and plan.vision.images_per_sequence != 0
-    return sees and not is_traced
+    return sees and (not is_traced or has_own_model_code(plan))
 
 
 def _says_images(plan: LaunchPlan) -> bool:

@@ -158,6 +158,14 @@ def _trained_parts(keys: FrameworkKeys, section: str, short: str) -> None:
         on_mlp = keys.given[f"{section}.apply_lora_to_mlp"]
         keys.leave_out(NotModelled(message, "adapters on experts", "more"), on_mlp)
     mixed = [s for s in settings if s.value == "full" and short.startswith(("lora_", "qlora_"))]
+    if is_deep and is_text and not decoder and short.startswith(("lora_", "qlora_")):
+        dataset = keys.given[f"dataset.{COMPONENT}"]
+        keys.refuse(
+            "nothing that trains is run: rows of words alone pass over encoder and fusion layers, and the first backward"
+            " finds nothing that asks for a gradient",
+            dataset,
+            'a dataset of torchtune.datasets.multimodal, or model.decoder_trainable: "lora"',
+        )
     apart = is_deep and decoder and not fusion
     if mixed or apart:
         message = "parts that train whole beside adapters, or layers for images that stay as they are, are not counted so"
