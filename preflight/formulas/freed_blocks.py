@@ -120,7 +120,8 @@ def terms_left_by_sharding(
     )
     precision = precision_of(plan, model)
     width = max(
-        (layer_costs(plan, model, unit, precision).residual for unit in model.layers), default=0
+        (layer_costs(plan, model, u, precision).residual for u in model.layers if u.layer),
+        default=0,
     )
     too_small = left.smaller_than((num_tokens(plan) or 0) * width)
     formula = f"{len(left.blocks)} blocks, {left.num_bytes:,}"

@@ -267,6 +267,20 @@ def test_layers_that_attend_to_images_are_not_run_with_text_alone():
     assert abs(max(sums) / counted - 1) < TOLERANCE / 4, (max(sums), counted)
 
 
+@pytest.mark.parametrize("engine", ["ddp", "fsdp1", "fsdp2", "zero2", "zero3"])
+def test_with_text_alone_it_saves_what_the_language_model_does_that_it_was_made_of(engine):
+    def saved(name):
+        plan = LaunchPlan(
+            model=name, engine=engine, world_size=8, shard_degree=1 if engine == "ddp" else 8,
+            micro_batch_size=1, seq_len=2048, load_dtype="bf16", attention="sdpa",
+            vision=Vision(images_per_sequence=0),
+        )  # fmt: skip
+        terms = estimate(plan).terms
+        return [t.num_bytes for t in terms if t.name == "activations saved by the layers"]
+
+    assert saved("meta-llama/Llama-3.2-11B-Vision") == saved("meta-llama/Llama-3.1-8B") != []
+
+
 @pytest.mark.parametrize(
     ("more", "is_named"),
     [
