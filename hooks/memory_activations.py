@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.adapters.adapters import recorded_layers
 from preflight.formulas.layers.attention_tensors import has_bool_mask, mask_bytes
@@ -21,6 +20,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import ALL_SAVED, MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
 from preflight.units import ceil_div
+from preflight.values import replace
 
 TRACED_SOURCE = "preflight/formulas/costs: traces of transformers 5.24"
 Costs = list[tuple[ModelUnit, LayerCosts]]

@@ -6,7 +6,6 @@ Nothing is saved for a backward pass; preflight/formulas/objectives/forward_alon
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.adapters.unpacked_experts import is_stack
 from preflight.formulas.layers.heads import scores
@@ -31,6 +30,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.values import replace
 
 EVALUATION = frozenset({Moment.EVALUATION})
 

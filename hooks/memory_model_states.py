@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields
 
 from preflight.formulas.adapters.frozen_parts import SEEING
 from preflight.formulas.engines.rollouts import between_micro_steps, parameters_there, states_there
@@ -23,7 +23,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 GRADIENTS_DONE = frozenset(
     {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}

@@ -18,7 +18,6 @@ With an adapter there is no copy: the same forward runs with the adapter switche
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.layers.chunked_heads import gathers_head_itself, head_bytes
 from preflight.formulas.layers.heads import trains_value_model
@@ -54,6 +53,7 @@ from preflight.launch_facts import StepLoss
 from preflight.memory import ALWAYS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
+from preflight.values import replace
 from preflight.versions.verl import REFERENCE_ON_HOST
 
 SOURCE = "trl/models/utils.py prepare_deepspeed, prepare_fsdp; dpo_trainer.py:922-1000 (1.16.0)"

@@ -12,7 +12,6 @@ tests/formulas/test_rollouts.py:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.engines.rollouts import (
     generates_itself,
@@ -38,6 +37,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.values import replace
 
 ROLLOUT = frozenset({Moment.ROLLOUT})
 KEPT_LOGITS = frozenset(

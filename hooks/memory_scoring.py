@@ -8,7 +8,6 @@ DeepSpeed prepared like a reference model; under DDP and FSDP every rank has it 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.engines.rollouts import (
     generation_of,
@@ -33,6 +32,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.values import replace
 
 SCORING = frozenset({Moment.SCORING})
 SOURCE = "trl/trainer/grpo_trainer.py:2640-2740, 1579-1640 (1.16.0)"

@@ -15,7 +15,6 @@ tests/formulas/test_objectives.py and test_waiting_ranks.py count it on one rank
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.engines.deepspeed_rules import live_parameters, prefetch_elements
 from preflight.formulas.layers.checkpointing import is_reentrant
@@ -32,6 +31,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.values import replace
 
 SOURCE = "torch/csrc/autograd/engine.cpp, input_buffer.cpp (2.13): a node runs when all of its inputs are there"
 AFTER_FIRST = frozenset({Moment.LAST_LAYER_BACKWARD})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, fields, replace
+from dataclasses import field, fields
 from typing import Any
 
 from preflight.command import LaunchCommand
@@ -24,7 +24,7 @@ from preflight.plan_parts import (
     Vision,
     plain,
 )
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 from preflight.versions.boundary import Boundary
 
 __all__ = [

@@ -8,7 +8,6 @@ Every stage takes values and returns a value; hooks do the knowing, this file do
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from preflight.errors import BadInput
@@ -24,6 +23,7 @@ from preflight.report import Report
 from preflight.request import Request, with_request, with_said_versions
 from preflight.rewriting import read_launch, write_checked, write_with_copy
 from preflight.units import GIB
+from preflight.values import replace
 from preflight.verdict import Answer
 
 

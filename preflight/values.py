@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the type checker sees the usual ones
     from dataclasses import dataclass as dataclass
+    from dataclasses import replace as replace
     from typing import NamedTuple as NamedTuple
 else:
 
@@ -29,6 +30,10 @@ else:
         if cls is None:
             return lambda cls: _made(cls, frozen)
         return _made(cls, frozen)
+
+    def replace(value: Any, /, **changes: Any) -> Any:
+        """Return a value of one of our dataclasses with other fields, as `dataclasses.replace` does."""
+        return value.__replace__(**changes)
 
     class _MakesNamed(type):
         """Makes a NamedTuple of a class whose annotations are its fields."""
@@ -89,6 +94,8 @@ def _made(cls: type, is_frozen: bool) -> type:
     compared = [field.name for field in fields if field.compare]
     key: Callable[[object], Any] = attrgetter(*compared) if compared else lambda value: ()
 
+    names = made.__dataclass_fields__.keys()
+
     def __repr__(self: object) -> str:
         values = ", ".join([f"{name}={getattr(self, name)!r}" for name in shown])
         return f"{type(self).__qualname__}({values})"
@@ -99,11 +106,24 @@ def _made(cls: type, is_frozen: bool) -> type:
     def __hash__(self: object) -> int:
         return hash(key(self))
 
-    made.__init__, made.__eq__ = _init(made, fields), __eq__
+    def __replace__(self: Any, **changes: Any) -> Any:
+        if not changes.keys() <= names:
+            raise TypeError(f"{cls.__qualname__} has no {', '.join(changes)}")
+        other, held = object.__new__(type(self)), self.__dict__
+        # what a property has worked out lies there too
+        held = held if len(held) == len(names) else {name: held[name] for name in names}
+        other.__dict__.update(held)
+        other.__dict__.update(changes)
+        if hasattr(made, "__post_init__"):
+            other.__post_init__()
+        return other
+
+    made.__init__, made.__eq__, made.__replace__ = _init(made, fields), __eq__, __replace__
     if "__repr__" not in cls.__dict__:
         made.__repr__ = __repr__
     made.__signature__ = _SignatureOfFields()
-    made.__hash__ = __hash__ if is_frozen else None
+    if "__hash__" not in cls.__dict__:
+        made.__hash__ = __hash__ if is_frozen else None
     if is_frozen:
         made.__setattr__, made.__delattr__ = _refuse_to_set, _refuse_to_delete
     return cls

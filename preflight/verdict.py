@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from enum import Enum
 
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
 from preflight.memory import Level, MemoryEstimate, Phase
 from preflight.units import format_gib
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 MARGIN_SHARE = 0.055
 """Share of the capacity kept free before a launch counts as fitting; a policy may set another share.

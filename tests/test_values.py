@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import pickle
 import typing
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from preflight.values import NamedTuple, dataclass
+from preflight.values import NamedTuple, dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -246,3 +247,32 @@ def test_a_field_without_a_default_stands_before_those_that_have_one(base):
 
             name: str = ""
             size: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Has what is checked when it is made, and what is worked out once."""
+
+    count: int
+    length: int = 2
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ValueError("fewer than none")
+
+    @functools.cached_property
+    def tokens(self) -> int:
+        return self.count * self.length
+
+
+@pytest.mark.parametrize("changed", [dataclasses.replace, replace])
+def test_another_value_has_the_other_fields_and_nothing_that_was_worked_out(changed):
+    rows = Rows(3)
+    assert rows.tokens == 6
+    other = changed(rows, length=5)
+
+    assert (other, other.tokens, rows.tokens) == (Rows(3, 5), 15, 6)
+    with pytest.raises(ValueError, match="fewer"):
+        changed(rows, count=-1)
+    with pytest.raises(TypeError, match="width"):
+        changed(rows, width=1)

@@ -7,7 +7,7 @@ transformers 5.24.0 (transformers/integrations/deepspeed.py), DeepSpeed 0.19.8.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput, Problem
@@ -19,7 +19,7 @@ from preflight.launch import LaunchCommand
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.variables import text
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 
 from preflight.engines.parallelism import shard_fields
 from preflight.engines.settings import EngineSettings
@@ -16,6 +15,7 @@ from preflight.scripts.python.repository_files import repository_files
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
+from preflight.values import replace
 
 _INITIALIZES = lazy_pattern(r"\bdeepspeed\.initialize\(")
 STAGES = ("ddp", "zero1", "zero2", "zero3")

@@ -6,7 +6,6 @@ Source: ParallelismConfig of accelerate 1.15.0 (accelerate/parallelism_config.py
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 
 from preflight.errors import Problem
@@ -14,6 +13,7 @@ from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.shell.starters.variables import is_on
+from preflight.values import replace
 
 SIZES = {
     "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "dp_replicate_size",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.shell.starters.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
-from preflight.values import NamedTuple
+from preflight.values import NamedTuple, replace
 
 if TYPE_CHECKING:
     from preflight.scripts.settings.script_settings import OwnEngine

@@ -8,7 +8,6 @@ one by one, so that the input of each stays. tests/formulas/test_automodel_steps
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from preflight.formulas.engines.fsdp_gathers import LAYERS, Gathers
 from preflight.formulas.precision import precision_of
@@ -17,6 +16,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import EVERY_STEP, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.plan_parts import AUTOMODEL
+from preflight.values import replace
 
 OWN_CLASSES = frozenset(
     {

@@ -7,7 +7,6 @@ quantizers/auto.py, 5.24), and from version 5 on it loads weights in the dtype t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from preflight.errors import Problem
@@ -17,6 +16,7 @@ from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import EXPERTS, LINEAR, ModelSpec
 from preflight.plan_parts import GPTQ_OR_AWQ, LEFT_WHOLE
 from preflight.units import ceil_div
+from preflight.values import replace
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
 
 UNPACKED = ("mxfp4",)

@@ -29,13 +29,12 @@ tests/formulas/test_divided_steps.py counts both on gloo ranks.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.formulas.layers.attention_tensors import repeats_keys
 from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape
 from preflight.units import ceil_div
+from preflight.values import replace
 
 
 def with_divided_sequence(

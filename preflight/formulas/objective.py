@@ -22,11 +22,10 @@ gkd                 micro batch, generated or as it is        whole logits of a 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.formulas.texts import forwards_of
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM
+from preflight.values import replace
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
 from preflight.versions.trl import (
     CHUNKS_PAIRS,

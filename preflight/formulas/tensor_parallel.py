@@ -18,12 +18,12 @@ tests/formulas/test_divided_steps.py.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from preflight.launch import LaunchPlan
 from preflight.model import ModelUnit, ParameterTensor
 from preflight.units import ceil_div
+from preflight.values import replace
 from preflight.versions.boundary import OLDEST
 from preflight.versions.transformers import DIVIDES_THE_EMBEDDING, DIVIDES_THE_HEAD
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +26,7 @@ from preflight.model import ModelSpec, Tower
 from preflight.own_tables import read_table
 from preflight.remembered import remembered
 from preflight.units import ceil_div
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 from preflight.versions.transformers import ASKS_EVERY_EMBEDDING, SPLITS_IMAGES
 
 OPEN = "as many image tokens as a sequence holds, or text alone"

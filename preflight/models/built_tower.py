@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.models import describe
+from preflight.values import replace
 
 
 def with_built_tower(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +26,7 @@ from preflight.models.name_rules import (
     versioned,
 )
 from preflight.models.sorted_lines import lines_of
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 MODELS = os.path.join(FOLDER, "models.tsv")

@@ -8,7 +8,6 @@ the least one: what is sharded and what is not follow from two peaks, and say wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from preflight.advice import Advice, DeviceAdvice, MethodAdvice
 from preflight.device import DeviceSpec
@@ -23,7 +22,7 @@ from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report
 from preflight.units import ceil_div
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 from preflight.verdict import Answer, judge
 
 USUAL_NODE = 8

@@ -8,7 +8,6 @@ All plans that they make are timed, which costs little, and estimated from the f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import product
 
 from preflight.devices.step_time import estimate_step_time
@@ -23,7 +22,7 @@ from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
 from preflight.rewriting import write_checked
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 from preflight.verdict import Answer
 from preflight.versions.transformers import WEIGHS_TOKENS
 

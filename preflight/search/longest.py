@@ -3,7 +3,6 @@ said it; and its answer then."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.limits.left_out import LENGTH_OF_IMAGES, is_cut_only, makes_rows
@@ -22,7 +21,7 @@ from preflight.search.largest import (
     SURELY_FITS,
     largest,
 )
-from preflight.values import NamedTuple, dataclass
+from preflight.values import NamedTuple, dataclass, replace
 from preflight.verdict import Answer, Verdict
 
 SURELY_REACHED = 0.5

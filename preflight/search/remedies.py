@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged
@@ -24,7 +23,7 @@ from preflight.search.trying import (
     without,
 )
 from preflight.units import format_gib
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 from preflight.verdict import Answer
 from preflight.writers.launch import edits_by_hand
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from preflight.devices.step_time import estimate_step_time
@@ -27,6 +26,7 @@ from preflight.search.trying import (
     told_by_hand,
     without,
 )
+from preflight.values import replace
 from preflight.verdict import Answer
 from preflight.writers.launch import (
     edits_by_hand,

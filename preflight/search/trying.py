@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import field, replace
+from dataclasses import field
 from functools import cached_property
 
 from preflight.devices.step_time import StepTime, estimate_step_time
@@ -17,7 +17,7 @@ from preflight.report import TriedRemedy
 from preflight.rewrite import Rewrite
 from preflight.search.best_plans import Solution
 from preflight.search.lattice import Edits, Lattice, Reached
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 from preflight.verdict import Answer
 
 Wanted = Callable[[Remedy], bool]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapted_experts import expert_names, is_fused, is_reached
@@ -19,6 +18,7 @@ from preflight.launch import Adapter, LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import UNSLOTH
+from preflight.values import replace
 
 UNLISTED = "an adapter on modules of other names"
 

@@ -7,12 +7,12 @@ from PEFT's real modules (preflight/derive/costs/adapter_kinds.py). A kind is ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from preflight.own_tables import beside, read_table
 from preflight.plan_parts import Adapter
+from preflight.values import replace
 from preflight.versions.boundary import release
 
 BRANCHES = frozenset({"lora", "dora"})

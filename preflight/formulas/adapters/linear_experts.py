@@ -8,7 +8,6 @@ other, so that a layer keeps less in passing than the grouped product of stacked
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.adapters.adapted_experts import OLD_NAMES, USUAL_NAMES
@@ -16,6 +15,7 @@ from preflight.formulas.precision import Precision
 from preflight.launch import LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
+from preflight.values import replace
 from preflight.versions.transformers import FUSES_EXPERTS
 
 LINEAR_ROUTERS = frozenset({"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "qwen3_next"})

@@ -14,7 +14,6 @@ share of the whole card and what it reserves for those itself.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from preflight.device import DeviceSpec
 from preflight.formulas.engines.rollouts import generation_of, num_completions, places_groups
@@ -26,7 +25,7 @@ from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_parts import SGLANG
 from preflight.units import GIB, MIB, ceil_div
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 BATCHED_TOKENS = 4096
 """max_num_batched_tokens that TRL gives (trl/generation/vllm_generation.py, 1.16.0)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.engines.fsdp2_terms import fsdp2_terms
 from preflight.formulas.engines.fsdp_gathers import (
@@ -20,6 +19,7 @@ from preflight.formulas.precision import precision_of
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, MemoryTerm
 from preflight.model import ModelSpec
+from preflight.values import replace
 
 
 def fsdp_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:

@@ -14,7 +14,6 @@ Micro batches that are forwarded and not yet backwarded (torch/distributed/pipel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from preflight.formulas.precision import Precision
 from preflight.formulas.sharding import held_tensors, num_tokens
@@ -22,7 +21,7 @@ from preflight.formulas.tensor_parallel import divided_elements, local_vocab
 from preflight.launch import LaunchPlan, Pipeline
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
-from preflight.values import NamedTuple
+from preflight.values import NamedTuple, replace
 
 
 class InFlight(NamedTuple):

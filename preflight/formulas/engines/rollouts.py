@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.formulas.objective import ONLINE, sequences_per_sample, steps_per_generation
 from preflight.launch import Generation, LaunchPlan
 from preflight.memory import ALWAYS, ONLINE_MOMENTS, Moment
 from preflight.units import ceil_div
+from preflight.values import replace
 
 
 def generation_of(plan: LaunchPlan) -> Generation | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.formulas.adapters.adapter_inputs import (
     has_fp32_residual,
 )
@@ -31,6 +29,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
 from preflight.units import ceil_div
+from preflight.values import replace
 
 
 @remembered

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
+from preflight.values import replace
 from preflight.versions import transformers, trl
 
 IGNORES_CHECKPOINTING = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.objective import has_value_head, is_scored, num_sequences
@@ -18,6 +17,7 @@ from preflight.model import (
     ParameterTensor,
 )
 from preflight.remembered import remembered
+from preflight.values import replace
 
 
 @remembered

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.adapters.adaptations import ALL_LINEAR, MLP, place_of
@@ -30,6 +29,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
 from preflight.units import ceil_div
+from preflight.values import replace
 
 
 @remembered

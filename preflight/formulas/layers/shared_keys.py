@@ -8,11 +8,11 @@ Gemma3nTextAttention.forward, `self.is_kv_shared_layer and past_key_values is no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
+from preflight.values import replace
 from preflight.versions.boundary import Boundary
 from preflight.versions.transformers import GEMMA3N_SHARES_KEYS, GEMMA4_SHARES_KEYS
 

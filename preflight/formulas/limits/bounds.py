@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from preflight.device import DeviceSpec
 from preflight.formulas.adapters.adapted_names import UNLISTED
@@ -50,7 +49,7 @@ from preflight.plan_parts import (
     TEACHER,
     ZEROPP_WEIGHTS,
 )
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 _AROUND_LAYERS = lazy_pattern(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
 """Names of modules that stand outside the decoder's layers."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from preflight.device import DeviceSpec
@@ -31,6 +30,7 @@ from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import FLOAT8, FP8
 from preflight.units import format_gib
+from preflight.values import replace
 from preflight.versions.transformers import MLLAMA_BY_LAYER
 
 GATHERED_LOGITS = "logits gathered for compute_metrics"

@@ -15,7 +15,6 @@ Counted by tests/formulas/ppo_steps.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.engines.rollouts import rows_of_forward, with_tokens
 from preflight.formulas.layers.heads import SCORE
@@ -27,7 +26,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Moment
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
-from preflight.values import NamedTuple
+from preflight.values import NamedTuple, replace
 
 SOURCE = "trl/experimental/ppo/ppo_trainer.py train, batch_generation (1.12.0), trainer/ppo_trainer.py (0.15.2)"
 KEPT = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)) - {Moment.FORWARD, Moment.LOSS_FORWARD}

@@ -8,7 +8,6 @@ bf16 and on the host between its layers (workers/fsdp_workers.py RewardModelWork
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from preflight.formulas.engines.rollouts import rows_of_forward, with_tokens
 from preflight.formulas.layers.heads import trains_value_model
@@ -29,6 +28,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
+from preflight.values import replace
 
 SCORES = "a reward model"
 """What is said of verl's, whose size is its own."""

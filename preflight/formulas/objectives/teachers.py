@@ -15,7 +15,6 @@ What is generated before a step, by the student or by the teacher, takes its key
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from preflight.formulas.layers.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.objectives.forward_alone import autocast_copies
@@ -25,6 +24,7 @@ from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.values import replace
 
 FORWARD, BACKWARD = 17, 12
 """Logits that the loss of a mixture has at once, those that the student returns among the first."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.formulas.layers.beside_layers import more_logits
 from preflight.formulas.layers.heads import head_of_encoder
 from preflight.formulas.objective import (
@@ -18,7 +16,7 @@ from preflight.formulas.user_loop import HUGGING_FACE, LossBytes, loss_bytes, lo
 from preflight.launch import LaunchPlan
 from preflight.model import CAUSAL_LM, ModelSpec
 from preflight.plan_choices import HF_TRAINERS
-from preflight.values import NamedTuple
+from preflight.values import NamedTuple, replace
 
 
 class WholeLogits(NamedTuple):

@@ -7,8 +7,6 @@ others are handed (models/t5/modeling_t5.py T5Stack, 4.31 to 5.24); UMT5's layer
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.model import EMBEDDING, LayerShape, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import (
@@ -21,6 +19,7 @@ from preflight.models.families.layout import (
     norm,
     norm_unit,
 )
+from preflight.values import replace
 
 GATED = "gated-"
 GELU_NEW = "gated-gelu"

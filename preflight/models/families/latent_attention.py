@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from preflight.model import LayerShape
 from preflight.models.families.config_view import ConfigView
@@ -21,6 +20,7 @@ from preflight.models.families.layout import (
     norm_unit,
     router,
 )
+from preflight.values import replace
 
 
 def lay_out(view: ConfigView, paths: Paths) -> Layout:

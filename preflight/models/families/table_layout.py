@@ -33,7 +33,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -51,6 +50,7 @@ from preflight.models.families.table_limits import (
 )
 from preflight.models.families.table_numbers import Numbers
 from preflight.models.families.table_traces import WIDER, WINDOWS, null_fields, unlike_traced
+from preflight.values import replace
 
 DEPTHS = (
     "decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers",

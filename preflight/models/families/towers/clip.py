@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.model import ModelUnit
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import Tensors, linear, norm, other, split_attention
@@ -22,6 +20,7 @@ from preflight.models.families.towers.parts import (
     two_linears,
     vectors,
 )
+from preflight.values import replace
 
 MOST_TILES = {"llava_next": 5, "llava_onevision": 37}
 """Tiles of one image at most, the whole one among them: pinpoints of 2 x 2, and of 6 x 6

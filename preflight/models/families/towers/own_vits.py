@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from preflight.model import ModelUnit, ParameterTensor, Tower
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import (
@@ -30,6 +28,7 @@ from preflight.models.families.towers.parts import (
     vectors,
 )
 from preflight.units import ceil_div
+from preflight.values import replace
 
 GEMMA4_TOKENS = 280
 """Tokens of an image where nothing says how many (processing_gemma4.py, image_processing_gemma4.py, 5.24.0)."""
