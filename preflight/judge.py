@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TypeVar
 
 from preflight.device import DeviceSpec
 from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.adapters.adapted_names import with_reached_adapters
 from preflight.formulas.adapters.linear_experts import in_release
-from preflight.formulas.allocator import reserved_terms
+from preflight.formulas.allocator import with_reserved
 from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.engines.pipelines import each_rank, is_divisible
 from preflight.formulas.layers.attention import with_default_attention
@@ -36,8 +36,9 @@ from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, Readings, read_all_ways
 from preflight.records.known import known_correction
+from preflight.remembered import remembered
 from preflight.units import GIB
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 from preflight.verdict import Answer, Verdict, judge, with_unpriced
 
 Item = TypeVar("Item")
@@ -239,13 +240,18 @@ def _estimated(
     plan = as_its_class_runs(with_image_masks(plan, model), model)
     model = without_unseen_layers(plan, in_release(plan, with_own_keys(plan, model)))
     terms = collect_terms(plan, model, plugins, device)
-    every = (*terms, *reserved_terms(terms, plan))
+    every = with_reserved(plan, *terms)
     correction = known_correction(device)
     if correction is not None:
         from preflight.records.site_correction import corrected_terms
 
         every = corrected_terms(every, correction)
-    return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
+    return _peaks(every, device is None or device.has_runtime, *missing)
+
+
+@remembered
+def _peaks(every: tuple[MemoryTerm, ...], is_cuda: bool, *missing: str) -> MemoryEstimate:
+    return estimate_peaks(every, missing, is_cuda)
 
 
 def collect_terms(

@@ -46,6 +46,7 @@ from preflight.memory import (
     Phase,
 )
 from preflight.plan_parts import CUDA_GRAPH
+from preflight.remembered import remembered
 from preflight.units import format_gib
 
 SOURCE = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
@@ -55,6 +56,12 @@ STAYS = ALWAYS - ONLINE_MOMENTS
 LARGE_PAGE_BYTES = 20 * 2**20
 """By which the large pool of expandable segments grows, and gives back (kLargeBuffer, c10/core/AllocatorConfig.h)."""
 KEPT_GRADIENTS = frozenset({Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
+
+
+@remembered
+def with_reserved(plan: LaunchPlan, *terms: MemoryTerm) -> tuple[MemoryTerm, ...]:
+    """Return terms with what the allocator holds beyond them."""
+    return (*terms, *reserved_terms(terms, plan))
 
 
 def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[MemoryTerm]:

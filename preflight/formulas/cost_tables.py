@@ -17,7 +17,6 @@ from preflight.formulas.adapters.adaptations import (
     Adaptation,
     nearest_adaptations,
 )
-from preflight.formulas.adapters.adapters import REACH
 from preflight.formulas.adapters.linear_experts import FACT
 from preflight.formulas.layers.attention import default_attention
 from preflight.formulas.layers.kernels import asks_liger
@@ -27,8 +26,7 @@ from preflight.formulas.tower_sizes import attended_rows
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.own_tables import read_table
-from preflight.remembered import remembered_by
-from preflight.versions.boundary import NEWEST, version_in
+from preflight.remembered import remembered
 from preflight.versions.transformers import T5_HAS_SDPA
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "costs")
@@ -83,10 +81,6 @@ def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None
     return found
 
 
-OF_FILE = ("attention", "engine", "kernels", "seq_len", "vision")
-"""Fields of a plan that decide, with its versions, which file its layers are in: a window may end before the sequence."""
-
-
 def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
     """Return the name of the file that a model's costs are in under a plan's attention.
 
@@ -99,7 +93,7 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
     name = str(model.facts.get("costs", model.model_type))
     attention = plan.attention or "sdpa"
     if attention == "sdpa":
-        attention = default_attention(model.model_type, version_in(plan.versions, "transformers"))
+        attention = default_attention(model.model_type, plan.versions)
     is_of_t5 = model.has_both_stacks and family_costs(f"{name}{IN_FLOAT}{EAGER}") is not None
     if is_of_t5 and not T5_HAS_SDPA.holds_in(plan.versions):
         name = f"{name}{IN_FLOAT}"
@@ -111,7 +105,7 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
         return f"{name}{WINDOWED}" if family_costs(f"{name}{WINDOWED}") else name
     if attended_rows(plan, model):
         return f"{name}{SEEING}"
-    has_second = attention != "eager" and default_attention(name, NEWEST) == "eager"
+    has_second = attention != "eager" and default_attention(name, {}) == "eager"
     if has_second and family_costs(f"{name}{FLASH}"):
         return f"{name}{FLASH}"
     return f"{name}{LIGER}" if asks_liger(plan) and family_costs(f"{name}{LIGER}") else name
@@ -122,7 +116,7 @@ def has_kernels(plan: LaunchPlan, model: ModelSpec) -> bool:
     return not plan.kernels or (file_of(plan, model).endswith(LIGER) and not plan.torch_compile)
 
 
-@remembered_by(*REACH, *OF_FILE)
+@remembered
 def adaptation_of(
     plan: LaunchPlan, model: ModelSpec, method: str, place: str = ANYWHERE
 ) -> Adaptation:
@@ -142,7 +136,7 @@ def adaptation_of(
     return next((a for is_own, a in near if is_own), near[0][1] if near else USUAL)
 
 
-@remembered_by(*REACH, *OF_FILE)
+@remembered
 def table_of(plan: LaunchPlan, model: ModelSpec, method: str, place: str = ANYWHERE) -> str:
     """Return the folder of the table that a plan's layers are in: of its way of adapting, and of its release if that
     has one with the plan's method."""

@@ -15,7 +15,7 @@ from preflight.model import (
     ModelUnit,
     ParameterTensor,
 )
-from preflight.remembered import remembered
+from preflight.remembered import first_of_equals, remembered
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
 from preflight.versions.accelerate import KEEPS_LOADED_DTYPE
@@ -80,7 +80,8 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
         state = plan.optimizer_state_dtype or trainable
         autocast = not plan.is_fsdp and mixed is not None and "fp32" in (loaded, trainable)
     logits = plan.logits_dtype or compute
-    return Precision(frozen, trainable, compute, gradient, state, master, autocast, logits)
+    found = Precision(frozen, trainable, compute, gradient, state, master, autocast, logits)
+    return first_of_equals(found)
 
 
 def load_dtype(plan: LaunchPlan, model: ModelSpec) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight.remembered import remembered
 from preflight.values import dataclass
-from preflight.versions.boundary import NEWEST, Boundary, version_in
+from preflight.versions.boundary import Boundary, has_begun
 from preflight.versions.transformers import (
     FUSES_EXPERTS,
     GATHERS_ROWS_ONCE,
@@ -36,9 +35,7 @@ class Release:
 
     def has(self, versions: Mapping[str, str]) -> bool:
         """Tell whether a launch has one of these releases; one that nobody named is the newest."""
-        version = version_in(versions, "transformers", NEWEST)
-        is_older = version < self.until.release
-        return is_older and (self.since is None or version >= self.since.release)
+        return has_begun(self.since, versions) and not self.until.holds_in(versions)
 
 
 RELEASES = (
@@ -57,7 +54,6 @@ SCANS = (
 from there to 5.17, that of gated delta rules is one up to 5.16."""
 
 
-@remembered
 def releases_of(versions: Mapping[str, str]) -> tuple[Release, ...]:
     """Return the releases whose tables a launch may have, its own first; none where it has the newest's.
 

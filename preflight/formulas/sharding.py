@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from preflight.formulas.adapters.adapters import REACH, adapter_tensors
+from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.adapters.frozen_parts import SEEING, is_blind, is_frozen
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
@@ -13,7 +13,7 @@ from preflight.formulas.tensor_parallel import divided_elements
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ALL_PARAMETERS, ModelSpec, ModelUnit, ParameterTensor
-from preflight.remembered import remembered_by
+from preflight.remembered import remembered
 from preflight.units import ceil_div
 from preflight.values import dataclass
 from preflight.versions import accelerate, torchtitan
@@ -40,7 +40,7 @@ class HeldTensor:
     """It may train, and no loss reaches it: without a gradient, but in the buckets of DDP, which are made before."""
 
 
-@remembered_by(*REACH, "engine", "base_quantization")
+@remembered
 def held_tensors(plan: LaunchPlan, model: ModelSpec) -> tuple[HeldTensor, ...]:
     """Return every tensor of base and adapter with whether it trains and whether it is packed.
 
@@ -176,7 +176,7 @@ def shards_quantized_base(plan: LaunchPlan) -> bool:
 
 def reduces_beside(plan: LaunchPlan) -> bool:
     """Tell whether FSDP2 makes the input of reduce-scatter on the stream that reduces."""
-    if plan.versions.get("torch") or plan.trainer != "torchtitan":
+    if plan.trainer != "torchtitan" or plan.versions.get("torch"):
         return not REDUCES_ON_DEFAULT_STREAM.holds_in(plan.versions)
     return not torchtitan.WANTS_TORCH_2_6.holds_in(plan.versions, OLDEST)
 
@@ -200,10 +200,7 @@ class WrapUnits:
     """True where nothing is wrapped: the model is one unit."""
 
 
-@remembered_by(
-    *REACH, "engine", "base_quantization", "shard_degree", "tensor_parallel_degree", "expert_parallel_degree",
-    "deepspeed", "wrap_policy", "wrap_min_num_params", "wrap_classes",
-)  # fmt: skip
+@remembered
 def wrap_units(
     plan: LaunchPlan, model: ModelSpec, trains_only: bool = False, padded: bool = False
 ) -> WrapUnits:

@@ -18,7 +18,7 @@ from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
 from preflight.values import NamedTuple
 from preflight.versions import torchtitan, torchtune, transformers
-from preflight.versions.boundary import OLDEST, Boundary, has_begun, version_in
+from preflight.versions.boundary import NEWEST, OLDEST, Boundary, has_begun
 from preflight.versions.torch import HAS_FOREACH, ZERO_GRAD_SETS_NONE
 
 HUGGING_FACE = (*HF_TRAINERS, "plain_loop", None)
@@ -66,8 +66,11 @@ def keeps_outputs(plan: LaunchPlan) -> bool | str:
 
 def output_rule(plan: LaunchPlan) -> OutputRule | None:
     """Return the rule of a plan's trainer and version; None for a trainer that is not known."""
-    version = version_in(plan.versions, str(plan.trainer), OLDEST)
-    rules = [r for r in OUTPUT_RULES if r.trainer == plan.trainer and has_begun(r.since, version)]
+    rules = [
+        rule
+        for rule in OUTPUT_RULES
+        if rule.trainer == plan.trainer and has_begun(rule.since, plan.versions, OLDEST)
+    ]
     return rules[-1] if rules else None
 
 
@@ -246,15 +249,14 @@ def has_own_model_code(plan: LaunchPlan) -> bool:
 def loss_rule(plan: LaunchPlan, model_type: str) -> LossRule:
     """Return the rule of a plan's trainer and version, for one type of model."""
     if plan.trainer in HUGGING_FACE:
-        package, version = "transformers", version_in(plan.versions, "transformers")
+        package, unknown = "transformers", NEWEST
     else:
-        package = str(plan.trainer)
-        version = version_in(plan.versions, package, OLDEST)
+        package, unknown = str(plan.trainer), OLDEST
     rules = [
         rule
         for rule in LOSS_RULES
         if rule.trainer == package
-        and has_begun(rule.since, version)
+        and has_begun(rule.since, plan.versions, unknown)
         and (model_type in rule.only if rule.only else model_type not in rule.others)
     ]
     return rules[-1] if rules else LOSS_RULES[0]

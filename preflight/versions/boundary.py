@@ -32,6 +32,8 @@ class Boundary:
     until: str = ""
     """The first release in which it is no longer so; empty where that has not come."""
 
+    __hash__ = object.__hash__  # each stands once, and is asked often
+
     @property
     def release(self) -> Version:
         """The first release as numbers."""
@@ -44,6 +46,9 @@ class Boundary:
 
     def holds_in(self, versions: Mapping[str, str], unknown: Version = NEWEST) -> bool:
         """Tell whether it is so in these releases; `unknown` stands for a library that is not named."""
+        notes = getattr(versions, "holds", None)  # preflight/remembered.py AskedVersions
+        if notes is not None:
+            return bool(notes(self, unknown))
         version = version_in(versions, self.library, unknown)
         return version >= self.release and not (self.until and version >= release(self.until))
 
@@ -58,9 +63,11 @@ def version_in(versions: Mapping[str, str], library: str, unknown: Version = NEW
     return release(text) if text else unknown
 
 
-def has_begun(since: Boundary | None, version: Version) -> bool:
-    """Tell whether a row of a table holds for a version; a row without a boundary holds from the beginning."""
-    return since is None or version >= since.release
+def has_begun(
+    since: Boundary | None, versions: Mapping[str, str], unknown: Version = NEWEST
+) -> bool:
+    """Tell whether a row of a table holds in these releases; a row without a boundary holds from the beginning."""
+    return since is None or since.holds_in(versions, unknown)
 
 
 @lru_cache(maxsize=256)

@@ -13,7 +13,6 @@ from preflight.formulas.layers.attention import (
 from preflight.launch import LaunchPlan, Origin
 from preflight.models import describe
 from preflight.models.families.groups import GROUPS
-from preflight.versions.boundary import release
 
 LAID_OUT = sorted({name for names in GROUPS.values() for name in names} & set(EVERY_MODEL))
 ASSUMED = {"attention": Origin("default of transformers", assumed=True)}
@@ -29,10 +28,10 @@ def test_eager_is_the_default_where_the_class_has_no_sdpa(model_type):
     name = name or auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(whole)
     name = name or auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.get(whole)
     name = name or auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES[whole]
-    version = release(transformers.__version__)
+    versions = {"transformers": transformers.__version__}
 
     has_sdpa = getattr(transformers, name)._supports_sdpa
-    assert (default_attention(model_type, version) == "sdpa") == has_sdpa
+    assert (default_attention(model_type, versions) == "sdpa") == has_sdpa
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ def test_eager_is_the_default_where_the_class_has_no_sdpa(model_type):
     ],
 )
 def test_the_default_follows_the_version(model_type, version, attention):
-    assert default_attention(model_type, release(version)) == attention
+    assert default_attention(model_type, {"transformers": version}) == attention
 
 
 @pytest.mark.parametrize("model_type", sorted(EAGER_VERSIONS))

@@ -65,8 +65,8 @@ def test_who_asks_may_take_a_library_that_nobody_named_to_be_the_oldest():
 
 
 def test_a_row_without_a_boundary_holds_from_the_beginning():
-    assert has_begun(None, OLDEST)
-    assert not has_begun(FIVE, OLDEST)
+    assert has_begun(None, {}, OLDEST)
+    assert not has_begun(FIVE, {}, OLDEST)
 
 
 @pytest.mark.parametrize(("module", "name"), BOUNDARIES)

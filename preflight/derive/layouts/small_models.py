@@ -25,7 +25,6 @@ from preflight.model import CAUSAL_LM, MASKED_LM
 from preflight.models import describe
 from preflight.models.families.bart_like import ACTIVE, BOTH, KINDS
 from preflight.models.families.family_tables import family_table
-from preflight.versions.boundary import NEWEST
 from preflight.versions.installed import installed_versions
 from preflight.versions.transformers import FUSES_EXPERTS
 
@@ -360,7 +359,7 @@ def attention_of(model_type: str) -> str:
         return "sdpa"
     if model_type.endswith(EAGER):
         return "eager"
-    return default_attention(model_type, NEWEST)
+    return default_attention(model_type, {})
 
 
 def objective_of(head: str) -> str | None:

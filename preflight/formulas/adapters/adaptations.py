@@ -8,12 +8,10 @@ targets, and a plan takes the coefficients of the set that is nearest to its own
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.adapters.adapters import (
     PEFT_DEFAULT_TARGETS,
-    REACH,
     adapter_tensors,
     each_adapter_tensor,
     peft_model_type,
@@ -21,8 +19,8 @@ from preflight.formulas.adapters.adapters import (
 from preflight.formulas.adapters.linear_experts import FACT
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
-from preflight.remembered import remembered_by
-from preflight.values import dataclass
+from preflight.remembered import remembered
+from preflight.values import dataclass, replace
 
 ALL_LINEAR, ATTENTION, QUERY_VALUE, MLP, BARE = (
     "all-linear",
@@ -135,7 +133,7 @@ def place_of(model: ModelSpec, unit: ModelUnit) -> str:
     return str(unit.places[0]) if unit.places and len(model.layers) > 1 else ANYWHERE
 
 
-@remembered_by(*REACH)
+@remembered
 def nearest_adaptations(
     plan: LaunchPlan, model: ModelSpec, place: str = ANYWHERE
 ) -> tuple[Adaptation, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from preflight.formulas.adapters.adapted_experts import (
     GATE_AND_UP,
@@ -16,7 +15,8 @@ from preflight.formulas.adapters.frozen_parts import AROUND, SEEING, is_frozen
 from preflight.formulas.objective import is_scored
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
-from preflight.remembered import remembered, remembered_by
+from preflight.remembered import remembered
+from preflight.values import replace
 
 _QV = ("q_proj", "v_proj")
 PEFT_DEFAULT_TARGETS = {
@@ -69,7 +69,7 @@ def peft_model_type(model: ModelSpec) -> str:
     return str(model.facts.get("top_model_type", model.model_type))
 
 
-@remembered_by(*REACH)
+@remembered
 def adapter_tensors(
     plan: LaunchPlan, model: ModelSpec
 ) -> tuple[tuple[ModelUnit, ParameterTensor], ...]:

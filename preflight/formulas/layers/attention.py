@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan, Origin
 from preflight.model import ModelSpec
+from preflight.values import replace
 from preflight.versions import torch, transformers
-from preflight.versions.boundary import Boundary, Version, has_begun, version_in
+from preflight.versions.boundary import Boundary, has_begun
 
 EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
     "bert": (None, transformers.BERT_HAS_SDPA),
@@ -42,28 +42,28 @@ RUNS_SDPA = (transformers.HAS_SDPA, torch.SERVES_SDPA)
 """What must hold for any class to run SDPA."""
 
 
-def default_attention(model_type: str, version: Version) -> str:
-    """Return what transformers of a version runs when nobody names an attention."""
+def default_attention(model_type: str, versions: Mapping[str, str]) -> str:
+    """Return what transformers of these releases runs when nobody names an attention."""
     if model_type not in EAGER_VERSIONS:
         return "sdpa"
     first, until = EAGER_VERSIONS[model_type]
-    is_eager = has_begun(first, version) and (until is None or not has_begun(until, version))
+    is_eager = has_begun(first, versions) and not (until and until.holds_in(versions))
     return "eager" if is_eager else "sdpa"
 
 
-def attention_of_class(model: ModelSpec, version: Version) -> str:
+def attention_of_class(model: ModelSpec, versions: Mapping[str, str]) -> str:
     """Return what a model's class runs when nobody names an attention; a table says it of a type that has one."""
     of_table = model.facts.get("attention")
     if model.model_type in EAGER_VERSIONS:
         of_table = None
-    return str(of_table) if of_table else default_attention(model.model_type, version)
+    return str(of_table) if of_table else default_attention(model.model_type, versions)
 
 
 def attention_in(plan: LaunchPlan, model: ModelSpec) -> str:
     """Return what a model's class runs under a launch's releases when nobody names an attention."""
     if not all(boundary.holds_in(plan.versions) for boundary in RUNS_SDPA):
         return "eager"
-    return attention_of_class(model, version_in(plan.versions, "transformers"))
+    return attention_of_class(model, plan.versions)
 
 
 def with_default_attention(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:

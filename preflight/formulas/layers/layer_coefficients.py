@@ -7,7 +7,6 @@ other targets, autocast) is added as the difference that the pieces of preflight
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.adapters.adaptations import (
@@ -57,7 +56,7 @@ from preflight.formulas.precision import Precision, precision_of
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.remembered import remembered
-from preflight.versions.boundary import NEWEST
+from preflight.values import replace
 
 SCORES = ("TL*nh", "YY*nh")
 """Of an encoder or a decoder alone, and of a decoder beside an encoder."""
@@ -148,11 +147,18 @@ def shared_forms(
     return looped_shared(forms, precision, packed, plan.adapter is None, checkpointed)
 
 
-@remembered
 def reference_of(
     plan: LaunchPlan, model: ModelSpec, method: str, has_scores: bool, place: str = ANYWHERE
 ) -> tuple[LaunchPlan, ModelSpec]:
     """Return the plan and model that a method's forms were derived for, in this plan's sizes."""
+    traced, known = _traced_as(plan, model, method, has_scores, place)
+    return replace(plan, **traced), known
+
+
+@remembered
+def _traced_as(
+    plan: LaunchPlan, model: ModelSpec, method: str, has_scores: bool, place: str
+) -> tuple[dict[str, Any], ModelSpec]:
     usual = METHODS[method]
     adapter = usual.get("adapter")
     if adapter is not None and plan.adapter is not None:
@@ -160,25 +166,24 @@ def reference_of(
         adapter = adapter_of(adaptation_of(plan, model, method, place), plain, model) or plain
     is_of_flash = file_of(plan, model).endswith(FLASH)
     traced_attention = "flash_attention_2" if is_of_flash else "sdpa"
-    reference = replace(
-        plan,
-        adapter=adapter,
-        attention=plan.attention if has_scores else traced_attention,
-        load_dtype=usual.get("load_dtype", "bf16"),
-        master_dtype=None,
-        mixed_precision=usual.get("mixed_precision", "no"),
-        base_quantization=usual.get("base_quantization"),
-        engine="single",
+    traced = {
+        "adapter": adapter,
+        "attention": plan.attention if has_scores else traced_attention,
+        "load_dtype": usual.get("load_dtype", "bf16"),
+        "master_dtype": None,
+        "mixed_precision": usual.get("mixed_precision", "no"),
+        "base_quantization": usual.get("base_quantization"),
+        "engine": "single",
         # an encoder with a decoder was traced with rows that are padded
-        sequence_kind=plan.sequence_kind if model.has_both_stacks else "fixed",
-        versions=versions_of_forms(plan, model, method, place),
-    )
+        "sequence_kind": plan.sequence_kind if model.has_both_stacks else "fixed",
+        "versions": versions_of_forms(plan, model, method, place),
+    }
     costs = family_costs(file_of(plan, model)) or {}
     facts = {**model.facts, **costs.get("facts", {})}
     facts[GROUPED_KEYS] = model.model_type not in TRACED_WITH_ONE_KEY_HEAD
     # a type with a table was traced as its class drops out by default
     dropouts = model.dropouts if is_of_table(model) else {}
-    return reference, replace(model, facts=facts, dropouts=dropouts)
+    return traced, replace(model, facts=facts, dropouts=dropouts)
 
 
 def counts_idle_experts(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
@@ -211,7 +216,7 @@ def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str
             return said
         if shared_forms(plan, model, method, is_checkpointed) is None:
             return f"{said} of {head}"
-    traced = attention_of_class(model, NEWEST)
+    traced = attention_of_class(model, {})
     asked = plan.attention or traced
     if asked == "eager" and file_of(plan, model).endswith(EAGER):
         asked = traced

@@ -129,6 +129,6 @@ def default_of(library: str, name: str, version: str) -> Any:
     value = None
     for change in DEFAULT_CHANGES:
         is_asked = (change.library, change.name) == (library, name)
-        if is_asked and has_begun(change.since, release(version)):
+        if is_asked and has_begun(change.since, {library: version}):
             value = change.value
     return value
