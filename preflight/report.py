@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from preflight.advice import Advice
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan, plain
@@ -17,6 +16,9 @@ from preflight.remedy import DEAR_FACTOR, Remedy
 from preflight.rewrite import Rewrite
 from preflight.values import dataclass
 from preflight.verdict import Verdict
+
+if TYPE_CHECKING:
+    from preflight.advice import Advice
 
 SCHEMA_VERSION = 1
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from preflight.launch import LaunchPlan
 from preflight.values import NamedTuple
 from preflight.versions.boundary import OLDEST
-from preflight.versions.sentence_transformers import MERGES_COLUMNS
 
 TEVATRON = "tevatron.retriever.driver.train"
 FLAG_DECODER = "FlagEmbedding.finetune.embedder.decoder_only.base"
@@ -58,6 +57,8 @@ def forwards_of(plan: LaunchPlan) -> Forwards:
     if trains_passages(plan):
         # one autocast region, whose copies of weights both share, but for frozen ones, which it does not remember
         return Forwards((texts - 1) * micro, micro, 0 if plan.adapter is None else 1)
+    from preflight.versions.sentence_transformers import MERGES_COLUMNS  # for few plans
+
     if texts > 2 and MERGES_COLUMNS.holds_in(plan.versions):
         # where nobody says the release, as many copies of weights as an older one has
         is_sure = MERGES_COLUMNS.holds_in(plan.versions, OLDEST)

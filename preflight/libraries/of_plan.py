@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from preflight.errors import Problem
 from preflight.launch import LaunchPlan, Origin
-from preflight.libraries.candidates import unlike, version_sets
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.spans import knows_type
@@ -24,6 +23,8 @@ def with_open_versions(plan: LaunchPlan) -> LaunchPlan:
     is_said = bool(plan.versions) or "versions" in plan.origins
     if plan.is_read or is_said or plan.trainer not in HF_TRAINERS:
         return plan
+    from preflight.libraries.candidates import unlike, version_sets  # for few plans
+
     names = ["torch", "transformers", "accelerate"]
     names += ["trl"] if plan.trainer == "trl" else []
     names += ["peft"] if plan.adapter is not None else []
