@@ -143,7 +143,10 @@ class _Making:
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
         origin = self.origins.get("engine")
-        held = without_gathers(held, fields.get("engine"), origin, has_open_ranks)
+        engine = fields.get("engine")
+        held = without_gathers(held, engine, origin, has_open_ranks)
+        uncounted = without_gathers(trainer.script.uncounted, engine, origin, has_open_ranks)
+        trainer = replace(trainer, script=replace(trainer.script, uncounted=uncounted))
         if FROZEN in held and not has_adapter(trainer):
             frozen = _frozen_by_statements(trainer)
             if frozen is not None:

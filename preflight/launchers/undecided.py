@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
@@ -21,6 +22,7 @@ from preflight.plan_parts import (
     OLMO_LOOP,
     STATE_DICT_ON_CARD,
     TEACHER,
+    UNWRAPPED,
 )
 from preflight.scripts.settings.collators import GROWN
 from preflight.scripts.settings.second_model import SECOND_MODEL
@@ -140,13 +142,18 @@ GATHERS: Mapping[str, frozenset[object]] = {
     STATE_DICT_ON_CARD: frozenset({"fsdp1"}),
     GATHERED: frozenset({"fsdp1", "fsdp2", "zero3"}),
     COMM_HOOK: frozenset({"ddp"}),
+    UNWRAPPED: frozenset({"ddp"}),
 }
-"""What a script asks for whole -> the engines that divide it; a hook on gradients -> the one that calls it."""
+"""What a script asks for whole -> the engines that divide it; a hook on gradients -> the one that calls it; what a script
+does not wrap -> the engine that is taken for it."""
+
+
+Held = TypeVar("Held")
 
 
 def without_gathers(
-    signs: Mapping[str, Place], engine: Setting | None, origin: Origin | None, open_ranks: bool
-) -> dict[str, Place]:
+    signs: Mapping[str, Held], engine: Setting | None, origin: Origin | None, open_ranks: bool
+) -> dict[str, Held]:
     """Return the signs but those of gathers that no engine makes which a launch may have.
 
     With `open_ranks` one process stands for any number of them, which train with DDP.

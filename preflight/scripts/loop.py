@@ -6,11 +6,13 @@ import ast
 from typing import cast
 
 from preflight.launch_facts import Uncounted
+from preflight.plan_parts import UNWRAPPED
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.lightning_calls import lightning_trainer
+from preflight.scripts.settings.own_engine import WRAPPERS
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.uncounted.held_outputs import held_outputs
 from preflight.scripts.uncounted.parts_of_rows import IN_PARTS, in_parts
@@ -22,6 +24,20 @@ ROWS = ("per_device_train_batch_size", "loop_eval_rows")
 EVALUATES = ("eval", "no_grad", "inference_mode")
 """Functions of torch under which a model makes no graph, or is told to evaluate."""
 
+AVERAGES = frozenset(
+    {
+        *WRAPPERS,
+        "prepare",
+        "prepare_model",
+        "initialize",
+        "setup",
+        "setup_module",
+        "replicate",
+        "DistributedOptimizer",
+    }
+)
+"""Calls that make an engine of a model, whose ranks average their gradients: torch's, accelerate's, DeepSpeed's, Fabric's,
+Ray Train's (`prepare_model`) and Horovod's."""
 WITH_GRAPH = "what an evaluation with a graph keeps"
 
 
@@ -40,6 +56,9 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     part = in_parts(reader.trees.values())
     if part is not None:
         settings.uncounted[IN_PARTS] = Uncounted(Place("script", reader.path, "", part), "less")
+    wraps = lightning_trainer(reader) or any(each.name in AVERAGES for each in reader.everywhere)
+    if not wraps:
+        settings.uncounted[UNWRAPPED] = Uncounted(Place("script", reader.path, ""), "less")
     held = held_outputs(reader.trees.values())
     if held is not None:
         settings.put(

@@ -48,9 +48,15 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
     kind = kind._replace(classes=classes, loads_model=loads_model(reader))
     if kind.trainer in (None, "plain_loop"):
         return _by_classes(kind, reader.path)
-    if kind.trainer in HF_TRAINERS and not classes and _is_others(kind, reader):
-        because = f"{kind.because.partition(' ')[0]} uses a Trainer of its own"
-        return kind._replace(trainer=None, trl_script=None, because=because)
+    if kind.trainer in HF_TRAINERS and not classes:
+        script = kind.because.partition(" ")[0]
+        if _is_others(kind, reader):
+            because = f"{script} uses a Trainer of its own"
+            return kind._replace(trainer=None, trl_script=None, because=because)
+        if _only_imports(kind, reader):
+            trainer = "plain_loop" if "Accelerator" in kind.text else None
+            because = f"{script} imports a Trainer and makes none"
+            return kind._replace(trainer=trainer, trl_script=None, because=because)
     trains_trl = any(name.startswith("trl.") and name.endswith("Trainer") for name in classes)
     plain = {"transformers.Trainer", "transformers.Seq2SeqTrainer"} & classes
     if kind.trainer == "trl" and plain and not trains_trl and not classes & TRL_CONFIGS:
@@ -105,6 +111,21 @@ def _is_others(kind: TrainerKind, reader: ScriptReader) -> bool:
         and _OF_MODULE.search(kind.text) is None
         and all(is_anothers(reader, *each) for each in named)
     )
+
+
+def _only_imports(kind: TrainerKind, reader: ScriptReader) -> bool:
+    """Tell whether no line of a script uses the trainers, and arguments of one, that it imports from a library."""
+    imported = {
+        local
+        for names in reader.libraries.values()
+        for local, dotted in names.items()
+        if dotted.partition(".")[0] in HF_TRAINERS and _TRAINS.search(dotted)
+    }
+    used = {getattr(node, "id", getattr(node, "attr", "")) for node in reader.nodes}
+    return bool(imported) and not imported & used and _OF_MODULE.search(kind.text) is None
+
+
+_TRAINS = lazy_pattern(r"(?:Trainer|TrainingArguments)$|^trl\..*Config$")
 
 
 def _trainers_of(reader: ScriptReader, path: str) -> list[str]:

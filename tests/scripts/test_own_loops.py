@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from launch_of_script import plan_of as plan_of_script
 
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
+from preflight.plan_parts import UNWRAPPED
 from preflight.plugins import load_plugins
 from preflight.request import Request
 
@@ -116,3 +118,52 @@ def test_arguments_that_are_built_on_anothers_class_have_no_known_defaults(
 
     assert plan.micro_batch_size == batch
     assert plan.origins["mixed_precision"].may_be == may_be
+
+
+BARE = """\
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, {imports}
+
+def train(rank=0, world=2):
+    model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype="bfloat16"){wrapped}
+    optimizer = torch.optim.SGD(model.parameters())
+    for batch in DataLoader(train_rows, shuffle=True, batch_size=3):
+        model(**batch).loss.backward()
+        optimizer.step()
+
+{runs}
+"""
+
+
+def _bare(tmp_path, command, wrapped="", runs="train()", imports="AutoTokenizer"):
+    return plan_of_script(
+        tmp_path, command, {"t.py": BARE.format(imports=imports, wrapped=wrapped, runs=runs)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "wrapped", "runs", "is_named"),
+    [
+        ("torchrun --nproc_per_node 2 t.py", "", "train()", True),
+        ("torchrun --nproc_per_node 2 t.py", "\n    model = DDP(model)", "train()", False),
+        ("torchrun --nproc_per_node 2 t.py", "\n    fully_shard(model)", "train()", False),
+        ("torchrun --nproc_per_node 1 t.py", "", "train()", True),
+        ("python t.py", "", "train()", False),
+        ("python t.py", "", "mp.spawn(train, nprocs=2)", True),
+    ],
+)
+def test_ranks_without_an_engine_have_no_buckets_of_one(tmp_path, command, wrapped, runs, is_named):
+    """They were refused for DDP's buckets, which a model that nothing wraps does not have."""
+    notices = _bare(tmp_path, command, wrapped, runs).notices
+
+    assert [each.takes for each in notices if each.unpriced == UNWRAPPED] == ["less"] * is_named
+
+
+@pytest.mark.parametrize("imports", ["Trainer, TrainingArguments", "Trainer as T"])
+def test_an_import_alone_makes_no_trainer(tmp_path, imports):
+    """The loop's batch and optimizer were those of TrainingArguments, which a line of it imports and none makes."""
+    plan = _bare(tmp_path, "python t.py", imports=imports)
+
+    assert (plan.micro_batch_size, plan.optimizer, plan.trainer) == (3, "sgd", None)
