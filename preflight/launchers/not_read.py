@@ -13,6 +13,7 @@ from preflight.notebooks import ENDING
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.reach.asked_training import ASKS
 from preflight.setting import Place, Setting
+from preflight.shell.starters.launcher_options import only_shell_knows
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
@@ -49,7 +50,8 @@ def not_here(
     its model, and nothing says that the model is all that it holds."""
     script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
     unpriced, takes = ("", "") if trainer.is_here else (LOADING, "less")
-    if script.endswith((".py", ENDING)) and not command.in_container and not command.exists(script):
+    is_path = script.endswith((".py", ENDING)) and not only_shell_knows(script)
+    if is_path and not command.in_container and not command.exists(script):
         path = command.resolve(script)
         fix = nearest_file_fix(script, path)
         wrong = f"the script {script} {wrong_kind(path)}"

@@ -23,8 +23,12 @@ def read_script(
     env: Mapping[str, str] | None = None,
     cwd: str = ".",
     nodes: Sequence[str] = ("node-1",),
+    called: str | None = None,
 ) -> ScriptReading:
-    """Return what a script launches, from its text; a reading without launches says why."""
+    """Return what a script launches, from its text; a reading without launches says why.
+
+    `called` is the path by which a shell is given it, its `$0`; of a job it is that of Slurm's copy, which nobody knows.
+    """
     try:
         tree = parse(known(text))
     except CannotRead as error:
@@ -33,7 +37,8 @@ def read_script(
     for goes_on in (False, True):
         # The second time past every `exit`: a folder that is missing here may be there for the job.
         world = World(Files(opens=True), nodes=nodes)
-        state = state_of(world, env or {}, arguments, os.path.abspath(cwd), not_known("$0"))
+        own = not_known("$0") if called is None else known(called)
+        state = state_of(world, env or {}, arguments, os.path.abspath(cwd), own)
         finder = LaunchFinder(name)
         reader = Reader(state, finder.start, goes_on)
         try:

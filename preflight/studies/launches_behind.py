@@ -117,7 +117,7 @@ def _followed(
 ) -> LaunchesBehind:
     """Return what a script's text starts: with the variables that are here, or with those of the job that options ask for."""
     if options is None:
-        reading = read_script(text, name, arguments, command.env, command.cwd)
+        reading = read_script(text, name, arguments, command.env, command.cwd, called=name)
         found = tuple(_found(launch, name) for launch in reading.launches)
         return LaunchesBehind(name, found, reading.files, reading.reasons)
     place = place_of(options, None)

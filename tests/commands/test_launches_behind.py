@@ -98,11 +98,56 @@ def test_fix_asks_for_one_of_several(folder):
 
 
 def test_what_only_the_shell_knows_is_said_and_started(folder):
-    (folder / "asks.sh").write_text("read RANKS\ntorchrun --nproc_per_node $RANKS train.py\n")
+    (folder / "asks.sh").write_text(
+        "read KIND\naccelerate launch --mixed_precision $KIND train.py\n"
+    )
     done = preflight(folder, "check", *PLENTY, "--", "bash", "asks.sh")
 
     assert done.returncode == 0
-    assert done.stdout.startswith("asks.sh:2: not checked: only a shell knows $RANKS")
+    assert done.stdout.startswith("asks.sh:2: not checked: only a shell knows $KIND")
+
+
+RANKS = ("$(nvidia-smi -L | wc -l)", "$GPUS", "$(( N * 8 ))", "`count`")
+
+
+@pytest.mark.parametrize("is_in_script", [True, False])
+@pytest.mark.parametrize("counted", RANKS)
+def test_ranks_that_only_the_shell_counts_are_open(folder, counted, is_in_script):
+    """It was bad input that a login node has no GPU to count, and so was a line of a README."""
+    words = ["torchrun", "--nproc_per_node", counted, "train.py"]
+    (folder / "counts.sh").write_text(f"read N GPUS\n{' '.join(words)}\n")
+    launch = ["bash", "counts.sh"] if is_in_script else words
+    done = preflight(folder, "check", *PLENTY, "--format", "json", "--", *launch)
+
+    assert "world_size" in json.loads(done.stdout)["open"]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        '$(cd "$(dirname "$0")" && pwd)',
+        '$( cd -- "$( dirname -- "${BASH_SOURCE[0]}" )" &> /dev/null && pwd )',
+        '$(dirname "$(readlink -f "$0")")',
+        "${0%/*}",
+    ],
+)
+def test_a_script_that_a_shell_is_given_knows_where_it_lies(folder, where):
+    (folder / "far").mkdir()
+    (folder / "far" / "start.sh").write_text(
+        f'DIR="{where}"\ntorchrun --nproc_per_node 2 "$DIR"/../train.py\n'
+    )
+    done = preflight(folder, "check", *PLENTY, "--", "bash", "far/start.sh")
+
+    assert "PF128" not in done.stdout
+    assert done.stdout.startswith("preflight: ")
+
+
+def test_a_script_in_a_folder_that_only_a_shell_knows_is_not_said_to_be_missing(folder):
+    words = ["torchrun", "--nproc_per_node", "2", "$(git rev-parse --show-toplevel)/train.py"]
+    done = preflight(folder, "check", *PLENTY, "--", *words)
+
+    assert done.returncode == 0
+    assert "PF128" not in done.stdout
 
 
 def test_a_script_without_a_launch_is_what_nobody_reads(folder):

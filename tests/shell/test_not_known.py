@@ -50,7 +50,9 @@ def test_a_text_is_no_string():
         ("eval \"show '$(nope)' $(nope)-y\"", ["$(nope)", "$(nope)-y"], 2),
         ("declare -A m; m[$(nope)]=1; show ${m[a]}", ["${m[a]}"], 1),
         ("x=$(cat /nowhere/at/all); show \"${x:-d}\" ${x:+set}", ["$(cat /nowhere/at/all)", "set"], 1),
-        ("show $(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)", ["0"], 0),
+        ("show $(nvidia-smi -L | wc -l)", ["$(nvidia-smi -L | wc -l)"], 1),
+        ("SLURM_JOB_ID=1 SLURM_GPUS_ON_NODE=4; show $(nvidia-smi -L | wc -l)", ["4"], 0),
+        ("SLURM_JOB_ID=1; show $(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)", ["0"], 0),
     ],
 )  # fmt: skip
 def test_it_stands_as_it_is_written(text, shown, unknown, tmp_path):

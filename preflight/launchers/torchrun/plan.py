@@ -136,7 +136,7 @@ def _nodes(given: Mapping[str, Setting]) -> Reading[tuple[Setting, Setting]]:
         least, most = numbers[0], numbers[-1]
         return Reading((Setting(least, setting.place), Setting(most, setting.place)))
     one = Setting(1, setting.place)
-    if all(stands_for(word) for word in words):
+    if all(map(stands_for, words)) or stands_for(str(setting.value)):
         return Reading((one, one), (unset_count("--nnodes", str(setting.value)),))
     problem = Problem(
         f"nnodes must be a number of nodes or MIN:MAX, not {setting.value!r}",

@@ -55,7 +55,7 @@ def getent(words: list[Text], state: State) -> Text | None:
 
 def gpus(words: list[Text], state: State) -> Text | None:
     """`nvidia-smi`: a line for each GPU of the job, known where the question is its number."""
-    number = state.known("SLURM_GPUS_ON_NODE") or ("" if state.world.is_partial else "0")
+    number = state.known("SLURM_GPUS_ON_NODE") or ("0" if _is_of_job(state) else "")
     options = all_known(words) or []
     if not number.isdecimal() or len(number) > 4:
         return None
@@ -76,8 +76,13 @@ def gpus(words: list[Text], state: State) -> Text | None:
     return text_of_parts(parts)
 
 
+def _is_of_job(state: State) -> bool:
+    """Tell whether what a job was given is known: outside of one the answer is another machine's than the one that asks."""
+    return not state.world.is_partial and state.get("SLURM_JOB_ID") is not None
+
+
 def nproc(words: list[Text], state: State) -> Text | None:
-    number = state.known("SLURM_CPUS_ON_NODE") or ("" if state.world.is_partial else "1")
+    number = state.known("SLURM_CPUS_ON_NODE") or ("1" if _is_of_job(state) else "")
     return known(f"{number}\n") if number else None
 
 
@@ -92,9 +97,16 @@ def identity(words: list[Text], state: State) -> Text | None:
     return None
 
 
+def _plain(words: list[Text]) -> list[str] | None:
+    """Return the words behind a `--`; None where one is an option, or not known."""
+    known_words = all_known(words) or []
+    plain = known_words[1:] if known_words[:1] == ["--"] else known_words
+    return None if not plain or any(word.startswith("-") for word in plain) else plain
+
+
 def basename(words: list[Text], state: State) -> Text | None:
-    options = all_known(words)
-    if options is None or any(word.startswith("-") for word in options) or not options:
+    options = _plain(words)
+    if options is None:
         return None
     base = os.path.basename(options[0].rstrip("/")) or options[0][:1]
     if len(options) > 1 and base != options[1]:
@@ -103,8 +115,8 @@ def basename(words: list[Text], state: State) -> Text | None:
 
 
 def dirname(words: list[Text], state: State) -> Text | None:
-    options = all_known(words)
-    if options is None or any(word.startswith("-") for word in options):
+    options = _plain(words)
+    if options is None:
         return None
     folders = (os.path.dirname(word.rstrip("/")) or ("/" if word[:1] == "/" else ".") for word in options)  # fmt: skip
     return known("".join(f"{folder.rstrip('/') or '/'}\n" for folder in folders))

@@ -139,8 +139,16 @@ RANK_COUNTS = ("num_processes", "num_machines", "num_gpus", "num_nodes")
 
 
 def stands_for(text: str) -> bool:
-    """Tell whether a text stands where a person puts a number: `<N>`, NUM_GPUS, num_gpus, xxx, or nothing; what only a shell knows is none."""
-    return _STANDS_FOR.fullmatch(text.strip()) is not None
+    """Tell whether a text stands where a person, or a shell, puts a number: `<N>`, NUM_GPUS, num_gpus, xxx, `$GPUS`, or nothing."""
+    return _STANDS_FOR.fullmatch(text.strip()) is not None or only_shell_knows(text)
+
+
+def only_shell_knows(text: str) -> bool:
+    """Tell whether a part of a word is a variable or a command whose output only a shell knows: `$GPUS`, `$(nvidia-smi -L | wc -l)`."""
+    return _OF_SHELL.search(text) is not None
+
+
+_OF_SHELL = lazy_pattern(r"\$[\w({*@#?]|`[^`]+`")
 
 
 def unset_count(flag: str, text: str) -> Problem:
@@ -160,7 +168,7 @@ NODE_RANKS = ("machine_rank", "node_rank")
 
 def converted_whole(key: str, text: str) -> int:
     """Return a whole number; a node's rank that only the running shell knows, or a person fills in, is 0, as on the first node."""
-    if key in NODE_RANKS and (stands_for(text) or text.startswith("$")):
+    if key in NODE_RANKS and stands_for(text):
         return 0  # `--machine_rank $SLURM_PROCID` inside `srun bash -c '...'`, or where nobody has set it
     return int(text)
 
