@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from launch_of_script import opens
 
@@ -9,7 +11,10 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
+from preflight.scripts.settings.set_attributes import OF_METHODS
 from preflight.verdict import Answer
+
+_ARGUMENTS = sorted({name for each in OF_METHODS.values() for name, _ in each.values()})
 
 SCRIPT = """\
 import dataclasses
@@ -122,3 +127,57 @@ def test_a_part_of_its_step_that_it_is_given_is_named(checked, statement, name):
 )
 def test_what_leaves_its_step_as_it_is_is_not(checked, statement):
     assert checked(after=statement).verdict.answer is Answer.FITS
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rows", "optimizer", "is_recomputed"),
+    [
+        ("told.set_training(batch_size=7)", "", 7, "sgd", False),
+        ("told = told.set_training(learning_rate=1e-5)", "", 8, "sgd", False),
+        ("told.set_training(batch_size=7, gradient_checkpointing=True)", "", 7, "sgd", True),
+        ("told.set_training(batch_size=7, activation_checkpointing=True)", "", 7, "sgd", True),
+        ("told.set_optimizer(name='adafactor')", "", 2, "adafactor", False),
+        ("told.set_optimizer(learning_rate=1e-5)", "", 2, "adamw_torch", False),
+        ("told.set_dataloader(train_batch_size=7)", "", 7, "sgd", False),
+        ("told.set_dataloader(rows_of(told))", "", None, "sgd", False),
+        ("if many:\n    told.set_dataloader(train_batch_size=7)", "", None, "sgd", False),
+        ("", "trainer.args.per_device_train_batch_size = 7", 7, "sgd", False),
+        ("", "other = Trainer(model, told)\nother.args.per_device_train_batch_size = 7", 7, "sgd", False),
+    ],
+)  # fmt: skip
+def test_a_method_of_the_arguments_sets_several(checked, before, after, rows, optimizer, is_recomputed):  # fmt: skip
+    """What such a call does not give it sets to a default of its own, so that a batch of 2 becomes one of 8."""
+    plan = checked(before, after).plan
+
+    assert (plan.micro_batch_size, plan.optimizer) == (rows, optimizer)
+    assert (plan.activation_checkpointing == "full") is is_recomputed
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "set_training()",
+        "set_training(batch_size=7, gradient_accumulation_steps=2)",
+        "set_optimizer()",
+        "set_optimizer(name='adafactor')",
+        "set_evaluate()",
+        "set_evaluate(strategy='steps', batch_size=5)",
+        "set_testing(batch_size=5)",
+        "set_dataloader()",
+        "set_dataloader(train_batch_size=7, eval_batch_size=5)",
+    ],
+)
+def test_those_methods_are_the_librarys(checked, tmp_path, call):
+    """The table of them says what the arguments are once the installed library's method has been called."""
+    transformers = pytest.importorskip("transformers")
+    told = transformers.TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=2, optim="sgd", gradient_accumulation_steps=3
+    )
+    before = {name: getattr(told, name) for name in _ARGUMENTS}
+    ast_call = ast.parse(f"told.{call}", mode="eval").body
+    given = {each.arg: ast.literal_eval(each.value) for each in ast_call.keywords}
+    getattr(told, ast_call.func.attr)(**given)
+    method = OF_METHODS[ast_call.func.attr]
+    said = {argument: given.get(name, default) for name, (argument, default) in method.items()}
+
+    assert {name: getattr(told, name) for name in _ARGUMENTS} == {**before, **said}

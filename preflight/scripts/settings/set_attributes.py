@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -20,7 +22,9 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `training_args.gradient_checkpointing = True`, `trainer.args.optim = "sgd"` and `tokenizer.model_max_length = 2048`."""
     for node, scope in reader.statements:
         target = node.targets[0]
-        if not isinstance(target, ast.Attribute) or not _may_be_arguments(target.value):
+        if not isinstance(target, ast.Attribute):
+            continue
+        if not _may_be_arguments(target.value, scope, reader):
             continue
         owner = unparse(target.value)
         known = reader.evaluated_before(target.attr, node.value, scope)
@@ -29,13 +33,49 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
             known = Known(known.value, place)
         if target.attr == "model_max_length" and owner != "self":
             settings.put("seq_len", known)
-        elif _is_trainer_arguments(reader, owner, scope):
+        elif _is_trainer_arguments(reader, target.value, scope):
             settings.put(target.attr, known)
             settings.set_later.add(target.attr)
         elif owner != "self" and settings.seen.get("trainer_arguments"):
             # A name that we do not follow may be the Trainer's arguments all the same.
             settings.put(target.attr, Known(UNKNOWN, place))
     _in_branches(reader, settings)
+    _by_methods(reader, settings)
+
+
+OF_METHODS: Mapping[str, Mapping[str, tuple[str, object]]] = {
+    "set_training": {
+        "batch_size": ("per_device_train_batch_size", 8),
+        "gradient_accumulation_steps": ("gradient_accumulation_steps", 1),
+        "gradient_checkpointing": ("gradient_checkpointing", False),
+    },
+    "set_optimizer": {"name": ("optim", "adamw_torch")},
+    "set_evaluate": {
+        "strategy": ("eval_strategy", "no"),
+        "batch_size": ("per_device_eval_batch_size", 8),
+    },
+    "set_testing": {"batch_size": ("per_device_eval_batch_size", 8)},
+    "set_dataloader": {
+        "train_batch_size": ("per_device_train_batch_size", 8),
+        "eval_batch_size": ("per_device_eval_batch_size", 8),
+    },
+}
+"""Method of TrainingArguments -> its parameters, each with the argument that it sets and to what where it is not given
+(transformers/training_args.py, 4.57 and 5.24; 4.29 has them first)."""
+EARLIER = {"activation_checkpointing": "gradient_checkpointing"}
+"""Parameter of those methods -> the one of the same meaning that every release has."""
+
+
+def _by_methods(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read `args = args.set_training(batch_size=4)`: what such a call does not say it sets to a value of its own."""
+    for found in (*reader.named(*OF_METHODS), *reader.maybe(*OF_METHODS)):
+        given, is_open = reader.keywords(found)
+        given = {EARLIER.get(name, name): known for name, known in given.items()}
+        is_sure = found in reader.calls and not is_open and not found.node.args
+        for name, (argument, default) in OF_METHODS[found.name].items():
+            known = given.get(name, Known(default, reader.place(found)))
+            settings.put(argument, known if is_sure else Known(UNKNOWN, known.place))
+            settings.set_later.add(argument)
 
 
 OF_CHECKPOINTING = "gradient_checkpointing_kwargs"
@@ -46,9 +86,11 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Leave open what a branch that may run changes of the Trainer's arguments."""
     for node, scope in reader.unsure_statements:
         target = node.targets[0]
-        if not isinstance(target, ast.Attribute) or not _may_be_arguments(target.value):
+        if not isinstance(target, ast.Attribute):
             continue
-        if not _is_trainer_arguments(reader, unparse(target.value), scope):
+        if not _may_be_arguments(target.value, scope, reader):
+            continue
+        if not _is_trainer_arguments(reader, target.value, scope):
             continue
         place = Place("script", scope.path, target.attr, node.lineno)
         value = reader.evaluated_before(target.attr, node.value, scope).value
@@ -99,13 +141,27 @@ def read_targets(reader: ScriptReader, settings: ScriptSettings) -> None:
 _OF_TRAINER = lazy_pattern(r"(?i)trainer\.args$")
 
 
-def _may_be_arguments(owner: ast.expr) -> bool:
-    return isinstance(owner, ast.Name) or _OF_TRAINER.search(unparse(owner)) is not None
+def _may_be_arguments(owner: ast.expr, scope: Scope, reader: ScriptReader) -> bool:
+    return isinstance(owner, ast.Name) or _is_of_trainer(owner, scope, reader)
 
 
-def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
-    if _OF_TRAINER.search(name):
+def _is_of_trainer(owner: ast.expr, scope: Scope, reader: ScriptReader) -> bool:
+    """Tell whether an expression is the arguments of a Trainer: `trainer.args`, or those of a name that holds one."""
+    if _OF_TRAINER.search(unparse(owner)):
         return True
+    if not isinstance(owner, ast.Attribute) or owner.attr != "args":
+        return False
+    held = reader.evaluator.only_node(owner.value, scope)
+    made = None if held is None else held[0]
+    if held is None or not isinstance(made, ast.Call):
+        return False
+    return reader.makes_trainer(CallFound(last_name(made.func), made, held[1]))
+
+
+def _is_trainer_arguments(reader: ScriptReader, owner: ast.expr, scope: Scope) -> bool:
+    if _is_of_trainer(owner, scope, reader):
+        return True
+    name = unparse(owner)
     made = {id(call.node) for call in reader.trainer_calls()}
     written = scope.assigned.get(name, ())
     if any(id(node) in made for node in written):
