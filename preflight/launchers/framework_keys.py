@@ -256,7 +256,7 @@ class FrameworkKeys:
         """Whether the rows are text alone: axolotl builds an image processor only where a key names one, and some of
         torchtune's datasets make rows of words whatever is in them."""
         if self.library.name == "torchtune":
-            return self.value("dataset._component_") in TEXT_DATASETS
+            return str(self.value("dataset._component_")) in TEXT_DATASETS
         return self.library.name == "axolotl" and "processor_type" not in self.given
 
     def finish(self, document: Document | None) -> TrainerArguments:
