@@ -111,6 +111,39 @@ def counted(case: dict[str, Any]) -> dict[str, int]:
     return {part: seen.peaks[part] for part in ("forward", "backward", "optimizer")}
 
 
+def saved_by(call: Any, model: Any) -> int:
+    """Return the bytes that a call keeps for its backward, the model's parameters apart."""
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, Any] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = call()
+    assert output is not None
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def kept_by_block(case: dict[str, Any]) -> dict[str, int]:
+    """Return what a block keeps as it is, and compiled by the partitioner that torch.compile uses."""
+    model = model_of(case)
+    block, width = model.blocks["0"], case["sizes"]["hidden_size"]
+    given = torch.randn(
+        case["rows"], case["length"], width, dtype=torch.bfloat16, requires_grad=True
+    )
+    torch._dynamo.reset()  # else it gives up after eight shapes
+    compiled = torch.compile(block, backend="aot_eager_decomp_partition")
+    compiled(given)
+    return {
+        "eager": saved_by(lambda: block(given), model),
+        "compiled": saved_by(lambda: compiled(given), model),
+    }
+
+
 def main() -> None:
     """Print a row for each case."""
     from olmo_core.version import VERSION
@@ -119,7 +152,8 @@ def main() -> None:
     torch.manual_seed(0)
     for name in CASES:
         row = {"name": name, "olmo_core": VERSION}
-        print(json.dumps({**row, "peaks": counted(case_of(name))}), flush=True)
+        found = {"peaks": counted(case_of(name)), "block": kept_by_block(case_of(name))}
+        print(json.dumps({**row, **found}), flush=True)
 
 
 if __name__ == "__main__":

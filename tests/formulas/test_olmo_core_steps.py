@@ -48,3 +48,8 @@ def test_no_step_takes_more_than_its_bound(row):
     most, counted = most_of((*terms, *olmo_core_at_most(plan, model))), max(row["peaks"].values())
 
     assert counted <= most < 1.4 * counted
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
+def test_a_compiled_block_keeps_less(row):
+    assert row["block"]["compiled"] < 0.8 * row["block"]["eager"]
