@@ -275,3 +275,24 @@ def test_as_many_parameters_of_a_model_that_sees_train_as_torchtune_says(name):
     tables = FEWER_IN_TABLES - 8 * model.hidden_size if plan.adapter is None else 0
 
     assert mine == COUNTED_BY_TORCHTUNE[name] + tables
+
+
+@pytest.mark.parametrize(
+    ("key", "left_out"),
+    [
+        ("context_parallel_dim=2", [("a sequence that is divided over ranks", "less")]),
+        ("data_parallel_shard_dim=4", [("ranks that hold what others do", "more")]),
+        ("data_parallel_replicate_dim=2", [("ranks that hold what others do", "more")]),
+        ("enable_fp8_training=True", [("float8 linear layers", "either")]),
+        ("context_parallel_dim=1", []),
+        ("data_parallel_shard_dim=-1", []),
+        ("enable_fp8_training=False", []),
+    ],
+)
+def test_what_only_its_main_branch_reads_is_named(key, left_out):
+    """Releases ignore these, and what trains with them is no release: a shard of 8 ranks was taken for one of 4."""
+    plan = read(
+        f"tune run --nproc_per_node 8 full_finetune_distributed --config llama3_1/8B_full {key}"
+    )
+
+    assert [(n.unpriced, n.takes) for n in plan.notices if n.unpriced] == left_out

@@ -5,16 +5,55 @@ Source: recipes/full_finetune_distributed.py of torchtune 0.6.1, and shard_model
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.plan_parts import FLOAT8
 from preflight.setting import Place, Setting
+
+LATER: Mapping[str, tuple[object, NotModelled]] = {
+    "context_parallel_dim": (
+        1,
+        NotModelled(
+            "no released torchtune divides a sequence over ranks: it is taken whole",
+            "a sequence that is divided over ranks",
+            "less",
+        ),
+    ),
+    "data_parallel_replicate_dim": (
+        1,
+        NotModelled(
+            "no released torchtune has groups of ranks that shard: all of them are taken to",
+            "ranks that hold what others do",
+            "more",
+        ),
+    ),
+    "data_parallel_shard_dim": (
+        -1,
+        NotModelled(
+            "no released torchtune shards over a part of the ranks: all of them are taken to",
+            "ranks that hold what others do",
+            "more",
+        ),
+    ),
+    "enable_fp8_training": (
+        False,
+        NotModelled("no released torchtune trains in float8: bf16 is taken", FLOAT8, "either"),
+    ),
+}
+"""Key that recipes of its main branch read, and none of 0.6.1 -> what leaves it off, and what is left out where it is on
+(recipes/full_finetune_distributed.py, 0.7.0 of August 2025)."""
 
 
 def read_engine(
     keys: FrameworkKeys, recipe: str, world_size: int, at: Place, is_distributed: bool
 ) -> None:
     """Put engine, degrees, sharding and offload."""
+    for name, (off, left_out) in LATER.items():
+        later = keys.get(name)
+        if later is not None and later.value not in (off, None):
+            keys.leave_out(left_out, later)
     if not is_distributed:
         keys.put("engine", "single", Setting(True, at))
         return
