@@ -342,3 +342,24 @@ def test_a_kernel_by_any_name_is_the_one_that_is_priced(kernel: str, attention: 
     plan = read(f"swift sft --model Qwen/Qwen2.5-7B --dataset d --attn_impl {kernel}")
 
     assert plan.attention == attention
+
+
+@pytest.mark.parametrize(
+    ("flags", "left_out"),
+    [
+        ("--tuner_backend unsloth", [("a model of Unsloth's", "either")]),
+        ("--tuner_backend peft", []),
+        ("--eval_use_evalscope true", [("generation in evaluation", "more")]),
+        ("--init_weights lora-ga", [("the start of LoRA-GA", "more")]),
+        ("--init_weights pissa", []),
+        ("--callbacks mine early_stop", [("the callback mine", "more")]),
+        ("--callbacks activation_cpu_offload", [("offloaded activations", "less")]),
+        ("--callbacks early_stop perf_log", []),
+    ],
+)
+def test_what_no_field_of_a_plan_says_is_named(flags, left_out):
+    """A model of Unsloth's, a callback of somebody's own and an evaluation that generates were said to fit."""
+    plan = read(f"swift sft --model Qwen/Qwen2.5-7B --tuner_type lora --dataset x {flags}")
+
+    said = [(notice.unpriced, notice.takes) for notice in plan.notices if notice.unpriced]
+    assert [each for each in said if each[0] != "layers on other GPUs"] == left_out

@@ -13,6 +13,7 @@ from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.formulas.optimizers import MUON
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.swift.engine import shards
+from preflight.launchers.swift.left_out import name_left_out
 from preflight.launchers.swift.model import (
     read_attention,
     read_dtype,
@@ -42,27 +43,6 @@ DECIDES = {
     "torch_dtype": "load_dtype",
 }
 """Argument -> the plan field that is not known while a placeholder stands there."""
-NOT_MODELLED = {
-    "use_galore": NotModelled(
-        "GaLore's low-rank states are estimated as whole ones", "GaLore", "less"
-    ),
-    "neftune_noise_alpha": NotModelled(
-        "NEFTune's noise on the embeddings is not counted", "NEFTune", "more"
-    ),
-    "predict_with_generate": NotModelled(
-        "generation in evaluation is not counted", "generation in evaluation", "more"
-    ),
-    "adapters": NotModelled(
-        "the adapter of `adapters` has a rank and modules of its own: it is estimated with those that stand here",
-        "an adapter that is loaded",
-        "either",
-    ),
-    "router_aux_loss_coef": NotModelled(
-        "the routers' logits, which their own loss keeps, are not counted", "router logits", "more"
-    ),
-    "new_special_tokens": NotModelled("rows of new tokens are not counted", "new tokens", "more"),
-}
-"""Arguments whose effect on memory the plan cannot hold -> what the estimate does instead."""
 OPTIMIZERS = {
     "galore": ("GaLore's low-rank states", "less"),
     "muonclip": ("MuonClip's states", "either"),
@@ -97,7 +77,7 @@ def read_swift_plan(keys: FrameworkKeys, name: str, part: LauncherPart) -> None:
     _checkpointing(keys, part)
     _length(keys, attention)
     _loss(keys, objective)
-    keys.leave_out_given(NOT_MODELLED)
+    name_left_out(keys)
 
 
 def _batch(keys: FrameworkKeys, part: LauncherPart, name: str) -> None:
