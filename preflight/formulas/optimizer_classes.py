@@ -134,5 +134,5 @@ def states_of(name: str) -> str:
 
 def with_more_states(cls: str, options: Mapping[str, Any]) -> str:
     """Return `SGD with momentum` where the options of a constructor, of whatever library, add states to its own."""
-    known = {"amsgrad": None, **_derived()["torch"].get(cls, [{}])[-1]}
+    known = {"amsgrad": None, "master_weights": None, **_derived()["torch"].get(cls, [{}])[-1]}
     return next((f"{cls} with {name}" for name in known if options.get(name)), "")

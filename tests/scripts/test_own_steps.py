@@ -7,9 +7,11 @@ import re
 import pytest
 from launch_of_script import opens, plan_of
 
-from preflight.scripts.uncounted.changed_parts import TAKEN_OFF
+from preflight.plan_parts import FREED_EARLY
+from preflight.scripts.uncounted.changed_parts import NO_GRAPH, TAKEN_OFF
 from preflight.scripts.uncounted.own_loops import GRAPHS, GROWN, KEPT_OF_EACH
-from preflight.scripts.uncounted.own_steps import IN_SHARDS, functions_of, uncounted_calls
+from preflight.scripts.uncounted.own_optimizers import IN_SHARDS
+from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS, functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 
 LOOP = """
@@ -55,6 +57,10 @@ def found(before="pass", optimizer=ADAMW, inside="pass"):
         ("torch.optim.Adadelta(model.parameters())", "Adadelta"),
         ("optim.ADOPT(optimizer_grouped_parameters)", "ADOPT"),
         ("Lamb(params.values())", "Lamb"),
+        ("Lookahead(AdamW(model.parameters()))", "Lookahead"),
+        ("AdamW(model.parameters())\n    slow = Lookahead(optimizer)", "Lookahead"),
+        ("BlockOptimizer(base_optimizer=AdamW(model.parameters()), named=1)", "BlockOptimizer"),
+        ("FusedAdam(model.parameters(), master_weights=True)", "FusedAdam with master_weights"),
     ],
 )
 def test_an_optimizer_that_may_take_more_than_adamw_is_named(optimizer, name):
@@ -72,6 +78,9 @@ def test_an_optimizer_that_may_take_more_than_adamw_is_named(optimizer, name):
         "Adam(model.parameters())\n    Adam = FusedAdam if fast else DeepSpeedCPUAdam",
         'fail(ValueError(f"{params} of model.parameters()"))',
         "Embedding(params.vocab_size, params.dim)",
+        "AdamW(model.parameters())\n    rates = CosineAnnealingLR(optimizer, 10)",
+        "AdamW(model.parameters())\n    saved = CheckpointState(model, optimizer=optimizer)",
+        "hvd.DistributedOptimizer(AdamW(model.parameters()))",
     ],
 )
 def test_a_known_one_and_a_plain_loop_are_left_alone(optimizer):
@@ -499,6 +508,9 @@ for batch in loader:
         ("kept[name] = parameter.detach().cpu().clone()", False),
         ("kept[name] = parameter.grad.norm()", False),
         ("kept[name] = parameter.numel() * 2", False),
+        ("mine = parameter.detach().float(); kept.append(mine)", True),
+        ("mine = parameter.detach().float().cpu(); kept.append(mine)", False),
+        ("mine = parameter.grad.float().norm(); kept.append(mine)", False),
         ("kept.append(parameter)", False),
         ("parameter.data = parameter.data.to(torch.bfloat16)", False),
     ],
@@ -713,3 +725,31 @@ def test_replicas_of_one_process_are_named(tmp_path, launch, is_held):
     plan = plan_of(tmp_path, launch, {"t.py": text})
 
     assert ("replicas of nn.DataParallel" in {n.unpriced for n in plan.notices}) is is_held
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("with torch.no_grad(): h = self.base(**batch)", NO_GRAPH),
+        ("with torch.inference_mode(): h = self.base.encode(batch)", NO_GRAPH),
+        ("with torch.no_grad(): scale = torch.ones(2)", None),
+        ("h = self.base(**batch)", None),
+    ],
+)
+def test_a_part_that_a_forward_runs_without_a_graph_takes_less(line, name):
+    """A head on a frozen body was refused for the gradients of the body, which gets none."""
+    text = f"class Probe(torch.nn.Module):\n    def forward(self, **batch):\n        {line}\n        return h\n"
+
+    assert set(names_of(text, text)) == ({name} if name else set())
+    assert TAKES_OF_CALLS[NO_GRAPH] == "less"
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("parameter.register_post_accumulate_grad_hook(step)", FREED_EARLY),
+        ("model, optimizer = amp.initialize(model, optimizer)", "what apex makes of model and optimizer"),
+    ],
+)  # fmt: skip
+def test_what_changes_gradients_and_states_is_named(line, name):
+    assert re.search(UNCOUNTED[name][0], line)

@@ -13,7 +13,7 @@ from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
 from preflight.launchers.torchtitan.pipeline import read_pipeline
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import CUDA_GRAPH, FLOAT8, FLOAT8_HEAD
+from preflight.plan_parts import CUDA_GRAPH, FLOAT8, FLOAT8_HEAD, FREED_EARLY
 from preflight.setting import Setting
 
 DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
@@ -192,7 +192,7 @@ def _optimizer(reader: TitanReader) -> None:
     early = keys.flag("optimizer.early_step_in_backward")
     if early is not None and early.value:
         message = "early_step_in_backward frees gradients: the estimate keeps them"
-        keys.leave_out(NotModelled(message, "gradients that are freed early", "less"), early)
+        keys.leave_out(NotModelled(message, FREED_EARLY, "less"), early)
 
 
 def _rest(reader: TitanReader) -> None:

@@ -14,7 +14,7 @@ from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import Builder, read_model
 from preflight.launchers.torchtune.table import OF_SAME_ROWS, builders, longest_row_of
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import FAKE_QUANTIZED, TEACHER, open_up_to
+from preflight.plan_parts import FAKE_QUANTIZED, FREED_EARLY, TEACHER, open_up_to
 from preflight.setting import Place, Setting
 
 DTYPES = {
@@ -170,7 +170,7 @@ def _batch(keys: FrameworkKeys, recipe: str) -> None:
             "optimizer_in_bwd and clip_grad_norm exclude each other", in_backward, "drop one"
         )
     message = "optimizer_in_bwd frees each gradient in backward: the estimate keeps them all"
-    freed = NotModelled(message, "gradients that are freed early", "less")
+    freed = NotModelled(message, FREED_EARLY, "less")
     keys.leave_out(freed, in_backward)
 
 

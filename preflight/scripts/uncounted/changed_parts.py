@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
 from preflight.lazy_pattern import lazy_pattern
@@ -132,3 +132,24 @@ def _added_module(call: ast.Call) -> str:
 def _is_module(name: str) -> bool:
     """Tell whether a class may be a module by its name; a config and a torch.dtype are not."""
     return name[:1].isupper() and not re.search(r"Config|Type|Cache$|Path$|Dict$", name)
+
+
+NO_GRAPH = "a part that runs without a graph"
+"""Of a module of the script's own whose forward runs a model under no_grad: it gets no gradient and keeps nothing."""
+
+
+def without_graph(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield where a `forward` runs a part of its module under no_grad: `with torch.no_grad(): h = self.base(**batch)`."""
+    for node in nodes:
+        if not isinstance(node, ast.FunctionDef) or node.name != "forward" or not node.args.args:
+            continue
+        own = f"{node.args.args[0].arg}."
+        for block in walk(node):
+            if not isinstance(block, ast.With) or not _NO_GRAD.search(unparse(block.items[0])):
+                continue
+            calls = [each for each in walk(block) if isinstance(each, ast.Call)]
+            of_parts = (each.lineno for each in calls if unparse(each.func).startswith(own))
+            yield from ((NO_GRAPH, line) for line in of_parts)
+
+
+_NO_GRAD = lazy_pattern(r"\b(?:no_grad|inference_mode)\(")

@@ -56,9 +56,13 @@ def kept_of_each(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
         if not isinstance(loop, ast.For) or not _OVER_PARAMETERS.search(unparse(loop.iter)):
             continue
         names = {node.id for node in walk(loop.target) if isinstance(node, ast.Name)}
+        made: set[str] = set()
         for node in walk_block(loop.body):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                made |= {node.targets[0].id} if _is_new_here(node.value, names) else set()
             value = _kept(node)
-            if value is not None and "cpu" not in unparse(value) and _is_new(value, names):
+            is_made = isinstance(value, ast.Name) and value.id in made
+            if value is not None and (is_made or _is_new_here(value, names)):
                 yield KEPT_OF_EACH, getattr(node, "lineno", loop.lineno)
 
 
@@ -68,6 +72,11 @@ def _kept(node: ast.AST) -> ast.expr | None:
         return node.value
     is_appended = isinstance(node, ast.Call) and last_name(node.func) == "append"
     return node.args[0] if isinstance(node, ast.Call) and is_appended and node.args else None
+
+
+def _is_new_here(value: ast.expr, names: Container[str]) -> bool:
+    """Tell whether an expression makes a tensor as large as one of some names, and no copy of it in host memory."""
+    return "cpu" not in unparse(value) and _is_new(value, names)
 
 
 def _is_new(value: ast.expr, names: Container[str]) -> bool:

@@ -7,15 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from preflight.formulas.optimizer_classes import (
-    CONSTRUCTORS,
-    DIVIDES_STATES,
-    GATHERS_STATES,
-    is_within_adamw,
-    with_more_states,
-)
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
 from preflight.scripts.losses.own_losses import MODEL, NARROW_LOSS, own_losses
@@ -35,7 +28,12 @@ from preflight.scripts.uncounted.between_steps import (
     generates_beside,
     own_nodes,
 )
-from preflight.scripts.uncounted.changed_parts import TAKEN_OFF, changed_parts
+from preflight.scripts.uncounted.changed_parts import (
+    NO_GRAPH,
+    TAKEN_OFF,
+    changed_parts,
+    without_graph,
+)
 from preflight.scripts.uncounted.own_loops import (
     GRAPHS,
     GROWN,
@@ -47,9 +45,13 @@ from preflight.scripts.uncounted.own_loops import (
     kept_of_each,
     made_again,
 )
+from preflight.scripts.uncounted.own_optimizers import (
+    IN_SHARDS,
+    PARAMETERS,
+    own_optimizers,
+)
 from preflight.scripts.uncounted.whole_gathers import whole_gathers
 
-IN_SHARDS = "an optimizer that ZeroRedundancyOptimizer divides"
 TAKES_OF_CALLS = {
     BESIDE_ADAPTER: "more",
     PROJECTOR_BESIDE: "more",
@@ -63,27 +65,18 @@ TAKES_OF_CALLS = {
     KEPT_OF_EACH: "more",
     NARROW_LOSS: "less",
     TAKEN_OFF: "less",
+    NO_GRAPH: "less",
     f"the states of {IN_SHARDS}": "less",
     STATE_DICT_ON_CARD: "more",
     GATHERED: "more",
 }
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
 
-KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
-"""DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
-HOLD_PARAMETERS = frozenset(
-    {"Counter", "GatheredParameters", "Parameter", "ParameterList", "ParameterDict"}
-)
-"""Classes that are given parameters and are no optimizers."""
 _STEPS = lazy_pattern(r"^(?:compute_loss|training_step|train_step)$")
-_PARAMETERS = lazy_pattern(
-    r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b(?!\.(?!values\b|copy\b))|grouped_parameters"
-)
-"""Of a class that is given parameters; `params.dim` is a number of somebody's config."""
 _FUNCTION = lazy_pattern(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = lazy_pattern(
-    _PARAMETERS.pattern
-    + r"|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+    PARAMETERS.pattern
+    + r"|no_grad\(|inference_mode\(|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
     r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
     r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
     r"|\b(?!\w*model\b)\w+ *= *\w*(?:Model|For)\w*\.from_|\b(?!\w*model\b)\w+(?:, *\w+)* *= *\w+_model\w*\("
@@ -118,19 +111,15 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     nodes = walk(tree)
     steps = _steps(nodes)
     yield from generates_beside(nodes, steps)
-    known = KNOWN_STATES | _other_names(nodes)
-    yield from _second_optimizer(nodes, known)
+    yield from own_optimizers(nodes)
+    yield from without_graph(nodes)
     yield from trained_beside(nodes)
     yield from made_again(nodes)
     yield from kept_of_each(nodes)
     yield from changed_parts(nodes, functions)
     yield from whole_gathers(nodes)
     for node in nodes:
-        if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
-            if name == IN_SHARDS and any(getattr(n, "attr", "") == GATHERS_STATES for n in nodes):
-                name = DIVIDES_STATES  # those of all ranks pass through a card
-            yield f"the states of {name}", node.lineno
-        elif id(node) in steps:
+        if id(node) in steps:
             yield from _second_forward(steps[id(node)])
             yield from own_losses(steps[id(node)], nodes)
             yield from generates(steps[id(node)])
@@ -138,59 +127,6 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield from graphs_of_rounds(node)
         if isinstance(node, ast.FunctionDef):
             yield from grown_batch(node)
-
-
-def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
-    """Return names that only known optimizers are given to: `Adam = FusedAdam if on_device else DeepSpeedCPUAdam`."""
-    found: dict[str, bool] = {}
-    for node in nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            value, name = node.value, node.targets[0].id
-            ways = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
-            is_known = all(last_name(way) in KNOWN_STATES for way in ways)
-            found[name] = found.get(name, True) and is_known
-    return frozenset(name for name, is_known in found.items() if is_known)
-
-
-def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
-    """Return the class of a call that is given parameters to step, where its states are not known."""
-    name = last_name(call.func)
-    named = (keyword.value for keyword in call.keywords if keyword.arg == "params")
-    given = call.args[0] if call.args else next(named, None)
-    is_text = isinstance(given, (ast.JoinedStr, ast.Constant, ast.BinOp, ast.Dict))
-    is_other = name in HOLD_PARAMETERS or name.endswith(("Error", "Exception", "Warning"))
-    if not name[:1].isupper() or is_other or is_text:
-        return ""
-    if given is None or not _PARAMETERS.search(unparse(given)):
-        return ""
-    # A value that only the run has may be any.
-    options = {str(each.arg): getattr(each.value, "value", True) for each in call.keywords}
-    if is_within_adamw(name, options):
-        return ""
-    if name == DIVIDES_STATES and _divides_states(call, options):
-        name = IN_SHARDS
-    return with_more_states(name, options) or ("" if name in known else name)
-
-
-def _divides_states(call: ast.Call, options: Mapping[str, object]) -> bool:
-    """Tell whether ranks divide the states of a known class among them, with no bucket beside and no state more."""
-    inner = [last_name(each.value) for each in call.keywords if each.arg == "optimizer_class"]
-    makes_more = options.keys() & {"parameters_as_bucket_view", "overlap_with_ddp", "None"}
-    return bool(inner) and inner[0] in CONSTRUCTORS and not makes_more
-
-
-def _second_optimizer(nodes: Iterable[ast.AST], known: frozenset[str]) -> Iterator[tuple[str, int]]:
-    """Yield where a block gives the parameters of one model to a second optimizer, under another name."""
-    for block in nodes:
-        held: dict[str, str] = {}
-        for node in block.body if isinstance(block, (ast.Module, ast.FunctionDef, ast.For)) else ():
-            if not isinstance(node, ast.Assign) or not isinstance(made := node.value, ast.Call):
-                continue
-            if last_name(made.func) not in known or not made.args:
-                continue
-            given, name = unparse(made.args[0]), last_name(node.targets[0])
-            if _PARAMETERS.search(given) and held.setdefault(given, name) != name:
-                yield "the states of a second optimizer", node.lineno
 
 
 def _steps(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:

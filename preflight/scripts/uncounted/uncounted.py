@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.adapters.adapter_kinds import NOT_LORA
-from preflight.plan_parts import COMM_HOOK, FLOAT8_HEAD, FP8, GPTQ_OR_AWQ
+from preflight.plan_parts import COMM_HOOK, FLOAT8_HEAD, FP8, FREED_EARLY, GPTQ_OR_AWQ
 
 REPLICAS = "replicas of nn.DataParallel"
 OUTPUTS = "outputs of every layer"
@@ -22,6 +22,8 @@ UNCOUNTED = {
         r"\bregister_(?:full_)?(?:forward|backward)_hook\((?![^()]{0,200}(?:requires?_grad|inputs_require|neftune|fp32))",
         "more",
     ),
+    FREED_EARLY: (r"\bregister_post_accumulate_grad_hook\(", "less"),
+    "what apex makes of model and optimizer": (r"\bamp\.initialize\(", "either"),
     COMM_HOOK: (
         r"\bregister_comm_hook\((?!.*\b(?:fp16|bf16)_compress_hook|.*\ballreduce_hook)"
         r"|\bcomm_hook\s*=(?!\s*(?:None\b|DDPCommunicationHookType\.(?:NO|FP16|BF16)\b))",

@@ -1,0 +1,129 @@
+"""Optimizers of a script's loop that keep what nobody knows: of classes that are not known, around another one.
+
+Told by calls in a syntax tree; a second optimizer of the same parameters is one of them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from preflight.formulas.optimizer_classes import (
+    CONSTRUCTORS,
+    DIVIDES_STATES,
+    GATHERS_STATES,
+    is_within_adamw,
+    with_more_states,
+)
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.nodes import last_name, unparse
+
+IN_SHARDS = "an optimizer that ZeroRedundancyOptimizer divides"
+KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
+"""DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
+HOLD_PARAMETERS = frozenset(
+    {"Counter", "GatheredParameters", "Parameter", "ParameterList", "ParameterDict"}
+)
+"""Classes that are given parameters and are no optimizers."""
+HAND_ON = frozenset({"AcceleratedOptimizer", "DistributedOptimizer"})
+"""Classes around an optimizer that add nothing to its states: accelerate's, and Horovod's, whose buffers are its own."""
+PARAMETERS = lazy_pattern(
+    r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b(?!\.(?!values\b|copy\b))|grouped_parameters"
+)
+"""Of a class that is given parameters; `params.dim` is a number of somebody's config."""
+_AROUND = lazy_pattern(r"Optim|Lookahead|LARC|SWA|SAM")
+"""Of a class that stands around an optimizer, and is no scheduler, trainer or state of a checkpoint."""
+
+
+def own_optimizers(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield what the optimizers of a file keep that nobody knows, each with its line."""
+    known = KNOWN_STATES | _other_names(nodes)
+    yield from _second_optimizer(nodes, known)
+    held = _held_by(nodes, known)
+    for node in nodes:
+        if not isinstance(node, ast.Call):
+            continue
+        name = _unknown_optimizer(node, known) or _around(node, held)
+        if name == IN_SHARDS and any(getattr(n, "attr", "") == GATHERS_STATES for n in nodes):
+            name = DIVIDES_STATES  # those of all ranks pass through a card
+        if name:
+            yield f"the states of {name}", node.lineno
+
+
+def _held_by(nodes: Sequence[ast.AST], known: frozenset[str]) -> frozenset[str]:
+    """Return the names that hold an optimizer."""
+    return frozenset(
+        node.targets[0].id
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if isinstance(node.value, ast.Call) and last_name(node.value.func) in known
+    )
+
+
+def _around(call: ast.Call, held: frozenset[str]) -> str:
+    """Return the class of what is made around an optimizer that a name holds: `Lookahead(optimizer)`, `BlockOptimizer(base_optimizer=it)`."""
+    name = last_name(call.func)
+    given = [
+        *call.args[:1],
+        *(each.value for each in call.keywords if each.arg and "optimizer" in each.arg),
+    ]
+    is_around = any(
+        (isinstance(each, ast.Name) and each.id in held)
+        or (isinstance(each, ast.Call) and last_name(each.func) in KNOWN_STATES)
+        for each in given
+    )
+    is_known = name in KNOWN_STATES | HAND_ON or not name[:1].isupper()
+    return name if is_around and not is_known and _AROUND.search(name) else ""
+
+
+def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Return names that only known optimizers are given to: `Adam = FusedAdam if on_device else DeepSpeedCPUAdam`."""
+    found: dict[str, bool] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            value, name = node.value, node.targets[0].id
+            ways = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+            is_known = all(last_name(way) in KNOWN_STATES for way in ways)
+            found[name] = found.get(name, True) and is_known
+    return frozenset(name for name, is_known in found.items() if is_known)
+
+
+def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
+    """Return the class of a call that is given parameters to step, where its states are not known."""
+    name = last_name(call.func)
+    named = (keyword.value for keyword in call.keywords if keyword.arg == "params")
+    given = call.args[0] if call.args else next(named, None)
+    is_text = isinstance(given, (ast.JoinedStr, ast.Constant, ast.BinOp, ast.Dict))
+    is_other = name in HOLD_PARAMETERS | HAND_ON or name.endswith(("Error", "Exception", "Warning"))
+    if not name[:1].isupper() or is_other or is_text:
+        return ""
+    if given is None or not PARAMETERS.search(unparse(given)):
+        return ""
+    # A value that only the run has may be any.
+    options = {str(each.arg): getattr(each.value, "value", True) for each in call.keywords}
+    if is_within_adamw(name, options):
+        return ""
+    if name == DIVIDES_STATES and _divides_states(call, options):
+        name = IN_SHARDS
+    return with_more_states(name, options) or ("" if name in known else name)
+
+
+def _divides_states(call: ast.Call, options: Mapping[str, object]) -> bool:
+    """Tell whether ranks divide the states of a known class among them, with no bucket beside and no state more."""
+    inner = [last_name(each.value) for each in call.keywords if each.arg == "optimizer_class"]
+    makes_more = options.keys() & {"parameters_as_bucket_view", "overlap_with_ddp", "None"}
+    return bool(inner) and inner[0] in CONSTRUCTORS and not makes_more
+
+
+def _second_optimizer(nodes: Iterable[ast.AST], known: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Yield where a block gives the parameters of one model to a second optimizer, under another name."""
+    for block in nodes:
+        held: dict[str, str] = {}
+        for node in block.body if isinstance(block, (ast.Module, ast.FunctionDef, ast.For)) else ():
+            if not isinstance(node, ast.Assign) or not isinstance(made := node.value, ast.Call):
+                continue
+            if last_name(made.func) not in known or not made.args:
+                continue
+            given, name = unparse(made.args[0]), last_name(node.targets[0])
+            if PARAMETERS.search(given) and held.setdefault(given, name) != name:
+                yield "the states of a second optimizer", node.lineno
