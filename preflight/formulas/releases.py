@@ -46,12 +46,12 @@ RELEASES = (
     Release("5.0", "5.0.0", FUSES_EXPERTS, GATHERS_ROWS_ONCE),
 )
 SCANS = (
-    Release("5.14", "5.14.1", None, SUMS_SCANS_AT_ONCE),
+    Release("5.14", "5.14.1", GATHERS_ROWS_ONCE, SUMS_SCANS_AT_ONCE),
     Release("5.16", "5.16.1", SUMS_SCANS_AT_ONCE, SOLVES_DELTA_RULE),
     Release("5.17", "5.17.0", SOLVES_DELTA_RULE, SCANS_IN_PRODUCTS),
 )
 """Releases of layers that scan states, which are in none of the tables above: Mamba 2's code is one up to 5.14 and one
-from there to 5.17, that of gated delta rules is one up to 5.16."""
+from there to 5.17, that of gated delta rules is one up to 5.16. What is older has other experts, and could not be traced."""
 
 
 def releases_of(versions: Mapping[str, str]) -> tuple[Release, ...]:

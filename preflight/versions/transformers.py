@@ -378,6 +378,13 @@ DEFAULTS_TO_FSDP2 = Boundary(
     "training_args.py: :2812 (5.9.0), :2736 (5.10.1)",
     "5.24.0",
 )
+STACKS_GRANITES_EXPERTS = Boundary(
+    _NAME,
+    "5.13",
+    "experts of Granite 4 are grouped products; before, a loop in which the gradient of each is as large as that of all",
+    "models/granitemoehybrid/modeling_granitemoehybrid.py: GraniteMoeHybridParallelExperts in 4.53.3 to 5.12.0, not in 5.13.0",
+    "5.24.0",
+)
 T5_HAS_SDPA = Boundary(
     _NAME,
     "5.15",

@@ -17,12 +17,14 @@ from preflight.models.registry import find_model
 from preflight.plugins import load_plugins
 
 FALCON, QWEN = "tiiuae/Falcon-H1-1.5B-Deep-Base", "Qwen/Qwen3.5-2B"
+NEMOTRON, GRANITE = "nvidia/NVIDIA-Nemotron-Nano-9B-v2", "ibm-granite/granite-4.0-h-tiny"
 MOMENTS = (
     Moment.FORWARD, Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD,
 )  # fmt: skip
 TRACED = [
     (FALCON, "5.14.1", "full", True, (20_066_759_648, 29_891_929_672, 32_283_306_712, 6_225_257_640)),
     (FALCON, "5.14.1", "full", False, (57_532_951_452, 67_284_880_546, 32_327_330_520, 6_225_257_640)),
+    (NEMOTRON, "5.14.1", "full", True, (48_529_419_776, 56_247_305_736, 70_108_141_064, 35_571_292_168)),
     (QWEN, "5.16.1", "full", True, (4_823_619_520, 6_592_123_912, 8_931_605_832, 10_224_404_040)),
     (QWEN, "5.16.1", "full", False, (19_898_428_624, 20_957_478_104, 10_388_393_824, 10_224_404_040)),
     (QWEN, "5.16.1", "LoRA, autocast", True, (4_863_214_528, 5_546_338_760, 5_392_707_016, 4_523_612_104)),
@@ -64,14 +66,17 @@ def test_a_published_model_takes_what_a_trace_saw_in_that_release(
     [
         (FALCON, "5.24.0", "full", "less"),
         (FALCON, "5.14.1", "full", "less"),
-        (FALCON, "4.57.6", "full", "less"),
+        (FALCON, "5.8.0", "full", "less"),
+        (FALCON, "4.57.6", "full", "either"),
         (
             FALCON,
             "5.14.1",
             "full, bf16 under autocast",
             "either",
         ),  # which no table of the release has
-        ("ibm-granite/granite-4.0-tiny-preview", "5.14.1", "full", "either"),
+        (GRANITE, "5.13.0", "full", "less"),
+        (GRANITE, "5.12.0", "full", "either"),
+        ("tiiuae/falcon-mamba-7b", "5.14.1", "full", "either"),
         (QWEN, "5.24.0", "full", "less"),
         (QWEN, "5.17.0", "full", "less"),
         (QWEN, "5.12.0", "full", "less"),

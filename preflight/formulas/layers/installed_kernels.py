@@ -6,7 +6,11 @@ from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
 from preflight.model import ModelSpec
 from preflight.versions.boundary import OLDEST
-from preflight.versions.transformers import SCANS_IN_PRODUCTS, SOLVES_DELTA_RULE
+from preflight.versions.transformers import (
+    SCANS_IN_PRODUCTS,
+    SOLVES_DELTA_RULE,
+    STACKS_GRANITES_EXPERTS,
+)
 
 KERNELS = "kernels of other packages"
 SCANS = {"mamba_ssm": SCANS_IN_PRODUCTS, "fla": SOLVES_DELTA_RULE}
@@ -29,6 +33,13 @@ def scans_as_newest(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether a launch surely has a release whose own code is the newest's; a convolution's is in all."""
     scans = (since for package, since in SCANS.items() if package in kernel_packages(model))
     return all(since.holds_in(plan.versions, OLDEST) for since in scans)
+
+
+def loops_over_experts(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether a launch has a release in which experts beside a scan are others than those of its tables."""
+    has_experts = any(unit.layer is not None and unit.layer.num_experts for unit in model.layers)
+    is_granite = model.model_type == "granitemoehybrid"
+    return is_granite and has_experts and not STACKS_GRANITES_EXPERTS.holds_in(plan.versions)
 
 
 def is_of_layers(term: MemoryTerm) -> bool:

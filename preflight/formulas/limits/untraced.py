@@ -11,7 +11,12 @@ from preflight.formulas.adapters.linear_experts import LOOPED_STACKS
 from preflight.formulas.adapters.unpacked_experts import KEEPS_BEHIND_EXPERTS, packs_experts
 from preflight.formulas.cost_tables import has_kernels, has_own_release, method_of
 from preflight.formulas.layers.checkpointing import is_reentrant
-from preflight.formulas.layers.installed_kernels import KERNELS, kernel_packages, scans_as_newest
+from preflight.formulas.layers.installed_kernels import (
+    KERNELS,
+    kernel_packages,
+    loops_over_experts,
+    scans_as_newest,
+)
 from preflight.formulas.layers.layer_coefficients import counts_idle_experts, has_rows, not_derived
 from preflight.formulas.layers.shared_keys import is_before_sharing, with_own_keys
 from preflight.formulas.precision import precision_of
@@ -146,7 +151,8 @@ def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
 
 def _of_packages(plan: LaunchPlan, model: ModelSpec, packages: tuple[str, ...]) -> Problem:
     method = method_of(plan, precision_of(plan, model))
-    is_read = scans_as_newest(plan, model) or has_own_release(plan, model, method)
+    has_table = has_own_release(plan, model, method) and not loops_over_experts(plan, model)
+    is_read = scans_as_newest(plan, model) or has_table
     return Problem(
         f"layers of {model.model_type} are counted as transformers{'' if is_read else ' 5.18'} runs them without"
         f" {' and '.join(packages)}: with these they take less"
