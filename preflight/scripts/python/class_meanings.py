@@ -6,7 +6,6 @@ import ast
 from collections.abc import Mapping
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.python.constructors import set_by_constructor
 from preflight.scripts.python.dataclass_fields import (
     class_fields,
     class_values,
@@ -155,6 +154,8 @@ class ClassMeanings(ScriptFiles):
         values = self._values(name, scope.path)
         if held is None or values is None:
             return None
+        from preflight.scripts.python.constructors import set_by_constructor  # for few scripts
+
         cls, outer = held
         constructors = () if is_dataclass(cls) else self.functions.get("__init__", ())
         if said := set_by_constructor(cls, constructors, (node, scope), self.evaluator):
