@@ -223,6 +223,10 @@ def test_what_is_frozen_gets_no_gradient_and_no_adapter():
     [
         ("qwen2_vl", ("qkv", "attn.proj", "fc1", "fc2")),
         ("gemma3", ("proj", "fc1")),
+        ("qwen2_vl", ("proj",)),
+        ("qwen3_vl", ("proj", "q_proj")),
+        ("mllama", ("patch_embedding", "fc1")),
+        ("mistral3", ("patch_conv",)),
         ("gemma3", ("q_proj", "v_proj")),
         ("internvl", "all-linear"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from preflight.formulas.adapters.adapted_experts import (
     GATE_AND_UP,
@@ -119,6 +120,8 @@ def each_adapter_tensor(
         # a Conv1D of GPT-2 has its inputs first
         is_turned = bool(unit.role == "layer" and model.facts.get("conv1d"))
         if adapter.kind not in BRANCHES:
+            if is_convolution(tensor):
+                continue
             yield unit, _of_other_kind(adapter, tensor, is_turned)
             continue
         for extra in lora_tensors(tensor, rank):
@@ -196,10 +199,11 @@ def _of_other_kind(adapter: Adapter, tensor: ParameterTensor, is_turned: bool) -
 
 
 def lora_tensors(tensor: ParameterTensor, rank: int) -> Iterator[ParameterTensor]:
-    """Yield the two matrices on a linear weight; nothing on any other tensor."""
-    if tensor.kind != LINEAR or len(tensor.shape) != 2:
+    """Yield the two matrices on a linear weight, or a convolution and one of single places on a convolution's
+    (peft/tuners/lora/layer.py _ConvNd, 0.21.2); nothing on any other tensor."""
+    if not is_convolution(tensor) and (tensor.kind != LINEAR or len(tensor.shape) != 2):
         return
-    out_features, in_features = tensor.shape
+    out_features, in_features = tensor.shape[0], prod(tensor.shape[1:])
     trained = tensor.gets_gradient and not tensor.is_read_bare
     yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features), LINEAR, trained)
     yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank), LINEAR, trained)
@@ -222,12 +226,16 @@ def _stack_adapters(
         yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank))
 
 
+def is_convolution(tensor: ParameterTensor) -> bool:
+    """Tell whether a weight is that of a convolution over patches, which PEFT adapts where it is named."""
+    return tensor.kind == OTHER and len(tensor.shape) >= 4 and tensor.name.endswith(".weight")
+
+
 def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
     """Tell whether an adapter sits on a tensor's module."""
-    if tensor.kind != LINEAR or len(tensor.shape) != 2:
-        return False
-    if targets == "all-linear":
-        return True
+    is_matrix = tensor.kind == LINEAR and len(tensor.shape) == 2
+    if targets == "all-linear" or not (is_matrix or is_convolution(tensor)):
+        return is_matrix
     names = (targets,) if isinstance(targets, str) else targets
     paths = [
         f".{name}.weight" for name in names
