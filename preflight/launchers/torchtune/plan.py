@@ -10,11 +10,12 @@ from collections.abc import Collection, Mapping
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.named_optimizer import named_optimizer
+from preflight.launchers.torchtune.beside import read_beside
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import Builder, read_model
-from preflight.launchers.torchtune.table import OF_SAME_ROWS, builders, longest_row_of
+from preflight.launchers.torchtune.table import OF_SAME_ROWS, longest_row_of
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import FAKE_QUANTIZED, FREED_EARLY, TEACHER, open_up_to
+from preflight.plan_parts import FREED_EARLY, open_up_to
 from preflight.setting import Place, Setting
 
 DTYPES = {
@@ -32,19 +33,6 @@ LOSSES = {
     "CrossEntropyLoss": "full_logits",
     "DPOLoss": "full_logits",
 }
-MORE_MODELS = {
-    "ppo_full_finetune_single_device": "PPO holds a policy, its reference, a value and a reward model: the estimate has the policy alone",
-}
-TEACHES = "knowledge_distillation_"
-"""Start of the recipes that hold a teacher beside the student (0.4.0 to 0.6.1)."""
-QAT = "qat_"
-COUNTED_QUANTIZERS = frozenset(
-    f"{scheme}QATQuantizer{kind}"
-    for scheme in ("Int8DynActInt4Weight", "Int4WeightOnly")
-    for kind in ("", "ModuleSwap")
-)
-"""Of torchtune/training/quantization.py, 0.2 to 0.7: those of torchao that tests/formulas/fake_quantized.jsonl counts."""
-"""Start of the recipes of QAT: distributed, on a single device (0.7.0), with an adapter."""
 
 
 def read_plan(
@@ -77,37 +65,7 @@ def read_plan(
     if "_dpo_" in recipe:
         place = Place("default", "", keys.library.label)
         keys.put("objective", "dpo", Setting("dpo", place))
-    if recipe in MORE_MODELS and "model" in keys.settings:
-        more = NotModelled(MORE_MODELS[recipe], "another model", "more")
-        keys.leave_out(more, keys.given[section])
-    if recipe.startswith(TEACHES) and "model" in keys.settings:
-        _teacher(keys, builder)
-    if recipe.startswith(QAT) and "quantizer" in keys.given:
-        quantizer = str(keys.value(f"quantizer.{COMPONENT}"))
-        is_counted = quantizer.rsplit(".", 1)[-1] in COUNTED_QUANTIZERS
-        name = FAKE_QUANTIZED if is_counted else f"copies that {quantizer} makes"
-        message = "the fake-quantized copies of QAT are not in the estimate"
-        keys.leave_out(NotModelled(message, name, "more"), keys.given["quantizer"])
-
-
-def _teacher(keys: FrameworkKeys, builder: Builder) -> None:
-    """Put the teacher's name, and say that it is not in the estimate of the student."""
-    place = Place("default", "", keys.library.label)
-    keys.put("objective", "distillation", Setting("distillation", place))
-    loss = keys.get(f"kd_loss.{COMPONENT}")
-    if loss is not None:
-        keys.argument("kd_loss", str(loss.value).rsplit(".", 1)[-1], loss)
-    component = keys.get(f"teacher_model.{COMPONENT}")
-    if component is not None:
-        name = str(component.value)
-        entry = builder(name) or {}
-        is_whole = not name.rsplit(".", 1)[-1].startswith(("lora_", "qlora_"))
-        # a builder without sizes would be known by the student's checkpoint
-        is_known = name in builders() or entry.get("sizes")
-        if is_whole and is_known and entry.get("model"):
-            keys.put("reference_model", entry["model"], component)
-    message = "the teacher is held beside the student: it is estimated at its most, and where its shapes are known"
-    keys.leave_out(NotModelled(message, TEACHER, "more"), component or keys.given["model"])
+    read_beside(keys, recipe, builder, section)
 
 
 def _unread(
