@@ -61,6 +61,16 @@ def test_a_published_model_takes_what_a_trace_saw_in_that_release(
     assert max(formulas[moment] / newest[moment] for moment in MOMENTS) > 1.02
 
 
+def test_a_packed_jamba_takes_what_a_trace_saw(plugins):
+    """Its class adds a product's bias in another way where its config says that it is packed."""
+    plan, model = _launch("ai21labs/AI21-Jamba2-3B", "5.24.0", "QLoRA, autocast", True)
+    formulas = formulas_of(replace(plan, seq_len=128), model, plugins)
+
+    traced = (2_059_669_760, 2_224_120_584, 2_260_152_072, 1_929_537_800)
+    for moment, num_bytes in zip(MOMENTS, traced, strict=True):
+        assert formulas[moment] == pytest.approx(num_bytes, rel=0.01), moment
+
+
 @pytest.mark.parametrize(
     ("name", "release", "method", "takes"),
     [
