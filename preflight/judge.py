@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from operator import attrgetter
 from typing import TypeVar
 
 from preflight.device import DeviceSpec
@@ -210,9 +211,8 @@ def estimate_memory(
     Of a pipeline it is the estimate of its fullest rank. A search comes back to plans that only who said their values
     tells apart, and these take the same.
     """
-    values = [getattr(plan, name) for name in TAKEN_BY_VALUES]
     return plugins.once(
-        (*values, model, device, *missing),
+        (*_taken_of(plan), model, device, *missing),
         lambda: _estimated(plan, model, device, plugins, missing),
     )
 
@@ -221,6 +221,7 @@ TAKEN_BY_VALUES = tuple(
     field.name for field in fields(LaunchPlan) if field.name not in ("origins", "version_readings")
 )
 """Fields of a plan that memory may depend on: not who said the others, and not what it is in other releases."""
+_taken_of = attrgetter(*TAKEN_BY_VALUES)
 
 
 def _estimated(

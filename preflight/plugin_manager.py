@@ -211,8 +211,8 @@ class PluginManager:
 
     def _asked(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """Return every plugin that implements a hook with a caller of it alone, last registered first."""
-        self._import_waiting(hook)
         if hook not in self._callers:
+            self._import_waiting(hook)
             implementations = [
                 implementation
                 for implementation in getattr(self.pluggy.hook, hook).get_hookimpls()
