@@ -29,6 +29,16 @@ CUTS = {
         "    return tokenizer(row['text'], truncation=True, max_length=args.model_max_length)\n"
         "rows = rows.map(encode)\n"
     ),
+    "a tokenizer of another name": (
+        "def encode(row):\n"
+        "    return t(row['text'], truncation=True, max_length=args.model_max_length)\n"
+        "rows = rows.map(encode)\n"
+    ),
+    "a tokenizer that an object holds": (
+        "class Rows:\n    def __init__(self, t): self.t = t\n    def cut(self, length):\n"
+        "        return rows.map(lambda row: self.t(row['text'], truncation=True, max_length=length))\n"
+        "rows = Rows(tokenizer).cut(args.model_max_length)\n"
+    ),
     "arguments of a map": (
         "def encode(row, cut, tokenizer):\n    return tokenizer(row['text'], truncation=True, max_length=cut)\n"
         "rows = rows.map(encode, fn_kwargs={'cut': args.model_max_length, 'tokenizer': tokenizer})\n"

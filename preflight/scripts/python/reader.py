@@ -33,6 +33,8 @@ from preflight.scripts.python.reached import Meaning, Named, as_method, by_name,
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.setting import Place
 
+_NO_TOKENIZERS = ("from_pretrained", "pipeline", "partial", "dict", "")
+"""Functions that are told of truncation for what they make, or hand on."""
 MOST_LOOKS = 3
 """Times that a script's branches are looked at: what one look tells of attributes may decide another branch."""
 
@@ -154,6 +156,18 @@ class ScriptReader(ScriptMeanings):
                 held.append(CallFound(last_name(node.func), node, scope))
             elif isinstance(node, ast.Assign):
                 (self.statements if is_sure else self.unsure_statements).append((node, scope))
+
+    @cached_property
+    def truncating(self) -> frozenset[str]:
+        """Names, of no function or class of the script's own, that some call tells whether to truncate: tokenizers."""
+        told = {
+            last_name(node.func)
+            for node in self.nodes
+            if isinstance(node, ast.Call)
+            and any(each.arg == "truncation" for each in node.keywords)
+        }
+        own = {*self.functions, *self.classes, *_NO_TOKENIZERS}
+        return frozenset(name for name in told - own if not name[:1].isupper())
 
     @cached_property
     def defined(self) -> Mapping[str, Sequence[tuple[ast.FunctionDef, Scope]]]:

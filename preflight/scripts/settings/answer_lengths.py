@@ -107,7 +107,13 @@ def _names(tree: ast.AST, classes: re.Pattern[str]) -> bool:
 
 
 def _tokenized(reader: ScriptReader) -> Iterator[CallFound]:
-    return (found for found in (*reader.calls, *reader.unsure) if found.name in TOKENIZING)
+    names = tokenizing(reader)
+    return (found for found in (*reader.calls, *reader.unsure) if found.name in names)
+
+
+def tokenizing(reader: ScriptReader) -> frozenset[str]:
+    """Return the names by which a script calls tokenizers: those that scripts give them, and `t` of `t(text, truncation=True)`."""
+    return reader.truncating.union(TOKENIZING)
 
 
 def _switches(item: ast.withitem) -> bool:

@@ -15,7 +15,7 @@ from preflight.scripts.python.handed_functions import OF_BATCHES, OF_ROWS, funct
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
-from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, OF_EVALUATION, TOKENIZING
+from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, OF_EVALUATION, tokenizing
 from preflight.scripts.settings.token_cuts import NotToldError
 from preflight.scripts.settings.token_lengths import TokenLengths
 from preflight.scripts.settings.token_names import TokenNames
@@ -74,13 +74,13 @@ class _Functions:
         run = {id(found.scope) for found in (*self.reader.calls, *self.reader.unsure)}
         given = list(self._given_to_datasets())
         names = {last_name(each) for each, _ in given}
-        tokenizing = {*TOKENIZING, OF_CHATS}
-        tokenizing.update(
-            name for name, held in self.held.items() if any(_calls(f, tokenizing) for f, _ in held)
+        names_of = {*tokenizing(self.reader), OF_CHATS}
+        names_of.update(
+            name for name, held in self.held.items() if any(_calls(f, names_of) for f, _ in held)
         )
         for name, held in self.held.items():
             for function, scope in held:
-                if name in names or (id(scope) in run and _calls(function, tokenizing)):
+                if name in names or (id(scope) in run and _calls(function, names_of)):
                     yield function.body, scope, self._lengths(function.body, scope, name in names)
         for each, scope in given:
             if isinstance(each, ast.Lambda):

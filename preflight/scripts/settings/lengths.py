@@ -14,12 +14,12 @@ from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.answer_lengths import (
     IDS,
     OF_CHATS,
-    TOKENIZING,
     answer_calls,
     calls_of_both_stacks,
     has_both_stacks,
     length_of_answers,
     lengths_of_answers,
+    tokenizing,
 )
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
 from preflight.setting import Place
@@ -34,8 +34,6 @@ PACKED = lazy_pattern(
     r"(?:max_)?pack(?:ed|ing)?_(?:sequence_|seq_)?(?:max_)?(?:tokens|len|length|size)"
 )
 """Arguments of a script's own datasets that say how long a row is that several are joined to."""
-MAKE_ROWS = frozenset({*TOKENIZING, OF_CHATS, *OF_ROWS})
-"""Calls of scripts that make rows of their own."""
 PADS_EACH = "pads_each_row"
 """Argument of none: whether every row is as long as the length at which rows are cut."""
 HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
@@ -100,7 +98,8 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def _pads_each(reader: ScriptReader, places: set[Place]) -> bool:
     """Tell whether every call that cuts rows fills them up to where it cuts: `padding="max_length"`."""
-    calls = (each for each in (*reader.calls, *reader.unsure) if each.name in TOKENIZING)
+    names = tokenizing(reader)
+    calls = (each for each in (*reader.calls, *reader.unsure) if each.name in names)
     told = (reader.keywords(found)[0] for found in calls)
     cutting = [v for v in told if "max_length" in v and v["max_length"].place in places]
     padding = [values.get("padding") for values in cutting]
@@ -133,10 +132,11 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
     by_pieces = list(_pieces(reader))
     of_calls: dict[int, Known] = {}
     by_dataset: list[Known] = []
+    names = {*tokenizing(reader), OF_CHATS}
     for found in (*reader.calls, *reader.unsure):
         if found.node in elsewhere:
             continue
-        if found.name in (*TOKENIZING, OF_CHATS):
+        if found.name in names:
             values, _ = reader.keywords(found)
             if "tokenize" in values and values["tokenize"].value is False:
                 continue  # a chat's text
@@ -163,7 +163,8 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
 def _after_joining(reader: ScriptReader, of_calls: Mapping[int, Known]) -> list[Known]:
     """Return the lengths that a tokenizer's calls cut at, and in place of them the longest row that the script makes of
     what they give."""
-    if not MAKE_ROWS.intersection(found.name for found in (*reader.calls, *reader.unsure)):
+    makes_rows = {*tokenizing(reader), OF_CHATS, *OF_ROWS}
+    if not makes_rows.intersection(found.name for found in (*reader.calls, *reader.unsure)):
         return list(of_calls.values())
     from preflight.scripts.settings.joined_rows import joined_rows  # many scripts make no rows
 

@@ -14,7 +14,7 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
-from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, TOKENIZING
+from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, tokenizing
 from preflight.scripts.settings.token_cuts import NotToldError, TokenCuts
 from preflight.scripts.settings.token_names import TokenNames, cuts_itself, place_of
 
@@ -49,6 +49,7 @@ class TokenLengths(TokenCuts):
         """
         super().__init__(scope, reader)
         self.names, self.column, self.helper = names, column, helper
+        self.tokenizing = {*tokenizing(reader), OF_CHATS}
         self.is_joined = self.is_cut = False
         """Whether what was asked for puts tokens behind each other, or cuts them by a slice."""
         self._asked: list[str] = []
@@ -182,7 +183,7 @@ class TokenLengths(TokenCuts):
 
     def _call(self, node: ast.Call) -> float | None:
         name = last_name(node.func)
-        if name in TOKENIZING or name == OF_CHATS:
+        if name in self.tokenizing:
             return self._tokenized(node)
         if name == "pad" and node.args:
             return self._filled(node)
