@@ -98,10 +98,31 @@ class _Parser:
             return True
         return not _NEGATIVE_NUMBER.match(word) and " " not in word
 
+    def _letters(self, word: str) -> list[tuple[str, str | None]]:
+        """Return the options of one letter that a word is, each with the value behind it: `-b4` and `-gb4`; none of any other
+        (argparse.py, _get_option_tuples and consume_optional, 3.11)."""
+        options = {} if self.own is None else self.own.options
+        if word[1:2] == "-" or {word, word.partition("=")[0]} & {*self.options}:
+            return []
+        found: list[tuple[str, str | None]] = []
+        for place in range(1, len(word)):
+            option = options.get(f"-{word[place]}")
+            if option is None:
+                return []
+            behind = word[place + 1 :].removeprefix("=")
+            if option.takes != NONE:
+                return [*found, (f"-{word[place]}", behind or None)]
+            found.append((f"-{word[place]}", None))
+        return found
+
     def _take(self, word: str, values: list[str], index: int) -> int:
         """Keep what an option says; return how many of the values behind it are its own."""
         flag, equals, attached = word.partition("=")
         explicit = attached if equals else None
+        for letter, _ in (letters := self._letters(word))[:-1]:
+            self._take(letter, [], index)
+        if letters:
+            flag, explicit = letters[-1]
         place = Place("argv", "", flag, index=index)
         mine = _own_option(flag, self.own, self.table)
         if mine is not None:

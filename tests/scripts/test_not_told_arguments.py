@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 from launch_of_script import plan_of
 
@@ -68,3 +70,26 @@ def test_what_is_told_or_left_out_is_held_against_the_config(keywords, named, tm
 
     (problem,) = (each for each in refused.value.problems if each.severity == "error")
     assert problem.id == "PF303" and f"the trainer's {named} is" in problem.message
+
+
+@pytest.mark.parametrize(
+    "words", ["-b4", "-b 4", "-b=4", "--batch_size 4", "--batch 4", "-g -b4", "-gb4", "-gb 4", "-g"]
+)
+def test_an_option_of_one_letter_may_have_its_value_behind_it(tmp_path, words):
+    """`-b4` was no option that anybody had, and the batch the parser's default; argparse says what each of them is."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-b", "--batch_size", type=int, default=2)
+    parser.add_argument("-g", "--grow", action="store_true")
+    text = """
+import argparse
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+parser = argparse.ArgumentParser()
+parser.add_argument("-b", "--batch_size", type=int, default=2)
+parser.add_argument("-g", "--grow", action="store_true")
+told = parser.parse_args()
+args = TrainingArguments("out", per_device_train_batch_size=told.batch_size)
+Trainer(model=AutoModelForCausalLM.from_pretrained("gpt2"), args=args).train()
+"""
+    plan = plan_of(tmp_path, f"torchrun t.py {words}", {"t.py": text})
+
+    assert plan.micro_batch_size == parser.parse_args(words.split()).batch_size
