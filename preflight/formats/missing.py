@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from pathlib import PurePosixPath
 
 from preflight.errors import BadInput, Problem
 from preflight.files import wrong_kind
@@ -58,6 +57,8 @@ def _folder_elsewhere(command: LaunchCommand, path: str) -> str:
     """Return the uppermost folder of a path that is not here: `/workspace` or `/home/user` of a container or a compute
     node, `examples` of a copy of another repository. Empty where only what is deeper is missing, or where a folder here
     has nearly that name, as behind a slip of the pen."""
+    from pathlib import PurePosixPath  # most launches have their files
+
     folders = PurePosixPath(path).parts[:-1]
     if folders[:1] == ("/",):
         depths = (2, 3) if folders[1:2] in (("home",), ("Users",)) else (2,)

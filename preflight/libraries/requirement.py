@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import unquote
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.distributions import normalized
@@ -177,6 +176,8 @@ def _without_build(pin: str) -> str:
 
 def _of_url(url: str, name: str) -> Requirement | None:
     """Read a wheel's name, or the tag of a git address; a branch or a commit says no version."""
+    from urllib.parse import unquote  # few pins are addresses
+
     wheel = re.search(r"/([A-Za-z0-9_.]+)-(\d[\w.+!]*)-[^/]*\.whl|/([A-Za-z0-9_.]+)-(\d[\w.]*)\.(?:tar\.gz|zip)", unquote(url))  # fmt: skip
     if wheel is not None:
         name = name or normalized(wheel[1] or wheel[3])

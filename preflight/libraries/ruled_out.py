@@ -5,11 +5,11 @@ Which release has which argument, keyword and name is a table (preflight/version
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import PurePath
 
 from preflight.command import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
@@ -269,12 +269,19 @@ def _text(command: LaunchCommand) -> str:
         return ""
 
 
+def _folders_above(path: str) -> list[str]:
+    folders = []
+    while path and (path := os.path.dirname(path)) not in folders:
+        folders.append(path)
+    return folders
+
+
 def _own_modules(command: LaunchCommand, text: str) -> Iterator[str]:
     """Yield the texts of modules that a script imports and that lie beside it, or in a folder above."""
-    folders = PurePath(command.named_script() or "").parents
+    folders = _folders_above(command.named_script() or "")
     for module in sorted(own_modules(text)):
         for folder in folders:
-            path = str(folder.joinpath(*module.split(".")).with_suffix(".py"))
+            path = os.path.join(folder, *module.split(".")) + ".py"
             if command.exists(path):
                 with suppress(OSError, UnicodeDecodeError):
                     yield command.read_text(path)

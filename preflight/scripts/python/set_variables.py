@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
@@ -98,6 +97,8 @@ def _of_file(node: ast.AST, scope: Scope, command: LaunchCommand) -> Iterator[Se
     if given:
         paths = [str(each.value) for each in given if isinstance(each, ast.Constant)]
     else:
+        from pathlib import Path  # few scripts have such a file
+
         folder = os.path.join(command.cwd, os.path.dirname(scope.path))
         above = (Path(os.path.normpath(folder)), *Path(os.path.normpath(folder)).parents)
         paths = [str(each / ".env") for each in above if (each / ".env").is_file()][:1]
