@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from preflight.errors import Problem
 from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import Adapter, Origin, ScriptFacts
-from preflight.plan_choices import OPEN_PARTS
+from preflight.plan_choices import ONE_OF, OPEN_PARTS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
@@ -191,6 +191,10 @@ def settled(
         taken, *others = half_said["adapter"]
         settings["adapter"] = replace(settings["adapter"], value=taken)
         half_said["adapter"] = tuple(others)
+    for name in (each for each in ONE_OF if each in unsure and script.may_be.get(each)):
+        if name not in settings or settings[name].place.kind == "default":
+            half_said[name] = script.may_be[name]  # it has one of these, and no default
+            settings[name] = Setting(script.may_be[name][0], unsure[name])
     parts = [OPEN_PARTS[name][0] for name in read if name in OPEN_PARTS]
     for place, names in _by_place(unread).items():
         if "adapter" in half_said and "adapter" in names:

@@ -113,6 +113,7 @@ def test_a_dtype_is_one_of_these(told, tmp_path):
     report = check_launch(command, load_plugins(), Request("h100-sxm-80"))
 
     assert report.plan.origins["load_dtype"].may_be == ways
+    assert report.plan.load_dtype in ways
 
 
 def test_several_loads_are_one_of_what_each_may_have(tmp_path):
