@@ -23,9 +23,16 @@ _NO_WEIGHTS = lazy_pattern(
 LOADERS = lazy_pattern(
     r"^(?:trl\.(?:\w+\.)*create_reference_model|timm\.create_model|whisper\.load_model|clip\.load"
     r"|open_clip\.create_model\w*|torch\.hub\.load|torch\.jit\.load|llama_cpp\.Llama|bert_score\.BERTScorer"
-    r"|torchvision\.models\.\w+)$"
+    r"|torchvision\.models\.\w+|comet\.load_from_checkpoint|detoxify\.Detoxify|ctranslate2\.[A-Z]\w+|ultralytics\.YOLO"
+    r"|faster_whisper\.WhisperModel|FlagEmbedding\.\w+|llm_blender\.Blender|ImageReward\.load|easyocr\.Reader|lpips\.LPIPS)$"
 )
 """Functions and classes of other libraries that load or make weights, most of them on the card where there is one."""
+METRICS = ("bertscore", "bleurt", "comet", "honest", "mauve", "perplexity", "regard", "toxicity")
+"""Metrics of evaluate that a model computes, on the card where there is one (evaluate 0.4, metrics and measurements)."""
+_OF_TORCH = frozenset(
+    {"torch", "accelerate", "deepspeed", "datasets", "transformers", "trl", "peft", "numpy", "jax"}
+)
+"""Libraries whose classes that are given a device hold no model of their own, or are read elsewhere."""
 _HOLDS_WEIGHTS = lazy_pattern(
     r"(?:model|net(?:work)?|encoder|backbone|teacher|critic|reward|judge|vae|clip)$|^(?:build|create|get|load)_\w*model",
     re.IGNORECASE,
@@ -89,8 +96,11 @@ def _loads(reader: ScriptReader, found: CallFound) -> bool:
     if found.name in ("cuda", "to") and isinstance(func, ast.Attribute):
         return _is_moved(reader, found, func.value)
     name = dotted(reader, func, found.scope.path)
+    if name == "evaluate.load":
+        metric = found.node.args[0] if found.node.args else None
+        return getattr(metric, "value", "") in METRICS
     if name != "transformers.pipeline":
-        return LOADERS.match(name) is not None
+        return LOADERS.match(name) is not None or _is_put(reader, found, name)
     given = [each.value for each in found.node.keywords if each.arg == "model"]
     given += found.node.args[1:2]
     return all(isinstance(each, ast.Constant) for each in given)
@@ -108,6 +118,19 @@ def _held_classes(node: ast.expr, scope: Scope) -> list[ast.expr]:
         return (holder.assigned.get(node.id) if holder is not None else None) or [node]
     is_of_object = isinstance(node, ast.Call) and last_name(node.func) == "type"
     return [ast.Name("AutoModel")] if is_of_object else [node]
+
+
+def _is_put(reader: ScriptReader, found: CallFound, name: str) -> bool:
+    """Tell whether a class of a library that nobody knows makes an object on the card: `Scorer("large", device="cuda")`."""
+    library, _, cls = name.rpartition(".")
+    if not cls[:1].isupper() or not library or library.partition(".")[0] in _OF_TORCH:
+        return False
+    said = (
+        reader.evaluator.value(each.value, found.scope)
+        for each in found.node.keywords
+        if each.arg == "device"
+    )
+    return any(isinstance(each, str) and each.startswith("cuda") for each in said)
 
 
 def _is_moved(reader: ScriptReader, found: CallFound, made: ast.expr) -> bool:
