@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -16,9 +15,9 @@ from preflight.scripts.python.class_table import ClassTable
 from preflight.scripts.python.commands import RUNS, is_command
 from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.python.flow import is_main_guard
+from preflight.scripts.python.imported_files import ImportedFiles
 from preflight.scripts.python.methods import is_plain_method
 from preflight.scripts.python.nodes import last_name, unparse, walk
-from preflight.scripts.python.package_folders import package_folders
 from preflight.scripts.python.reached import (
     Meaning,
     Named,
@@ -30,27 +29,8 @@ from preflight.scripts.python.reached import (
     reached,
 )
 from preflight.scripts.python.scope import Scope
-from preflight.scripts.python.trees import defined_in, file_of, read_tree, tree_of
+from preflight.scripts.python.trees import tree_of
 from preflight.values import dataclass
-
-LIBRARIES = frozenset(
-    {
-        "accelerate",
-        "datasets",
-        "deepspeed",
-        "liger_kernel",
-        "peft",
-        "sentence_transformers",
-        "torch",
-        "transformers",
-        "trl",
-        "unsloth",
-        "vllm",
-    }
-)
-"""What a script imports by these names is a library, in a checkout of that library too: it has every trainer's name."""
-
-MAX_IMPORTED_FILES = 12
 
 
 @dataclass(frozen=True)
@@ -62,7 +42,7 @@ class CallFound:
     scope: Scope
 
 
-class ScriptFiles:
+class ScriptFiles(ImportedFiles):
     """One script with the files of the repository that it imports, one level deep; nothing is evaluated.
 
     A file that defines nothing itself and calls what it imports (`from pkg.train import train; train()`) is no level.
@@ -71,16 +51,11 @@ class ScriptFiles:
     """
 
     def __init__(self, command: LaunchCommand, path: str, text: str) -> None:
-        self.command = command
+        super().__init__(command)
         self.path = path
-        self.modules: dict[str, Scope] = {}
         self.functions: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
         self.of_file: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
         """`file:name` -> the functions at the top of a file that it calls so."""
-        self.imports: dict[str, dict[str, tuple[str, str]]] = {}
-        """File -> name in it -> the file of the repository that it is imported from, and its name there."""
-        self.libraries: dict[str, dict[str, str]] = {}
-        """File -> name in it -> dotted name of what is imported from elsewhere: `trl.SFTConfig`."""
         self.classes = ClassTable(self.imports, self.libraries)
         self.everywhere: list[CallFound] = []
         """Every call, of branches that are not taken too: what declares the command line."""
@@ -247,74 +222,6 @@ class ScriptFiles:
                 self._methods[id(scope)] = (of_class, function)
             self._named.append(Named(() if is_registered else names, function.body, scope))
             self._add_functions(inner, scope, [])
-
-    def _import(
-        self,
-        path: str,
-        node: ast.Import | ast.ImportFrom,
-        wanted: set[str] | None,
-        next_depth: int,
-        hands_on: bool,
-    ) -> None:
-        """Note what an import gives, and load its file; without `wanted` every one, else what gives these names."""
-        if isinstance(node, ast.Import):
-            targets = [(alias.name, alias.asname or alias.name, "") for alias in node.names]
-        else:
-            module = "." * node.level + (node.module or "")
-            targets = [(module, alias.asname or alias.name, alias.name) for alias in node.names]
-        for module, local, name in targets:
-            is_library = module.partition(".")[0] in LIBRARIES
-            is_left = is_library or (wanted is not None and local.partition(".")[0] not in wanted)
-            found = None if is_left else self._file_of(path, module)
-            if found is None:
-                if not module.startswith("."):
-                    self.libraries[path][local] = f"{module}.{name}" if name else module
-                continue
-            if name and name != "*":
-                found, name = defined_in(self.command, found, name, self._file_of)
-            self.imports[path][local] = (found, name)
-            self._follow(found, next_depth, hands_on)
-
-    def _follow_dotted(self, path: str, nodes: Sequence[ast.AST], depth: int) -> None:
-        """Load what a file calls, stands on or has parsed as `pkg.utils.Arguments`, and note it under that name."""
-        classes = [base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases]
-        calls = [node for node in nodes if isinstance(node, ast.Call)]
-        classes += [each for call in calls for a in call.args for each in getattr(a, "elts", ())]
-        if self.imports[path]:
-            for each in (*classes, *(call.func for call in calls)):
-                dotted = unparse(each) if isinstance(each, ast.Attribute) else ""
-                held = self.imports[path].get(dotted.partition(".")[0])
-                if not dotted or held is None or held[1] or dotted in self.imports[path]:
-                    continue
-                file, name = held
-                for part in dotted.split(".")[1:]:
-                    if name:
-                        break  # an attribute of something that is no module
-                    file, name = defined_in(self.command, file, part, self._file_of)
-                else:
-                    self.imports[path][dotted] = (file, name)
-                    self._follow(file, depth)
-
-    def _follow(self, path: str, depth: int, hands_on: bool = False) -> None:
-        """Load a file of the repository, if it can be read and is not too much."""
-        if path in self.modules or len(self.modules) > MAX_IMPORTED_FILES:
-            return
-        tree = read_tree(self.command, path)
-        if tree is not None:
-            self._load(path, tree, depth, hands_on)
-
-    def is_here(self, path: str, module: str) -> bool:
-        """Tell whether a module that a file imports is a file beside it, or of a folder where the launch looks."""
-        return self._file_of(path, module) is not None
-
-    def _file_of(self, path: str, module: str) -> str | None:
-        """Return the file that a module's name means; a package may lie beside the script or above its folder."""
-        folder = os.path.dirname(path)
-        level = len(module) - len(module.lstrip("."))
-        for _ in range(level - 1):
-            folder = os.path.join(folder, "..")
-        folders = [folder] if level else package_folders(self.command, folder)
-        return file_of(self.command, folders, module.lstrip("."))
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

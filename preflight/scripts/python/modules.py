@@ -14,8 +14,8 @@ from dataclasses import field
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.assignments import scope_of, walk_block
-from preflight.scripts.python.files import LIBRARIES
 from preflight.scripts.python.flow import is_main_guard
+from preflight.scripts.python.imported_files import LIBRARIES
 from preflight.scripts.python.package_folders import package_folders
 from preflight.scripts.python.scope import Scope, absolute
 from preflight.scripts.python.trees import source_of, tree_of

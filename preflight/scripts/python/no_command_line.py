@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.files import LIBRARIES
+from preflight.scripts.python.imported_files import LIBRARIES
 from preflight.scripts.python.repository_files import IMPORT, MOST_FILES, repository_files
 
 READS = lazy_pattern(

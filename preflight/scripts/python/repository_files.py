@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.files import LIBRARIES
+from preflight.scripts.python.imported_files import LIBRARIES
 from preflight.scripts.python.package_folders import package_folders
 from preflight.scripts.python.trees import source_of
 

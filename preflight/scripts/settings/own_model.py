@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from preflight.scripts.python.files import LIBRARIES, CallFound
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.imported_files import LIBRARIES
 from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.reader import ScriptReader

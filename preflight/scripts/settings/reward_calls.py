@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from preflight.launch_facts import Uncounted
-from preflight.scripts.python.files import LIBRARIES
+from preflight.scripts.python.imported_files import LIBRARIES
 from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import walk
 from preflight.scripts.python.reader import ScriptReader
