@@ -19,7 +19,6 @@ from preflight.scripts.python.class_meanings import PARSES_DATACLASSES, ClassMea
 from preflight.scripts.python.flow import ANYWHERE, Way, returns, ways_of
 from preflight.scripts.python.methods import Methods
 from preflight.scripts.python.nodes import last_name, unparse
-from preflight.scripts.python.own_decorators import is_wrapped
 from preflight.scripts.python.reached import in_file
 from preflight.scripts.python.scope import FlagOf, Known, Parsed, Scope, starred
 from preflight.scripts.python.settings_objects import (
@@ -156,7 +155,17 @@ class ScriptMeanings(ClassMeanings):
     def called_so(self, key: str) -> Sequence[tuple[ast.FunctionDef, Scope]]:
         """Return the functions, or the method, of what `called` gives."""
         held = self.methods.functions.get(key) or self.of_file.get(key) or self.functions.get(key)
-        return [each for each in held or () if not is_wrapped(each[0], self.functions)]
+        return self.as_called(held or ())
+
+    def as_called(
+        self, held: Sequence[tuple[ast.FunctionDef, Scope]]
+    ) -> Sequence[tuple[ast.FunctionDef, Scope]]:
+        """Return those of some functions that run with what their callers give them, whatever stands around them."""
+        if not any(function.decorator_list for function, _ in held):
+            return held
+        from preflight.scripts.python.own_decorators import is_wrapped  # few have decorators
+
+        return [each for each in held if not is_wrapped(each[0], self.functions)]
 
     def _returned(self, node: ast.Call, scope: Scope) -> object:
         """Return what a function of the script's own gives back to this call, where every `return` that may run agrees."""
