@@ -112,6 +112,16 @@ Rows().go(1024)
         ("class A:\n    n = 512\n    def go(self): train(self.n, 2)\nclass B(A):\n    n = 1024\nA().go(); B().go()", None),
         # names that another block, another file or the surroundings set
         ("n = 512\ndef more():\n    global n\n    n = 1024\nmore()\ntrain(n, 2)", None),
+        ("n = None\ndef more():\n    global n\n    n = 1024\nmore()\ntrain(n, 2)", 1024),
+        ("def more():\n    global n\n    n = 1024\ndef go():\n    train(n, 2)\nmore()\ngo()", 1024),
+        ("n = None\ndef more():\n    global n\n    n = 1024\n    n += 8\nmore()\ntrain(n, 2)", None),
+        ("def a():\n    global n\n    n = 1024\ndef b():\n    global n\n    n = 8\na()\nb()\ntrain(n, 2)", None),
+        (
+            "import argparse\ndef main():\n    global args\n    p = argparse.ArgumentParser()\n"
+            "    p.add_argument('--n', type=int, default=1024)\n    args = p.parse_args()\n    go()\n"
+            "def go():\n    train(args.n, 2)\nmain()",
+            1024,
+        ),
         ("n = 512\ndef more():\n    global n\n    print(n)\nmore()\ntrain(n, 2)", 512),
         ("def main():\n    n = 512\n    def more():\n        nonlocal n\n        n = 1024\n    more()\n    train(n, 2)\nmain()", None),
         ("import config\nconfig.N = 1024\ntrain(config.N, 2)", None),

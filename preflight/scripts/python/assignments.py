@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.scripts.python.flow import ANYWHERE, Way, ways_of
 from preflight.scripts.python.nodes import children, walk
-from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Scope
+from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Scope, SetInside
 
 CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault")
 """Methods after which a list or dict holds something else."""
@@ -89,14 +89,28 @@ def _note_outside(node: ast.Global | ast.Nonlocal, scope: Scope) -> None:
     for name in node.names:
         if not scope.holds(name):
             continue
-        scope.unclear.add(name)
         around = scope.outer
         while around is not None and around.outer is not None:
             if isinstance(node, ast.Nonlocal) and around.holds(name):
                 break
             around = around.outer
-        if around is not None:
-            around.unclear.add(name)
+        if around is None or not _is_set_once(name, scope, around):
+            scope.unclear.add(name)
+            if around is not None:
+                around.unclear.add(name)
+            continue
+        inside = ast.copy_location(SetInside(), scope.assigned[name][0])
+        inside.value, inside.scope = scope.assigned[name][0], scope
+        around.assigned[name] = [inside]
+        around.ways[id(inside)] = Way((), False, (0, 0))
+
+
+def _is_set_once(name: str, scope: Scope, around: Scope) -> bool:
+    """Tell whether one statement of a block alone gives a name of the block around something, which has None until then."""
+    before = around.assigned.get(name, ())
+    is_empty = all(isinstance(each, ast.Constant) and each.value is None for each in before)
+    others = around.changes(name) or name in around.changed or name in around.arguments
+    return is_empty and not others and not scope.changes(name) and len(scope.assigned[name]) == 1
 
 
 def _changed_names(targets: Iterable[ast.expr]) -> Iterator[str]:

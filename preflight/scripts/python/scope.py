@@ -94,6 +94,14 @@ class GivenByImport(ast.expr):
     name: str
 
 
+class SetInside(ast.expr):
+    """What a function sets a name of the block around it to, which it declares `global` or `nonlocal`."""
+
+    _fields = ()
+    value: ast.expr
+    scope: Scope
+
+
 def absolute(folder: str, module: str) -> list[str]:
     """Return the files that `import module` may mean, below a folder."""
     relative = module.replace(".", os.sep)

@@ -18,7 +18,7 @@ from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.own_words import is_argv, word
 from preflight.scripts.python.python_calls import DTYPE_NAMES, PythonCalls
-from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Known, Parsed, Scope
+from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Known, Parsed, Scope, SetInside
 from preflight.scripts.python.set_variables import is_environment
 from preflight.setting import Place
 
@@ -79,6 +79,8 @@ class Evaluator(PythonCalls):
         deeper = depth + 1
         if isinstance(node, ast.Constant):
             return node.value
+        if isinstance(node, SetInside):
+            return self.evaluate(node.value, node.scope, deeper)
         if isinstance(node, GivenByImport):
             return self._imported(node.name, scope)
         if isinstance(node, ast.Name):
