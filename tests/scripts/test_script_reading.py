@@ -185,6 +185,7 @@ def get_args():
     "entry",
     [
         "import fire\ndef main(bs=6, model='gpt2'):\n{body}\nfire.Fire(main)\n",
+        "import tyro\ndef main(bs: int = 6, model: str = 'gpt2'):\n{body}\ntyro.cli(main)\n",
         "import typer\ndef main(bs: int = typer.Option(6), model: str = 'gpt2'):\n{body}\ntyper.run(main)\n",
         "import click\n@click.command()\n@click.option('--bs', default=6)\n"
         "@click.option('--model', default='gpt2')\ndef main(bs, model):\n{body}\nmain()\n",

@@ -63,6 +63,7 @@ RUNS = (
     "fire.Fire",
     "Fire",
     "typer.run",
+    "tyro.cli",
     "jsonargparse.CLI",
     "jsonargparse.auto_cli",
     "CLI",

@@ -32,7 +32,7 @@ LOADS = {
 """Call that reads a file -> what the file is."""
 OF_MAPPING = frozenset(
     {
-        "SimpleNamespace", "Namespace", "EasyDict", "edict", "AttrDict", "Box", "DotMap", "Munch", "ConfigDict",
+        "SimpleNamespace", "Namespace", "Dict", "EasyDict", "edict", "AttrDict", "Box", "DotMap", "Munch", "ConfigDict",
         "DictConfig", "OmegaConf.create",
     }
 )  # fmt: skip
