@@ -12,6 +12,7 @@ from preflight.render.problems import problem_lines
 from preflight.render.report import finding_lines, head_lines
 from preflight.report import SCHEMA_VERSION
 from preflight.repository.settings import OWN_FILE
+from preflight.shell.starters.launcher_options import only_shell_knows
 from preflight.studies.scan import SHELL_KNOWS, ScannedLaunch, is_unjudged
 from preflight.verdict import Answer
 
@@ -86,13 +87,15 @@ def _next(launches: Sequence[ScannedLaunch]) -> str:
         return f"{count} refused; `preflight check -- COMMAND` has the whole report"
     if is_unjudged(launches):
         return NOT_JUDGED
-    unsure = sum(launch.outcome == Answer.UNKNOWN.words for launch in launches)
-    if unsure:
-        return f"`preflight check -- COMMAND` says what would tell the {unsure} unknown"
+    unsure = [launch for launch in launches if launch.outcome == Answer.UNKNOWN.words]
     untold = [launch for launch in launches if launch.untold]
-    job = next((one.path for one in untold if one.path.endswith(JOB_ENDINGS)), "")
-    if job:
+    open_to_shell = [one for one in unsure if any(map(only_shell_knows, one.argv))]
+    jobs = (one.path for one in (*open_to_shell, *untold) if one.path.endswith(JOB_ENDINGS))
+    job = next(jobs, "")
+    if job and len(open_to_shell) == len(unsure):
         return f"`preflight check -- sbatch {shlex.quote(job)}` reads what only a job's shell knows"
+    if unsure:
+        return f"`preflight check -- COMMAND` says what would tell the {len(unsure)} unknown"
     unchecked = len(untold)
     if unchecked:
         return (

@@ -48,7 +48,7 @@ def repository(tmp_path):
     )
     (tmp_path / "wrong.sh").write_text(f"{launch} configs/fsdp3.yaml train.py {LLAMA}\n")
     (tmp_path / "shell.sh").write_text(
-        f"torchrun --nproc_per_node $(python ranks.py) train.py {LLAMA}\n"
+        f"accelerate launch --mixed_precision $(python kind.py) --num_processes 8 train.py {LLAMA}\n"
     )
     (tmp_path / "preflight.toml").write_text('device = "h100-sxm-80"\n')
     return tmp_path
@@ -223,7 +223,7 @@ def test_check_says_it_to_github_too_beside_its_report(repository):
 def test_many_launches_that_were_not_checked_are_counted_by_reason(repository):
     line = (repository / "shell.sh").read_text()
     for name in ("A", "B", "C"):
-        (repository / f"{name}.sh").write_text(line.replace("$(python ranks.py)", f"${name}"))
+        (repository / f"{name}.sh").write_text(line.replace("$(python kind.py)", f"${name}"))
     (repository / "README.md").write_text(
         "```sh\naccelerate launch --config_file configs/fsdp2.yaml --num_processes {n} train.py\n```\n"
     )
