@@ -313,6 +313,7 @@ def evaluate(case: dict, accelerator, model, optimizer, allocations: Counted, fo
 def save(case: dict, accelerator, model, optimizer, allocations: Counted, folder: str) -> None:
     if not case.get("saves", True):
         return
+    gc.collect()  # a step's cycles would count in the save
     allocations.mark("save")
     if not case["engine"].startswith("fsdp"):
         accelerator.get_state_dict(model)
