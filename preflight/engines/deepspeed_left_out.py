@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.formulas.optimizer_classes import optimizer_of
-from preflight.plan_parts import ZEROPP_WEIGHTS
+from preflight.plan_parts import DIVIDED, ZEROPP_WEIGHTS
 from preflight.values import NamedTuple
 
 _ZERO = "zero_optimization"
@@ -67,8 +67,7 @@ def left_out(config: DeepSpeedConfig) -> Iterator[Problem]:
     if in_16_bits and config.get(key) in ("fp32", "float32"):
         yield _problem(config, key, "gradients that are reduced in fp32", "more")
     if isinstance(degree := config.get("sequence_parallel_size"), int) and degree > 1:
-        name = "a sequence that is divided over ranks"
-        yield _problem(config, "sequence_parallel_size", name, "less")
+        yield _problem(config, "sequence_parallel_size", DIVIDED, "less")
 
 
 def block_optimizer(config: DeepSpeedConfig) -> str | None:

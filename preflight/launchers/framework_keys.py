@@ -83,16 +83,6 @@ class FrameworkLibrary:
         return {self.packages[0]: self.version}
 
 
-TEXT_DATASETS = frozenset(
-    f"torchtune.datasets.{name}_dataset"
-    for name in (
-        "alpaca", "alpaca_cleaned", "cnn_dailymail_articles", "grammar", "samsum", "slimorca", "stack_exchange_paired",
-        "text_completion", "wikitext",
-    )
-)  # fmt: skip
-"""Those that make a message of one string (datasets/_*.py, data/_messages.py, 0.6.1); those of chats may hold images."""
-
-
 @dataclass
 class FrameworkKeys:
     """What one config file and the command line say, and what the plan gets from it; filled while reading."""
@@ -252,11 +242,8 @@ class FrameworkKeys:
                 self.leave_out(left_out, setting)
 
     @property
-    def is_text_only(self) -> bool:
-        """Whether the rows are text alone: axolotl builds an image processor only where a key names one, and some of
-        torchtune's datasets make rows of words whatever is in them."""
-        if self.library.name == "torchtune":
-            return str(self.value("dataset._component_")) in TEXT_DATASETS
+    def _is_text_only(self) -> bool:
+        """Whether the rows are text alone: axolotl builds an image processor only where a key names one."""
         return self.library.name == "axolotl" and "processor_type" not in self.given
 
     def finish(self, document: Document | None) -> TrainerArguments:
@@ -280,7 +267,7 @@ class FrameworkKeys:
             documents={} if document is None else {"trainer": document.path},
             script=ScriptFacts(
                 is_of_library=True,
-                is_text_only=self.is_text_only,
+                is_text_only=self._is_text_only,
                 inputs_ask=self.library.name
                 == "axolotl",  # load_adapter in loaders/adapter.py, 0.9.2 to 0.19.0
             ),

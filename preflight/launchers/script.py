@@ -52,11 +52,11 @@ from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
-from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
+from preflight.plan_parts import DIVIDED, FLOAT8, FLOAT8_HEAD
 from preflight.scripts.settings.model_shape import adds_to_model
 from preflight.scripts.settings.second_model import SECOND_MODEL
 from preflight.scripts.signs import OF_STEP, signs_of
-from preflight.scripts.uncounted.sign_words import DIVIDED, FROZEN
+from preflight.scripts.uncounted.sign_words import FROZEN
 from preflight.scripts.uncounted.uncounted import REPLICAS
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart

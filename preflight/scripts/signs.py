@@ -14,6 +14,7 @@ from dataclasses import replace
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Scorer, StepLoss
 from preflight.lazy_pattern import lazy_pattern
+from preflight.plan_parts import DIVIDED
 from preflight.scripts.losses.own_losses import NARROW_LOSS, OWN_LOSS
 from preflight.scripts.python.messages import without_messages
 from preflight.scripts.python.reader import ScriptReader
@@ -32,7 +33,6 @@ from preflight.scripts.uncounted.sign_words import (
     ASKS_INPUTS,
     BESIDE_TEXT,
     CUTS,
-    DIVIDED,
     FROZEN,
     INFERS,
     LOOKS_AT_ROWS,

@@ -23,6 +23,7 @@ from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtune import LAUNCHER
 from preflight.launchers.torchtune.config import TuneConfig, TuneRecipe, resolved, with_words
 from preflight.launchers.torchtune.engine import read_engine
+from preflight.launchers.torchtune.model import trains_on_words
 from preflight.launchers.torchtune.plan import read_plan
 from preflight.launchers.torchtune.table import (
     TABLE_VERSION,
@@ -102,7 +103,7 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     ran = TuneRecipe(recipe, config.values)
     part = replace(part, overrides=dict(config.overrides), own=ran)
     path = None if config.document is None else config.document.path
-    script = ScriptFacts(is_text_only=keys.is_text_only)
+    script = ScriptFacts(is_text_only=trains_on_words(keys))
     return own_loop_plan(
         command, part, keys, "torchtune", "tune run", problems, path, script=script
     )

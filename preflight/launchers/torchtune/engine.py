@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import FLOAT8
+from preflight.plan_parts import DIVIDED, FLOAT8
 from preflight.setting import Place, Setting
 
 LATER: Mapping[str, tuple[object, NotModelled]] = {
@@ -17,7 +17,7 @@ LATER: Mapping[str, tuple[object, NotModelled]] = {
         1,
         NotModelled(
             "no released torchtune divides a sequence over ranks: it is taken whole",
-            "a sequence that is divided over ranks",
+            DIVIDED,
             "less",
         ),
     ),

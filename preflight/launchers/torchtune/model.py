@@ -30,8 +30,14 @@ FUSED = {
     "up_proj": "gate_up_proj",
 }
 """Phi's layers are one in the registry's config and three in torchtune's models/phi3."""
-
-
+TEXT_DATASETS = frozenset(
+    f"torchtune.datasets.{name}_dataset"
+    for name in (
+        "alpaca", "alpaca_cleaned", "cnn_dailymail_articles", "grammar", "samsum", "slimorca", "stack_exchange_paired",
+        "text_completion", "wikitext",
+    )
+)  # fmt: skip
+"""Those that make a message of one string (datasets/_*.py, data/_messages.py, 0.6.1); those of chats may hold images."""
 PARTS_OF_MODEL, TRAINS = ("decoder", "encoder", "fusion"), "_trainable"
 """Arguments of a builder of a model that sees: `decoder_trainable` and so on."""
 PARTS: dict[tuple[bool, bool], tuple[bool | str, bool | str, bool | str]] = {
@@ -127,6 +133,11 @@ def _adapter(
     )
 
 
+def trains_on_words(keys: FrameworkKeys) -> bool:
+    """Tell whether the dataset makes rows of words alone, whatever is in them."""
+    return str(keys.value("dataset._component_")) in TEXT_DATASETS
+
+
 def _trained_parts(keys: FrameworkKeys, section: str, short: str) -> None:
     """Record which parts of a model that sees are left as they are.
 
@@ -147,7 +158,7 @@ def _trained_parts(keys: FrameworkKeys, section: str, short: str) -> None:
         *(() if decoder else ("language_model" if not (is_deep and fusion) else "decoder",)),
     )
     settings = [setting for setting in said if setting is not None]
-    is_text = keys.is_text_only
+    is_text = trains_on_words(keys)
     vision = Vision(frozen=frozen, images_per_sequence=0 if is_text else None)
     if settings:
         keys.put("vision", vision, settings[0], *settings[1:])

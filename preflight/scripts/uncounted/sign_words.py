@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import OLMO_LOOP, UNSLOTH
+from preflight.plan_parts import DIVIDED, OLMO_LOOP, UNSLOTH
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 from preflight.versions.peft import PREPARING
 
@@ -25,8 +25,6 @@ SIGNS = {
 """Plan field -> names that a script uses which decides it."""
 
 FROZEN = "frozen parameters"
-
-DIVIDED = "a sequence that is divided over ranks"
 
 PAIRS = "a reference model and pairs of answers"
 
