@@ -27,6 +27,11 @@ class Runner:
         train(longest, rows)
     def whole(self):
         self.go(768, rows=2)
+    def odd(it, longest, rows=1):
+        train(longest, rows)
+    @classmethod
+    def chosen(cls, longest):
+        cls.go(cls(), longest, 2)
     @staticmethod
     def still(longest, rows):
         train(longest, rows)
@@ -51,6 +56,12 @@ def _plan(tmp_path, script, env=None, **files):
         ("Runner().go(1024)", 1024, 1),
         ("runner = Runner()\nrunner.go(1024, 2)", 1024, 2),
         ("Runner().whole()", 768, 2),
+        ("Runner().odd(1024, 2)", 1024, 2),
+        ("Runner.go(Runner(), 1024, 2)", 1024, 2),
+        ("Runner.go(Runner(), 1024, rows=2)\nRunner().go(1024, 2)", 1024, 2),
+        ("Runner.go(Runner(), 1024, 2)\nRunner().go(512, 2)", None, 2),
+        ("given = (Runner(), 1024, 2)\nRunner.go(*given)", None, None),
+        ("Runner.chosen(1024)", 1024, 2),
         ("Runner.still(1024, 3)", 1024, 3),
         ("Runner.made(1024)", 1024, 4),
         ("runner = Runner(64)\ntrain(runner.cut_length(), 2)", 72, 2),

@@ -49,13 +49,11 @@ def told_by(
 ) -> dict[str, Known]:
     """Return what one call gives a function, its defaults too."""
     call, outside = site
-    arguments = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
-    if arguments[:1] == ["self"] or _is_of_class(function):
-        del arguments[:1]  # what the call is made on, or makes
-    known = {*arguments, *(argument.arg for argument in function.args.kwonlyargs)}
+    places = places_of(function, scope)
+    known = {*places, *(argument.arg for argument in function.args.kwonlyargs)}
     told: dict[str, Known] = {}
     given, is_open = _given(call, outside, evaluator)
-    told.update(zip(arguments, given, strict=False))
+    told.update(zip(places, given, strict=False))
     for keyword in call.keywords:
         if keyword.arg is None:  # **settings
             entries = entries_of([keyword.value], outside, evaluator)
@@ -86,13 +84,11 @@ def _given(call: ast.Call, outside: Scope, evaluator: Evaluator) -> tuple[list[K
 
 
 def handed(
-    function: ast.FunctionDef | ast.AsyncFunctionDef, site: Site, name: str
+    function: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope, site: Site, name: str
 ) -> tuple[ast.expr, Scope] | None:
     """Return what one call hands to a parameter, or its default, with the names around it; None where that is not read."""
     call, outside = site
-    places = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
-    if places[:1] == ["self"] or _is_of_class(function):
-        del places[:1]
+    places = places_of(function, scope)
     named = next((each.value for each in call.keywords if each.arg == name), None)
     if named is not None:
         return named, outside
@@ -105,8 +101,10 @@ def handed(
     return None if default is None else (default, outside)
 
 
-def _is_of_class(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any(getattr(node, "id", "") == "classmethod" for node in function.decorator_list)
+def places_of(function: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> list[str]:
+    """Return the parameters that a call fills by their place: none for what a method is called on, or a constructor makes."""
+    places = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    return places[places[:1] == [scope.receiver or "self"] :]
 
 
 def agreed(calls: Sequence[Mapping[str, Known]]) -> dict[str, Known]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from preflight.scripts.python.nodes import unparse, walk
@@ -92,17 +93,24 @@ class ClassTable(dict[str, "Held"]):
             each is not None and self.stands_on(each[0], other, depth + 1) for each in held
         )
 
+    def line(self, cls: ast.ClassDef) -> Iterator[ast.ClassDef]:
+        """Yield a class, the one that it stands on, and so on, as far as each stands on one of the script's own alone."""
+        for _ in range(_MOST_BASES):
+            yield cls
+            held = [self.base_of(cls, base) for base in cls.bases]
+            if len(held) != 1 or held[0] is None:
+                return
+            cls = held[0][0]
+
     def _above(self, cls: ast.ClassDef, attribute: str) -> list[ast.ClassDef]:
         """Return the class whose body gives its objects an attribute: this one or the next that it stands on; none where
         that is not sure."""
-        for _ in range(_MOST_BASES):
-            if any(attribute in map(unparse, _targets(node)) for node in cls.body):
-                return [cls]
-            held = [self.base_of(cls, base) for base in cls.bases]
-            if len(held) != 1 or held[0] is None:
-                break
-            cls = held[0][0]
-        return []
+        giving = (
+            each
+            for each in self.line(cls)
+            if any(attribute in map(unparse, _targets(node)) for node in each.body)
+        )
+        return list(islice(giving, 1))
 
     def set_once(self, cls: ast.ClassDef, attribute: str) -> tuple[ast.expr, bool] | None:
         """Return what alone sets an attribute of a class's objects, and whether its constructor does, not its body; None where

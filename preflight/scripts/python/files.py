@@ -16,7 +16,7 @@ from preflight.scripts.python.commands import RUNS, is_command
 from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.python.flow import is_main_guard
 from preflight.scripts.python.imported_files import ImportedFiles
-from preflight.scripts.python.methods import is_plain_method
+from preflight.scripts.python.methods import is_plain_method, receiver_of
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reached import (
     Meaning,
@@ -208,6 +208,7 @@ class ScriptFiles(ImportedFiles):
         for function in functions:
             nodes = list(walk_block(function.body))
             scope, inner = scope_of(function.body, nodes, outer.path, outer)
+            scope = replace(scope, receiver=receiver_of(function) if of_class else "")
             scope.arguments.update(argument.arg for argument in _all_arguments(function))
             if is_command(function, [*entry_calls, *self._entry_calls]):
                 self.commands.append((function, scope, outer))

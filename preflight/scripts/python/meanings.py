@@ -176,7 +176,7 @@ class ScriptMeanings(ClassMeanings):
         function, own = held[0]
         if name not in self._returns:
             self._returns[name] = _ways_out(function)
-        told = told_by(function, own, (node, scope), self.evaluator)
+        told = told_by(function, own, (self.methods.bound(node, scope), scope), self.evaluator)
         self._returning.add(name)
         with self.evaluator.told(own, told):
             known = self.evaluator.agreed(self._returns[name], own)

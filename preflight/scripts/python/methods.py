@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 
+from preflight.scripts.python.bindings import places_of
 from preflight.scripts.python.class_table import ClassTable
 from preflight.scripts.python.scope import Scope
 
@@ -33,6 +34,8 @@ class Methods:
         """`file:Class.method` -> the method with its block, alone in its list."""
         self._keys: dict[str, list[str]] = {}
         """Name of a method -> the keys of those that are called so."""
+        self._bound: dict[ast.Call, ast.Call] = {}
+        """Call of a method by the name of its class -> the same on its object."""
 
     def add(self, cls: ast.ClassDef, method: ast.FunctionDef, scope: Scope) -> None:
         """Note a method, where none but the script calls it."""
@@ -57,13 +60,24 @@ class Methods:
             return ""
         return self._inherited(cls, func.attr)
 
+    def bound(self, call: ast.Call, scope: Scope) -> ast.Call:
+        """Return a call without the object that it hands to a method itself, where it names that by its class."""
+        key = self.called(call.func, scope) if call.args else ""
+        if not key or self.functions[key][0][0].decorator_list:
+            return call
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+        is_class = isinstance(owner, ast.Name) and (
+            owner.id == "cls" or self.classes.of(owner.id, scope.path) is not None
+        )
+        return self._bound.setdefault(call, _without_first(call)) if is_class else call
+
     def may_be(self, call: ast.Call, scope: Scope) -> Iterator[str]:
         """Yield the keys of the methods that a call may mean whose object is not known, by what it is called with."""
         func = call.func
         if not isinstance(func, ast.Attribute) or self.called(func, scope):
             return
         for key in self._keys.get(func.attr, ()):
-            if _takes(self.functions[key][0][0], call):
+            if _takes(*self.functions[key][0], call):
                 yield key
 
     def _class_of(self, node: ast.expr, scope: Scope) -> tuple[ast.ClassDef, bool] | None:
@@ -99,21 +113,23 @@ class Methods:
 
     def _inherited(self, cls: ast.ClassDef, method: str) -> str:
         """Return the key of a class's method, or of the class's that it has it from."""
-        held: ast.ClassDef | None = cls
-        seen: set[int] = set()
-        while held is not None and id(held) not in seen:
-            seen.add(id(held))
-            if _defines(held, method):
-                key = _key(held, self.classes.file_of(held), method)
-                return key if key in self.functions else ""
-            above = [self.classes.base_of(held, base) for base in held.bases]
-            held = above[0][0] if len(above) == 1 and above[0] is not None else None
-        return ""
+        giving = next((each for each in self.classes.line(cls) if _defines(each, method)), None)
+        key = "" if giving is None else _key(giving, self.classes.file_of(giving), method)
+        return key if key in self.functions else ""
 
 
 def is_plain_method(method: ast.FunctionDef) -> bool:
     """Tell whether nothing wraps a method: no decorator but those that say what its first parameter is."""
     return all(getattr(each, "id", "") in _BINDS for each in method.decorator_list)
+
+
+def _without_first(call: ast.Call) -> ast.Call:
+    first, *others = call.args
+    if isinstance(first, ast.Starred):
+        rest = ast.Subscript(first.value, ast.Slice(ast.Constant(1)), ast.Load())
+        starred = ast.copy_location(ast.Starred(rest, ast.Load()), first)
+        others.insert(0, ast.fix_missing_locations(starred))
+    return ast.copy_location(ast.Call(call.func, others, call.keywords), call)
 
 
 def _key(cls: ast.ClassDef, path: str, method: str) -> str:
@@ -124,11 +140,19 @@ def _defines(cls: ast.ClassDef, method: str) -> bool:
     return any(getattr(node, "name", "") == method for node in cls.body)
 
 
-def _takes(method: ast.FunctionDef, call: ast.Call) -> bool:
+def receiver_of(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Return the parameter that holds what a method is called on, or its class; empty where none does."""
+    first = next(iter((*method.args.posonlyargs, *method.args.args)), None)
+    return "" if first is None or _is_marked(method, "staticmethod") else first.arg
+
+
+def _is_marked(method: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
+    return any(getattr(each, "id", "") == name for each in method.decorator_list)
+
+
+def _takes(method: ast.FunctionDef, scope: Scope, call: ast.Call) -> bool:
     """Tell whether a method may be called with these arguments."""
-    places = [each.arg for each in (*method.args.posonlyargs, *method.args.args)]
-    is_static = any(getattr(each, "id", "") == "staticmethod" for each in method.decorator_list)
-    places = places if is_static else places[1:]
+    places = places_of(method, scope)
     named = [each.arg for each in call.keywords]
     if None in named or any(isinstance(each, ast.Starred) for each in call.args):
         return True

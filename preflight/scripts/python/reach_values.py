@@ -106,7 +106,7 @@ class ReachValues(Evaluator):
         sites = self.sites_of(parameters.function, scope)
         if not sites or scope.assigned.get(node.id) or scope.changes(node.id):
             return [value]
-        given = [handed(parameters.function, site, node.id) for site in sites]
+        given = [handed(parameters.function, scope, site, node.id) for site in sites]
         return [
             each
             for told in given

@@ -174,7 +174,8 @@ class RunningCalls(ScriptMeanings):
             name = self._means(found)
             for each in (name,) if name else self.methods.may_be(found.node, found.scope):
                 if each in self.defined:
-                    sites.setdefault(each, []).append((found.node, found.scope))
+                    node = self.methods.bound(found.node, found.scope)
+                    sites.setdefault(each, []).append((node, found.scope))
         return sites
 
     def _means(self, found: CallFound) -> str:
@@ -187,8 +188,9 @@ class RunningCalls(ScriptMeanings):
         definitions = self.defined.get(self._means(found), ())
         if len(definitions) != 1:
             return self.keywords(found)[0]
+        node = self.methods.bound(found.node, found.scope)
         return {
-            **told_by(*definitions[0], (found.node, found.scope), self.evaluator),
+            **told_by(*definitions[0], (node, found.scope), self.evaluator),
             **self.keywords(found)[0],
         }
 

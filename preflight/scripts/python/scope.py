@@ -69,6 +69,8 @@ class Scope:
     """Name -> the calls after which the list or dict that it holds is another: `names.append(name)`."""
     parameters: dict[str, Known] = field(default_factory=dict)
     """Values of a function's parameters, where its calls or its command line interface give them."""
+    receiver: str = ""
+    """The parameter of a method that holds what it is called on, or its class; empty for any other block."""
 
     def holds(self, name: str) -> bool:
         """Tell whether a name is one of this block's own."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from preflight.scripts.python.assignments import scope_of, walk_block
 from preflight.scripts.python.lookups import Entry
+from preflight.scripts.python.methods import receiver_of
 from preflight.scripts.python.modules import FUNCTIONS, Definition, Meant, Module
 from preflight.scripts.python.nodes import walk
 from preflight.scripts.python.reach_values import Parameters
@@ -79,7 +80,8 @@ class ReachNames(ReachFiles):
             more = [each for each in (node.args.vararg, node.args.kwarg) if each is not None]
             scope.arguments.update(each.arg for each in (*arguments, *more))
             parameters = Parameters(self.values, node, self._of_command(node))
-            scope = replace(scope, parameters=parameters)
+            receiver = "" if cls is None else receiver_of(node)
+            scope = replace(scope, parameters=parameters, receiver=receiver)
             parameters.scope = scope
         self.classes.note_scope(scope, node, cls)
         first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
