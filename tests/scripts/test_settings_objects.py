@@ -205,6 +205,10 @@ parser.add_argument("--name", default="other")
 parser.add_argument("--length", type=int, default=128)
 parser.add_argument("--rows", type=int, default=1)
 """
+OF_ITS_FILE = (
+    PARSER + "parser.add_argument('--settings', {})\n"
+    "args = parser.parse_args()\ntrain(args.name, args.length, args.rows)\n"
+)
 YAML, TOML = "name: gpt2\nlength: 256\nrows: 4\n", 'name = "gpt2"\n[data]\nlength = 256\nrows = 4\n'
 WAYS = {
     "a file's keys as keywords": (
@@ -226,6 +230,20 @@ WAYS = {
         "@draccus.wrap()\ndef main(run: Run):\n    train(run.name, run.length, run.rows)\nmain()\n", "--rows 4"),
     "a function's own parameters": (
         "from jsonargparse import CLI\nCLI(train)\n", "gpt2 256 --rows 4"),
+    "a parser's own file": (
+        OF_ITS_FILE.format("action='config'"), "--settings run.yaml"),
+    "flags over a parser's own file": (
+        OF_ITS_FILE.format("action=jsonargparse.ActionConfigFile"), "--settings one.yaml --rows 4"),
+    "a parser's own file by default": (
+        OF_ITS_FILE.format("is_config_file=True, default='run.yaml'"), ""),
+    "a model of a file's keys": (
+        "from pydantic import BaseModel\nclass Run(BaseModel):\n    name: str\n    length: int = 128\n    rows: int = 1\n"
+        "run = Run.model_validate(yaml.safe_load(open('run.yaml')))\ntrain(run.name, run.length, run.rows)\n", ""),
+    "values that a match picks": (
+        PARSER + "args = parser.parse_args()\nmatch args.name:\n"
+        "    case 'small' | 'tiny':\n        name, length = 'gpt2', 256\n"
+        "    case _:\n        name, length = 'gpt2-xl', 1024\n"
+        "train(name, length, args.rows)\n", "--name tiny --rows 4"),
 }  # fmt: skip
 
 
@@ -239,9 +257,18 @@ def test_settings_of_files_and_functions_reach_what_trains(text, words, tmp_path
     assert not {"model", "seq_len", "micro_batch_size"} & opens(plan)
 
 
-def test_keywords_of_a_file_that_is_not_here_are_open(tmp_path):
-    text = WAYS["a file's keys as keywords"][0]
-    plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 train.py", {"train.py": TRAIN + text})
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        WAYS["a file's keys as keywords"],
+        WAYS["a parser's own file"],
+        ("import gin\n@gin.configurable\ndef main(name='gpt2', rows=1):\n    train(name, 256, rows)\nmain()\n", ""),
+    ],
+    ids=["keywords", "a parser's", "gin's"],
+)  # fmt: skip
+def test_what_a_file_says_that_is_not_here_is_open(text, words, tmp_path):
+    files = {"train.py": TRAIN + text}
+    plan = plan_of(tmp_path, f"torchrun --nproc_per_node 2 train.py {words}", files)
 
     assert plan.model is None
     assert plan.micro_batch_size is None or "micro_batch_size" in opens(plan)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.own_parser import MANY, NONE, ONE, OPTIONAL, OwnOption
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
-from preflight.scripts.python.settings_objects import entries_of
+from preflight.scripts.python.settings_objects import entries_of, keys_of_file
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
 from preflight.values import NamedTuple
@@ -85,7 +85,7 @@ def options_of(added: Added, evaluator: Evaluator) -> Iterator[tuple[str, OwnOpt
 
 def _takes(added: Added, evaluator: Evaluator) -> tuple[str, object]:
     """Return how many words an argument takes, and its value without any."""
-    if added.action not in ("store", "append", "extend", ""):
+    if added.action not in ("store", "append", "extend", "") and not _names_config(added):
         return NONE, True
     stated = added.keywords.get("nargs")
     nargs = None if stated is None else evaluator.value(stated, added.scope)
@@ -112,10 +112,12 @@ def argparse_names(
                 other_defaults.update(held or {})
             else:
                 other_defaults[keyword.arg] = evaluator.evaluate(keyword.value, scope)
+    every = [added for added in added_arguments(calls, evaluator) if added is not None]
+    for added in every:
+        if _names_config(added):
+            other_defaults.update(_of_config_file(added, evaluator, flag_of))
     num_positionals = 0
-    for added in added_arguments(calls, evaluator):
-        if added is None:
-            continue
+    for added in every:
         place = Place("script", added.scope.path, added.dest, added.line)
         asked = [underscored(word) for word in added.words]
         is_positional = not added.words[0].startswith("-")
@@ -145,6 +147,33 @@ def argparse_names(
         flag = {"store": added.spelled, "store_true": f"{added.spelled}{SWITCH}"}.get(added.action)
         names[added.dest] = Known(default, place, flag or "")
     return Parsed(names)
+
+
+def _names_config(added: Added) -> bool:
+    """Tell whether an argument is the path of a file that says what flags leave out: of jsonargparse
+    (ActionConfigFile in _actions.py, 4.27 to 4.41) and of ConfigArgParse (configargparse.py, 1.5 to 1.7)."""
+    action = added.keywords.get("action")
+    is_file = added.keywords.get("is_config_file", added.keywords.get("is_config_file_arg"))
+    of_class = "" if action is None else unparse(action).rpartition(".")[2]
+    is_said = isinstance(is_file, ast.Constant) and is_file.value is True
+    return is_said or added.action == "config" or of_class == "ActionConfigFile"
+
+
+def _of_config_file(
+    added: Added, evaluator: Evaluator, flag_of: FlagOf
+) -> Mapping[str | None, Known]:
+    """Return what such a file says; UNKNOWN under None where it cannot be read, nothing where none is given."""
+    given = flag_of([underscored(word) for word in added.words])
+    stated = added.keywords.get("default")
+    path: object = None if stated is None else evaluator.value(stated, added.scope)
+    path = path if given is None else given.value
+    if path is None:
+        return {}
+    entries = keys_of_file(path, evaluator, "yaml") if isinstance(path, str) else None
+    if entries is None:
+        place = Place("script", added.scope.path, added.dest, added.line)
+        return {None: Known(UNKNOWN, place)}
+    return {underscored(name): known for name, known in entries.items()}
 
 
 def _given(added: Added, value: object, convert: Callable[[str], object]) -> object:

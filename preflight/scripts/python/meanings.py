@@ -150,6 +150,9 @@ class ScriptMeanings(ClassMeanings):
             return self._dataclass(of_command, scope.path)
         if isinstance(node.func, ast.Name) and self.class_of(name, scope.path) is not None:
             return self._made(node, scope)
+        validated = _validated(node)
+        if validated is not None and self.class_of(last_name(validated.func), scope.path):
+            return self._made(validated, scope)
         return self._returned(node, scope)
 
     def called_so(self, key: str) -> Sequence[tuple[ast.FunctionDef, Scope]]:
@@ -182,6 +185,16 @@ class ScriptMeanings(ClassMeanings):
             known = self.evaluator.agreed(self._returns[name], own)
         self._returning.discard(name)
         return known
+
+
+def _validated(node: ast.Call) -> ast.Call | None:
+    """Return `Config(**values)` for pydantic's `Config.model_validate(values)`; None for any other call."""
+    func = node.func
+    if not isinstance(func, ast.Attribute) or func.attr not in ("model_validate", "parse_obj"):
+        return None
+    if not isinstance(func.value, ast.Name) or len(node.args) != 1 or node.keywords:
+        return None
+    return ast.copy_location(ast.Call(func.value, [], [ast.keyword(None, node.args[0])]), node)
 
 
 def _ways_out(function: ast.FunctionDef) -> list[tuple[ast.expr, Way]]:

@@ -1,21 +1,27 @@
-"""Functions of a script that a decorator of its own calls with other arguments than their callers give."""
+"""Functions of a script that a decorator calls with other arguments than their callers give: one of its own, or of a library."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.assignments import CHANGING
-from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.scope import Scope
 
 Functions = Mapping[str, Sequence[tuple[ast.FunctionDef, Scope]]]
+_FILLS = lazy_pattern(r"^(?:gin\.)?(?:external_)?configurable$|\.(?:automain|capture)$")
+"""Decorators that give a function what a caller leaves out: gin's, from its file (gin/config.py, 0.5), and sacred's, from
+the experiment's (sacred/config/captured_function.py, 0.8)."""
 
 
 def is_wrapped(function: ast.FunctionDef, functions: Functions) -> bool:
-    """Tell whether a decorator of the script's own may call a function with other arguments than it is called with."""
+    """Tell whether a decorator may call a function with other arguments than it is called with."""
     for decorator in function.decorator_list:
         named = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if _FILLS.search(unparse(named)):
+            return True
         own = functions.get(last_name(named), ())
         if any(not _hands_on(each) for each, _ in own):
             return True

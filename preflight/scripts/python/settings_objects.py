@@ -161,10 +161,14 @@ def _as_object(known: Known) -> Known:
 def _document(
     node: ast.Call, scope: Scope, evaluator: Evaluator, kind: str
 ) -> dict[str, Known] | None:
-    """Return a file's keys; values of a mapping in it are such a dict themselves."""
     stated = node.args[0] if node.args else None
     path = None if stated is None else path_of(stated, scope, evaluator)
-    if path is None or not evaluator.command.exists(path):
+    return None if path is None else keys_of_file(path, evaluator, kind)
+
+
+def keys_of_file(path: str, evaluator: Evaluator, kind: str) -> dict[str, Known] | None:
+    """Return a file's keys; values of a mapping in it are such a dict themselves. None of a file that is not here, or broken."""
+    if not evaluator.command.exists(path):
         return None
     try:
         if kind == "toml":

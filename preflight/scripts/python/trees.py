@@ -12,7 +12,7 @@ from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.model_variables import call_models
 from preflight.scripts.python.nodes import unparse, walk
-from preflight.scripts.python.plain_assignments import SIGN, assign_plainly
+from preflight.scripts.python.plain_statements import SIGN, write_plainly
 from preflight.scripts.python.scope import absolute
 
 MOST_STEPS = 4
@@ -26,7 +26,7 @@ def tree_of(text: str) -> ast.Module:
     """Return a file's tree, which nobody may change; raise SyntaxError, ValueError or RecursionError for what is none."""
     tree = ast.parse(text)
     if SIGN.search(text):
-        assign_plainly(tree)
+        write_plainly(tree)
     call_models(tree)
     return tree
 

@@ -1,0 +1,89 @@
+"""Statements that say in another way what a plainer one says, which stands in the tree that is read.
+
+`setattr(args, "packing", True)` and `vars(args)["packing"] = True` are `args.packing = True`; a `match` over values
+alone is `if`, `elif` and `else`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.nodes import is_namespace, last_name, walk
+
+_BLOCKS = ("body", "orelse", "finalbody")
+SIGN = lazy_pattern(r"setattr|\bvars\(|__dict__|^\s*match\b.*:", re.MULTILINE)
+"""What stands in a text that has any."""
+
+
+def write_plainly(tree: ast.Module) -> None:
+    """Write every such statement of a new tree as the plainer one that it is."""
+    for node in walk(tree):
+        for name in _BLOCKS:
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                block[:] = [_assignment(each) or _branches(each) or each for each in block]
+
+
+def _assignment(statement: ast.stmt) -> ast.Assign | None:
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call):
+        is_whole = len(call.args) == 3 and not call.keywords
+        if not is_whole or last_name(call.func) not in ("setattr", "__setattr__"):
+            return None
+        owner, name, value = call.args
+    elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
+        entry, value = statement.targets[0], statement.value
+        if len(statement.targets) > 1 or not is_namespace(entry.value):
+            return None
+        name = entry.slice
+        owner = entry.value.args[0] if isinstance(entry.value, ast.Call) else entry.value.value  # type: ignore[attr-defined]
+    else:
+        return None
+    if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+        return None
+    target = ast.Attribute(owner, name.value, ast.Store())
+    return ast.copy_location(ast.Assign([ast.copy_location(target, statement)], value), statement)
+
+
+def _branches(statement: ast.stmt) -> ast.If | None:
+    """Return the `if` that a `match` is; None where a case takes its subject apart, or gives it another name."""
+    if not isinstance(statement, ast.Match):
+        return None
+    tests = [_test(statement.subject, case) for case in statement.cases]
+    if None in tests:
+        return None
+    below: list[ast.stmt] = []
+    for case, test in zip(reversed(statement.cases), reversed(tests), strict=True):
+        assert test is not None
+        ast.copy_location(test, case.pattern)
+        branch = ast.If(ast.fix_missing_locations(test), case.body, below)
+        below = [ast.copy_location(branch, statement)]
+    (first,) = below
+    return first if isinstance(first, ast.If) else None
+
+
+def _test(subject: ast.expr, case: ast.match_case) -> ast.expr | None:
+    values = _values(case.pattern)
+    if values is None:
+        return None
+    tests: list[ast.expr] = [] if case.guard is None else [case.guard]
+    if values:
+        tests.insert(0, ast.Compare(subject, [ast.In()], [ast.Tuple(values, ast.Load())]))
+    if not tests:
+        return ast.Constant(True)
+    return tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests)
+
+
+def _values(pattern: ast.pattern) -> list[ast.expr] | None:
+    """Return the values of which a pattern wants one, none for `_`; None of any other pattern."""
+    if isinstance(pattern, ast.MatchValue):
+        return [pattern.value]
+    if isinstance(pattern, ast.MatchSingleton):
+        return [ast.copy_location(ast.Constant(pattern.value), pattern)]
+    if isinstance(pattern, ast.MatchOr):
+        each = [_values(one) for one in pattern.patterns]
+        return [value for one in each for value in one or ()] if all(each) else None
+    is_any = isinstance(pattern, ast.MatchAs) and pattern.pattern is None and pattern.name is None
+    return [] if is_any else None

@@ -1,0 +1,55 @@
+"""A statement that is written as the plainer one that it is does what Python does with it."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from preflight.scripts.python.plain_statements import write_plainly
+
+MATCHES = [
+    "case 1: way = 'one'",
+    "case 1 | 2: way = 'few'\n        case _: way = 'many'",
+    "case 'a': way = 'a'\n        case 'b' if here: way = 'b'\n        case _ if here: way = 'here'\n        case None: way = 'none'",
+    "case _:\n                match subject:\n                    case 2: way = 'inner'",
+]
+TAKEN_APART = ["case [first, *_]: way = first", "case {'rows': rows}: way = rows", "case str() as name: way = name", "case other: way = other"]  # fmt: skip
+
+
+def script(cases: str) -> str:
+    return f"""
+def way_of(subject, here):
+    way = None
+    for _ in (1,):
+        match subject:
+        {cases}
+    return way
+""".replace("        case", "            case")
+
+
+def ways(tree: ast.Module) -> list[object]:
+    names: dict[str, object] = {}
+    exec(compile(tree, "script", "exec"), names)  # a text of this file
+    way_of = names["way_of"]
+    assert callable(way_of)
+    subjects = (1, 2, 3, "a", "b", None)
+    return [way_of(subject, here) for subject in subjects for here in (True, False)]
+
+
+@pytest.mark.parametrize("cases", MATCHES)
+def test_a_match_over_values_is_a_chain_of_conditions(cases):
+    text = script(cases)
+    tree = ast.parse(text)
+    write_plainly(tree)
+
+    assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
+    assert ways(tree) == ways(ast.parse(text))
+
+
+@pytest.mark.parametrize("cases", TAKEN_APART)
+def test_a_match_that_gives_names_stays_one(cases):
+    tree = ast.parse(script(cases))
+    write_plainly(tree)
+
+    assert any(isinstance(node, ast.Match) for node in ast.walk(tree))
