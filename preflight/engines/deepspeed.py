@@ -22,6 +22,7 @@ from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
 AUTOTP = "tensor_parallel.autotp_size"
@@ -36,7 +37,7 @@ def _num_that_share(config: DeepSpeedConfig, world_size: int) -> int:
 
 
 def read_deepspeed(
-    ranks: Mapping[str, Setting],
+    part: LauncherPart,
     env: Mapping[str, Setting],
     trainer: TrainerArguments,
     trainer_file: Setting | None,
@@ -46,7 +47,8 @@ def read_deepspeed(
 ) -> Reading[EngineSettings]:
     """Return what the DeepSpeed config that the workers will have makes of the engine."""
     problems = Problems()
-    is_hf, world_size = trainer.trainer in HF_TRAINERS, ranks["world_size"].value
+    is_hf, world_size = trainer.trainer in HF_TRAINERS, part.ranks["world_size"].value
+    num_ranks = None if part.has_open_ranks else world_size
     documents: dict[str, str] = {}
     autos: dict[str, Place] = {}
     stated = trainer_file if trainer_file is not None else _file_of_launcher(env)
@@ -70,19 +72,21 @@ def read_deepspeed(
     # The trainer's own file is matched with its arguments before accelerate's plugin adds its values,
     # the launcher's file after: the order decides what an absent key is compared with.
     if is_hf and trainer_file is not None:
-        config = problems.take(filled_from_trainer(config, trainer, world_size))
+        config = problems.take(filled_from_trainer(config, trainer, num_ranks))
     if stated is not None:
         config = filled_from_plugin(config, values)
     config = problems.take(filled_precision(config, precision))
     if is_hf and trainer_file is None:
-        config = problems.take(filled_from_trainer(config, trainer, world_size))
+        config = problems.take(filled_from_trainer(config, trainer, num_ranks))
     fields = problems.take(deepspeed_fields(config))
     is_silent = is_hf and as_written.get("bf16.enabled") == "auto"
     if is_silent and fields["mixed_precision"].value == "no":
         problems.append(_silent_fp32(as_written.place("bf16.enabled"), precision))
     deepspeed = nested_settings(fields)
     if not is_hf:
-        problems.extend(batch_problems(config, world_size // _num_that_share(config, world_size)))
+        if num_ranks is not None:
+            num_batches = num_ranks // _num_that_share(config, num_ranks)
+            problems.extend(batch_problems(config, num_batches))
         autos = {k: as_written.place(k) for k in AUTO_KEYS if as_written.get(k) == "auto"}
         fields = {**fields, **_loop_fields(config, trainer)}
     shared = _num_that_share(config, world_size)
@@ -108,7 +112,7 @@ def read_deepspeed(
             deepspeed_optimizer=str(config.get("optimizer.type") or ""), deepspeed_autos=autos
         ),
         stated,
-        _places_said_again(as_written, {**ranks, **fields}),
+        _places_said_again(as_written, {**part.ranks, **fields}),
     )
     return Reading(engine, tuple(problems))
 

@@ -49,11 +49,11 @@ def batch_problems(config: DeepSpeedConfig, world_size: int) -> Iterator[Problem
 
 
 def filled_from_trainer(
-    config: DeepSpeedConfig, trainer: TrainerArguments, world_size: int
+    config: DeepSpeedConfig, trainer: TrainerArguments, num_ranks: int | None
 ) -> Reading[DeepSpeedConfig]:
     """Return the config with every `auto` filled that follows a trainer argument; a value that contradicts one is a problem.
 
-    A rule whose argument is unknown is left out. Where a class of the script's own may read the arguments, a default
+    A rule whose argument is unknown, as the number of ranks may be, is left out. Where a class of the script's own may read the arguments, a default
     contradicts nothing, and what is given is a warning.
     """
     problems = Problems()
@@ -61,7 +61,7 @@ def filled_from_trainer(
     auto_batch = "auto_find_batch_size" in arguments and bool(
         arguments["auto_find_batch_size"].value
     )
-    for key, names, wanted in _rules(arguments, world_size):
+    for key, names, wanted in _rules(arguments, num_ranks):
         if not config.has(key):
             continue
         value = config.get(key)
@@ -86,7 +86,9 @@ def filled_from_trainer(
     return Reading(config, tuple(problems))
 
 
-def _rules(arguments: Mapping[str, Setting], world_size: int) -> list[tuple[str, str, Setting]]:
+def _rules(
+    arguments: Mapping[str, Setting], num_ranks: int | None
+) -> list[tuple[str, str, Setting]]:
     rules: list[tuple[str, str, Setting]] = []
 
     def rule(key: str, name: str) -> None:
@@ -97,9 +99,9 @@ def _rules(arguments: Mapping[str, Setting], world_size: int) -> list[tuple[str,
     rule("gradient_accumulation_steps", "gradient_accumulation_steps")
     micro = arguments.get("per_device_train_batch_size")
     steps = arguments.get("gradient_accumulation_steps")
-    if micro is not None and steps is not None:
-        batch = world_size * micro.value * steps.value
-        names = f"{world_size} ranks * per_device_train_batch_size * gradient_accumulation_steps"
+    if num_ranks is not None and micro is not None and steps is not None:
+        batch = num_ranks * micro.value * steps.value
+        names = f"{num_ranks} ranks * per_device_train_batch_size * gradient_accumulation_steps"
         rules.append(("train_batch_size", names, Setting(batch, micro.place)))
     rule("gradient_clipping", "max_grad_norm")
     rule("optimizer.params.lr", "learning_rate")

@@ -98,7 +98,7 @@ def _choose(
         from preflight.engines.deepspeed import read_deepspeed
 
         engine = problems.take(
-            read_deepspeed(part.ranks, env, trainer, deepspeed, precision, command, libraries)
+            read_deepspeed(part, env, trainer, deepspeed, precision, command, libraries)
         )
         return Reading(_Chosen(engine), tuple(problems))
     if asks_fsdp:

@@ -38,7 +38,7 @@ def framework_plan(
     problems = Problems(of_keys)
     if "optimizer" not in trainer.settings and not keys.is_unknown("optim"):
         trainer = _with_trainers_optimizer(trainer, libraries_of(command))
-    reading = read_script_engine(command, part, trainer)
+    reading = read_script_engine(command, part, trainer, problems)
     engine = reading.value
     problems.extend(_softened(problem) for problem in reading.problems)
     env = {**part.env, **trainer.environment}

@@ -20,7 +20,7 @@ from preflight.launch import (
 )
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems, Reading
-from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import UNSAID_RANKS, LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
 
 
@@ -51,19 +51,31 @@ def with_ranks(
     command: LaunchCommand, part: LauncherPart, problems: Iterable[Problem]
 ) -> LaunchCommand:
     """Return a command whose script is read with the WORLD_SIZE that its launcher sets, where that is known."""
-    is_open = command.is_submitted or any(p.id in ("PF115", "PF132") for p in problems)
-    origin = part.origins.get("world_size")
-    if is_open or (origin is not None and origin.may_be):
+    if command.is_submitted or _has_open_ranks(part, problems):
         return command
     ranks = part.ranks["world_size"].value if part.is_distributed else 0
     return replace(command, num_ranks=ranks)
 
 
+def _has_open_ranks(part: LauncherPart, problems: Iterable[Problem]) -> bool:
+    origin = part.origins.get("world_size")
+    is_said = origin is None or not origin.may_be
+    return not is_said or any(each.id in ("PF115", "PF132") for each in problems)
+
+
 def read_script_engine(
-    command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
+    command: LaunchCommand,
+    part: LauncherPart,
+    trainer: TrainerArguments,
+    said: Iterable[Problem] = (),
 ) -> Reading[EngineSettings]:
-    """Return what trains: the trainer's own DeepSpeed and FSDP arguments, else the launcher's mode."""
+    """Return what trains: the trainer's own DeepSpeed and FSDP arguments, else the launcher's mode.
+
+    `said` is what the launcher's reader found: a number of ranks that it does not know contradicts no batch.
+    """
     problems = Problems()
+    if _has_open_ranks(part, said) and not part.has_open_ranks:
+        part = replace(part, origins={**part.origins, "world_size": UNSAID_RANKS})
     named = trainer.arguments.get("deepspeed")
     # a library's module has no file of its own that would tell in which folder the launch runs
     is_elsewhere = bool(trainer.module) or not trainer.is_sure

@@ -35,7 +35,7 @@ from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS
 from preflight.scripts.uncounted.replaced_attention import ReplacedAttention
 from preflight.scripts.uncounted.sign_words import UNPRICED
 from preflight.setting import Place, Setting
-from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.shell.starters.launcher_part import UNSAID_RANKS, LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import trains_projector_alone
 from preflight.trainers.own_towers import own_tower
@@ -254,13 +254,14 @@ def ranks_of(
     part: LauncherPart, trainer: TrainerArguments, problems: Iterable[Problem]
 ) -> Origin | None:
     """Return the origin of a number of ranks that is open; None where the launcher says it."""
-    may_be, told = OPEN_VALUES["world_size"], part.origins.get("world_size")
+    told = part.origins.get("world_size")
     if told is not None and told.may_be:
         return told  # its launcher knows what it counts
     if any(problem.id == "PF115" for problem in problems):
-        return Origin("nobody", True, "nobody said how many ranks start", may_be)
+        return UNSAID_RANKS
     if part.name == "python" and part.mode == "single" and not trainer.is_here:
-        return Origin("python", True, "a script that is not here may start ranks itself", may_be)
+        reason = "a script that is not here may start ranks itself"
+        return Origin("python", True, reason, UNSAID_RANKS.may_be)
     return None
 
 

@@ -190,10 +190,14 @@ class Reader(Flow):
     def follow_process(
         self, text: Text, env: Mapping[str, Text], arguments: Sequence[Text], name: Text, cwd: Text
     ) -> Status:
-        """Follow a text in a shell of its own, which has what was exported."""
+        """Follow a text in a shell of its own, which has what was exported, functions too."""
         before = self.state
         values: dict[str, Value] = {key: value for key, value in env.items() if key != "PWD"}
-        self.state = State(before.world, values, {*env}, list(arguments), name=name, cwd=cwd)
+        names = before.exported_functions
+        functions = {key: one for key, one in before.functions.items() if key in names}
+        self.state = State(
+            before.world, values, {*env}, list(arguments), functions, names, name, cwd
+        )
         try:
             return self.follow_text(text)
         except Leave as leave:

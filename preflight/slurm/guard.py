@@ -208,6 +208,7 @@ def _only_the_job_knows(launch: ScriptLaunch, error: BadInput) -> str:
     """Return what of a launch has to be filled in by the running job before anybody can judge it."""
     said = " ".join(problem.message for problem in error.problems)
     missing = [source for source in launch.unknown if source in said or repr(source)[1:-1] in said]
+    missing += [launch.dropped[p.where] for p in error.problems if p.where in launch.dropped]
     return f"{missing[0]} is known only when the job runs" if missing else ""
 
 

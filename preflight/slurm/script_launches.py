@@ -30,6 +30,10 @@ PREPARING = frozenset(
     ]
 )  # fmt: skip
 """Programs that start no launch. One of them in front of `&&` is taken to succeed."""
+_MANAGES = frozenset(
+    ["install", "uninstall", "add", "remove", "create", "update", "upgrade", "show"]
+)
+"""What managers of packages and environments are told: what they name behind it is no launch."""
 _BUILDS = ("build", "pull", "tag", "push", "images", "ps", "stop", "rm", "inspect", "load", "save")
 """What docker does that starts nothing."""
 
@@ -170,12 +174,12 @@ class LaunchFinder:
         if layers:
             return status
         reader.print_unknown()
-        if name in PREPARING:
+        if name in PREPARING or not _MANAGES.isdisjoint(words[1:4]):
             reader.is_likely = True
             return None
         if name in ("docker", "podman") and words[1:2] and words[1] in _BUILDS:
             return None
-        for index in range(1, len(words)):
+        for index in range(1, len(words) - 1):  # `yolk -V deepspeed` starts nothing
             program = program_name(words[index])
             if (
                 (program in LAUNCHERS and len(program) > 2)
@@ -193,6 +197,7 @@ class LaunchFinder:
         argv = tuple(_without_pipes(word, files) for word in one.argv)
         unknown = [source for word in argv for source in word.unknown]
         env = {key: value.shown for key, value in one.env.items()}
+        words, dropped = {word.shown for word in argv}, reader.state.world.dropped
         self.launches.append(
             ScriptLaunch(
                 tuple(word.shown for word in argv),
@@ -201,6 +206,7 @@ class LaunchFinder:
                 tuple(word.shown for word in one.through),
                 shown_origin(self.name, reader.line),
                 tuple(dict.fromkeys(unknown)),
+                {word: name for word, name in dropped.items() if word[:1] == "-" and word in words},
             )
         )
 

@@ -31,6 +31,8 @@ class ScriptLaunch:
     """`job.sh:42`."""
     unknown: tuple[str, ...] = ()
     """What of it only the running job can fill in, as written."""
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    """Option -> the variable behind it that nobody has set, which leaves no word."""
 
 
 @dataclass(frozen=True)

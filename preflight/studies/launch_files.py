@@ -74,6 +74,8 @@ class FoundCommand(NamedTuple):
     """Variables in front of it, and those that the file has exported by then."""
     unknown: tuple[str, ...] = ()
     """Variables in its words whose value only a shell knows, as they are written."""
+    dropped: Mapping[str, str] = NOTHING
+    """Option -> the variable behind it that nobody has set, which leaves no word."""
     untold: str = ""
     """Why the words cannot be told; they are those of the line then."""
     device: str = ""
@@ -184,6 +186,8 @@ class _Follower:
         if words[0].known in ("bash", "sh", "sbatch") and reader.input is not None:
             return reader.follow_text(reader.input.rest())
         shown = tuple(word.shown for word in words)
+        if len(shown) == 1 and not shown[0].endswith(SHELL_ENDINGS):
+            return None  # a list of packages names launchers
         if not _starts_training(" ".join(shown)) and not self.is_training_script(reader, words):
             return self.follow_script(reader, words, own)
         shown, device = _behind_preflight(shown)

@@ -171,6 +171,7 @@ def _found(launch: ScriptLaunch, name: str) -> FoundCommand:
         argv if is_known else launch.argv,
         launch.env,
         launch.unknown,
+        launch.dropped,
         cwd=launch.cwd if os.path.isdir(launch.cwd) else "",
     )
 

@@ -201,3 +201,21 @@ def test_what_is_left_of_ranks_that_nobody_counts_is_named(tmp_path):
     report = answer_of(command, "h100-sxm-80")
 
     assert "degrees over ranks that nobody counts" in report.verdict.unpriced
+
+
+@pytest.mark.parametrize(
+    "launcher", ["deepspeed", "torchrun --nproc_per_node gpu", "accelerate launch --use_deepspeed"]
+)
+def test_ranks_that_nobody_counts_contradict_no_batch(launcher, tmp_path):
+    """A batch of 64 is that of 8 ranks, and it is refused where one rank is said."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "ds.json").write_text('{"train_batch_size": 64, "zero_optimization": {"stage": 2}}')
+    words = "train.py --output_dir out --per_device_train_batch_size 8 --deepspeed ds.json"
+    command = LaunchCommand((*launcher.split(), *words.split()), {}, str(tmp_path))
+
+    assert answer_of(command, "h100-sxm-80").plan.engine == "zero2"
+    with pytest.raises(BadInput, match="train_batch_size is 64"):
+        one = LaunchCommand(
+            ("torchrun", "--nproc_per_node", "1", *words.split()), {}, str(tmp_path)
+        )
+        answer_of(one, "h100-sxm-80")

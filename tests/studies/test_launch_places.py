@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from preflight.launch import LaunchCommand
 from preflight.plugins import load_plugins
 from preflight.request import Request
+from preflight.studies.checked_behind import checked_launches
 from preflight.studies.launch_files import found_in, started_in
 from preflight.studies.scan import scan_files
 
@@ -128,3 +132,18 @@ def test_a_script_of_any_name_that_trains_is_checked_where_a_readme_calls_it(tmp
 
     assert [each.argv for each in found] == [("python", "main.py")]
     assert found[0].report is not None
+
+
+def test_an_option_behind_which_a_variable_is_not_set_is_no_bad_input(tmp_path):
+    """Whoever starts the file sets it; what the file itself says wrongly is refused all the same."""
+    (tmp_path / "a.py").write_text("import argparse\nargparse.ArgumentParser().parse_args()\n")
+    words = "accelerate launch --num_processes 2 --main_process_ip {} --main_process_port {} a.py"
+    (tmp_path / "open.sh").write_text(words.format("$HOST", "$PORT"))
+    (tmp_path / "wrong.sh").write_text(words.format("$HOST", "many"))
+    command = LaunchCommand(("bash", "open.sh"), {}, str(tmp_path))
+    (unset,) = checked_launches(command, load_plugins(), Request("h100-sxm-80"))
+    wrong_command = replace(command, argv=("bash", "wrong.sh"))
+    (wrong,) = checked_launches(wrong_command, load_plugins(), Request("h100-sxm-80"))
+
+    assert unset.untold == "only a shell knows $HOST, $PORT"
+    assert "--main_process_port" in {problem.where for problem in wrong.problems}

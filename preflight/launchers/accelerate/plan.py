@@ -68,7 +68,7 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: ParsedOptions) 
     if _leaves_zero3_off(settings, trainer, command):
         facts = replace(trainer.script, zero3_is_on_at_load=False, zero_init=False)
         trainer = replace(trainer, script=facts)
-    engine = problems.take(read_script_engine(command, part, trainer))
+    engine = problems.take(read_script_engine(command, part, trainer, problems))
     problems.extend(check_beside_file(settings, engine.deepspeed_file))
     problems.extend(launcher_notes(command, settings, part, trainer, engine, problems.refused))
     return make_plan(command, part, trainer, engine, problems)

@@ -39,13 +39,15 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     slots = read_slots(command, options)
     part = _part(command, options, slots)
     problems = Problems(options.problems)
+    of_ranks = tuple(_of_ranks(command, part, slots, problems))
+    said = (*problems, *of_ranks)
     trainer = _with_config(
-        problems.take(read_script_arguments(with_ranks(command, part, problems), part.script_index))
+        problems.take(read_script_arguments(with_ranks(command, part, said), part.script_index))
     )
     if "autotuning" in options.given:
         trainer = _without_config_file(trainer)
         problems.append(_tuned(options.given["autotuning"]))
-    engine = problems.take(read_script_engine(command, part, trainer))
+    engine = problems.take(read_script_engine(command, part, trainer, said))
     if not str(engine.fields["engine"].value).startswith("zero"):
         own = own_initialize(command, part.script_index)
         problems.append(_without_config(own))
@@ -55,7 +57,7 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
             part = replace(part, origins={**part.origins, "engine": engine_origin})
         elif own is not None:
             part = replace(part, origins={**part.origins, "engine": open_stage(own)})
-    problems.extend(_of_ranks(command, part, slots, problems))
+    problems.extend(of_ranks)
     problems.extend(environment_notes(part.env, str(engine.fields["engine"].value)))
     return make_plan(command, part, trainer, engine, problems)
 

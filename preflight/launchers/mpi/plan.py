@@ -45,7 +45,7 @@ def read_mpi(command: LaunchCommand) -> LaunchPlan | None:
     script_index = options.command_index + what.position
     part = problems.take(_part(command, options, script_index))
     trainer = problems.take(read_script_arguments(command, script_index))
-    engine = problems.take(read_script_engine(command, part, trainer))
+    engine = problems.take(read_script_engine(command, part, trainer, problems))
     return make_plan(command, part, trainer, engine, problems)
 
 

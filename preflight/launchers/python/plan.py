@@ -47,7 +47,7 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
     trainer = problems.take(read_script_arguments(ranked, part.script_index))
     if not is_rank:
         part = problems.take(_with_own_ranks(part, trainer))
-    engine = problems.take(read_script_engine(command, part, trainer))
+    engine = problems.take(read_script_engine(command, part, trainer, problems))
     if not is_rank:
         problems.extend(_copies(command))
         variables = {name: str(setting.value) for name, setting in trainer.environment.items()}

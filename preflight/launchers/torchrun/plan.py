@@ -50,7 +50,7 @@ def read_torchrun(command: LaunchCommand) -> LaunchPlan | None:
     trainer = problems.take(
         read_script_arguments(with_ranks(command, part, problems), part.script_index)
     )
-    engine = problems.take(read_script_engine(command, part, trainer))
+    engine = problems.take(read_script_engine(command, part, trainer, problems))
     if trainer.trainer is None and engine.fields["engine"].place == part.mode_place:
         assumed = Origin("torchrun", True, SCRIPT_MAKES_ENGINE)
         part = replace(part, origins={**part.origins, "engine": assumed})

@@ -76,7 +76,7 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     part = replace(part, name="trl", profile=profile)
     script = f"trl.scripts.{name}"
     trainer = problems.take(read_script_arguments(command, first, script, split.indices))
-    engine = problems.take(read_script_engine(command, part, trainer))
+    engine = problems.take(read_script_engine(command, part, trainer, problems))
     problems.extend(check_beside_file(settings, engine.deepspeed_file))
     refused = problems.refused
     problems.extend(launcher_notes(launcher_side, settings, part, trainer, engine, refused))

@@ -26,7 +26,9 @@ def declare(run: Running, command: str, words: Sequence[Word | Assignment]) -> S
                 letters += value[1:] if value[0] == "-" else ""
                 continue
             name, equals, _ = text.shown.partition("=")
-            if not name.isidentifier():
+            if "f" in letters and (command == "export" or "x" in letters):
+                state.exported_functions |= {name}
+            if "f" in letters or not name.isidentifier():
                 continue
             _declare_name(state, command, name, letters, bool(equals))
             if equals:

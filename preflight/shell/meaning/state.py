@@ -28,6 +28,8 @@ class World:
     """The shell that runs the text has more variables than are known here: one that is not set is not known."""
     is_inline: bool = False
     """The text is given to a shell that a user starts: neither its arguments nor any `$(...)` are known."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """Word -> the variable behind it that nobody has set: the shell drops it, and an option is without its value."""
     output_of: Callable[[Substitution], Text] = lambda piece: not_known(piece.raw)
     """Runs what stands in `$(...)`."""
 
@@ -41,6 +43,8 @@ class State:
     exported: set[str]
     arguments: list[Text]
     functions: dict[str, Function] = field(default_factory=dict)
+    exported_functions: frozenset[str] = frozenset()
+    """Names of those that `export -f` hands to the shells that this one starts."""
     name: Text = field(default_factory=lambda: not_known("$0"))
     cwd: Text = EMPTY
     status: bool | None = True
@@ -57,7 +61,7 @@ class State:
     def copy(self) -> State:
         return State(
             self.world, dict(self.values), set(self.exported), list(self.arguments),
-            dict(self.functions), self.name, self.cwd, self.status, self.exports_all, self.option_place,
+            dict(self.functions), self.exported_functions, self.name, self.cwd, self.status, self.exports_all, self.option_place,
             self.folders, self.frames,
         )  # fmt: skip
 
@@ -192,6 +196,7 @@ def merged(before: State, states: Sequence[State]) -> State:
                 result.values[name] = not_known(f"${name}")
         result.exported |= other.exported
         result.functions.update(other.functions)
+        result.exported_functions |= other.exported_functions
         result.exports_all |= other.exports_all
         if result.arguments != other.arguments:
             result.arguments = other.arguments
@@ -209,4 +214,6 @@ def state_of(
     values: dict[str, Value] = {key: known(value) for key, value in env.items() if key != "PWD"}
     values.pop("IFS", None)
     exported = {*values, "PWD"}
-    return State(world, values, exported, [known(word) for word in arguments], {}, name, known(cwd))
+    return State(
+        world, values, exported, [known(word) for word in arguments], name=name, cwd=known(cwd)
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from preflight.launch import Origin, RankFacts
+from preflight.plan_choices import OPEN_VALUES
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -13,6 +14,7 @@ DISTRIBUTED_MODES = ("fsdp", "deepspeed", "multi_gpu")
 DEFAULT_PORT = 29500
 """Where ranks meet unless somebody says otherwise: torch/distributed/run.py, accelerate/utils/launch.py and
 deepspeed/launcher/constants.py have the same."""
+UNSAID_RANKS = Origin("nobody", True, "nobody said how many ranks start", OPEN_VALUES["world_size"])
 READ_PREFIXES = ("FSDP_", "ACCELERATE_", "PARALLELISM_CONFIG_")
 """Variables that accelerate and transformers read inside a worker."""
 
