@@ -22,7 +22,7 @@ from preflight.formulas.layers.shared_keys import with_own_keys
 from preflight.formulas.limits.doubts import beside, doubts_of
 from preflight.formulas.limits.left_out import with_left_out
 from preflight.formulas.limits.row_limits import with_open_length
-from preflight.formulas.objective import is_taught
+from preflight.formulas.objective import STRIDED, is_taught
 from preflight.formulas.objectives.reward_models import OF_REWARDS
 from preflight.formulas.precision import missing_inputs
 from preflight.formulas.vision import with_image_masks, with_open_images, without_unseen_layers
@@ -144,7 +144,7 @@ class _Judging:
             moot = self._refused_all_the_same(one, estimate, missing)
         elif verdict.answer is Answer.FITS:
             moot, most = self._fits_all_the_same(one, missing)
-            if moot & {*OF_REWARDS, TEACHER}:
+            if moot & {*OF_REWARDS, TEACHER, STRIDED}:
                 estimate = most
             else:
                 named = (notice.unpriced for notice in one.notices if notice.takes != "less")

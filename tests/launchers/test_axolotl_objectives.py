@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from preflight.formulas.objective import STRIDED
 from preflight.hooks.read_axolotl import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
@@ -32,8 +33,8 @@ PINS = "axolotl==0.18.0\ntrl==1.8.0\ntransformers==5.14.1\ntorch==2.12.1\naccele
 PLUGINS = load_plugins()
 
 
-def plan_of(tmp_path, more: str):
-    (tmp_path / "config.yaml").write_text(CONFIG + more)
+def plan_of(tmp_path, more: str, kind: str = "chat_template.default"):
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("chat_template.default", kind) + more)
     (tmp_path / "requirements.txt").write_text(PINS)
     words = ("axolotl", "train", "config.yaml", "--num-processes", "1")
     plan = preflight_read_launch(command=LaunchCommand(words, cwd=str(tmp_path)))
@@ -80,3 +81,23 @@ def test_a_policy_without_an_adapter_is_loaded_twice_for_what_is_compared(tmp_pa
 )
 def test_what_no_formula_holds_makes_the_answer_unknown(tmp_path, more):
     assert UNPRICED in [notice.unpriced for notice in plan_of(tmp_path, more).notices]
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "named"),
+    [
+        ("ebft_strided_chat.transform", "", STRIDED),
+        ("ebft_strided_chat.transform", "ebft_strided_chat.py", UNPRICED),
+        ("mine.transform", "", UNPRICED),
+    ],
+)
+def test_blocks_of_rows_that_axolotl_cuts_are_bounded(tmp_path, kind, own, named):
+    """Other modules, one of the folder's own by the same name among them, make rows of any length."""
+    if own:
+        (tmp_path / own).write_text("")
+    more = f"rl: ebft\nebft:\n  mode: strided\n  n_samples_per_prompt: 2\n{LORA}"
+    plan = plan_of(tmp_path, more, kind)
+    verdict = judge_plan(plan, PLUGINS, Policy()).verdict
+
+    assert [notice.unpriced for notice in plan.notices if notice.unpriced] == [named]
+    assert verdict.answer.value == ("fits" if named == STRIDED else "unknown")

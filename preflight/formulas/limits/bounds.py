@@ -14,7 +14,7 @@ from preflight.formulas.engines.engines import sglang_at_most
 from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.engines.zero_passing import gathered
 from preflight.formulas.fake_quantized import BESIDE_COPIES, fake_quantized_at_most
-from preflight.formulas.objective import is_taught
+from preflight.formulas.objective import STRIDED, is_taught
 from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
 from preflight.formulas.olmo_core import olmo_core_at_most
@@ -156,6 +156,14 @@ def dearest_of(
     if taught:
         terms += taught
         names.add(TEACHER)
+    if STRIDED in named:
+        from preflight.formulas.objectives.strided_blocks import blocks_at_most
+
+        of_blocks = blocks_at_most(plan, model)
+        if of_blocks is not None:
+            dearest, more = of_blocks
+            terms += more
+            names.add(STRIDED)
     if SGLANG in named and device is not None and plan.generation is not None:
         terms += sglang_at_most(plan, device)
         names.add(SGLANG)

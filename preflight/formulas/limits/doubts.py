@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from preflight.formulas.layers.installed_kernels import KERNELS, is_of_layers
-from preflight.formulas.limits.untraced import UNTRACED
+from preflight.formulas.limits.untraced import FUSED, UNTRACED
+from preflight.formulas.objective import STRIDED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.plan_parts import (
@@ -61,12 +62,14 @@ def _is_of_actors_release(term: MemoryTerm) -> bool:
 
 DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     KERNELS: is_of_layers,
+    FUSED: is_of_layers,
     LOADING: _is_of_loading,
     UNSLOTH: _is_no_state,
     AUTOMODEL: _is_no_state,
     OLMO_CORE: _is_no_state,
     PRIME_RL: _is_no_state,
     SENT_TOKENS: _is_no_state,
+    STRIDED: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,
     ENGINES_ROOM: _is_of_engines_room,
     SGLANG: _is_of_engines_room,

@@ -6,9 +6,10 @@ core/trainers/dpo, and setup_reference_model in train.py, of axolotl 0.18.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 
-from preflight.formulas.objective import COMPARED, OF_AXOLOTL
+from preflight.formulas.objective import COMPARED, EBFT_DEFAULTS, OF_AXOLOTL, STRIDED
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_choices import OBJECTIVES
 from preflight.setting import Setting
@@ -18,6 +19,8 @@ OTHER_LOSSES = ("dpo_use_liger_kernel", "dpo_use_weighting", "dpo_norm_loss", "r
 """Keys under which TRL's DPO takes its log-probabilities in ways that are not counted."""
 MIXED_LOSSES = frozenset({"sft", "aot", "aot_unpaired"})
 UNPRICED = "a reference model, pairs or generation"
+CUTS_ROWS = frozenset({"ebft_reasoning", "ebft_strided_chat", "ebft_strided_structured"})
+"""Modules of axolotl's own that cut rows at `sequence_len` and pad them to it (prompt_strategies/ebft, 0.18.0)."""
 
 
 def read_objective(keys: FrameworkKeys) -> None:
@@ -33,6 +36,10 @@ def read_objective(keys: FrameworkKeys) -> None:
         return
     if objective in OBJECTIVES:
         keys.put("objective", objective, setting)
+    if objective == "ebft" and _reads_blocks(keys):
+        message = "blocks that EBFT samples along a row are bounded, and counted in no finer way"
+        keys.leave_out(NotModelled(message, STRIDED, "either"), setting)
+        return
     if objective in OF_AXOLOTL:
         keys.libraries.append("trl")
     computed = keys.get("precompute_ref_log_probs")
@@ -43,6 +50,34 @@ def read_objective(keys: FrameworkKeys) -> None:
         keys.put("reference_model", "same", setting)  # loaded again, as the policy is
     for message, at in _left_out(keys, objective, setting, is_computed):
         keys.leave_out(NotModelled(message, UNPRICED, "either"), at)
+
+
+def _reads_blocks(keys: FrameworkKeys) -> bool:
+    """Tell whether EBFT is strided, with rows as long as `sequence_len`, and hand its numbers on."""
+    section = keys.get("ebft")
+    said = section.value if section is not None and isinstance(section.value, Mapping) else {}
+    if said.get("mode") != "strided" or not _cuts_rows(keys):
+        return False
+    for name in EBFT_DEFAULTS:
+        given = said.get(name)
+        if given is not None and (not isinstance(given, int) or given < 1):
+            return False
+        if given is not None:
+            keys.argument(f"ebft_{name}", given, section)
+    layers = said.get("feature_layers")
+    if isinstance(layers, list):
+        keys.argument("ebft_feature_layers", layers, section)
+    return True
+
+
+def _cuts_rows(keys: FrameworkKeys) -> bool:
+    """Tell whether all data pass through modules of axolotl's own that cut rows; one of that name in the folder comes first."""
+    datasets = [*(keys.value("datasets") or ()), *(keys.value("test_datasets") or ())]
+    types = [str(each.get("type")) if isinstance(each, Mapping) else "" for each in datasets]
+    modules = {each.partition(".")[0] for each in types}
+    folder = keys.library.folder
+    is_own = not any(os.path.exists(os.path.join(folder, f"{name}.py")) for name in modules)
+    return bool(modules) and modules <= CUTS_ROWS and is_own
 
 
 def _left_out(
