@@ -14,6 +14,10 @@ import preflight
 from preflight.derive.layouts.small_models import LIGER_FAMILIES
 from preflight.formulas.cost_tables import LIGER, family_costs, in_words
 from preflight.formulas.layers.kernels import LIGER_KERNELS, liger_kernels
+from preflight.judge import judge_plan
+from preflight.launch import LaunchPlan
+from preflight.plugins import load_plugins
+from preflight.policy import Policy
 
 HERE = Path(__file__).parent
 LIGER_FOLDER = Path(sys.prefix) / "kernels"
@@ -87,3 +91,23 @@ model = AutoModelForCausalLM.from_pretrained("{name}")
 args = TrainingArguments("out", per_device_train_batch_size=2, bf16=True, use_liger_kernel=True)
 Trainer(model=model, args=args, train_dataset=rows).train()
 """
+
+
+@pytest.mark.parametrize(("ranks", "rows", "answer"), [(2, 1, "does_not_fit"), (64, 64, "unknown")])
+def test_kernels_without_a_table_take_nothing_off_the_states(tmp_path, ranks, rows, answer):
+    """A refusal that rests on weights and states stands whatever the layers run; one that rests on layers does not."""
+    plan = LaunchPlan(
+        model="deepseek-ai/DeepSeek-V2-Lite",
+        engine="fsdp1",
+        world_size=ranks,
+        shard_degree=ranks,
+        micro_batch_size=rows,
+        seq_len=4096,
+        mixed_precision="bf16",
+        loss="fused_linear",
+        kernels=("liger_rms_norm",),
+        device="h100-sxm-80",
+    )
+    judged = judge_plan(plan, load_plugins(str(tmp_path)), Policy())
+
+    assert judged.verdict.answer.value == answer
