@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from preflight.device import DeviceSpec
+from preflight.formulas.adapters.adapted_experts import ON_EXPERTS
 from preflight.formulas.adapters.adapted_names import UNLISTED
 from preflight.formulas.adapters.adapters import adapter_targets
 from preflight.formulas.allocator import graph_at_most
@@ -156,6 +157,12 @@ def dearest_of(
     if taught:
         terms += taught
         names.add(TEACHER)
+    if ON_EXPERTS in named:
+        from preflight.formulas.adapters.grouped_experts import on_experts_at_most
+
+        of_experts = on_experts_at_most(plan, model)
+        terms += of_experts
+        names |= {ON_EXPERTS} if of_experts else set()
     if STRIDED in named:
         from preflight.formulas.objectives.strided_blocks import blocks_at_most
 

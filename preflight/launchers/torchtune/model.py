@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from preflight.formulas.adapters.adapted_experts import ON_EXPERTS
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtune.config import COMPONENT
@@ -167,7 +168,7 @@ def _trained_parts(keys: FrameworkKeys, section: str, short: str) -> None:
     if "llama4" in short and "lora" in short and keys.is_on(f"{section}.apply_lora_to_mlp"):
         message = "adapters on each of the experts (modules/moe/experts.py LoRAGroupedExperts, 0.7.0) are not counted"
         on_mlp = keys.given[f"{section}.apply_lora_to_mlp"]
-        keys.leave_out(NotModelled(message, "adapters on experts", "more"), on_mlp)
+        keys.leave_out(NotModelled(message, ON_EXPERTS, "more"), on_mlp)
     mixed = [s for s in settings if s.value == "full" and short.startswith(("lora_", "qlora_"))]
     if is_deep and is_text and not decoder and short.startswith(("lora_", "qlora_")):
         dataset = keys.given[f"dataset.{COMPONENT}"]
