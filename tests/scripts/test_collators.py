@@ -138,3 +138,54 @@ def test_a_librarys_collator_may_pad_beyond_the_cut(tmp_path, collator, seq_len)
         f"Trainer(model=model, args=told, data_collator={collator}).train()\n"
     )
     assert plan_of(tmp_path, "python t.py", {"t.py": script}).seq_len == seq_len
+
+
+FILLS = """\
+import math
+import torch
+from datasets import load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-2-7b-hf")
+
+class Collator:
+    def __init__(self, tokenizer, width=4096):
+        self.tokenizer, self.width = tokenizer, width
+
+    def __call__(self, rows):
+        count = len(rows)
+        longest = max(len(row["input_ids"]) for row in rows)
+        {body}
+        return {{"input_ids": ids, "labels": ids}}
+
+def encode(row):
+    return tokenizer(row["text"], truncation=True, max_length=512)
+
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+args = TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True)
+collate = Collator(tokenizer, 2048)
+Trainer(model=model, args=args, train_dataset=load_dataset("json").map(encode), data_collator=collate).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [
+        ("ids = torch.zeros(len(rows), 4096)", 4096),
+        ("ids = torch.full((count, 1024), 0)", 1024),
+        ("ids = torch.full((count, self.width), 0)", 2048),
+        ("ids = torch.full((count, 256), 0)", 512),
+        ("ids = torch.full((count, longest), 0)", 512),
+        ("ids = torch.full((count, self.unheard), 0)", None),
+        ("longest = (longest + 767) // 768 * 768\n        ids = torch.zeros(count, longest)", 768),
+        ("longest = math.ceil(longest / 300) * 300\n        ids = torch.zeros(count, longest)", 600),
+        ("longest = longest // 2 * 3\n        ids = torch.zeros(count, longest)", 512),
+        ("ids = self.tokenizer.pad(rows, padding='max_length', max_length=self.width)['input_ids']", 2048),
+        ("ids = self.tokenizer.pad(rows, pad_to_multiple_of=768)['input_ids']", 768),
+        ("ids = self.tokenizer.pad(rows, padding=True)['input_ids']", 512),
+    ],
+)  # fmt: skip
+def test_rows_are_as_long_as_their_collator_fills_them(body, length, tmp_path):
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": FILLS.format(body=body)})  # fmt: skip
+
+    assert plan.seq_len == length

@@ -8,8 +8,8 @@ import pytest
 from launch_of_script import opens, plan_of
 
 from preflight.plan_parts import FREED_EARLY
-from preflight.scripts.uncounted.changed_parts import NO_GRAPH, TAKEN_OFF
-from preflight.scripts.uncounted.own_loops import GRAPHS, GROWN, KEPT_OF_EACH
+from preflight.scripts.uncounted.changed_parts import NO_GRAPH, TAKEN_OFF, WIDE_PART
+from preflight.scripts.uncounted.own_loops import GRAPHS, GROWN, KEPT_OF_EACH, LARGE
 from preflight.scripts.uncounted.own_optimizers import IN_SHARDS
 from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS, functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
@@ -245,6 +245,22 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("model = model.double()", "pass", "weights in 64 bits"),
         ("model.to(torch.float64)", "pass", "weights in 64 bits"),
         ("total = out.to(torch.float64)", "pass", None),
+        ("model.lm_head.float()", "pass", WIDE_PART),
+        ("model.lm_head = model.lm_head.to(torch.float32)", "pass", WIDE_PART),
+        ("model.get_output_embeddings().to(dtype=torch.float32)", "pass", WIDE_PART),
+        ("model.lm_head.weight.data = model.lm_head.weight.data.float()", "pass", WIDE_PART),
+        ("for layer in model.model.layers:\n        layer.mlp.float()", "pass", WIDE_PART),
+        ("for layer in model.model.layers:\n        layer.input_layernorm.float()", "pass", None),
+        ("model.model.norm.float()", "pass", None),
+        ("pass", "logits = model.lm_head(out[0]).float()", None),
+        ("model.lm_head = Linear(64, 500_000).cuda()", "pass", "what Linear as lm_head makes of the model"),
+        ("setattr(model, 'lm_head', Lowrank(64).to(device))", "pass", "what Lowrank as lm_head makes of the model"),
+        ("blank = torch.empty(8 * 2**30, dtype=torch.uint8, device='cuda')", "pass", LARGE),
+        ("blank = torch.zeros((4096, 32_000), device=accelerator.device)", "pass", LARGE),
+        ("blank = torch.zeros(4096, 32_000)", "pass", None),
+        ("blank = torch.zeros(8, 4096, device='cuda')", "pass", None),
+        ("blank = torch.zeros(rows, 32_000, device='cuda')", "pass", None),
+        ("model, o, l = PrivacyEngine().make_private(module=model)", "pass", "gradients of every row"),
     ],
 )  # fmt: skip
 def test_copies_and_answers_are_named(tmp_path, before, inside, name):
@@ -295,6 +311,26 @@ def test_graphs_of_rounds_whose_gradient_is_taken_later_are_named(inside, held):
     text = text.replace(
         "accelerator.backward(out.loss)",
         "if step % 4 == 3:\n            accelerator.backward(total)",
+    )
+
+    assert names_of(text, text) == ([GRAPHS] if held else [])
+
+
+@pytest.mark.parametrize(
+    ("inside", "taken", "held"),
+    [
+        ("losses.append(out.loss)", "sum(losses)", True),
+        ("losses.append(out.loss / 4)", "torch.stack(losses).mean()", True),
+        ("losses.append(out.loss.item())", "out.loss", False),
+        ("losses.append(out.loss.detach())", "sum(losses)", False),
+        ("losses.append(out.loss)", "out.loss", False),
+    ],
+)
+def test_so_are_graphs_that_a_list_holds(inside, taken, held):
+    text = LOOP.format(before="losses = []", optimizer=ADAMW, inside=inside)
+    text = text.replace(
+        "accelerator.backward(out.loss)",
+        f"if step % 4 == 3:\n            total = {taken}\n            accelerator.backward(total)",
     )
 
     assert names_of(text, text) == ([GRAPHS] if held else [])

@@ -6,6 +6,7 @@ import ast
 
 import pytest
 
+from preflight.scripts.python.nodes import walk
 from preflight.scripts.python.plain_statements import write_plainly
 
 MATCHES = [
@@ -53,3 +54,29 @@ def test_a_match_that_gives_names_stays_one(cases):
     write_plainly(tree)
 
     assert any(isinstance(node, ast.Match) for node in ast.walk(tree))
+
+
+@pytest.mark.parametrize(
+    ("statement", "count"),
+    [
+        ("self.rows, self.length = 2, 640", 2),
+        ("self.rows, length = 2, self.length", 2),
+        ("self.rows, self.length = self.length, self.rows", 1),
+        ("self.rows, self.length = pair", 1),
+        ("self.rows, *self.rest = 2, 640", 1),
+        ("first, second = 2, 640", 1),
+    ],
+)
+def test_attributes_that_are_given_together_are_given_one_by_one(statement, count):
+    tree = ast.parse(f"class Sizes:\n    def __init__(self, pair):\n        {statement}\n")
+    write_plainly(tree)
+    (made,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+    assert len(made.body) == count
+
+
+def test_what_setattr_sets_is_seen_by_those_who_look_later():
+    tree = ast.parse("setattr(model, 'lm_head', Head())\n")
+    write_plainly(tree)
+
+    assert any(isinstance(node, ast.Attribute) for node in walk(tree))

@@ -1,29 +1,61 @@
 """Statements that say in another way what a plainer one says, which stands in the tree that is read.
 
-`setattr(args, "packing", True)` and `vars(args)["packing"] = True` are `args.packing = True`; a `match` over values
-alone is `if`, `elif` and `else`.
+`setattr(args, "packing", True)` and `vars(args)["packing"] = True` are `args.packing = True`; `self.rows, self.length = 2,
+length` are two statements; a `match` over values alone is `if`, `elif` and `else`.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import is_namespace, last_name, walk
+from preflight.scripts.python.nodes import is_namespace, last_name
 
 _BLOCKS = ("body", "orelse", "finalbody")
-SIGN = lazy_pattern(r"setattr|\bvars\(|__dict__|^\s*match\b.*:", re.MULTILINE)
+SIGN = lazy_pattern(
+    r"setattr|\bvars\(|__dict__|^\s*match\b.*:|^\s*\w+\.\w+ *,[^=()\n]*=[^=]", re.MULTILINE
+)
 """What stands in a text that has any."""
 
 
 def write_plainly(tree: ast.Module) -> None:
     """Write every such statement of a new tree as the plainer one that it is."""
-    for node in walk(tree):
+    for node in ast.walk(tree):  # nodes.walk would keep what the tree was before
         for name in _BLOCKS:
             block = getattr(node, name, None)
             if isinstance(block, list):
-                block[:] = [_assignment(each) or _branches(each) or each for each in block]
+                block[:] = [
+                    _assignment(each) or _branches(each) or each
+                    for statement in block
+                    for each in _one_by_one(statement)
+                ]
+
+
+def _one_by_one(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """Yield the statements that give each attribute its value, where one gives several; the statement itself where a value
+    may be what another of them was before."""
+    if not isinstance(statement, ast.Assign):
+        yield statement
+        return
+    target, value = statement.targets[0], statement.value
+    if not (isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)):
+        yield statement
+        return
+    names = [ast.unparse(each) for each in target.elts]
+    is_plain = (
+        len(names) == len(value.elts)
+        and len(statement.targets) == 1
+        and any(isinstance(each, ast.Attribute) for each in target.elts)
+        and all(isinstance(each, (ast.Attribute, ast.Name)) for each in target.elts)
+        and not any(ast.unparse(each) in names for each in ast.walk(value) if isinstance(each, ast.expr))
+    )  # fmt: skip
+    if not is_plain:
+        yield statement
+        return
+    for each, given in zip(target.elts, value.elts, strict=True):
+        yield ast.copy_location(ast.Assign([each], given), statement)
 
 
 def _assignment(statement: ast.stmt) -> ast.Assign | None:

@@ -11,8 +11,9 @@ from dataclasses import replace
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import Scope
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.setting import Place
+from preflight.units import ceil_div
 
 CUTS = lazy_pattern(
     r"truncate|truncation\s*=(?!\s*(?:False|None))|\[[^\[\]:]{0,80}:[^\[\]]{0,80}(?:max|len|cut|limit)\w{0,40}\]",
@@ -42,6 +43,54 @@ def grown_collator(reader: ScriptReader) -> Place | None:
         if grown:
             return replace(place, line=min(grown))
     return None
+
+
+_MAKES_ROWS = frozenset({"zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"})  # fmt: skip
+"""Functions and methods of torch and NumPy that make a tensor of sizes that they are given."""
+_COUNT = lazy_pattern(r"^len\(|batch")
+"""What a number of rows says."""
+_OF_ROWS = lazy_pattern(r"\bmax\(|\blen\(|\.size\(|\.shape\b")
+"""What a width says that is taken from the rows themselves."""
+
+
+def filled_rows(reader: ScriptReader, cut: int) -> Iterator[Known]:
+    """Yield the lengths to which the script's own collators fill up rows that are cut at `cut` tokens:
+    `torch.full((len(rows), 4096), pad)`, and widths that are rounded up, `(width + 63) // 64 * 64`."""
+    own = (*_own_collators(reader), *_own_collators(reader, "collate_fn"))
+    inside = {id(node): place for place, made in own for each in made for node in walk(each)}
+    for found in (*reader.calls, *reader.unsure) if inside else ():
+        if found.name not in _MAKES_ROWS or id(found.node) not in inside:
+            continue
+        args = found.node.args
+        sizes = args[0].elts if args and isinstance(args[0], (ast.Tuple, ast.List)) else args
+        if len(sizes) > 1 and _says(_COUNT, sizes[0], found.scope):
+            known = reader.evaluator.evaluate(sizes[1], found.scope)
+            if isinstance(known.value, int) or not _says(_OF_ROWS, sizes[1], found.scope):
+                yield replace(known, place=reader.place(found))
+    for statement, scope in (*reader.statements, *reader.unsure_statements) if inside else ():
+        for node in walk(statement.value) if id(statement) in inside else ():
+            if isinstance(node, ast.BinOp) and _rounds_up(node):
+                multiple = reader.evaluator.value(node.right, scope)
+                filled: object = UNKNOWN
+                if isinstance(multiple, int) and multiple > 0:
+                    filled = ceil_div(cut, multiple) * multiple
+                yield Known(filled, Place("script", scope.path, "data_collator", node.lineno))
+
+
+def _rounds_up(node: ast.BinOp) -> bool:
+    """Tell whether a product rounds a width up: `(width + 63) // 64 * 64`, `math.ceil(width / 64) * 64`."""
+    by = node.left
+    if isinstance(by, ast.Call) and last_name(by.func) == "ceil" and by.args:
+        by = by.args[0]
+    if not isinstance(by, ast.BinOp) or not isinstance(by.op, (ast.FloorDiv, ast.Div)):
+        return False
+    return isinstance(node.op, ast.Mult) and unparse(by.right) == unparse(node.right)
+
+
+def _says(pattern: re.Pattern[str], size: ast.expr, scope: Scope) -> bool:
+    """Tell whether a size, or what its name is given, says something."""
+    given = scope.assigned.get(size.id, ()) if isinstance(size, ast.Name) else ()
+    return any(pattern.search(unparse(each)) for each in (size, *given))
 
 
 def _own_collators(

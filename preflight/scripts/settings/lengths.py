@@ -21,6 +21,7 @@ from preflight.scripts.settings.answer_lengths import (
     lengths_of_answers,
     tokenizing,
 )
+from preflight.scripts.settings.collators import filled_rows
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
 from preflight.setting import Place
 from preflight.units import ceil_div
@@ -41,24 +42,34 @@ HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(
 
 
 def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Record the length at which rows are cut, or the larger one to which a library's collator pads each."""
+    """Record the length at which rows are cut, or the larger one to which a collator fills up each."""
     _read_cut(reader, settings)
     for found in (*reader.calls, *reader.unsure):
-        cut = settings.arguments.get("seq_len")
-        if (
-            not found.name.startswith("DataCollator")
-            or cut is None
-            or not isinstance(cut.value, int)
-        ):
-            continue
-        padded = _padded_by(reader.keywords(found)[0], cut.value)
-        if padded is not None and (not isinstance(padded.value, int) or padded.value > cut.value):
-            is_sure = found in reader.calls
-            settings.put("seq_len", padded if is_sure else Known(UNKNOWN, padded.place))
+        cut = _cut_at(settings)
+        if cut is not None and (found.name.startswith("DataCollator") or found.name == "pad"):
+            padded = _padded_by(reader.keywords(found)[0], cut)
+            _lengthen(settings, padded, is_sure=found in reader.calls)
+    cut = _cut_at(settings)
+    for known in filled_rows(reader, cut) if cut is not None else ():
+        _lengthen(settings, known, is_sure=True)
+
+
+def _cut_at(settings: ScriptSettings) -> int | None:
+    said = settings.arguments.get("seq_len")
+    return said.value if said is not None and isinstance(said.value, int) else None
+
+
+def _lengthen(settings: ScriptSettings, padded: Known | None, *, is_sure: bool) -> None:
+    """Record the length to which rows are padded, where that may be more than what is recorded."""
+    cut = _cut_at(settings)
+    if padded is None or cut is None or (isinstance(padded.value, int) and padded.value <= cut):
+        return
+    settings.put("seq_len", padded if is_sure else Known(UNKNOWN, padded.place))
 
 
 def _padded_by(values: Mapping[str, Known], cut: int) -> Known | None:
-    """Return the length to which a collator of a library's pads rows of a length; None where it says none."""
+    """Return the length to which a collator of a library's, or a tokenizer's `pad`, pads rows of a length; None where it
+    says none."""
     length, padding = values.get("max_length"), values.get("padding")
     if length is not None and padding is not None and padding.value == "max_length":
         return length if isinstance(length.value, int) else Known(UNKNOWN, length.place)
@@ -155,9 +166,12 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
             *by_pieces,
             *(e for e in by_tokenizer if not isinstance(e.value, int) or e.value > longest),
         ]
-    if any(each.value is not UNKNOWN for each in by_tokenizer):
+    of_dataset = [each for each in by_dataset if each.value is not UNKNOWN]
+    told = {each.value for each in by_tokenizer if isinstance(each.value, int)}
+    is_joined = len(told) == 2 and {each.value for each in of_dataset} == {sum(told)}
+    if any(each.value is not UNKNOWN for each in by_tokenizer) and not is_joined:
         return by_tokenizer
-    return [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
+    return of_dataset or by_tokenizer
 
 
 def _after_joining(reader: ScriptReader, of_calls: Mapping[int, Known]) -> list[Known]:

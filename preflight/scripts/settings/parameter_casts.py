@@ -23,6 +23,8 @@ OF_FEW = lazy_pattern(
 )
 """Conditions under which only vectors are cast, or an adapter's own matrices, which PEFT keeps in fp32 itself. A `gate` is a
 router's of few numbers in one model, and in another a third of every MLP."""
+OF_ONE = lazy_pattern(r"^(?:\w+\.)*\w*model\.")
+"""A parameter that is named by its place in the model, and no loop's: changed_parts.WIDE_PART."""
 OF_MODULES = lazy_pattern(r"\b(?:named_)?modules\(\)")
 OF_MOST = lazy_pattern(r"^(?:[\w.]*requires_grad|[\w.]*\bdtype\b.*|[\w.]*is_floating_point\(\))$")
 """Conditions that hold of every parameter of a model in 16 bits that is trained whole."""
@@ -96,7 +98,7 @@ def _cast_to(reader: ScriptReader, node: ast.Assign, scope: Scope) -> object:
     target, made = node.targets[0], node.value
     if not isinstance(target, ast.Attribute) or target.attr != "data":
         return None
-    if last_name(target.value) == "grad":
+    if last_name(target.value) == "grad" or OF_ONE.match(unparse(target.value)):
         return None
     if not isinstance(made, ast.Call) or not isinstance(made.func, ast.Attribute):
         return None

@@ -29,6 +29,11 @@ ADDING = frozenset(
     }
 )  # fmt: skip
 """Methods of a module, or of its list of layers, that put another into it."""
+WIDE_PART = "parts that a script makes fp32"
+_GIVE_BACK = frozenset(
+    {"to", "cuda", "half", "bfloat16", "float", "eval", "train", "requires_grad_"}
+)
+"""Methods of a module that return it."""
 TAKEN_OFF = "layers that a script takes off its model"
 _ATTRIBUTES = r"(?:\.(?!\w*config)\w+|\[[^\]]*\])*$"
 _OF_MODEL = lazy_pattern(rf"^(?:\w+\.)*\w*model{_ATTRIBUTES}")
@@ -41,6 +46,13 @@ _OVER_PARTS = lazy_pattern(
     r"\b(?:named_)?(?:modules|children)\(\)|model\b.*\.(?:layers?|blocks?|h)\b"
 )
 """What a loop over the parts of a model goes through."""
+_OVER_LAYERS = lazy_pattern(r"model\b.*\.(?:layers?|blocks?|h)\b")
+_A_PART = lazy_pattern(
+    r"^(?:\w+\.)*\w*model(?:\.get_(?:in|out)put_embeddings\(\))?(?:\.(?!\w*config)\w+|\[[^\]]*\])*(?<=[\w)\]])$"
+)
+_FP32 = lazy_pattern(r"\bfloat32\b|\btorch\.float\b")
+_SMALL = lazy_pattern(r"norm|\bln_|bias|router|(?:^|\.)\w*model$")
+"""Parts of few numbers, and the whole of a model."""
 _CLASS_OF_MODEL = lazy_pattern(
     r"(?:^|\.)[A-Z]\w*(?:Model|ForCausalLM|ForConditionalGeneration|Layer|Block|MLP|MoE)$"
 )
@@ -52,6 +64,7 @@ def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterat
     """Yield what becomes of a file's model, each with its line; `functions` are those of the repository, whose own text is
     looked into."""
     parts = _looped(nodes)
+    looped_names = _layer_names(nodes)
     for node in nodes:
         if isinstance(node, ast.Assign):
             if name := _unknown_change(node, functions, id(node) in parts):
@@ -62,6 +75,8 @@ def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterat
             yield f"what {name} adds to the model", node.lineno
         elif isinstance(node, ast.Delete) and any(map(_is_layer, node.targets)):
             yield TAKEN_OFF, node.lineno
+        if isinstance(node, (ast.Assign, ast.Expr)) and _is_widened(node, looped_names):
+            yield WIDE_PART, node.lineno
 
 
 def _looped(nodes: Sequence[ast.AST]) -> set[int]:
@@ -78,10 +93,38 @@ def _looped(nodes: Sequence[ast.AST]) -> set[int]:
     }
 
 
+def _layer_names(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Return the names that loops over the layers of a model give them."""
+    loops = (each for each in nodes if isinstance(each, ast.For))
+    over_layers = (each for each in loops if _OVER_LAYERS.search(unparse(each.iter)))
+    return frozenset(
+        name.id for loop in over_layers for name in walk(loop.target) if isinstance(name, ast.Name)
+    )
+
+
+def _is_widened(node: ast.Assign | ast.Expr, layers: frozenset[str]) -> bool:
+    """Tell whether a statement makes a part of a model fp32: `model.lm_head.float()`, also where it is given back.
+
+    What is said of every module or parameter is read in settings/parameter_casts.py.
+    """
+    call = node.value
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+        return False
+    part = unparse(call.func.value)
+    if isinstance(node, ast.Assign) and unparse(node.targets[0]) != part:
+        return False
+    is_wide = call.func.attr == "float" or (
+        call.func.attr == "to" and _FP32.search(unparse(call)) is not None
+    )
+    root, _, below = part.partition(".")
+    is_part = _A_PART.match(part) is not None or (root in layers and below)
+    return bool(is_wide and is_part and _SMALL.search(part) is None)
+
+
 def _unknown_change(assign: ast.Assign, functions: frozenset[str], is_looped: bool) -> str:
     """Return the function or class of another package that a model or a part of it is put through, or that takes the place
     of one, where its effect is not known."""
-    call, target = assign.value, unparse(assign.targets[0])
+    call, target = _made(assign.value), unparse(assign.targets[0])
     owner, _, attribute = target.rpartition(".")
     is_part = is_looped or _PART.match(owner) is not None
     if attribute == "forward" and (is_part or _CLASS_OF_MODEL.search(owner)):
@@ -98,6 +141,24 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str], is_looped: bo
     is_method = unparse(call.func).rpartition(".")[0] == target
     is_known = name in KEEPS_MODEL or name in functions or is_method
     return name if (is_part or is_model) and is_given and not is_known else ""
+
+
+def _made(value: ast.expr) -> ast.expr:
+    """Return what is put somewhere, before methods that give it back: `Head(4096).cuda()`."""
+    while (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and value.func.attr in _GIVE_BACK
+        and isinstance(value.func.value, ast.Call)
+    ):
+        value = value.func.value
+    return value
+
+
+def _made_by(value: ast.expr) -> str:
+    """Return the name of the class or function that makes what is put somewhere."""
+    made = _made(value)
+    return last_name(made.func) if isinstance(made, ast.Call) else ""
 
 
 def _is_cut(target: ast.expr, value: ast.expr) -> bool:
@@ -118,7 +179,7 @@ def _added_module(call: ast.Call) -> str:
     """Return the function by which a part of a model gets another module: `model.model.layers.append(copied)`."""
     if isinstance(call.func, ast.Name) and call.func.id == "setattr" and len(call.args) == 3:
         owner, _, value = call.args
-        is_made = isinstance(value, ast.Call) and _is_module(last_name(value.func))
+        is_made = _is_module(_made_by(value))
         is_new = is_made or (isinstance(value, ast.Name) and _NEW_MODULE.search(value.id))
         return "setattr" if is_new and _PART.match(unparse(owner)) else ""
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in ADDING:

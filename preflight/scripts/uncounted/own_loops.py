@@ -16,6 +16,8 @@ from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import trains
 from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.operators import applied
+from preflight.scripts.python.scope import UNKNOWN
 
 MADE_AGAIN = "a model that a loop makes while it holds the one before"
 _LOADS = frozenset({"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"})
@@ -101,6 +103,41 @@ def _methods(node: ast.expr, names: Container[str]) -> list[str] | None:
     return found if node.id in names else None
 
 
+LARGE = "a tensor of the script's own"
+_MAKES = frozenset({"empty", "zeros", "ones", "full", "rand", "randn"})
+_ON_CARD = lazy_pattern(r"cuda|device\b|rank|\.to\(")
+LARGE_FROM = 2**26
+"""Numbers that a tensor has from which on it is named: 64 MiB of bytes, 256 MiB of fp32."""
+
+
+def large_tensors(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield where a file makes a large tensor of plain numbers on the device, with its line: `torch.empty(2**30,
+    device="cuda")`, a buffer or a placeholder."""
+    for node in nodes:
+        if not isinstance(node, (ast.Assign, ast.Expr)) or not isinstance(node.value, ast.Call):
+            continue
+        for call in walk(node.value) if _ON_CARD.search(unparse(node.value)) else ():
+            if isinstance(call, ast.Call) and last_name(call.func) in _MAKES:
+                sizes = call.args[0].elts if call.args and isinstance(call.args[0], (ast.Tuple, ast.List)) else call.args  # fmt: skip
+                if _numbers(sizes) >= LARGE_FROM:
+                    yield LARGE, node.lineno
+
+
+def _numbers(sizes: Sequence[ast.expr]) -> int:
+    """Return how many numbers a tensor of some sizes has; 0 where one is no plain number."""
+    product: object = 1 if sizes else 0
+    for size in sizes:
+        product = applied(ast.Mult, product, _plain(size))
+    return product if isinstance(product, int) else 0
+
+
+def _plain(node: ast.expr) -> object:
+    """Return what numbers and operators alone say: `4096`, `10 * 2**30`."""
+    if isinstance(node, ast.BinOp):
+        return applied(type(node.op), _plain(node.left), _plain(node.right))
+    return node.value if isinstance(node, ast.Constant) else UNKNOWN
+
+
 GROWN = "rows that a step makes longer, or more of"
 _GROWS = frozenset(
     {"repeat", "repeat_interleave", "tile", "expand", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "pad"}
@@ -133,21 +170,39 @@ GRAPHS = "graphs of several batches"
 
 
 def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yield where a loop adds up losses whose gradient it takes in some rounds alone, with its line: `total += loss`, and
-    `if step % 8 == 7: total.backward()`."""
+    """Yield where a loop adds up or keeps losses whose gradient it takes in some rounds alone, with its line: `total +=
+    loss` or `losses.append(loss)`, and `if step % 8 == 7: total.backward()`."""
     if not isinstance(loop, (ast.For, ast.While)):
         return
     seldom = [node for part in loop.body if isinstance(part, ast.If) for node in walk(part)]
     backwards = [n for n in seldom if isinstance(n, ast.Call) and last_name(n.func) == "backward"]
     within = {id(node) for node in seldom}
-    taken = {n.id for call in backwards for n in walk(call) if isinstance(n, ast.Name)}
+    taken = _gone_back(backwards, seldom)
     for node in walk_block(loop.body) if taken else ():
         if id(node) not in within and _adds_to(node) in taken:
             yield GRAPHS, getattr(node, "lineno", loop.lineno)
 
 
+def _gone_back(backwards: Sequence[ast.AST], block: Sequence[ast.AST]) -> set[str]:
+    """Return the names of which gradients are taken, and of those that they are made of in a block."""
+    taken = {n.id for call in backwards for n in walk(call) if isinstance(n, ast.Name)}
+    for node in block:
+        if isinstance(node, ast.Assign) and _root(node.targets[0]) in taken:
+            taken |= {n.id for n in walk(node.value) if isinstance(n, ast.Name)}
+    return taken
+
+
+_LET_GO = frozenset({"item", "detach", "float", "tolist", "numpy", "len"})
+"""Functions and methods of a loss that give back a number without its graph."""
+
+
 def _adds_to(node: ast.AST) -> str:
-    """Return the name to which a statement adds: `total += loss`, `total = total + loss`."""
+    """Return the name to which a statement adds: `total += loss`, `total = total + loss`, `losses.append(loss)`."""
+    if isinstance(node, ast.Call) and last_name(node.func) == "append" and node.args:
+        calls = (each for each in walk(node.args[0]) if isinstance(each, ast.Call))
+        is_number = any(last_name(each.func) in _LET_GO for each in calls)
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else node.func
+        return "" if is_number else _root(owner)
     if isinstance(node, ast.AugAssign):
         return _root(node.target) if isinstance(node.op, ast.Add) else ""
     if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.BinOp):

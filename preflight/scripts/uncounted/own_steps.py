@@ -31,6 +31,7 @@ from preflight.scripts.uncounted.between_steps import (
 from preflight.scripts.uncounted.changed_parts import (
     NO_GRAPH,
     TAKEN_OFF,
+    WIDE_PART,
     changed_parts,
     without_graph,
 )
@@ -38,11 +39,13 @@ from preflight.scripts.uncounted.own_loops import (
     GRAPHS,
     GROWN,
     KEPT_OF_EACH,
+    LARGE,
     MADE_AGAIN,
     graphs_of_rounds,
     grown_batch,
     grown_rows,
     kept_of_each,
+    large_tensors,
     made_again,
 )
 from preflight.scripts.uncounted.own_optimizers import (
@@ -65,6 +68,8 @@ TAKES_OF_CALLS = {
     KEPT_OF_EACH: "more",
     NARROW_LOSS: "less",
     TAKEN_OFF: "less",
+    WIDE_PART: "more",
+    LARGE: "more",
     NO_GRAPH: "less",
     f"the states of {IN_SHARDS}": "less",
     STATE_DICT_ON_CARD: "more",
@@ -78,7 +83,7 @@ _WORTH = lazy_pattern(
     PARAMETERS.pattern
     + r"|no_grad\(|inference_mode\(|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
     r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
-    r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
+    r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|\w\.float\(\)|float32|torch\.(?:empty|zeros|ones|full|randn?)\(|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
     r"|\b(?!\w*model\b)\w+ *= *\w*(?:Model|For)\w*\.from_|\b(?!\w*model\b)\w+(?:, *\w+)* *= *\w+_model\w*\("
 )
 
@@ -116,6 +121,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     yield from trained_beside(nodes)
     yield from made_again(nodes)
     yield from kept_of_each(nodes)
+    yield from large_tensors(nodes)
     yield from changed_parts(nodes, functions)
     yield from whole_gathers(nodes)
     for node in nodes:

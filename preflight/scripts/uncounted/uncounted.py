@@ -77,6 +77,10 @@ UNCOUNTED = {
     REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
     OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "trials of a search of hyperparameters": (r"\.hyperparameter_search\(", "either"),
+    "gradients of every row": (
+        r"\bPrivacyEngine\(|\bmake_private\w*\(|\bGradSampleModule\(|\bDPTrainer\b",
+        "more",
+    ),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
     "generation in an evaluation": (r"\b(?:WinRate|LogCompletions)Callback\(", "more"),
     "copies of the weights in BEMACallback": (r"\bBEMACallback\(", "more"),
