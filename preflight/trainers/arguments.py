@@ -22,7 +22,7 @@ from preflight.trainers.lookup import Given
 from preflight.trainers.plan import read_plan_fields
 from preflight.trainers.resolved import not_told, resolved_arguments
 from preflight.trainers.script_kind import open_script, with_classes, with_reached
-from preflight.trainers.script_told import settled, with_script
+from preflight.trainers.script_told import settled, with_script, words_of_shell
 from preflight.trainers.trl import read_model_fields
 from preflight.trainers.unknown_arguments import refused_keywords, unknown_arguments
 from preflight.values import dataclass
@@ -150,7 +150,14 @@ def _arguments(told: Told, own: OwnParser | None, script: str | None) -> Trainer
 def _with_told(
     given: Given, told: ScriptSettings | None
 ) -> Reading[tuple[Given, Mapping[str, Place]]]:
-    return Reading((given, {})) if told is None else with_script(given, told)
+    """Return what was given with what the script says itself, and where what only running tells is set: by the script, or
+    by words that only a shell knows."""
+    given, of_shell = words_of_shell(given, told)
+    if told is None:
+        return Reading((given, of_shell))
+    reading = with_script(given, told)
+    with_told, unread = reading.value
+    return Reading((with_told.without(of_shell), {**unread, **of_shell}), reading.problems)
 
 
 def _fields(given: Given) -> Reading[PlanFields]:
@@ -166,9 +173,15 @@ def _settled(
     told: ScriptSettings | None,
     unread: Mapping[str, Place],
 ) -> Reading[PlanFields]:
-    if told is None:
-        return without_what_script_decides(given, fields, script)
-    return settled(given, fields, told, unread)
+    if told is not None:
+        return settled(given, fields, told, unread)
+    reading = without_what_script_decides(given, fields, script)
+    if not unread:
+        return reading
+    from preflight.scripts.settings.script_settings import ScriptSettings
+
+    left_open = settled(given, reading.value, ScriptSettings(), unread)
+    return Reading(left_open.value, (*reading.problems, *left_open.problems))
 
 
 def _result(

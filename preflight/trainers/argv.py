@@ -13,6 +13,7 @@ from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable
 from preflight.scripts.arguments.trainer_values import NotConverted, Written, from_text
 from preflight.scripts.python.own_parser import MANY, NONE, OwnOption, OwnParser
 from preflight.setting import Place, Setting
+from preflight.shell.starters.launcher_options import only_shell_knows
 from preflight.values import NamedTuple, dataclass
 
 _NEGATIVE_NUMBER = lazy_pattern(r"-\d+$|-\d*\.\d+$")
@@ -169,7 +170,9 @@ class _Parser:
             try:
                 reading = from_text(argument, text, written)
             except NotConverted as error:
-                if self.rules.is_sure:
+                if only_shell_knows(text) and self.rules.is_sure:
+                    self._store(self.known, argument.name, Setting(text, place))  # words_of_shell
+                elif self.rules.is_sure:
                     self.problems.append(error.problem)
                 else:  # an argument of the script's own that has the name
                     self._store(self.unknown, argument.name, Setting(text, place))

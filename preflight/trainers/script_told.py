@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from preflight.errors import Problem
 from preflight.formulas.objective import COMPARED, ONLINE
-from preflight.launch import Adapter, Origin, ScriptFacts
+from preflight.launch import Adapter, Origin
 from preflight.plan_choices import ONE_OF, OPEN_PARTS
 from preflight.reading import Problems, Reading
+from preflight.scripts.arguments.trainer_spellings import SPELLINGS
 from preflight.setting import Place, Setting
+from preflight.shell.starters.launcher_options import only_shell_knows
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import PlanFields
@@ -153,6 +155,28 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
     return Reading((replace(given, known=known).without(later), unread), tuple(problems))
 
 
+def words_of_shell(given: Given, script: ScriptSettings | None) -> tuple[Given, dict[str, Place]]:
+    """Return what was given without words that only a shell knows, `$((BATCH / 8))`, in place of a number or a switch, and the
+    arguments that decide something among them, where the script does not set them itself."""
+    words = {
+        name: setting.place
+        for name, setting in (*given.others.items(), *given.known.items())
+        if isinstance(setting.value, str)
+        and only_shell_knows(setting.value)
+        and not (name in given.known and is_of_its_kind(name, setting.value, given.table))
+    }
+    said = {} if script is None else script.arguments
+    by_flag = [name for name in DECIDES if name not in said or said[name].flag]
+    decides = {
+        name: words[spelling]
+        for name in by_flag
+        for spelling in SPELLINGS.get(name, (name,))
+        if spelling in words and name != "model_name_or_path"
+    }
+    known = {name: setting for name, setting in given.known.items() if name not in words}
+    return replace(given, known=known).without(decides), decides
+
+
 def _unread_of_config(name: str, said: Said) -> dict[str, Place] | None:
     """Return the plan fields that a DeepSpeed config leaves to running; None where that is the engine itself."""
     if name != "deepspeed" or not isinstance(said.value, dict):
@@ -183,7 +207,7 @@ def settled(
             defaults.pop(plan_field, None)
         elif plan_field in defaults:
             value, origin = defaults[plan_field]
-            reason = f"{place.where} sets it to something known only when it runs"
+            reason = f"{place.where} {_SHELL if place.kind == 'argv' else 'sets it to something known only when it runs'}"
             defaults[plan_field] = (value, Origin(origin.where, True, reason))
     half_said = problems.take(_half_said(given, fields, tuple(read), script.may_be))
     settings = dict(fields.settings)
@@ -202,9 +226,10 @@ def settled(
             names = [*said, *(f"adapter.{part}" for part in parts)]
         problems.append(_known_when_it_runs(place, names))
     mapped = script.device_map
-    facts = ScriptFacts(
+    facts = replace(
+        fields.script,
         flags=flags,
-        unread=unsure,
+        unread={**fields.script.unread, **unsure},
         may_be=script.may_be,
         half_said=half_said,
         device_map=None if mapped is None else Setting(mapped.value, mapped.place),
@@ -293,10 +318,15 @@ def _half_said(
     return Reading(half_said, tuple(problems))
 
 
+_SHELL = "is a word that only a shell knows"
+
+
 def _known_when_it_runs(place: Place, names: list[str]) -> Problem:
     unpriced = next((OF_ONLINE[name] for name in names if name in OF_ONLINE), "")
+    both = " and ".join(names)
+    by_script = f"{place.document} sets {both} to something that is known only when it runs"
     return Problem(
-        f"{place.document} sets {' and '.join(names)} to something that is known only when it runs",
+        f"{place.key} {_SHELL}: {both}" if place.kind == "argv" else by_script,
         place.where,
         f"say it with --set {names[0]}=VALUE",
         "PF121",
@@ -323,6 +353,6 @@ def _ways(
 def _by_place(unread: dict[str, Place]) -> dict[Place, list[str]]:
     places: dict[Place, list[str]] = {}
     for name, place in unread.items():
-        key = Place("script", place.document, "", place.line)
+        key = place if place.kind == "argv" else Place("script", place.document, "", place.line)
         places.setdefault(key, []).append(name)
     return places
