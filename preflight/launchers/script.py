@@ -63,6 +63,7 @@ from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import frozen_parts, has_adapter
 from preflight.trainers.own_towers import beside_projector, counted_composites, with_tower
+from preflight.trainers.script_told import why_open
 from preflight.writers.source import LaunchSource
 
 
@@ -102,7 +103,7 @@ class _Making:
         for name, place in script.unread.items():
             if name != "engine" and (name not in fields or fields[name].place.kind == "default"):
                 where = origins[name].where if name in origins else SCRIPT_DECIDES
-                reason = f"{place.where} sets it to something known only when it runs"
+                reason = why_open(place)
                 may_be = script.may_be.get(name, OPEN_VALUES.get(name, ()))
                 origins[name] = Origin(where, True, reason, may_be)
         for name, others in script.half_said.items():

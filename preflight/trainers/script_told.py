@@ -207,8 +207,7 @@ def settled(
             defaults.pop(plan_field, None)
         elif plan_field in defaults:
             value, origin = defaults[plan_field]
-            reason = f"{place.where} {_SHELL if place.kind == 'argv' else 'sets it to something known only when it runs'}"
-            defaults[plan_field] = (value, Origin(origin.where, True, reason))
+            defaults[plan_field] = (value, Origin(origin.where, True, why_open(place)))
     half_said = problems.take(_half_said(given, fields, tuple(read), script.may_be))
     settings = dict(fields.settings)
     if "adapter" in half_said:
@@ -318,7 +317,11 @@ def _half_said(
     return Reading(half_said, tuple(problems))
 
 
-_SHELL = "is a word that only a shell knows"
+def why_open(place: Place) -> str:
+    """Return in words why only running tells what is set at a place: a script's line, or a flag of the command."""
+    if place.kind == "argv":
+        return f"{place.key} is a word that only a shell knows"
+    return f"{place.where} sets it to something known only when it runs"
 
 
 def _known_when_it_runs(place: Place, names: list[str]) -> Problem:
@@ -326,7 +329,7 @@ def _known_when_it_runs(place: Place, names: list[str]) -> Problem:
     both = " and ".join(names)
     by_script = f"{place.document} sets {both} to something that is known only when it runs"
     return Problem(
-        f"{place.key} {_SHELL}: {both}" if place.kind == "argv" else by_script,
+        f"{why_open(place)}: {both}" if place.kind == "argv" else by_script,
         place.where,
         f"say it with --set {names[0]}=VALUE",
         "PF121",

@@ -302,6 +302,7 @@ def test_so_are_rows_that_a_trainer_grows_for_its_base(method, before, is_grown)
         ("total += out.loss", True),
         ("total = total + out.loss / 4", True),
         ("total = out.loss", False),
+        ("total = out.loss\n        total = total / 4", False),
         ("shown += out.loss.item()\n        total = out.loss", False),
         ("pass", False),
     ],
@@ -334,6 +335,16 @@ def test_so_are_graphs_that_a_list_holds(inside, taken, held):
     )
 
     assert names_of(text, text) == ([GRAPHS] if held else [])
+
+
+def test_a_gradient_that_either_branch_takes_is_taken_in_every_round():
+    text = LOOP.format(before="total = 0", optimizer=ADAMW, inside="total = total / 4 + out.loss")
+    text = text.replace(
+        "accelerator.backward(out.loss)",
+        "if scaler:\n            scaler.scale(total).backward()\n        else:\n            total.backward()",
+    )
+
+    assert GRAPHS not in names_of(text, text)
 
 
 SHARDED = "ZeroRedundancyOptimizer(model.parameters(), optimizer_class=torch.optim.{inner}, lr=1e-5{more})"

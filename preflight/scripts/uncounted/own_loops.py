@@ -174,13 +174,29 @@ def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
     loss` or `losses.append(loss)`, and `if step % 8 == 7: total.backward()`."""
     if not isinstance(loop, (ast.For, ast.While)):
         return
-    seldom = [node for part in loop.body if isinstance(part, ast.If) for node in walk(part)]
+    branches = [each for each in loop.body if isinstance(each, ast.If) and not _is_always(each)]
+    seldom = [node for part in branches for node in walk(part)]
     backwards = [n for n in seldom if isinstance(n, ast.Call) and last_name(n.func) == "backward"]
     within = {id(node) for node in seldom}
     taken = _gone_back(backwards, seldom)
-    for node in walk_block(loop.body) if taken else ():
-        if id(node) not in within and _adds_to(node) in taken:
+    every_round = (
+        [each for each in walk_block(loop.body) if id(each) not in within] if taken else []
+    )
+    taken -= {
+        _root(n.targets[0]) for n in every_round if isinstance(n, ast.Assign) and not _adds_to(n)
+    }
+    for node in every_round:
+        if _adds_to(node) in taken:
             yield GRAPHS, getattr(node, "lineno", loop.lineno)
+
+
+def _is_always(branch: ast.If) -> bool:
+    """Tell whether either way of a condition takes the gradient: with a scaler, or without."""
+    ways = (branch.body, branch.orelse)
+    return all(
+        any(isinstance(n, ast.Call) and last_name(n.func) == "backward" for n in walk_block(way))
+        for way in ways
+    )
 
 
 def _gone_back(backwards: Sequence[ast.AST], block: Sequence[ast.AST]) -> set[str]:
@@ -205,11 +221,12 @@ def _adds_to(node: ast.AST) -> str:
         return "" if is_number else _root(owner)
     if isinstance(node, ast.AugAssign):
         return _root(node.target) if isinstance(node.op, ast.Add) else ""
-    if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.BinOp):
+    if not isinstance(node, ast.Assign):
         return ""
-    name = _root(node.targets[0])
-    adds = any(isinstance(each, ast.Name) and each.id == name for each in walk(node.value))
-    return name if adds else ""
+    name, parts = _root(node.targets[0]), walk(node.value)
+    is_sum = any(isinstance(each, ast.BinOp) and isinstance(each.op, ast.Add) for each in parts)
+    is_in = any(isinstance(each, ast.Name) and each.id == name for each in parts)
+    return name if is_sum and is_in else ""
 
 
 _PREPARES = lazy_pattern(r"^(?:_prepare_inputs?|get_batch_samples)$")
