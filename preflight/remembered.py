@@ -13,6 +13,7 @@ from functools import lru_cache, wraps
 from typing import Any, TypeVar, cast
 
 from preflight.launch import LaunchPlan
+from preflight.values import NamedTuple
 from preflight.versions.boundary import Boundary, Version
 
 MOST = 1024
@@ -130,7 +131,6 @@ class _Told(dict[Question, Any]):
         return answer
 
 
-_NOTHING: dict[Any, Any] = {}
 _TOLD: dict[int, _Told] = {}
 
 
@@ -145,6 +145,16 @@ def _told_of(versions: Mapping[str, str]) -> _Told:
     return found
 
 
+class _Answer(NamedTuple):
+    """What a function said once all that it asks had been asked."""
+
+    result: Any
+    questions: tuple[Any, ...]
+    """In the order in which they were asked."""
+    kept: tuple[Any, ...]
+    """Values whose identity leads here, so that nothing else has it."""
+
+
 def remembered(function: Function) -> Function:
     """Return a function that answers at once where all that it asks has the same answers as before.
 
@@ -152,7 +162,8 @@ def remembered(function: Function) -> Function:
     numbers are told apart by identity, which costs nothing and cannot mistake one for another; they are kept with the
     answer, so an identity is not used again. Whoever takes an answer must not change it, and no answer holds the plan.
     """
-    known: dict[Any, dict[tuple[Any, Any], dict[Any, Any]]] = {}
+    # What is asked first, then what is asked after each answer to that: (question, {answer: what is next}), or an _Answer.
+    known: dict[Any, Any] = {}
     num_answers = 0
 
     @wraps(function)
@@ -161,25 +172,20 @@ def remembered(function: Function) -> Function:
         is_asked = type(plan) is Asked
         is_plan = is_asked or isinstance(plan, LaunchPlan)
         held = rest if is_plan else (plan, *rest)
-        key = (*map(_told_apart, held), *named.items())
-        value_of: Callable[[Any], Any]
-        told_of: Callable[[Any], Any]
+        key: Any = (*map(_told_apart, held), *named.items())
+        step = known.get(key)
         if is_plan:
             values = plan.values if is_asked else plan.__dict__
-            value_of, told_of = values.__getitem__, _told_of(values["versions"]).__getitem__
-        else:
-            value_of = told_of = _NOTHING.__getitem__
-        for (names, questions), answers in known.get(key, {}).items():
-            said = *map(id, map(value_of, names)), *map(told_of, questions)
-            found = answers.get(said)
-            if found is not None:
-                if is_asked:
-                    for name in names:
-                        getattr(plan, name)
-                if questions and type(plan.versions) is AskedVersions:
-                    for question in questions:
-                        plan.versions.note(question)
-                return found[1]
+            told = _told_of(values["versions"])
+            while step.__class__ is tuple:
+                question, ways = step
+                step = ways.get(
+                    id(values[question]) if question.__class__ is str else told[question]
+                )
+        if step is not None:
+            if step.questions:
+                _ask(plan, step.questions)
+            return step.result
         notes: Notes = {}
         if not is_plan:
             result = function(plan, *rest, **named)
@@ -198,15 +204,27 @@ def remembered(function: Function) -> Function:
         if num_answers > MOST:
             known.clear()
             num_answers = 1
-        names = tuple([name for name in notes if name.__class__ is str])
-        questions = tuple([question for question in notes if question.__class__ is tuple])
-        kept = [notes[name] for name in names]
-        said = *map(id, kept), *map(notes.__getitem__, questions)
-        groups = known.setdefault(key, {})
-        groups.setdefault((names, questions), {})[said] = (held, kept), result
+        place, at = known, key
+        for question, value in notes.items():
+            step = place.get(at)
+            if step.__class__ is not tuple or step[0] != question:
+                step = place[at] = question, {}
+            place, at = step[1], id(value) if question.__class__ is str else value
+        place[at] = _Answer(result, tuple(notes), (held, *notes.values()))
         return result
 
     return cast(Function, answer)
+
+
+def _ask(plan: LaunchPlan, questions: tuple[str | Question, ...]) -> None:
+    """Note what a function that answers at once had asked."""
+    is_asked, versions = type(plan) is Asked, plan.versions
+    for question in questions:
+        if question.__class__ is str:
+            if is_asked:
+                getattr(plan, question)
+        elif type(versions) is AskedVersions:
+            versions.note(cast(Question, question))
 
 
 def first_of_equals(value: Value) -> Value:
