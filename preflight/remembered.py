@@ -94,7 +94,8 @@ class AskedVersions(Mapping[str, str]):
 
     def holds(self, boundary: Boundary, unknown: Version) -> bool:
         """Tell whether something is so in these releases."""
-        return cast(bool, self.note((boundary, unknown)))
+        answer: bool = self.note((boundary, unknown))
+        return answer
 
     def get(self, library: str, default: Any = None) -> Any:
         """Return the version of a library."""
@@ -216,7 +217,7 @@ def remembered(function: Function) -> Function:
     return cast(Function, answer)
 
 
-def _ask(plan: LaunchPlan, questions: tuple[str | Question, ...]) -> None:
+def _ask(plan: LaunchPlan, questions: tuple[Any, ...]) -> None:
     """Note what a function that answers at once had asked."""
     is_asked, versions = type(plan) is Asked, plan.versions
     for question in questions:
@@ -224,7 +225,7 @@ def _ask(plan: LaunchPlan, questions: tuple[str | Question, ...]) -> None:
             if is_asked:
                 getattr(plan, question)
         elif type(versions) is AskedVersions:
-            versions.note(cast(Question, question))
+            versions.note(question)
 
 
 def first_of_equals(value: Value) -> Value:
