@@ -323,11 +323,13 @@ class LaunchPlan:
             changed[outer] = value
         # A field that was edited is open no longer.
         origins = {
-            name: replace(origin, may_be=()) if name in changed and origin.may_be else origin
+            name: origin.settled if name in changed else origin
             for name, origin in self.origins.items()
         }
         others = tuple(
-            replace(other, fields={n: v for n, v in other.fields.items() if n not in changed})
+            other
+            if changed.keys().isdisjoint(other.fields)
+            else replace(other, fields={n: v for n, v in other.fields.items() if n not in changed})
             for other in self.version_readings
         )
         plan = replace(self, **changed, origins=origins, version_readings=others)

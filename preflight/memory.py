@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 from preflight.errors import BadInput
@@ -274,11 +274,11 @@ class MemoryEstimate:
     def reserved_peak_bytes(self) -> int:
         return max(peak.reserved_bytes for peak in self.peaks)
 
-    @property
+    @cached_property
     def device_peak_bytes(self) -> int:
         return max(peak.device_bytes for peak in self.peaks)
 
-    @property
+    @cached_property
     def needed_bytes(self) -> int:
         """What no allocator can save at the worst moment; 0 where nothing was estimated."""
         return max((peak.needed_bytes for peak in self.peaks), default=0)

@@ -37,6 +37,7 @@ def estimate_peaks(
         seen.add(term.name)
     first_sums = _sums_at([t for t in kept if not t.from_second_step])
     sums = _sums_at([t for t in kept if t.from_second_step], first_sums)
+    doubtful = [(t.moments, doubtful_bytes(t)) for t in kept if doubtful_bytes(t)]
     peaks = []
     host_peak, host_phase = 0, None
     for phase in phases_of(kept):
@@ -56,8 +57,8 @@ def estimate_peaks(
                 host_peak, host_phase = host, phase
         if best is not None:
             allocated, moment, reserved, device = best
-            doubtful = sum(doubtful_bytes(t) for t in kept if moment in t.moments)
-            least_outside = device - reserved - doubtful
+            in_doubt = sum(num_bytes for moments, num_bytes in doubtful if moment in moments)
+            least_outside = device - reserved - in_doubt
             peaks.append(PhasePeak(phase, moment, allocated, reserved, device, least_outside))
     return MemoryEstimate(kept, tuple(peaks), host_peak, host_phase, tuple(unknown))
 

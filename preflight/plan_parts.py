@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 SCRIPT_DECIDES = "not said by a known flag, and the script may say otherwise"
 """Origin of a value of a script that no trainer's table describes."""
@@ -28,6 +29,11 @@ class Origin:
     """What else the value may be, where nobody said it and no known default decides: the field is open."""
     is_range: bool = False
     """Whether `may_be` are the least and the most of a number that has no value yet: a length that nobody said."""
+
+    @cached_property
+    def settled(self) -> Origin:
+        """The origin of the same value where it may be no other."""
+        return replace(self, may_be=()) if self.may_be else self
 
 
 def open_up_to(most: int, reason: str) -> Origin:

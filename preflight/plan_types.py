@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 from preflight.units import DTYPE_BYTES
@@ -98,7 +98,7 @@ def wrong_types(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         if name in NESTED_DTYPES and isinstance(held, str) and held not in DTYPE_BYTES:
             wanted = ", ".join(DTYPE_BYTES)
             yield f"{path}{name}", f"{path}{name} must be one of {wanted}, not {held!r}"
-        if is_dataclass(held):
+        if hasattr(held, "__dataclass_fields__"):
             yield from wrong_types(held, f"{name}.")
             continue
         for is_kind in tests:

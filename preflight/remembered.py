@@ -173,11 +173,15 @@ def remembered(function: Function) -> Function:
         is_asked = type(plan) is Asked
         is_plan = is_asked or isinstance(plan, LaunchPlan)
         held = rest if is_plan else (plan, *rest)
-        key: Any = (*map(_told_apart, held), *named.items())
+        # Words and numbers are told apart by what they are.
+        key: Any = (
+            *[v if v.__class__ is str or v.__class__ is int else id(v) for v in held],
+            *named.items(),
+        )
         step = known.get(key)
         if is_plan:
             values = plan.values if is_asked else plan.__dict__
-            told = _told_of(values["versions"])
+            told = plan.versions.told if is_asked else _told_of(plan.versions)
             while step.__class__ is tuple:
                 question, ways = step
                 step = ways.get(
@@ -236,7 +240,3 @@ def first_of_equals(value: Value) -> Value:
 @lru_cache(maxsize=MOST)
 def _first(value: object) -> object:
     return value
-
-
-def _told_apart(value: Any) -> Any:
-    return value if value.__class__ is str or value.__class__ is int else id(value)

@@ -25,9 +25,12 @@ ENGINES_ROOM = "the room that verl's engine finds"
 LOADING = "how a script that is not here loads its model"
 
 
+BEFORE_THE_STEP = {*PHASE_MOMENTS[Phase.LOAD]}
+
+
 def _is_of_loading(term: MemoryTerm) -> bool:
     """Tell whether a term is there before the first step alone: a script may load piece by piece, or onto no device."""
-    return term.moments <= {*PHASE_MOMENTS[Phase.LOAD]}
+    return term.moments <= BEFORE_THE_STEP
 
 
 STATES = ("parameters", "scales of the quantized base", "optimizer states")
