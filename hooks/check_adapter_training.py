@@ -16,7 +16,6 @@ from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.scripts.python.repository_files import repository_text
 from preflight.versions.peft import PREPARING
 from preflight.versions.transformers import EMBEDDINGS_ASK_FOR_GRADIENTS
 
@@ -73,5 +72,7 @@ def _inputs_are_frozen(plan: LaunchPlan) -> bool:
     packing = plan.origins.get("base_quantization")
     may_be_packed = plan.base_quantization is not None or (packing and packing.may_be)
     ways = (*WAYS_TO_ASK, *PREPARING) if may_be_packed else WAYS_TO_ASK
+    from preflight.scripts.python.repository_files import repository_text  # reads scripts
+
     text = repository_text(plan)
     return "import" in text and not any(way in text for way in ways)

@@ -21,7 +21,6 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec
-from preflight.scripts.python.repository_files import repository_text
 
 HALF = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}
 """Mixed precision -> the dtype in which FSDP computes."""
@@ -59,6 +58,8 @@ def _packed(plan: LaunchPlan, model: ModelSpec | None, base: BaseQuantization) -
 
 
 def _adapters(plan: LaunchPlan, loaded: str | None) -> Iterable[Finding]:
+    from preflight.scripts.python.repository_files import repository_text  # reads scripts
+
     text = repository_text(plan)
     if not text or "auto_wrap_policy" in text:
         return  # PEFT's policy, or one of somebody's own, may set the trained leaves apart

@@ -17,7 +17,6 @@ from preflight.formulas.optimizers import EIGHT_BIT
 from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.scripts.python.repository_files import repository_text
 
 ADAMW_8BIT = EIGHT_BIT & {"adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit"}
 """AdamW that accelerate does not take for AdamW when it chooses DeepSpeedCPUAdam's mode."""
@@ -93,6 +92,8 @@ def _unfilled_autos(plan: LaunchPlan) -> Iterable[Finding]:
     autos = plan.engine_facts.deepspeed_autos
     if not autos:
         return
+    from preflight.scripts.python.repository_files import repository_text  # reads scripts
+
     text = repository_text(plan)
     fills = "accelerate" in text or "HfDeepSpeedConfig" in text or "auto" in text
     if "deepspeed.initialize(" not in text or fills:

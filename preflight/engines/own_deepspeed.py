@@ -11,7 +11,6 @@ from preflight.errors import Problem
 from preflight.launch import LaunchCommand, Origin
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import SCRIPT_DECIDES
-from preflight.scripts.python.repository_files import repository_files
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
@@ -32,6 +31,8 @@ def own_initialize(command: LaunchCommand, script_index: int) -> Place | None:
     """Return where a script, or a file of its repository that it imports, makes its own DeepSpeed engine."""
     if script_index >= len(command.argv):
         return None
+    from preflight.scripts.python.repository_files import repository_files
+
     for path, text in repository_files(command, command.argv[script_index]):
         match = _INITIALIZES.search(text)
         if match is not None:

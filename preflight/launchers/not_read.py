@@ -11,7 +11,6 @@ from preflight.launch import LaunchCommand
 from preflight.near_names import nearest_file_fix
 from preflight.notebooks import ENDING
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.reach.asked_training import ASKS
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import only_shell_knows
 from preflight.shell.starters.launcher_part import LauncherPart
@@ -78,6 +77,8 @@ def does_not_train(script: str) -> Problem:
 
 def is_not_asked_to_train(script: str, trainer: TrainerArguments) -> Problem | None:
     """Return that a launch of a script that trains where `do_train` asks for it does not ask; None where it may."""
+    from preflight.scripts.reach.asked_training import ASKS
+
     said = trainer.arguments.get(ASKS) or trainer.raw.get(ASKS)
     if trainer.trainer not in HF_TRAINERS or (said is not None and said.value is not False):
         return None

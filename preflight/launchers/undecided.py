@@ -35,7 +35,6 @@ from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS
 from preflight.scripts.uncounted.replaced_attention import ReplacedAttention
 from preflight.scripts.uncounted.sign_words import UNPRICED
 from preflight.setting import Place, Setting
-from preflight.shell.starters.launcher_part import UNSAID_RANKS, LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import trains_projector_alone
 from preflight.trainers.own_towers import own_tower
@@ -231,38 +230,6 @@ def _not_counted(name: str, sign: str) -> str:
     if sign == name:
         return f"the estimate does not count {name}"
     return f"{sign} speaks of {name}, which the estimate does not count"
-
-
-def synchronised(trainer: TrainerArguments, engine: Setting | None) -> Iterator[Problem]:
-    """Yield that a reference model may never be brought up to date, of which the estimate has both models whole on every rank
-    of ZeRO-3: a training of fewer steps than ref_model_sync_steps is not refused for it (hooks/memory_save.py)."""
-    said = trainer.arguments.get("sync_ref_model")
-    if said is not None and said.value is True and engine is not None and engine.value == "zero3":
-        yield Problem(
-            "sync_ref_model is estimated to gather both models on every rank under ZeRO-3, as it does where a training has"
-            " ref_model_sync_steps of them (512 unless somebody says it)",
-            said.place.where,
-            "sync_ref_model: false, or shard with FSDP, where it needs nothing",
-            "PF143",
-            "info",
-            unpriced="how soon both models are synchronised",
-            takes="less",
-        )
-
-
-def ranks_of(
-    part: LauncherPart, trainer: TrainerArguments, problems: Iterable[Problem]
-) -> Origin | None:
-    """Return the origin of a number of ranks that is open; None where the launcher says it."""
-    told = part.origins.get("world_size")
-    if told is not None and told.may_be:
-        return told  # its launcher knows what it counts
-    if any(problem.id == "PF115" for problem in problems):
-        return UNSAID_RANKS
-    if part.name == "python" and part.mode == "single" and not trainer.is_here:
-        reason = "a script that is not here may start ranks itself"
-        return Origin("python", True, reason, UNSAID_RANKS.may_be)
-    return None
 
 
 ASKED_FOR = {"the states of OSS": "sharded_ddp"}

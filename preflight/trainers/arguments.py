@@ -11,7 +11,6 @@ from preflight.launch import LaunchCommand, Origin, ScriptFacts
 from preflight.libraries.resolve import Libraries
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_versions import LibraryVersions
-from preflight.scripts.python.reader import ScriptReader
 from preflight.setting import Place, Setting
 from preflight.trainers.command_line import CommandLine, Told, names_given, read_command_line
 from preflight.trainers.fields import PlanFields, joined
@@ -29,6 +28,7 @@ from preflight.values import dataclass
 
 if TYPE_CHECKING:
     from preflight.scripts.python.own_parser import OwnParser
+    from preflight.scripts.python.reader import ScriptReader
     from preflight.scripts.settings.script_settings import OwnEngine, ScriptSettings
 
 

@@ -20,13 +20,11 @@ from preflight.scripts.arguments.trainer_tables import (
     table_of_classes,
 )
 from preflight.scripts.arguments.trainer_versions import LibraryVersions
-from preflight.scripts.python.no_command_line import unheard_flags
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
 from preflight.trainers.files import BY_CONFIG, BY_SCRIPT, BY_WORD, ArgumentFile, read_argument_file
 from preflight.trainers.kind import TrainerKind
 from preflight.trainers.lookup import Given
-from preflight.trainers.script_told import script_told
 from preflight.values import NamedTuple, dataclass
 
 if TYPE_CHECKING:
@@ -72,6 +70,8 @@ def read_command_line(
     problems = Problems()
     unheard = None
     if kind.text and line.script is not None and not kind.is_own_script:
+        from preflight.scripts.python.no_command_line import unheard_flags
+
         unheard = unheard_flags(words, command, line.script)
     if unheard is not None:
         problems.append(unheard)
@@ -97,7 +97,11 @@ def read_command_line(
             unread_file = Place("yaml", words[0], "")
             missing = no_config(command, words[0], "argument file", words[0], "")
             problems.append(replace(missing, severity="warning"))
-    told = script_told(as_given, opened[0], unread_file) if opened is not None else None
+    told = None
+    if opened is not None:
+        from preflight.trainers.script_told import script_told
+
+        told = script_told(as_given, opened[0], unread_file)
     return Told(as_given, told, file, is_exact, problems)
 
 

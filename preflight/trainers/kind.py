@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from preflight.formulas.texts import is_retriever
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.repository_files import repository_files
-from preflight.trainers.own_subclasses import as_their_base, with_own_loss, with_own_name
 from preflight.values import NamedTuple
 
 MAX_SCRIPT_CHARACTERS = 1_000_000
@@ -114,6 +112,10 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
     own = re.search(r"(?:^|[./\\])trl[./\\]scripts[./\\](\w+?)(?:\.py)?$", script or "")
     text = _script_text(script, command)
     if text and script is not None:
+        # A script that is here is read with the files of its repository.
+        from preflight.scripts.python.repository_files import repository_files
+        from preflight.trainers.own_subclasses import as_their_base
+
         text = as_their_base(text, repository_files(command, script), _TRAINERS)
     if own:
         return TrainerKind(
@@ -126,18 +128,8 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
     if is_retriever(script):
         because = f"{script} is a library's own module"
         return TrainerKind("transformers", because, module=script or "")
-    found = _from_text(script or "", with_own_name(text, command, script))
-    if found is not None:
-        of_loss = with_own_loss(text, repository_files(command, script)) if script else text
-        return found._replace(text=text, text_of_loss=of_loss)
     if text and script is not None:
-        # The script is here to be read, and names no trainer: one of its repository's files that it imports may.
-        for path, other in repository_files(command, script):
-            own_names = with_own_name(other, command, script)
-            found = _from_text(path, own_names) if other != text else None
-            if found is not None and found.trainer != "plain_loop":
-                return found._replace(text=text)
-        return TrainerKind(None, f"{script} and what it imports name no trainer", text=text)
+        return _kind_of_text(script, text, command)
     names = set(flags)
     if "deepspeed_config" in names:
         # deepspeed.add_config_arguments has both, the first as a switch.
@@ -168,6 +160,23 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
         because = f"--{told[0]} is a flag of TrainingArguments"
         return TrainerKind("transformers", because, text=text, is_guess=True)
     return TrainerKind(None, "neither the script's text nor its flags name a trainer", text=text)
+
+
+def _kind_of_text(script: str, text: str, command: LaunchCommand) -> TrainerKind:
+    """Return the trainer that a script names; where it names none, one of its repository's files that it imports may."""
+    from preflight.scripts.python.repository_files import repository_files
+    from preflight.trainers.own_subclasses import with_own_loss, with_own_name
+
+    files = repository_files(command, script)
+    found = _from_text(script, with_own_name(text, command, script))
+    if found is not None:
+        return found._replace(text=text, text_of_loss=with_own_loss(text, files))
+    for path, other in files:
+        own_names = with_own_name(other, command, script)
+        found = _from_text(path, own_names) if other != text else None
+        if found is not None and found.trainer != "plain_loop":
+            return found._replace(text=text)
+    return TrainerKind(None, f"{script} and what it imports name no trainer", text=text)
 
 
 def _is_unchanged(trl_script: str, text: str) -> bool:

@@ -25,6 +25,7 @@ class NotPriced(NamedTuple):
     takes: Literal["more", "less", "either"]
 
 
+WIDER = "a reference model that TRL loads in fp32"
 LIGER = NotPriced("the log-probabilities of Liger's loss", "either")
 COMPLETIONS = NotPriced("logits of completions alone", "less")
 SUPERVISED = NotPriced("a cross entropy beside log-probabilities", "more")

@@ -10,7 +10,6 @@ from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import BaseQuantization
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import DTYPES
-from preflight.scripts.settings.model_shape import OTHER_SHAPE, SHAPES
 from preflight.setting import Setting
 from preflight.trainers.adapter import read_adapter
 from preflight.trainers.default_dtype import default_dtype
@@ -51,6 +50,8 @@ def _load_dtype(given: Given) -> Reading[PlanFields]:
         # TRL's script lets these override ModelConfig.
         named = kwargs.value.get("dtype", kwargs.value.get("torch_dtype"))
         setting = Setting(named, kwargs.place) if named is not None else setting
+        from preflight.scripts.settings.model_shape import OTHER_SHAPE, SHAPES
+
         shapes = ", ".join(sorted({*SHAPES} & {*kwargs.value}))
         if shapes:
             message = f"the model has another {shapes} than its checkpoint's config says"

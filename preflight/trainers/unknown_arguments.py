@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
 from preflight.scripts.arguments.trainer_spellings import argument_fix
 from preflight.scripts.python.own_parser import NOT_KNOWN, REFUSED, OwnParser
-from preflight.scripts.settings.script_settings import Refused
 from preflight.setting import Place
 from preflight.trainers.files import BY_CONFIG, ArgumentFile
 from preflight.trainers.lookup import Given
+
+if TYPE_CHECKING:
+    from preflight.scripts.settings.script_settings import Refused
 
 
 def unknown_arguments(

@@ -1,0 +1,116 @@
+"""What a script of somebody's own speaks of, taken into a plan: a library's script needs none of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from preflight.engines.own_deepspeed import own_initialize
+from preflight.launchers.making import Making
+from preflight.launchers.not_read import (
+    does_not_train,
+    is_not_asked_to_train,
+    settings_of_published,
+)
+from preflight.launchers.step_losses import (
+    beside_scorer,
+    doubts_of,
+    priced_scorer,
+    priced_step,
+    settings_of_step,
+)
+from preflight.launchers.uncut_rows import never_cut, without_length
+from preflight.launchers.undecided import (
+    left_out,
+    undecided,
+    with_replaced_attention,
+    without_gathers,
+)
+from preflight.plan_parts import DIVIDED
+from preflight.scripts.settings.model_shape import adds_to_model
+from preflight.scripts.settings.second_model import SECOND_MODEL
+from preflight.scripts.signs import OF_STEP, signs_of
+from preflight.scripts.uncounted.sign_words import FROZEN
+from preflight.scripts.uncounted.uncounted import REPLICAS
+from preflight.setting import Place, Setting
+from preflight.trainers.arguments import TrainerArguments
+from preflight.trainers.frozen_parts import has_adapter
+from preflight.trainers.own_towers import beside_projector, counted_composites, with_tower
+
+
+def take_what_the_script_holds(making: Making) -> None:
+    """Take what a script of somebody's own speaks of: fields that it may set, what nobody prices, rows that nothing cuts."""
+    command, part, fields = making.command, making.part, making.fields
+    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
+    signs = signs_of(command, script, making.trainer.reader)
+    trainer = with_tower(making.trainer, signs.llava_classes)
+    published = settings_of_published(script, trainer)
+    trainer = replace(trainer, settings={**published, **trainer.settings})
+    for name, setting in published.items():
+        fields.setdefault(name, setting)
+    if trainer.script.tower is not None and "adapter" in making.origins:
+        making.origins["adapter"] = beside_projector(making.origins["adapter"])
+    ranks, num_ranks = making.origins.get("world_size"), fields.get("world_size")
+    own_engine = own_initialize(command, part.script_index)
+    has_open_ranks = ranks is not None and bool(ranks.may_be)
+    making.origins.update(undecided(trainer, fields, signs.fields, own_engine, has_open_ranks))
+    making.origins.update(with_replaced_attention(fields, making.origins, signs.attention))
+    is_alone = num_ranks is None or num_ranks.value == 1
+    held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+    origin = making.origins.get("engine")
+    engine = fields.get("engine")
+    held = without_gathers(held, engine, origin, has_open_ranks)
+    uncounted = without_gathers(trainer.script.uncounted, engine, origin, has_open_ranks)
+    trainer = replace(trainer, script=replace(trainer.script, uncounted=uncounted))
+    if FROZEN in held and not has_adapter(trainer):
+        frozen = _frozen_by_statements(trainer)
+        if frozen is not None:
+            held.pop(FROZEN)
+            trainer = replace(trainer, script=replace(trainer.script, frozen=frozen))
+    if signs.divided is not None and num_ranks is not None and not has_open_ranks:
+        held.pop(DIVIDED, None)
+        degree = Setting(num_ranks.value, signs.divided)
+        trainer = replace(trainer, settings={**trainer.settings, "context_parallel_degree": degree})
+        making.put("context_parallel_degree", degree)
+    scorer = priced_scorer(trainer, signs.scorer)
+    if scorer is not None:
+        held = beside_scorer(held, scorer)
+        trainer = trainer.without_uncounted([adds_to_model(scorer.name)])
+        objective = Setting("scored_pairs", scorer.place)
+        trainer = replace(trainer, settings={**trainer.settings, "objective": objective})
+        making.put("objective", objective)
+    step = priced_step(trainer, signs.step_loss)
+    if step is not None:
+        held = {k: v for k, v in held.items() if k not in OF_STEP}
+        settings = settings_of_step(step)
+        trainer = replace(trainer, settings={**trainer.settings, **settings})
+        if step.compares == "reference":
+            trainer = trainer.without_uncounted([SECOND_MODEL])
+        for name, setting in settings.items():
+            making.put(name, setting)
+    making.problems += left_out(trainer, held, making.problems)
+    making.problems += () if step is None else doubts_of(step)
+    if not signs.may_train and (trainer.trainer is None or signs.infers):
+        making.problems.append(does_not_train(script))
+    unasked = is_not_asked_to_train(script, trainer) if signs.trains_if_asked else None
+    making.problems += () if unasked is None else (unasked,)
+    facts = replace(
+        trainer.script,
+        is_text_only=trainer.script.is_text_only or signs.is_text_only,
+        step_loss=step,
+        composites=counted_composites(trainer, signs.composites),
+        towers_keep_outputs=signs.towers_keep_outputs,
+        inputs_ask=signs.inputs_ask,
+    )
+    making.trainer = replace(trainer, script=facts)
+    uncut = never_cut(making.trainer, signs)
+    if uncut is not None:
+        making.problems.append(uncut)
+        fields.pop("seq_len"), making.origins.pop("seq_len", None)
+        making.trainer = without_length(making.trainer)
+
+
+def _frozen_by_statements(trainer: TrainerArguments) -> dict[str, Place] | None:
+    """Return what statements of the script freeze; few scripts have any, and the rest do without the module."""
+    from preflight.scripts.settings.frozen_statements import frozen_by_statements
+
+    return None if trainer.reader is None else frozen_by_statements(trainer.reader)
