@@ -25,6 +25,7 @@ from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
 from preflight.trainers.files import BY_CONFIG, BY_SCRIPT, BY_WORD, ArgumentFile, read_argument_file
 from preflight.trainers.kind import TrainerKind
 from preflight.trainers.lookup import Given
+from preflight.trainers.script_told import script_told
 from preflight.values import NamedTuple, dataclass
 
 if TYPE_CHECKING:
@@ -97,11 +98,7 @@ def read_command_line(
             unread_file = Place("yaml", words[0], "")
             missing = no_config(command, words[0], "argument file", words[0], "")
             problems.append(replace(missing, severity="warning"))
-    told = None
-    if opened is not None:
-        from preflight.trainers.script_told import script_told
-
-        told = script_told(as_given, opened[0], unread_file)
+    told = script_told(as_given, opened[0], unread_file) if opened is not None else None
     return Told(as_given, told, file, is_exact, problems)
 
 
