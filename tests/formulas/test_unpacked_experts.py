@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.utils import parametrize
+from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from preflight.derive.costs.formula_table import ends_of_kinds, formulas_of, moments_of
 from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
@@ -42,6 +45,15 @@ def packed_launch(model_type, checkpointing, method="QLoRA, autocast", **changes
     return replace(plan, base_quantization=packed, adapter=adapter), model
 
 
+def scales_of(plan, model):
+    """Return the bytes of scales of packed stacks: a trace has parameters alone, not what hangs on them."""
+    return sum(
+        h.count * scale_bytes(plan, h.tensor.num_params)
+        for h in held_tensors(plan, model)
+        if h.quantized and h.tensor.kind == EXPERTS
+    )
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("model_type", ["qwen3_moe", "mixtral"])
 def test_packed_experts_cost_what_bitsandbytes_makes_of_them(plugins, model_type, checkpointing):
@@ -51,14 +63,87 @@ def test_packed_experts_cost_what_bitsandbytes_makes_of_them(plugins, model_type
     )
     formulas = formulas_of(plan, model, plugins)
 
-    scales = sum(
-        h.count * scale_bytes(plan, h.tensor.num_params)
-        for h in held_tensors(plan, model)
-        if h.quantized and h.tensor.kind == EXPERTS
-    )
+    scales = scales_of(plan, model)
 
-    for moment, num_bytes in traced.items():  # a trace has parameters alone, not what hangs on them
+    for moment, num_bytes in traced.items():
         assert formulas[moment] - scales == pytest.approx(num_bytes, rel=0.001), moment
+
+
+def reaching_packed(original):
+    """Look for packed stacks as axolotl does, by the end of a path: PEFT alone wants all of it."""
+
+    def inject(self, peft_config, model, *args, **kwargs):
+        names = {target.rpartition(".")[2] for target in peft_config.target_parameters or ()}
+        peft_config.target_parameters = {
+            f"{path}.{name}"
+            for path, module in model.named_modules()
+            for name in names & {*getattr(module, "parametrizations", ())}
+        }
+        return original(self, peft_config, model, *args, **kwargs)
+
+    return inject
+
+
+def as_defined(names):
+    """Put gate and up before down, as axolotl does since 0.16."""
+    return sorted(names, reverse=True)
+
+
+def activating(proxy, forgets):
+    """Add an adapter's delta to its stack as PEFT before 0.21 does, which keeps nothing of it; axolotl since 0.19 forgets
+    what was unpacked before."""
+
+    @contextmanager
+    def activate(self, active_adapters):
+        base, name = self.get_base_layer(), self.parameter_name
+        delta = self.get_delta_weight(*active_adapters)
+        parametrize.register_parametrization(base, name, proxy(delta))
+        try:
+            with parametrize.cached():
+                if forgets:
+                    parametrize._cache.pop((id(base), name), None)
+                yield
+        finally:
+            self._remove_parametrizations()
+
+    return activate
+
+
+@pytest.mark.parametrize("release", ["0.18.0", "0.19.0"])
+@pytest.mark.parametrize("model_type", ["mixtral", "qwen3_next"])
+def test_adapters_on_packed_experts_cost_what_peft_makes_of_them(
+    plugins, model_type, release, monkeypatch
+):
+    """Run again to the end, as reentrant checkpoints are; before 0.19 the inner adapter is never read."""
+    layer = importlib.import_module("peft.tuners.lora.layer")
+    tuners = importlib.import_module("peft.tuners.tuners_utils")
+    tuner = tuners.BaseTuner
+    monkeypatch.setattr(tuners, "sorted", as_defined, raising=False)
+    plan, model = packed_launch(
+        model_type,
+        True,
+        checkpointing_reentrant=True,
+        versions={"peft": "0.20.0", "axolotl": release},
+    )
+    adapter = replace(plan.adapter, targets=("q_proj", "v_proj", *expert_names(model)))
+    plan = replace(plan, adapter=adapter)
+    activate = activating(layer._LoraParameterProxy, release == "0.19.0")
+    with (
+        replaced(layer.ParamWrapper, "_activate_lora", activate),
+        replaced(tuner, "_inject_parameters", reaching_packed(tuner._inject_parameters)),
+        set_checkpoint_early_stop(False),
+    ):
+        levels = trace(job_of(plan, model, full_depth=True)).levels
+    traced = moments_of(levels, ends_of_kinds(plan, model))
+    formulas = formulas_of(plan, model, plugins)
+
+    scales = scales_of(plan, model)
+    highest = max(traced.values())
+    after = Moment.OPTIMIZER_STEP
+
+    assert max(formulas[m] for m in traced) - scales == pytest.approx(highest, rel=0.01)
+    assert formulas[after] - scales == pytest.approx(traced[after], rel=0.001)
+    assert UNPRICED not in [p.unpriced for p in untraced(plan, model)]
 
 
 UNPRICED = "quantized experts"

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec
+from preflight.versions.axolotl import TRAINS_INNER_ADAPTERS
 from preflight.versions.peft import CONVERTS_EXPERT_NAMES, CONVERTS_STRING_TARGETS
 from preflight.versions.transformers import FUSES_EXPERTS
 
@@ -112,3 +113,10 @@ def adapted_stacks(
     }
     reached = {GATE_AND_UP: names.issuperset(pair), DOWN: down in names, ROUTER: ROUTER in names}
     return frozenset(stack for stack, is_named in reached.items() if is_named)
+
+
+def idle_stack(plan: LaunchPlan, stacks: Collection[str]) -> str:
+    """Return the packed stack whose adapter is never read beside the other's; empty where both train."""
+    is_packed = plan.base_quantization is not None and plan.base_quantization.experts
+    is_inner = is_packed and {GATE_AND_UP, DOWN} <= {*stacks}
+    return GATE_AND_UP if is_inner and not TRAINS_INNER_ADAPTERS.holds_in(plan.versions) else ""

@@ -10,6 +10,7 @@ from preflight.formulas.adapters.adapted_experts import (
     ROUTER,
     adapted_stacks,
     expert_names,
+    idle_stack,
 )
 from preflight.formulas.adapters.adapter_kinds import BRANCHES, default_targets, num_parameters
 from preflight.formulas.adapters.frozen_parts import AROUND, SEEING, is_frozen
@@ -106,7 +107,7 @@ def each_adapter_tensor(
         if unit.role == "lm_head" and targets == "all-linear":
             continue  # PEFT leaves the output embedding out (tuners_utils.py:2430)
         if unit.role == "layer":
-            for extra in _stack_adapters(rank, tensor, stacks):
+            for extra in _stack_adapters(rank, tensor, stacks, idle_stack(plan, stacks)):
                 yield unit, extra
             if tensor.module in renamed:
                 continue
@@ -210,7 +211,7 @@ def lora_tensors(tensor: ParameterTensor, rank: int) -> Iterator[ParameterTensor
 
 
 def _stack_adapters(
-    rank: int, tensor: ParameterTensor, stacks: frozenset[str]
+    rank: int, tensor: ParameterTensor, stacks: frozenset[str], idle: str
 ) -> Iterator[ParameterTensor]:
     """Yield what is put on a fused expert stack or a router: a rank for every expert, two for gate and up."""
     if tensor.kind == EXPERTS and len(tensor.shape) == 3:
@@ -222,8 +223,9 @@ def _stack_adapters(
     else:
         return
     if name in stacks:
-        yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features))
-        yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank))
+        trains = name != idle
+        yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features), gets_gradient=trains)
+        yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank), gets_gradient=trains)
 
 
 def is_convolution(tensor: ParameterTensor) -> bool:

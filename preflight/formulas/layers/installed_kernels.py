@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from preflight.device import DeviceSpec
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
 from preflight.model import ModelSpec
+from preflight.versions.axolotl import BRINGS_FLA
 from preflight.versions.boundary import OLDEST
 from preflight.versions.transformers import (
     SCANS_IN_PRODUCTS,
@@ -15,6 +17,8 @@ from preflight.versions.transformers import (
 KERNELS = "kernels of other packages"
 SCANS = {"mamba_ssm": SCANS_IN_PRODUCTS, "fla": SOLVES_DELTA_RULE}
 """Packages that scan states, and since when transformers' own code does it as it was traced in the newest release."""
+ON_ARM = ("gh", "gb", "jetson")
+"""How keys of cards begin that have an Arm CPU beside them."""
 OF_LAYERS = "preflight/formulas/"
 """Where the terms of layers have their source: traces of torch code, or what its parts keep."""
 
@@ -29,10 +33,22 @@ def scans_states(model: ModelSpec) -> bool:
     return any(package in SCANS for package in kernel_packages(model))
 
 
-def scans_as_newest(plan: LaunchPlan, model: ModelSpec) -> bool:
-    """Tell whether a launch surely has a release whose own code is the newest's; a convolution's is in all."""
-    scans = (since for package, since in SCANS.items() if package in kernel_packages(model))
+def scans_as_newest(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> bool:
+    """Tell whether a launch surely has a release whose own code is the newest's, or none of that runs; a convolution's is
+    in all."""
+    packages = kernel_packages(model)
+    if _has_fla(plan, device):
+        packages = tuple(package for package in packages if package != "fla")
+    scans = (since for package, since in SCANS.items() if package in packages)
     return all(since.holds_in(plan.versions, OLDEST) for since in scans)
+
+
+def _has_fla(plan: LaunchPlan, device: DeviceSpec | None) -> bool:
+    """Tell whether a launch surely has flash-linear-attention, whose kernels are then what scans."""
+    is_on_arm = device is not None and (device.key or "").startswith(ON_ARM)
+    return (
+        plan.launcher == "axolotl" and BRINGS_FLA.holds_in(plan.versions, OLDEST) and not is_on_arm
+    )
 
 
 def loops_over_experts(plan: LaunchPlan, model: ModelSpec) -> bool:

@@ -21,10 +21,11 @@ from preflight.formulas.adapters.adapters import adapter_targets
 from preflight.formulas.adapters.linear_experts import FACT, looped, looped_shared
 from preflight.formulas.adapters.unpacked_experts import (
     ROWS,
+    deltas_of,
     packs_experts,
     shared_with_deltas,
     shared_with_unpacked,
-    whole_deltas,
+    stacks_of,
     with_deltas,
     with_unpacked,
 )
@@ -95,11 +96,14 @@ def layer_forms(
         return forms
     whole = forms_of_method(file, adapted, found, method, False)
     assert whole is not None
+    deltas = deltas_of(plan, model, unit)
     if packs_experts(plan):
-        return with_unpacked(forms, whole["saved"], unit, checkpointed)
-    deltas = whole_deltas(plan, model, unit)
-    if deltas:
-        return with_deltas(forms, whole["saved"], deltas, checkpointed)
+        plain, _ = stacks_of(plan, model, unit)
+        forms = with_unpacked(forms, whole["saved"], plain, checkpointed)
+    if deltas is not None:
+        forms = with_deltas(forms, whole["saved"], deltas, checkpointed)
+    if deltas is not None or packs_experts(plan):
+        return forms
     if not model.facts.get(FACT) or has_own_release(plan, model, method, place):
         return forms
     packed = _packing(plan, method)
@@ -134,13 +138,16 @@ def shared_forms(
     first = model.layers[0].layer if model.layers else None
     if forms is None or first is None or not first.num_experts:
         return forms
-    deltas = whole_deltas(plan, model, model.layers[0])
-    if deltas or packs_experts(plan):
+    deltas = deltas_of(plan, model, model.layers[0])
+    if deltas is not None or packs_experts(plan):
         whole = layer_forms(plan, model, model.layers[0], method, False)
         assert whole is not None
-        if deltas:
-            return shared_with_deltas(forms, whole["saved"], deltas, checkpointed)
-        return shared_with_unpacked(forms, whole["saved"], model.layers[0], checkpointed)
+        if packs_experts(plan):
+            plain, _ = stacks_of(plan, model, model.layers[0])
+            forms = shared_with_unpacked(forms, whole["saved"], plain, checkpointed)
+        if deltas is not None:
+            forms = shared_with_deltas(forms, whole["saved"], deltas, checkpointed)
+        return forms
     if not model.facts.get(FACT) or has_own_release(plan, model, method):
         return forms
     precision, packed = precision_of(plan, model), _packing(plan, method)

@@ -9,7 +9,7 @@ from preflight.formulas.adapters.adaptations import ALL_LINEAR, MLP, place_of
 from preflight.formulas.adapters.adapter_inputs import copied_of_experts
 from preflight.formulas.adapters.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.adapters.other_adapters import kept_of_weights, passing_of_layer
-from preflight.formulas.adapters.unpacked_experts import is_stack, whole_deltas
+from preflight.formulas.adapters.unpacked_experts import deltas_of, is_stack
 from preflight.formulas.cost_tables import adaptation_of, has_own_release, method_of
 from preflight.formulas.layers.adapter_shares import sizes_in_forms
 from preflight.formulas.layers.attention_scores import at_scores, made_before_scores
@@ -140,7 +140,8 @@ def _traced(
     if is_checkpointed:
         copies = split(recomputed["saved"])[0]
     if is_checkpointed:  # a sharded engine's backward begins with them, when the experts run again
-        again += bytes_of(whole_deltas(plan, model, unit), sizes)
+        deltas = deltas_of(plan, model, unit)
+        again += bytes_of(deltas.whole, sizes) if deltas is not None else 0
     of_experts, of_adapters = copied_of_experts(plan, model, unit, precision)
     if has_own_release(plan, model, method, place):  # its table was traced with such experts
         is_on_experts = adaptation_of(plan, model, method, place).targets in (ALL_LINEAR, MLP)

@@ -112,7 +112,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
     yield from left_out_of_answers(plan)
     if plan.is_read:
         yield from _of_images(plan, model)
-    yield from untraced(plan, model)
+    yield from untraced(plan, model, device)
     yield from left_out_of_adapter(plan, model)
     yield from not_known(plan, model)
 

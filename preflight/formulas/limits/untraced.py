@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from preflight.device import DeviceSpec
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapted_experts import adapted_stacks, is_fused
 from preflight.formulas.adapters.adapters import adapter_targets
@@ -24,6 +25,8 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.versions.axolotl import ORDERS_STACKS
+from preflight.versions.peft import FOLDS_DELTAS
 from preflight.versions.transformers import (
     FUSES_EXPERTS,
     GATHERS_ROWS_ONCE,
@@ -35,7 +38,9 @@ UNTRACED = "what the layers keep and need in passing"
 FUSED = "fused kernels"
 
 
-def untraced(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+def untraced(
+    plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None = None
+) -> Iterator[Problem]:
     """Yield what layers take in this launch that was derived in no trace, or with other kernels."""
     without = not_derived(plan, model, precision_of(plan, model))
     if without:
@@ -52,7 +57,7 @@ def untraced(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
         yield from _of_packed_experts(plan, model)
     packages = kernel_packages(model)
     if packages and not without:
-        yield _of_packages(plan, model, packages)
+        yield _of_packages(plan, model, packages, device)
 
 
 def _untraced(message: str, where: str, fix: str, takes: str) -> Problem:
@@ -125,7 +130,7 @@ def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     targets = adapter_targets(plan.adapter, model) if plan.adapter is not None else ()
     if plan.is_fsdp or plan.engine == "zero3":
         why, takes = f"under {plan.engine}: how they are divided", "either"
-    elif adapted_stacks(plan, model, targets):
+    elif adapted_stacks(plan, model, targets) and not _is_counted_below_adapters(plan):
         why, takes = "below an adapter on them", "either"
     elif not has_rows(plan, model):
         why, takes = f"of {model.model_type}", "either"
@@ -149,10 +154,18 @@ def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     )
 
 
-def _of_packages(plan: LaunchPlan, model: ModelSpec, packages: tuple[str, ...]) -> Problem:
+def _is_counted_below_adapters(plan: LaunchPlan) -> bool:
+    """Tell whether packed stacks were traced below adapters: layers that are run again, by a PEFT that unpacks them."""
+    is_unpacked = ORDERS_STACKS.holds_in(plan.versions) and not FOLDS_DELTAS.holds_in(plan.versions)
+    return plan.activation_checkpointing == "full" and is_unpacked
+
+
+def _of_packages(
+    plan: LaunchPlan, model: ModelSpec, packages: tuple[str, ...], device: DeviceSpec | None
+) -> Problem:
     method = method_of(plan, precision_of(plan, model))
     has_table = has_own_release(plan, model, method) and not loops_over_experts(plan, model)
-    is_read = scans_as_newest(plan, model) or has_table
+    is_read = scans_as_newest(plan, model, device) or has_table
     return Problem(
         f"layers of {model.model_type} are counted as transformers{'' if is_read else ' 5.18'} runs them without"
         f" {' and '.join(packages)}: with these they take less"
