@@ -6,16 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import preflight
-from preflight.derive.layouts.small_models import LIGER_FAMILIES
+from preflight.derive.layouts.small_models import LIGER_FAMILIES, small_config, small_launch
+from preflight.device import DeviceSpec
 from preflight.formulas.cost_tables import LIGER, family_costs, in_words
+from preflight.formulas.layers.installed_kernels import KERNELS
 from preflight.formulas.layers.kernels import LIGER_KERNELS, liger_kernels
+from preflight.formulas.limits.untraced import untraced
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
+from preflight.models import describe
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 
@@ -111,3 +116,21 @@ def test_kernels_without_a_table_take_nothing_off_the_states(tmp_path, ranks, ro
     judged = judge_plan(plan, load_plugins(str(tmp_path)), Policy())
 
     assert judged.verdict.answer.value == answer
+
+
+@pytest.mark.parametrize(
+    ("release", "key", "takes"),
+    [("0.18.0", "h100-sxm-80", "less"), ("0.14.0", "h100-sxm-80", "either"), ("0.18.0", "gh200-96", "either")],
+)  # fmt: skip
+def test_axolotl_brings_the_kernels_of_a_scan(release, key, takes):
+    """Without them transformers 5.14 takes more than its layers are counted with; Arm nodes have none."""
+    model = describe(small_config("qwen3_next", 3), "small", "here")
+    plan = replace(
+        small_launch("qwen3_next", "LoRA", True),
+        launcher="axolotl",
+        versions={"transformers": "5.14.1", "axolotl": release},
+    )
+    device = DeviceSpec("a card", 80 << 30, key=key)
+    (found,) = (p for p in untraced(plan, model, device) if p.unpriced == KERNELS)
+
+    assert found.takes == takes

@@ -6,7 +6,6 @@ from collections.abc import Collection
 
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec
-from preflight.versions.axolotl import TRAINS_INNER_ADAPTERS
 from preflight.versions.peft import CONVERTS_EXPERT_NAMES, CONVERTS_STRING_TARGETS
 from preflight.versions.transformers import FUSES_EXPERTS
 
@@ -118,5 +117,8 @@ def adapted_stacks(
 def idle_stack(plan: LaunchPlan, stacks: Collection[str]) -> str:
     """Return the packed stack whose adapter is never read beside the other's; empty where both train."""
     is_packed = plan.base_quantization is not None and plan.base_quantization.experts
-    is_inner = is_packed and {GATE_AND_UP, DOWN} <= {*stacks}
-    return GATE_AND_UP if is_inner and not TRAINS_INNER_ADAPTERS.holds_in(plan.versions) else ""
+    if not is_packed or not {GATE_AND_UP, DOWN} <= {*stacks}:
+        return ""
+    from preflight.versions.axolotl import TRAINS_INNER_ADAPTERS  # few launches have such stacks
+
+    return "" if TRAINS_INNER_ADAPTERS.holds_in(plan.versions) else GATE_AND_UP

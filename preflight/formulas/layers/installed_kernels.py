@@ -6,7 +6,6 @@ from preflight.device import DeviceSpec
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
 from preflight.model import ModelSpec
-from preflight.versions.axolotl import BRINGS_FLA
 from preflight.versions.boundary import OLDEST
 from preflight.versions.transformers import (
     SCANS_IN_PRODUCTS,
@@ -45,10 +44,12 @@ def scans_as_newest(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | Non
 
 def _has_fla(plan: LaunchPlan, device: DeviceSpec | None) -> bool:
     """Tell whether a launch surely has flash-linear-attention, whose kernels are then what scans."""
-    is_on_arm = device is not None and (device.key or "").startswith(ON_ARM)
-    return (
-        plan.launcher == "axolotl" and BRINGS_FLA.holds_in(plan.versions, OLDEST) and not is_on_arm
-    )
+    key = None if device is None else device.key
+    if plan.launcher != "axolotl" or key is None or key.startswith(ON_ARM):
+        return False
+    from preflight.versions.axolotl import BRINGS_FLA  # other launches ask for none of its releases
+
+    return BRINGS_FLA.holds_in(plan.versions, OLDEST)
 
 
 def loops_over_experts(plan: LaunchPlan, model: ModelSpec) -> bool:

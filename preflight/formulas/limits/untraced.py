@@ -25,7 +25,6 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.versions.axolotl import ORDERS_STACKS
 from preflight.versions.peft import FOLDS_DELTAS
 from preflight.versions.transformers import (
     FUSES_EXPERTS,
@@ -156,6 +155,8 @@ def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
 
 def _is_counted_below_adapters(plan: LaunchPlan) -> bool:
     """Tell whether packed stacks were traced below adapters: layers that are run again, by a PEFT that unpacks them."""
+    from preflight.versions.axolotl import ORDERS_STACKS  # few launches have such stacks
+
     is_unpacked = ORDERS_STACKS.holds_in(plan.versions) and not FOLDS_DELTAS.holds_in(plan.versions)
     return plan.activation_checkpointing == "full" and is_unpacked
 
