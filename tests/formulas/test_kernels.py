@@ -126,7 +126,7 @@ def test_axolotl_brings_the_kernels_of_a_scan(release, key, takes):
     """Without them transformers 5.14 takes more than its layers are counted with; Arm nodes have none."""
     model = describe(small_config("qwen3_next", 3), "small", "here")
     plan = replace(
-        small_launch("qwen3_next", "LoRA", True),
+        small_launch("qwen3_next", "QLoRA, autocast", True),
         launcher="axolotl",
         versions={"transformers": "5.14.1", "axolotl": release},
     )
