@@ -171,7 +171,12 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
     is_joined = len(told) == 2 and {each.value for each in of_dataset} == {sum(told)}
     if any(each.value is not UNKNOWN for each in by_tokenizer) and not is_joined:
         return by_tokenizer
-    return of_dataset or by_tokenizer
+    if of_dataset or by_tokenizer:
+        return of_dataset or by_tokenizer
+    from preflight.scripts.settings.row_windows import windowed_rows  # few scripts cut nothing else
+
+    windows = windowed_rows(reader)
+    return [] if windows is None else [windows]
 
 
 def _after_joining(reader: ScriptReader, of_calls: Mapping[int, Known]) -> list[Known]:

@@ -1,0 +1,170 @@
+"""The length of rows that a script's own dataset cuts out of all its tokens: windows of one width, `data[i : i + N]`."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+from collections.abc import Iterator
+
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.operators import applied
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.answer_lengths import OF_EVALUATION
+from preflight.scripts.settings.script_settings import said_of
+from preflight.setting import Place
+
+_LOADERS = frozenset({"DataLoader", "StatefulDataLoader"})
+_ROWS = frozenset({"__getitem__", "__iter__"})
+_OF_TOKENS = lazy_pattern(r"input_ids|labels|memmap|fromfile|token", re.IGNORECASE)
+"""What the text of a class says whose rows are tokens."""
+_OF_ROWS = lazy_pattern(r"batch|\bbs\b|rank|world|worker", re.IGNORECASE)
+"""What a width says that counts rows."""
+_JOINS = frozenset({"cat", "concat", "concatenate", "hstack"})
+_SHORTEST = 64
+"""Tokens below which a window is taken for something else."""
+_MOST_DEEP = 4
+
+
+def windowed_rows(reader: ScriptReader) -> Known | None:
+    """Return the tokens of a row where all that is trained on are datasets of the script's own that cut windows of one
+    width; UNKNOWN where only running tells the width, None where something else may be trained on."""
+    widths = [
+        _width_of(reader, node, found.scope, 0)
+        for found in (*reader.calls, *reader.unsure)
+        for node in _trained_on(reader, found)
+        if not OF_EVALUATION.search(unparse(node))
+    ]
+    told = [each for each in widths if each is not None]
+    if not told or len(told) < len(widths):
+        return None
+    return told[0] if len({each.value for each in told}) == 1 else Known(UNKNOWN, told[0].place)
+
+
+def _trained_on(reader: ScriptReader, found: CallFound) -> Iterator[ast.expr]:
+    """Yield the dataset that a trainer or a loader is given."""
+    is_loader = found.name in _LOADERS
+    if not is_loader and not reader.makes_trainer(found):
+        return
+    wanted = "dataset" if is_loader else "train_dataset"
+    named = [each.value for each in found.node.keywords if each.arg == wanted]
+    yield from named or (found.node.args[:1] if is_loader else ())
+
+
+def _width_of(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> Known | None:
+    """Return the width of the windows that a dataset cuts, through names and functions that return it."""
+    if depth > _MOST_DEEP:
+        return None
+    if isinstance(node, ast.Name):
+        holder = scope.holder(node.id)
+        if holder is None:
+            return None
+        at = (node.lineno, node.col_offset) if holder is scope else None
+        held = reader.evaluator.may_hold(node.id, holder, at)
+        return _width_of(reader, held[-1], holder, depth + 1) if held else None
+    if not isinstance(node, ast.Call):
+        return None
+    name = last_name(node.func)
+    if name in reader.classes:
+        return _window(reader, reader.classes[name][0])
+    functions = reader.functions.get(name, ())
+    if len(functions) != 1:
+        return None
+    function, own = functions[0]
+    given = [n.value for n in walk(function) if isinstance(n, ast.Return) and n.value is not None]
+    widths = [_width_of(reader, each, own, depth + 1) for each in given]
+    same = {None if each is None else each.value for each in widths}
+    return widths[0] if len(same) == 1 else None
+
+
+def _window(reader: ScriptReader, made: ast.ClassDef) -> Known | None:
+    """Return the width of all windows that a class cuts; None where it cuts none, or puts several behind each other."""
+    methods = [each for each in made.body if isinstance(each, ast.FunctionDef)]
+    gives = [each for each in methods if each.name in _ROWS]
+    calls = [n for each in gives for n in walk(each) if isinstance(n, ast.Call)]
+    if not gives or any(last_name(each.func) in _JOINS for each in calls):
+        return None
+    if not _OF_TOKENS.search(unparse(made)):
+        return None
+    scopes = {id(f): scope for held in reader.functions.values() for f, scope in held}
+    widths: list[Known] = []
+    for method in (each for each in methods if id(each) in scopes):
+        for cut in _cuts(method):
+            rest = _difference(cut)
+            if rest and not any(_OF_ROWS.search(unparse(each)) for _, each in rest):
+                widths.append(_sum(reader, rest, scopes[id(method)], cut.lineno))
+    values = {each.value for each in widths}
+    if UNKNOWN in values:
+        return Known(UNKNOWN, widths[0].place)
+    lengths = sorted(each for each in values if isinstance(each, int))
+    if not lengths or lengths[-1] < _SHORTEST or lengths[-1] - lengths[0] > 1:  # x, and y beside it
+        return None
+    longest = lengths[-1]
+    return next(each for each in widths if each.value == longest)
+
+
+def _cuts(method: ast.FunctionDef) -> Iterator[ast.Slice]:
+    """Yield the slices of a method that take a window: from a place to a place, and every column up to a width."""
+    columns = {
+        id(n) for each in walk(method) if isinstance(each, ast.DictComp) for n in walk(each.value)
+    }
+    for node in walk(method):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            cut = node.slice
+            if cut.upper is not None and (cut.lower is not None or id(node) in columns):
+                yield ast.copy_location(cut, node)
+
+
+Terms = list[tuple[int, ast.expr]]
+
+
+def _difference(cut: ast.Slice) -> Terms:
+    """Return what a slice's upper end has more than its lower one, each term with its sign."""
+    assert cut.upper is not None
+    rest = list(_terms(cut.upper, 1)) + ([] if cut.lower is None else list(_terms(cut.lower, -1)))
+    left: Terms = []
+    for sign, node in rest:
+        same = next(
+            (each for each in left if each[0] == -sign and unparse(each[1]) == unparse(node)), None
+        )
+        if same is None:
+            left.append((sign, node))
+        else:
+            left.remove(same)
+    return left
+
+
+def _terms(node: ast.expr, sign: int) -> Iterator[tuple[int, ast.expr]]:
+    """Yield the terms of a sum; `(i + 1) * N` is `i * N` and `N`."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
+        yield from _terms(node.left, sign)
+        yield from _terms(node.right, sign if isinstance(node.op, ast.Add) else -sign)
+        return
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        for times, by in ((node.left, node.right), (node.right, node.left)):
+            if (
+                isinstance(times, ast.BinOp)
+                and isinstance(times.op, ast.Add)
+                and unparse(times.right) == "1"
+            ):
+                yield (
+                    sign,
+                    ast.copy_location(ast.BinOp(times.left, ast.Mult(), copy.copy(by)), node),
+                )
+                yield sign, by
+                return
+    yield sign, node
+
+
+def _sum(reader: ScriptReader, terms: Terms, scope: Scope, line: int) -> Known:
+    """Return what some terms come to."""
+    total: object = 0
+    place = Place("script", scope.path, "", line)
+    for sign, node in terms:
+        known = reader.evaluator.evaluate(node, scope)
+        total = applied(ast.Add if sign > 0 else ast.Sub, total, known.value)
+        place = known.place if said_of(known) is not None else place
+    return Known(total if isinstance(total, int) else UNKNOWN, place)
