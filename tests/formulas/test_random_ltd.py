@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from preflight.formulas.limits.bounds import INDICES
+from preflight.formulas.limits.some_tokens import INDICES
 
 pytestmark = pytest.mark.libraries
 ROWS, LENGTH, HIDDEN, LAYERS = 2, 128, 64, 4

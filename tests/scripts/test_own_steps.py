@@ -7,8 +7,8 @@ import re
 import pytest
 from launch_of_script import opens, plan_of
 
-from preflight.plan_parts import FREED_EARLY
-from preflight.scripts.uncounted.changed_parts import NO_GRAPH, TAKEN_OFF, WIDE_PART
+from preflight.plan_parts import FREED_EARLY, WIDE_PART
+from preflight.scripts.uncounted.changed_parts import NO_GRAPH, TAKEN_OFF
 from preflight.scripts.uncounted.own_loops import GRAPHS, GROWN, KEPT_OF_EACH, LARGE
 from preflight.scripts.uncounted.own_optimizers import IN_SHARDS
 from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS, functions_of, uncounted_calls

@@ -23,7 +23,6 @@ from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import (
     held_tensors,
     num_answer_tokens,
-    num_tokens,
     shards_parameters,
 )
 from preflight.formulas.stored_bytes import whole_bytes
@@ -38,6 +37,7 @@ from preflight.plan_parts import (
     FLOAT8,
     FLOAT8_HEAD,
     GATHERED,
+    GRADIENTS_STAY,
     LABEL_SMOOTHING,
     LEFT_WHOLE,
     MIXTURE_OF_DEPTHS,
@@ -48,6 +48,7 @@ from preflight.plan_parts import (
     STATE_DICT_ON_CARD,
     STORED_DTYPE,
     TEACHER,
+    WIDE_PART,
     ZEROPP_WEIGHTS,
 )
 from preflight.values import dataclass, replace
@@ -89,7 +90,7 @@ def dearest_of(
     the actor's that checkpoints as it does, beside what both keep; a reward model whose shapes are known takes its own
     beside all that is scored. A model that a script gathers is no more than all of
     it, and is gathered between two steps. Logits of prompts are made as those of completions are. Weights that are trained
-    as they are stored are no larger than fp32.
+    as they are stored are no larger than fp32, and parts that are made fp32 no more than all of them.
     """
     named = {notice.unpriced for notice in plan.notices}
     dearest, terms, names = plan, [], set[str]()
@@ -125,11 +126,19 @@ def dearest_of(
         names |= {FLOAT8, FLOAT8_HEAD}
     on_some = named & {RANDOM_LTD, MIXTURE_OF_DEPTHS}
     if on_some and plan.seq_len:
-        terms.append(_rows_beside_some_tokens(plan, model))
+        from preflight.formulas.limits.some_tokens import rows_beside  # few launches have any
+
+        terms.append(rows_beside(plan, model))
         names |= on_some
     if COMM_HOOK in named:
-        terms.append(_kept_by_hook(plan, model))
+        terms.append(_as_gradients(plan, model, COMM_HOOK, 2))
         names.add(COMM_HOOK)
+    if GRADIENTS_STAY in named:
+        terms.append(_as_gradients(plan, model, GRADIENTS_STAY, 1))
+        names.add(GRADIENTS_STAY)
+    if WIDE_PART in named:
+        dearest = replace(dearest, load_dtype="fp32")
+        names.add(WIDE_PART)
     of_automodel = automodel_at_most(plan, model) if AUTOMODEL in named else []
     if of_automodel:
         dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
@@ -240,42 +249,17 @@ def _gathered_in_8_bits(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
     return [replace(each, name=f"{each.name}, in 8 bits first") for each in terms]
 
 
-INDICES = 20
-"""Bytes of a token and layer: chances in fp32, sampled places in 64 and in 32 bits."""
-OF_ROUTER = 16
-"""Bytes of a router's parameter: weight, gradient and two states in fp32."""
+def _as_gradients(plan: LaunchPlan, model: ModelSpec, name: str, times: int) -> MemoryTerm:
+    """Return a term as large as the gradients, so many times, of whatever else is there.
 
-
-def _rows_beside_some_tokens(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
-    """Return a term of whole rows that are kept around layers which run on some of their tokens.
-
-    Each such layer takes no more than one on all of them, and has the rows that it is given and those that it gives
-    beside it (GatherTokens and ScatterTokens, deepspeed/ops/random_ltd/dropping_utils.py:77-141, 0.19.8); a few more
-    are there while one of them runs, in either direction. A mixture of depths has this at every other layer, with the
-    rows in fp32 that its router reads (MoD/MoD.py:18-104 of mixture-of-depth, 1.1.6 to 1.2.0): at most 5.8 bytes of an
-    element were counted there, of the 8 or 16 that are taken here. Either may cut a mask of its own for every layer.
+    Two of them for a hook: PowerSGD keeps an error of each, and a bucket's copy and factors of less than that
+    (torch/distributed/algorithms/ddp_comm_hooks/powerSGD_hook.py:385-610, 2.13); the other hooks keep less. One where
+    `zero_grad(set_to_none=False)` leaves those of the step before (torch/optim/optimizer.py zero_grad, 2.13).
     """
-    tokens, num_layers = num_tokens(plan), sum(unit.count for unit in model.layers)
-    width = precision_of(plan, model).bytes_of("compute")
-    masks = 2 if plan.activation_checkpointing == "full" else num_layers
-    rows = (2 * num_layers + 4) * model.hidden_size + masks * (plan.seq_len or 0)
-    size = rows * width + INDICES * num_layers
-    routers = OF_ROUTER * num_layers * model.hidden_size
-    return MemoryTerm(
-        "rows around layers on some tokens",
-        tokens * size + routers,
-        frozenset(Moment),
-        f"{tokens:,} x {size:,} + {routers:,} of routers",
-    )
-
-
-def _kept_by_hook(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
-    """Return a term of twice the gradients: PowerSGD keeps an error of each, and a bucket's copy and factors of less than
-    that (torch/distributed/algorithms/ddp_comm_hooks/powerSGD_hook.py:385-610, 2.13); the other hooks keep less."""
     precision = precision_of(plan, model)
     trained = [each for each in held_tensors(plan, model) if each.trains or each.waits]
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in trained)
-    return MemoryTerm(COMM_HOOK, 2 * whole, ALWAYS, f"2 x {whole:,}")
+    return MemoryTerm(name, times * whole, ALWAYS, f"{times} x {whole:,}")
 
 
 SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.plan_parts import WIDE_PART
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.settings.followed_models import PASSES_ON
@@ -29,7 +30,6 @@ ADDING = frozenset(
     }
 )  # fmt: skip
 """Methods of a module, or of its list of layers, that put another into it."""
-WIDE_PART = "parts that a script makes fp32"
 _GIVE_BACK = frozenset(
     {"to", "cuda", "half", "bfloat16", "float", "eval", "train", "requires_grad_"}
 )

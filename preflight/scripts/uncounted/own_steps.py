@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
+from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD, WIDE_PART
 from preflight.scripts.losses.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
@@ -31,7 +31,6 @@ from preflight.scripts.uncounted.between_steps import (
 from preflight.scripts.uncounted.changed_parts import (
     NO_GRAPH,
     TAKEN_OFF,
-    WIDE_PART,
     changed_parts,
     without_graph,
 )

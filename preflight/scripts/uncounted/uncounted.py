@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from preflight.formulas.adapters.adapter_kinds import NOT_LORA
-from preflight.plan_parts import COMM_HOOK, FLOAT8_HEAD, FP8, FREED_EARLY, GPTQ_OR_AWQ
+from preflight.plan_parts import (
+    COMM_HOOK,
+    FLOAT8_HEAD,
+    FP8,
+    FREED_EARLY,
+    GPTQ_OR_AWQ,
+    GRADIENTS_STAY,
+)
 
 REPLICAS = "replicas of nn.DataParallel"
 OUTPUTS = "outputs of every layer"
@@ -90,7 +97,7 @@ UNCOUNTED = {
         "either",
     ),
     "a graph that is kept": (r"retain_graph\s*=\s*(?!False\b|None\b)\w", "more"),
-    "gradients that stay between steps": (r"zero_grad\(\s*(?:set_to_none\s*=\s*)?False", "more"),
+    GRADIENTS_STAY: (r"zero_grad\(\s*(?:set_to_none\s*=\s*)?False", "more"),
     "logits that a loop keeps": (
         r"\.append\((?!.*(?:\bcpu\b|argmax|numpy|item\(|tolist|\bloss\b))[^\n]*\blogits\b",
         "more",
