@@ -41,11 +41,19 @@ class RunningCalls(ScriptMeanings):
         """The assignments that surely run."""
         self.unsure_statements: list[tuple[ast.Assign, Scope]] = []
         """Those that stand in a branch whose condition is not known."""
+        self.untaken: list[tuple[str, ast.AST]] = []
+        """File and statement, or expression, of branches of what runs that are not taken."""
 
     def read(self, flag_of: FlagOf) -> None:
         """Find the calls and assignments that run, for a command line."""
         self.flag_of = flag_of
-        for found in (self.calls, self.unsure, self.statements, self.unsure_statements):
+        for found in (
+            self.calls,
+            self.unsure,
+            self.statements,
+            self.unsure_statements,
+            self.untaken,
+        ):
             found.clear()
         self.evaluator.changed_attributes, self.evaluator.set_once = self._changed, {}
         modules = [id(scope) for _, scope in self.blocks if scope.outer is None]
@@ -139,8 +147,8 @@ class RunningCalls(ScriptMeanings):
         for node, may_run in nodes:
             is_sure = runs_surely and may_run is True
             if may_run is None:
-                continue
-            if isinstance(node, ast.Call):
+                self.untaken.append((scope.path, node))
+            elif isinstance(node, ast.Call):
                 held = self.calls if is_sure else self.unsure
                 held.append(CallFound(last_name(node.func), node, scope))
             elif isinstance(node, ast.Assign):

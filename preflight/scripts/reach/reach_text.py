@@ -32,6 +32,9 @@ def text_left(reach: Reach, speaks: Callable[[str], bool]) -> Iterator[tuple[str
         (held.path, node) for held, node in (*reach.idle, *reach.lookups.unpicked(), *untaken)
     ]
     idle += [*_reads(reach, off), *_declared(reach, off)] if off else []
+    for path, node in reach.reader.untaken if reach.reader is not None else ():
+        if isinstance(node, (ast.expr, ast.stmt)):
+            idle.append((path, node))
     for module in reach.files:
         kept = reach.lines[module.path]
         lines = COMMENT.sub("", module.text).split("\n")
