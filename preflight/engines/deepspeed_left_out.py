@@ -41,7 +41,7 @@ LEFT_OUT = {
     "curriculum_learning.enabled": _LeftOut("shorter rows at the beginning", "less"),
     "data_efficiency.enabled": _LeftOut("DeepSpeed's data routing", "less"),
     "progressive_layer_drop.enabled": _LeftOut("layers that are left out at random", "less"),
-    "expert_parallel.enabled": _LeftOut("expert parallelism of DeepSpeed's", "less"),
+    "expert_parallel.enabled": _LeftOut("expert parallelism of DeepSpeed's", "either"),
 }
 """Dotted key -> what it turns on, and what that takes beside the estimate; -1, 1, false, {} and "auto" turn nothing on."""
 OF_STAGE_3 = ("mics_shard_size", "zero_quantized_weights", "zero_quantized_nontrainable_weights",

@@ -12,7 +12,7 @@ from preflight.formulas.precision import is_quantized
 from preflight.formulas.tensor_parallel import divided_elements
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
-from preflight.model import ALL_PARAMETERS, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import ALL_PARAMETERS, EXPERTS, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
 from preflight.units import ceil_div
 from preflight.values import dataclass
@@ -207,8 +207,9 @@ def wrap_units(
     """Return the unit sizes under FSDP (accelerate/utils/fsdp_utils.py:751-918 for FSDP2, accelerator.py:1919 for FSDP1).
 
     `trains_only` counts the elements that get gradients; `padded` as FSDP2 gathers and reduces them, whose buffers
-    have as much of every rank as the fullest one holds: eight stacked experts over sixteen ranks are sixteen
-    (torch/distributed/fsdp/_fully_shard/_fsdp_param.py init_all_gather_outputs, _fsdp_collectives.py foreach_reduce, 2.13).
+    have as much of every rank as the fullest one holds: eight stacked experts over sixteen ranks are sixteen, but of
+    ranks that share them each gathers its own (torchtitan/distributed/fsdp.py, 0.3.0;
+    torch/distributed/fsdp/_fully_shard/_fsdp_param.py init_all_gather_outputs, _fsdp_collectives.py foreach_reduce, 2.13).
     """
     pads = padded and plan.engine == "fsdp2" and plan.expert_parallel_degree == 1
     sizes: dict[int, int] = {}
@@ -216,6 +217,8 @@ def wrap_units(
         if trains_only and not held.trains:
             continue
         elements = divided_elements(plan, held.unit, held.tensor)
+        if held.tensor.kind == EXPERTS and plan.expert_parallel_degree > 1:
+            elements = ceil_div(held.tensor.num_params, plan.expert_parallel_degree)
         if held.quantized:
             if not shards_quantized_base(plan):
                 continue

@@ -9,7 +9,7 @@ import pytest
 import preflight
 from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand
-from preflight.plan_parts import CUDA_GRAPH
+from preflight.plan_parts import CUDA_GRAPH, GRAPH_STEP
 from preflight.scripts.python.made_objects import FunctionReader, Made
 from preflight.scripts.python.scope import UNKNOWN
 from preflight.verdict import Answer
@@ -148,6 +148,67 @@ def ours_list() -> Trainer.Config:
     for config in [ours_8b(), ours_graph()]:
         return config
 """
+OF_GRAPHS = """\
+from dataclasses import dataclass, field
+
+LAYERS = "layers.*"
+
+
+@dataclass(kw_only=True, slots=True)
+class Overlap:
+    enabled: bool = False
+    modules: str = LAYERS
+
+
+@dataclass(kw_only=True, slots=True)
+class GraphTrainerCompileConfig(CompileConfig):
+    mode: str | None = "aot_fx_trace"
+    memory_policy: str = "default"
+    enable_passes: bool = True
+    disable_passes: list[str] = field(default_factory=list)
+    pass_pipeline: str = "default"
+    inductor_compilation: str = "regional"
+    enable_fsdp_dense_region_overlap: bool = False
+    enable_autoparallel: bool = False
+    ep_overlap: Overlap = field(default_factory=Overlap)
+
+
+def to_graph_trainer_config(base_config, model_registry):
+    return convert(base_config, model_registry)
+"""
+GRAPHS = """\
+from torchtitan.experiments.graph_trainer.configs import (
+    GraphTrainerCompileConfig,
+    to_graph_trainer_config,
+)
+
+from mine.config_registry import ours_8b, ours_8b_long
+from . import model_registry
+
+
+def traced_8b():
+    config = to_graph_trainer_config(ours_8b(), model_registry)
+    config.compile = GraphTrainerCompileConfig(enable=True)
+    return config
+
+
+def traced_8b_own():
+    config = to_graph_trainer_config(ours_8b_long(), model_registry)
+    config.model_spec = model_registry("debugmodel")
+    return config
+
+
+def traced_8b_compiled():
+    config = traced_8b()
+    config.compile.inductor_compilation = "full"
+    return config
+
+
+def traced_8b_anyhow():
+    config = traced_8b()
+    config.compile.memory_policy = pick()
+    return config
+"""
 FILES = {
     "torchtitan/train.py": "from torchtitan.trainer import Trainer\n\nTrainer().train()\n",
     "torchtitan/trainer.py": "model = torch.cuda.graph(parallelize_fn(model))\n\nclass Trainer:\n    class Config:\n        pass\n",
@@ -155,7 +216,11 @@ FILES = {
     "torchtitan/config/configs.py": CLASSES,
     "torchtitan/models/llama3/__init__.py": "def model_registry(flavor, **kwargs):\n    return flavor\n",
     "mine/config_registry.py": REGISTRY,
+    "torchtitan/experiments/graph_trainer/configs.py": OF_GRAPHS,
+    "torchtitan/experiments/graph_trainer/llama3/__init__.py": "def model_registry(flavor, **kwargs):\n    return flavor\n",
+    "torchtitan/experiments/graph_trainer/llama3/config_registry.py": GRAPHS,
 }
+GRAPH_MODULE = "graph_trainer.llama3"
 
 
 @pytest.fixture
@@ -166,8 +231,8 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def read(folder, config, flags="", ranks=8):
-    line = f"torchrun --nproc_per_node {ranks} -m torchtitan.train --module mine --config {config} {flags}"
+def read(folder, config, flags="", ranks=8, module="mine"):
+    line = f"torchrun --nproc_per_node {ranks} -m torchtitan.train --module {module} --config {config} {flags}"
     return preflight_read_launch(command=LaunchCommand(tuple(shlex.split(line)), {}, str(folder)))
 
 
@@ -221,6 +286,10 @@ def test_flags_of_tokens_are_rows_of_a_length(checkout):
 )
 def test_what_is_not_followed_is_named(checkout, config, named):
     assert named in unpriced(read(checkout, config))
+
+
+def test_a_router_that_is_forced_to_be_even_sends_no_rank_more(checkout):
+    assert unpriced(read(checkout, "ours_experts", "--debug.moe_force_load_balance")) == []
 
 
 def test_stages_that_a_function_says_are_sent_whole_micro_batches(checkout):
@@ -282,3 +351,69 @@ def test_a_graph_fits_where_the_most_that_its_pool_may_take_does(checkout, devic
     assert without.answer is Answer.FITS
     assert captured.answer is (Answer.FITS if fits else Answer.UNKNOWN)
     assert captured.unpriced == (() if fits else (CUDA_GRAPH,))
+
+
+def test_a_graph_trainers_config_is_that_of_its_base(checkout):
+    plan = read(checkout, "traced_8b", module=GRAPH_MODULE)
+
+    assert (plan.model, plan.micro_batch_size) == ("meta-llama/Llama-3.1-8B", 2)
+    assert (plan.tensor_parallel_degree, plan.torch_compile) == (2, False)
+    assert plan.activation_checkpointing == "selective_op"
+    assert unpriced(plan) == [GRAPH_STEP, CUDA_GRAPH]
+    own = read(checkout, "traced_8b_own", module=GRAPH_MODULE)
+    assert (own.model, own.tensor_parallel_degree) == (None, 4)
+    assert own.model_config["vocab_size"] == 2048
+    assert unpriced(own) == [GRAPH_STEP, CUDA_GRAPH]
+
+
+@pytest.mark.parametrize(
+    ("flags", "checkpointing", "named"),
+    [
+        ("--compile.disable_passes cudagraph_pass,custom_codegen_pass", "selective_op", [GRAPH_STEP]),
+        ("--compile.memory_policy full", "full", [GRAPH_STEP, CUDA_GRAPH]),
+        ("--compile.memory_policy eager", "selective_op", [GRAPH_STEP, CUDA_GRAPH]),
+        ("--parallelism.expert_parallel_degree 2", "selective_op", ["tokens that other ranks send", GRAPH_STEP]),
+        ("--compile.no-enable_passes", "selective_op", ["a graph trainer's enable_passes False"]),
+        ("--compile.mode jit", "selective_op", ["a graph trainer's mode jit", CUDA_GRAPH]),
+        ("--compile.ep_overlap.enabled", "selective_op", ["a graph trainer's ep_overlap.enabled True", CUDA_GRAPH]),
+        ("--compile.memory_policy sac_and_offload", "none", ["a graph trainer's memory_policy sac_and_offload", CUDA_GRAPH]),
+        ("--compile.disable_passes selective_activation_remat_pass", "selective_op", ["a graph trainer's graph without selective_activation_remat_pass", CUDA_GRAPH]),
+        ("--parallelism.pipeline_parallel_degree 2", "selective_op", ["a graph trainer's pipeline parallelism", CUDA_GRAPH]),
+    ],
+)  # fmt: skip
+def test_what_a_graph_keeps_follows_from_its_settings(checkout, flags, checkpointing, named):
+    plan = read(checkout, "traced_8b", flags, module=GRAPH_MODULE)
+
+    assert plan.activation_checkpointing == checkpointing
+    assert unpriced(plan) == named
+
+
+def test_settings_of_a_graph_that_are_not_followed_are_named(checkout):
+    compiled, anyhow = (
+        read(checkout, name, module=GRAPH_MODULE)
+        for name in ("traced_8b_compiled", "traced_8b_anyhow")
+    )
+
+    assert "a graph trainer's inductor_compilation full" in unpriced(compiled)
+    assert "compile.memory_policy of traced_8b_anyhow" in unpriced(anyhow)
+    older = checkout / "torchtitan" / "experiments" / "graph_trainer" / "configs.py"
+    older.write_text(OF_GRAPHS.replace("memory_policy", "policy"))
+    plan = read(checkout, "traced_8b", module=GRAPH_MODULE)
+    assert "what to_graph_trainer_config does" in unpriced(plan)
+
+
+def test_a_graph_that_keeps_most_of_what_it_may_fits_or_not(checkout):
+    words = f"torchrun --nproc_per_node 8 -m torchtitan.train --module {GRAPH_MODULE} --config traced_8b"
+    flags = (
+        "--compile.disable_passes cudagraph_pass --training.num_tokens_per_microbatch_per_dp_rank"
+    )
+    found = [
+        preflight.check(
+            [*words.split(), *flags.split(), str(rows * 4096)],
+            device="a100-sxm-40", cwd=checkout, env={},
+        ).verdict
+        for rows in (2, 3)
+    ]  # fmt: skip
+
+    assert found[0].answer is Answer.FITS and found[0].bounded == (GRAPH_STEP,)
+    assert found[1].answer is Answer.UNKNOWN and found[1].unpriced == (GRAPH_STEP,)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from preflight.formulas.objective import ONLINE, reference_of, scored_tokens, steps_of_rollout
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import wraps_both_ends
-from preflight.formulas.tensor_parallel import local_vocab
+from preflight.formulas.tensor_parallel import cuts_stream, local_vocab
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
@@ -187,19 +187,23 @@ def _recomputed_chunks(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadB
 
 
 def _titan_chunks(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
-    """Forward and backward of each chunk while the loss is taken, gradients of the hidden states in fp32."""
+    """Forward and backward of each chunk while the loss is taken, gradients of the hidden states in fp32.
+
+    Under tensor parallelism each rank has a part of the vocabulary, whose loss takes 4 bytes of a logit more (docs/parallelism.md).
+    """
     size = _sizes(plan, model)
-    h, vocab = model.hidden_size, model.vocab_size
+    h, vocab = model.hidden_size, local_vocab(plan, model.vocab_size)
     entries = ceil_div(tokens, TITAN_NUM_CHUNKS) * vocab
     kept = 4 * tokens * h
-    forward = (size.compute + 12) * entries + 2 * size.hidden * tokens * h
+    of_logit = size.compute + (16 if cuts_stream(plan) else 12)
+    forward = of_logit * entries + 2 * size.hidden * tokens * h
     if size.trains:
         forward += 2 * size.weight * vocab * h
     return HeadBytes(
         forward,
         kept,
         0,
-        f"{entries:,} x {size.compute + 12}; {tokens:,} x {h:,}"
+        f"{entries:,} x {of_logit}; {tokens:,} x {h:,}"
         + (f"; {vocab:,} x {h:,}" if size.trains else ""),
         "torchtitan/components/loss.py ChunkedLossWrapper, GradAccumulator (0.3.0)",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from preflight.device import DeviceSpec
 from preflight.formulas.adapters.adapted_experts import ON_EXPERTS
@@ -18,7 +18,6 @@ from preflight.formulas.fake_quantized import BESIDE_COPIES, fake_quantized_at_m
 from preflight.formulas.objective import STRIDED, is_taught
 from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
-from preflight.formulas.olmo_core import olmo_core_at_most
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import (
     held_tensors,
@@ -38,12 +37,14 @@ from preflight.plan_parts import (
     FLOAT8_HEAD,
     GATHERED,
     GRADIENTS_STAY,
+    GRAPH_STEP,
     LABEL_SMOOTHING,
     LEFT_WHOLE,
     MIXTURE_OF_DEPTHS,
     OLMO_CORE,
     PROMPT_LOGITS,
     RANDOM_LTD,
+    SENT_TOKENS,
     SGLANG,
     STATE_DICT_ON_CARD,
     STORED_DTYPE,
@@ -144,10 +145,10 @@ def dearest_of(
         dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
         terms += of_automodel
         names |= {AUTOMODEL, STORED_DTYPE}
-    of_olmo = olmo_core_at_most(plan, model) if OLMO_CORE in named else []
-    if of_olmo:
-        terms += of_olmo
-        names.add(OLMO_CORE)
+    for name, at_most in _added(named):
+        if added := at_most(plan, model):
+            terms += added
+            names.add(name)
     if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
         generation = replace(plan.generation, max_completion_len=plan.seq_len)
         dearest = replace(dearest, generation=generation)
@@ -166,12 +167,6 @@ def dearest_of(
     if taught:
         terms += taught
         names.add(TEACHER)
-    if ON_EXPERTS in named:
-        from preflight.formulas.adapters.grouped_experts import on_experts_at_most
-
-        of_experts = on_experts_at_most(plan, model)
-        terms += of_experts
-        names |= {ON_EXPERTS} if of_experts else set()
     if STRIDED in named:
         from preflight.formulas.objectives.strided_blocks import blocks_at_most
 
@@ -260,6 +255,26 @@ def _as_gradients(plan: LaunchPlan, model: ModelSpec, name: str, times: int) -> 
     trained = [each for each in held_tensors(plan, model) if each.trains or each.waits]
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in trained)
     return MemoryTerm(name, times * whole, ALWAYS, f"{times} x {whole:,}")
+
+
+def _added(named: Collection[str]) -> Iterator[tuple[str, Callable[..., list[MemoryTerm]]]]:
+    """Yield names that add terms alone, with what gives those of a plan and its model; few launches have any."""
+    if OLMO_CORE in named:
+        from preflight.formulas.olmo_core import olmo_core_at_most
+
+        yield OLMO_CORE, olmo_core_at_most
+    if ON_EXPERTS in named:
+        from preflight.formulas.adapters.grouped_experts import on_experts_at_most
+
+        yield ON_EXPERTS, on_experts_at_most
+    if SENT_TOKENS in named:
+        from preflight.formulas.sent_tokens import sent_at_most
+
+        yield SENT_TOKENS, sent_at_most
+    if GRAPH_STEP in named:
+        from preflight.formulas.graph_steps import graph_step_at_most
+
+        yield GRAPH_STEP, graph_step_at_most
 
 
 SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}

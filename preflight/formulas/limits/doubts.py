@@ -11,6 +11,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.plan_parts import (
     AUTOMODEL,
+    GRAPH_STEP,
     LABEL_SMOOTHING,
     OLMO_CORE,
     PRIME_RL,
@@ -42,6 +43,19 @@ def _is_no_state(term: MemoryTerm) -> bool:
     return term.level is not Level.DEVICE and not term.name.startswith(STATES)
 
 
+WHATEVER_IS_SENT = (
+    *STATES, "gradients", "gradient of", "gathered", "head and loss", "kept by the loss", "layer inputs kept",
+)  # fmt: skip
+"""How the names of terms begin that are there whatever comes to the experts of a rank: all but what passes through layers."""
+OF_LAYERS = ("gradients of activations", "gradients in the last layer")
+
+
+def _is_of_sent_tokens(term: MemoryTerm) -> bool:
+    """Tell whether a term may be less where a router sends a rank fewer tokens, or none."""
+    stays = term.name.startswith(WHATEVER_IS_SENT) and not term.name.startswith(OF_LAYERS)
+    return term.level is not Level.DEVICE and not stays
+
+
 def _is_of_loss(term: MemoryTerm) -> bool:
     """Tell whether a term is of whole logits, of which smoothed labels in 16 bits take less than the model's own loss."""
     return term.name.startswith(("logits and loss", "head and loss", "segment of 16-bit logits"))
@@ -71,7 +85,8 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     AUTOMODEL: _is_no_state,
     OLMO_CORE: _is_no_state,
     PRIME_RL: _is_no_state,
-    SENT_TOKENS: _is_no_state,
+    GRAPH_STEP: _is_no_state,
+    SENT_TOKENS: _is_of_sent_tokens,
     STRIDED: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,
     ENGINES_ROOM: _is_of_engines_room,

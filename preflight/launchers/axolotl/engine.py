@@ -156,9 +156,9 @@ def _old_words(keys: FrameworkKeys, words: Setting, is_v2: bool) -> None:
 def _parallelism(keys: FrameworkKeys) -> None:
     experts = keys.count("expert_parallel_size")
     if experts is not None and experts.value > 1:
-        # a mesh of axolotl's own
+        # a mesh of axolotl's own: fewer experts on a rank, and as many tokens as the others send
         name = "expert parallelism"
-        keys.leave_out(NotModelled(f"{name} is not estimated", name, "less"), experts)
+        keys.leave_out(NotModelled(f"{name} is not estimated", name, "either"), experts)
         return
     sizes = {name: size for name in PARALLELISM if (size := keys.count(name)) and size.value > 1}
     if (

@@ -140,10 +140,14 @@ def _put_engine(
     reader.put("offload_optimizer", place, "training.enable_cpu_offload")
 
 
+EVEN = ("debug.moe_force_load_balance", "training.debug_moe_force_load_balance")
+"""Switches under which each expert is sent as many tokens, by release (models/common/moe.py _debug_force_load_balance_routing)."""
+
+
 def _experts(reader: TitanReader) -> int:
     key = "parallelism.expert_parallel_degree"
     degree = reader.degree(key) if reader.config.default(key) is not None else 1
-    if degree > 1:
+    if degree > 1 and not any(reader.value(forced) for forced in EVEN):
         message = "each rank is estimated with the tokens of its own rows: the router may send its experts more"
         sent = NotModelled(message, SENT_TOKENS, "either")
         reader.keys.leave_out(sent, reader.at(key, degree))

@@ -36,9 +36,17 @@ def read_plan(keys: FrameworkKeys, config: TitanConfig, world_size: Setting) -> 
         pipeline = 1
     _batch(reader, shards * copies, pipeline > 1)
     _precision(reader)
-    _checkpointing(reader)
+    is_graph = config.entry is not None and bool(config.entry.get("is_graph"))
+    if not is_graph:
+        _checkpointing(reader)
     _optimizer(reader)
-    _rest(reader)
+    _rest(reader, is_graph)
+    if is_graph:
+        from preflight.launchers.torchtitan.graph_trainer import read_graph_step  # few launches are
+
+        read_graph_step(reader)
+    elif config.entry is not None:
+        _captured(reader)
 
 
 def _model(reader: TitanReader) -> None:
@@ -195,7 +203,7 @@ def _optimizer(reader: TitanReader) -> None:
         keys.leave_out(NotModelled(message, FREED_EARLY, "less"), early)
 
 
-def _rest(reader: TitanReader) -> None:
+def _rest(reader: TitanReader, is_graph: bool) -> None:
     keys, config = reader.keys, reader.config
     loss, key = "full_logits", "compile.enable"
     if config.entry is not None:
@@ -204,6 +212,7 @@ def _rest(reader: TitanReader) -> None:
     if config.version == "0.1.0":
         key = "training.compile"
         compiles = reader.value(key)
+    compiles = compiles and not is_graph
     components = reader.value("compile.components")
     compiled = components if isinstance(components, list) else ("model", "loss")
     reader.put("torch_compile", bool(compiles) and "model" in compiled, key)
@@ -215,7 +224,7 @@ def _rest(reader: TitanReader) -> None:
     if config.entry is not None:
         names = config.entry["converted"]
     names = names.split(",") if isinstance(names, str) else names
-    _graphs(reader)
+    _kernels(reader)
     if names:
         at = reader.at("model.converters", names)
         shown = ", ".join(str(name) for name in names)
@@ -232,18 +241,22 @@ def _leaves_head(reader: TitanReader) -> bool:
     return any(HEADS.intersection(names) for names in left if isinstance(names, (list, tuple)))
 
 
-def _graphs(reader: TitanReader) -> None:
-    """Name what CUDA graphs hold, and modules that are replaced by fused ones (trainer.py:613 and 874, 0.3.0)."""
+def _kernels(reader: TitanReader) -> None:
+    """Name modules that are replaced by fused ones (trainer.py:613, 0.3.0)."""
     keys, config = reader.keys, reader.config
     imports = keys.get("override.imports")
     if imports is not None or (config.entry is not None and config.entry.get("fused")):
         at = reader.at("override.imports", True)
         message = "modules that --override.imports replaces are estimated as they were"
         keys.leave_out(NotModelled(message, KERNELS, "less"), at)
+
+
+def _captured(reader: TitanReader) -> None:
+    """Name what CUDA graphs hold (trainer.py:874, 0.3.0)."""
     key = "training.disable_cuda_graphs"
-    if config.entry is None or reader.value(key):
+    if reader.value(key):
         return
     # Gradients stay between steps, and the graph's pool lies beside what the steps before it left.
     reader.put("zero_grad_set_to_none", False, key)
     message = "forward and backward are a CUDA graph, whose pool is not counted"
-    keys.leave_out(NotModelled(message, CUDA_GRAPH, "more"), reader.at(key, False))
+    reader.keys.leave_out(NotModelled(message, CUDA_GRAPH, "more"), reader.at(key, False))

@@ -32,7 +32,9 @@ SECTIONS = {
 }
 """Section of a config -> the class that has its defaults."""
 TRAINER = "torchtitan/trainer.py"
-NOT_FOLLOWED = ("model_registry", "default_adamw", "to_graph_trainer_config")
+TO_GRAPHS = "to_graph_trainer_config"
+"""What makes a config one of the graph trainer's."""
+NOT_FOLLOWED = ("model_registry", "default_adamw", TO_GRAPHS)
 """Functions whose names say more than what they make."""
 SAME_SIZES = ("attn_backend", "converters", "tp_gemm_backend")
 """Arguments of model_registry that change no weights; what converters do is said apart."""
@@ -70,14 +72,23 @@ def read_copy(
         unread = f"what {name.value} of {path} gives is known only when it runs"
         fix = "--set model=ID --set micro_batch_size=N --set seq_len=N"
         return Reading(config, (Problem(unread, where.where, fix, "PF142", "warning"),))
+    classes, is_graph = SECTIONS, False
+    if made.name == TO_GRAPHS:
+        from preflight.launchers.torchtitan import graph_trainer  # few launches have it
+
+        own = _class_defaults(command, graph_trainer.CONFIGS).get(graph_trainer.OF_COMPILE, {})
+        traced = graph_trainer.under_graphs(functions, made, own)
+        if traced is not None:
+            made, is_graph = traced, True
+            sections["compile"].update(own)
+            classes = {**SECTIONS, "compile": graph_trainer.OF_COMPILE}
     problems = list(_of_trainer(functions, made, where))
-    base = made.arguments[0] if made.arguments else None
-    if made.name == "to_graph_trainer_config" and isinstance(base, Made):
-        made = replace(base, attributes={**base.attributes, **made.attributes})
     values: dict[str, Any] = {}
     for section, defaults in sections.items():
         given = made.attributes.get(section, Made("", path))
-        if not isinstance(given, Made) or given.has_more or not _is_of(given, section):
+        known = ("", classes[section])
+        is_known = isinstance(given, Made) and given.name.rpartition(".")[2] in known
+        if not is_known or (isinstance(given, Made) and given.has_more):
             problems.append(_unknown(section, where))
         values[section] = {**defaults, **(given.attributes if isinstance(given, Made) else {})}
         for key, value in values[section].items():
@@ -85,36 +96,57 @@ def read_copy(
                 problems.append(_unknown(f"{section}.{key}", where))
                 values[section][key] = defaults.get(key)
     entry, of_parts = _parts(functions, made, where)
-    entry.update(values)
+    entry.update(values, is_graph=is_graph)
     config = replace(config, module=entry["family"], entry=entry, defaults=values)
     return Reading(config, (*problems, *of_parts))
 
 
 def _defaults(command: LaunchCommand) -> dict[str, dict[str, Any]] | None:
     """Return section -> key -> the default that the checkout's own class has; None where it has no such classes."""
-    tree = read_tree(command, CLASSES)
-    classes = {} if tree is None else {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    classes = _class_defaults(command, CLASSES)
     if not classes.keys() >= {*SECTIONS.values()}:
         return None
-    return {section: dict(_fields(classes[name])) for section, name in SECTIONS.items()}
+    return {section: classes[name] for section, name in SECTIONS.items()}
 
 
-def _fields(cls: ast.ClassDef) -> Iterator[tuple[str, Any]]:
+def _class_defaults(command: LaunchCommand, path: str) -> dict[str, dict[str, Any]]:
+    """Return class -> key -> default, of the classes of a file."""
+    tree = read_tree(command, path)
+    found: dict[str, dict[str, Any]] = {}
+    constants: dict[str, ast.expr] = {"list": ast.List([])}
+    for node in [] if tree is None else tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            constants[node.targets[0].id] = node.value
+        elif isinstance(node, ast.ClassDef):
+            found[node.name] = dict(_fields(node, path, found, constants))
+    return found
+
+
+def _fields(
+    cls: ast.ClassDef,
+    path: str,
+    above: Mapping[str, Mapping[str, Any]],
+    constants: Mapping[str, ast.expr],
+) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a class and their defaults; those of a class above it behind the key that holds one."""
     for node in cls.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            value = node.value
+            key, value = node.target.id, node.value
             if isinstance(value, ast.Call):  # field(default_factory=lambda: [...])
                 made = [k.value for k in value.keywords if k.arg == "default_factory"]
-                value = made[0].body if made and isinstance(made[0], ast.Lambda) else value
+                value = made[0] if made else value
+            if isinstance(value, ast.Lambda):
+                value = value.body
+            if isinstance(value, ast.Name):
+                inner = above.get(value.id, {})
+                yield from ((f"{key}.{name}", held) for name, held in inner.items())
+                if inner:
+                    continue
+                value = constants.get(value.id, value)
             try:
-                yield node.target.id, ast.literal_eval(value)
+                yield key, ast.literal_eval(value)
             except ValueError:
-                yield node.target.id, Made("", CLASSES)
-
-
-def _is_of(made: Made, section: str) -> bool:
-    """Tell whether an object is of the class whose defaults a section has."""
-    return made.name.rpartition(".")[2] in ("", SECTIONS[section])
+                yield key, Made("", path)
 
 
 def _of_trainer(functions: FunctionReader, made: Made, where: Place) -> Iterator[Problem]:
@@ -135,8 +167,8 @@ def _parts(
     spec = made.attributes.get("model_spec")
     if isinstance(spec, Made) and spec.arguments and isinstance(spec.arguments[0], str):
         folder = functions.imported(spec.path, "model_registry").split("/")
-        if folder[:2] == ["torchtitan", "models"] and len(folder) > 3:
-            entry["family"] = folder[2]
+        if folder[1:2] == ["models"] or folder[1:3] == ["experiments", "graph_trainer"]:
+            entry["family"] = folder[-2]
         entry["flavor"] = spec.arguments[0]
         converters = spec.attributes.get("converters", [])
         each = converters if isinstance(converters, list) else [converters]
