@@ -91,6 +91,29 @@ def test_other_launches_are_left_to_torchrun():
         assert preflight_read_launch(command=command(line)) is None
 
 
+@pytest.mark.parametrize(
+    "text, is_titan",
+    [
+        ("from torchtitan.config_manager import JobConfig\n", True),
+        ("import torchtitan.config\n", True),
+        (
+            "from torchtitan.components.optimizer import build\nfrom own.config import Config\n",
+            False,
+        ),
+    ],
+)
+def test_a_framework_on_top_of_torchtitan_with_a_config_of_its_own_is_none(
+    text, is_titan, tmp_path
+):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "train.py").write_text(text)
+    (tmp_path / "own.toml").write_text('[model]\nname = "llama3"\nflavor = "8B"\n')
+    words = "torchrun --nproc-per-node 8 -m own.train --job.config_file own.toml"
+    plan = preflight_read_launch(command=LaunchCommand(tuple(words.split()), cwd=str(tmp_path)))
+
+    assert (plan is not None) is is_titan
+
+
 EAGER: dict[str, Any] = {"torch_compile": False, "loss": "full_logits"}
 COMPILED: dict[str, Any] = {"torch_compile": True, "loss": "compiled_ce"}
 EDITS: tuple[tuple[str, dict[str, Any]], ...] = (

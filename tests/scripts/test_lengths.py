@@ -250,6 +250,42 @@ def test_a_question_and_its_answer_are_as_long_as_both_where_they_are_joined(tmp
     assert length('{"asked": one, "told": other}') is None  # an encoder's and a decoder's
 
 
+CALLED = """\
+from dataclasses import dataclass
+@dataclass
+class {name}(object):
+    tokenizer: object
+    source_max_len: int
+    target_max_len: int = 256
+    def __call__(self, rows):
+        asked = self.tokenizer([row["q"] for row in rows], truncation=True, max_length=self.source_max_len)
+        told = self.tokenizer([row["a"] for row in rows], truncation=True, max_length=self.target_max_len)
+        ids = [torch.tensor(one + other) for one, other in zip(asked["input_ids"], told["input_ids"])]
+        return {{"input_ids": torch.nn.utils.rnn.pad_sequence(ids)}}
+collator = {name}(tokenizer, source_max_len=args.source)
+"""
+CHANGED = """\
+if args.more:
+    class Asks(TrainerCallback):
+        def on_evaluate(self, args, state, control, **kwargs):
+            trainer.data_collator.source_max_len = args.asked
+"""
+
+
+@pytest.mark.parametrize("name", ["DataCollatorForRows", "Joins"])
+def test_what_a_dataclass_is_made_with_is_what_its_objects_hold(name, tmp_path):
+    def length(more):
+        switch = "parser.add_argument('--more', action='store_true')\nargs = parser"
+        arguments = SOURCE.replace("args = parser", switch)
+        text = SCRIPT.format(arguments=arguments, cuts=CALLED.format(name=name) + CHANGED)
+        words = f"torchrun --nproc_per_node 8 train.py --source 1024 {more}"
+        plan = plan_of(tmp_path, words, {"train.py": text})
+        return None if "seq_len" in opens(plan) else plan.seq_len
+
+    assert length("") == 1280
+    assert length("--more") is None  # an evaluation has other rows
+
+
 TOKENIZES = """\
 tokenizer.model_max_length = args.model_max_length
 def encode(row):

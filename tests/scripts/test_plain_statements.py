@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -80,3 +81,41 @@ def test_what_setattr_sets_is_seen_by_those_who_look_later():
     write_plainly(tree)
 
     assert any(isinstance(node, ast.Attribute) for node in walk(tree))
+
+
+CALLED = [
+    "    first: int\n    second: str = 'b'\n    third: int = field(default=3, repr=False)",
+    "    only: int = 1",
+]
+NOT_WRITTEN = {
+    "a class above it": "@dataclass\nclass Rows(Base):\n    first: int = 1\n    def __call__(self): pass",
+    "a factory": "@dataclass\nclass Rows:\n    first: list = field(default_factory=list)\n    def __call__(self): pass",
+    "a variable of the class": "@dataclass\nclass Rows:\n    first: ClassVar[int] = 1\n    def __call__(self): pass",
+    "settings": "@dataclass\nclass Rows:\n    first: int = 1",
+    "another decorator": "@register\n@dataclass\nclass Rows:\n    first: int = 1\n    def __call__(self): pass",
+}
+
+
+@pytest.mark.parametrize("fields", CALLED)
+def test_a_dataclass_that_is_called_has_the_constructor_that_its_decorator_writes(fields):
+    text = f"@dataclass\nclass Rows:\n{fields}\n    def __call__(self):\n        return vars(self)"
+    tree = ast.parse(text)
+    write_plainly(tree)
+
+    assert "dataclass" not in ast.unparse(tree)
+    held = []
+    for source in (ast.parse(text), tree):
+        names: dict[str, object] = {"dataclass": dataclass, "field": field}
+        exec(compile(source, "script", "exec"), names)  # a text of this file
+        rows = names["Rows"]
+        assert callable(rows)
+        held.append([rows(7)(), rows(*[8] * fields.count(":"))()])
+    assert held[0] == held[1]
+
+
+@pytest.mark.parametrize("text", NOT_WRITTEN.values(), ids=NOT_WRITTEN)
+def test_a_class_whose_constructor_is_made_otherwise_stays_as_it_is(text):
+    tree = ast.parse(text)
+    write_plainly(tree)
+
+    assert ast.unparse(tree) == ast.unparse(ast.parse(text))

@@ -20,6 +20,7 @@ from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan import MODULE
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
+from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -68,7 +69,21 @@ def _is_titan(command: LaunchCommand, index: int) -> bool:
         return False  # such as `torchtitan.models.flux.inference.infer`
     flags = command.argv[index + 1 :]
     named = any(word.startswith((f"--{FILE_FLAG}", "--job.config-file")) for word in flags)
-    return named and re.search(r"(^|[./])train(\.py)?$", script) is not None
+    return named and _TRAINS.search(script) is not None and _takes_its_config(command, script)
+
+
+_TRAINS = lazy_pattern(r"(^|[./])train(\.py)?$")
+_ITS_CONFIG = lazy_pattern(r"^\s*(?:from|import)\s+torchtitan\.(?:config|train)", re.MULTILINE)
+
+
+def _takes_its_config(command: LaunchCommand, script: str) -> bool:
+    """Tell whether a training script may read its words as torchtitan does: one that is here says so, and a framework on top
+    of torchtitan has keys of its own."""
+    try:
+        text = command.read_text(command.script_file(script))
+    except (OSError, UnicodeDecodeError):
+        return True
+    return _ITS_CONFIG.search(text) is not None
 
 
 def _is_its_own(script: str) -> bool:

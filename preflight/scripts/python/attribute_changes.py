@@ -77,7 +77,8 @@ def _updated_by(
 
 
 def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
-    """Return the attributes that are set on a plain name, `args.batch_size //= 2`, and how often."""
+    """Return the attributes that are set on a plain name, `args.batch_size //= 2`, and how often; with a dot in front those
+    that are set on what another object holds, `trainer.data_collator.length = 512`."""
     found: Counter[str] = Counter()
     for node in nodes:
         targets: list[ast.expr] = []
@@ -85,14 +86,13 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
             targets = node.targets
         elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For, ast.AsyncFor)):
             targets = [node.target]
-        found.update(
-            each.attr
-            for target in targets
-            for each in ([target] if isinstance(target, ast.Attribute) else parts_of(target))
-            if isinstance(each, ast.Attribute)
-            and isinstance(each.value, ast.Name)
-            and each.value.id != "self"
-        )
+        for target in targets:
+            for each in [target] if isinstance(target, ast.Attribute) else parts_of(target):
+                owner = each.value if isinstance(each, ast.Attribute) else None
+                if isinstance(owner, ast.Name) and owner.id != "self":
+                    found[each.attr] += 1
+                elif isinstance(owner, ast.Attribute):
+                    found[f".{each.attr}"] += 1
     return found
 
 

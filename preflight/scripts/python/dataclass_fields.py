@@ -28,12 +28,14 @@ RENAMED = {"torch_dtype": "dtype"}
 """Fields of TRL's ModelConfig under an older name (renamed in 0.22, read with both) -> the name that the table has."""
 
 
+_OF_TRANSFORMERS = {"bf16": False, "deepspeed": None, "fp16": False}
 NEVER_MOVED: Mapping[str, Mapping[str, object]] = {
     "ModelConfig": {"attn_implementation": None, "load_in_4bit": False, "load_in_8bit": False},
-    "TrainingArguments": {"bf16": False, "deepspeed": None, "fp16": False},
+    "TrainingArguments": _OF_TRANSFORMERS,
+    "Seq2SeqTrainingArguments": _OF_TRANSFORMERS,
 }
 """Library's class -> fields whose default is the same in every release (trl/trainer/model_config.py, 0.8 to 1.16;
-transformers/training_args.py, 4.12 to 5.24)."""
+transformers/training_args.py and training_args_seq2seq.py, which adds to it alone, 4.12 to 5.24)."""
 
 
 OF_TRAINERS: Mapping[str, object] = {"eval_strategy": "no"}

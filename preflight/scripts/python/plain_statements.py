@@ -1,7 +1,8 @@
 """Statements that say in another way what a plainer one says, which stands in the tree that is read.
 
 `setattr(args, "packing", True)` and `vars(args)["packing"] = True` are `args.packing = True`; `self.rows, self.length = 2,
-length` are two statements; a `match` over values alone is `if`, `elif` and `else`.
+length` are two statements; a `match` over values alone is `if`, `elif` and `else`; a dataclass whose objects are called,
+as collators are, is a class with the constructor that its decorator writes.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from types import EllipsisType
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import is_namespace, last_name
 
 _BLOCKS = ("body", "orelse", "finalbody")
 SIGN = lazy_pattern(
-    r"setattr|\bvars\(|__dict__|^\s*match\b.*:|^\s*\w+\.\w+ *,[^=()\n]*=[^=]", re.MULTILINE
+    r"setattr|\bvars\(|__dict__|^\s*match\b.*:|^\s*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
+    re.MULTILINE,
 )
 """What stands in a text that has any."""
 
@@ -31,6 +34,8 @@ def write_plainly(tree: ast.Module) -> None:
                     for statement in block
                     for each in _one_by_one(statement)
                 ]
+        if isinstance(node, ast.ClassDef):
+            _construct(node)
 
 
 def _one_by_one(statement: ast.stmt) -> Iterator[ast.stmt]:
@@ -119,3 +124,40 @@ def _values(pattern: ast.pattern) -> list[ast.expr] | None:
         return [value for one in each for value in one or ()] if all(each) else None
     is_any = isinstance(pattern, ast.MatchAs) and pattern.pattern is None and pattern.name is None
     return [] if is_any else None
+
+
+def _construct(cls: ast.ClassDef) -> None:
+    """Give a class whose objects are called the `__init__` that `@dataclass` writes, in place of its fields; not where a class
+    above it may have fields too, or a field is made by more than its default."""
+    methods = {node.name for node in cls.body if isinstance(node, ast.FunctionDef)}
+    is_alone = all(last_name(base) == "object" for base in cls.bases)
+    if not is_alone or "__call__" not in methods or "__init__" in methods:
+        return
+    fields = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
+    values = [_default(each) for each in fields]
+    is_written = [last_name(each) for each in cls.decorator_list] == ["dataclass"]
+    if not is_written or not fields or ... in values:
+        return
+    names = [each.target.id for each in fields if isinstance(each.target, ast.Name)]
+    given = ast.arguments([], [ast.arg(name) for name in ("self", *names)], None, [], [], None, [])
+    given.defaults = [each for each in values if isinstance(each, ast.expr)]
+    sets: list[ast.stmt] = []
+    for name, field in zip(names, fields, strict=True):
+        target = ast.Attribute(ast.Name("self", ast.Load()), name, ast.Store())
+        own = ast.Assign([target], ast.Name(name, ast.Load()))
+        sets.append(ast.copy_location(own, field))
+    made = ast.copy_location(ast.FunctionDef("__init__", given, sets, []), fields[0])
+    cls.body = [ast.fix_missing_locations(made), *(n for n in cls.body if n not in fields)]
+    cls.decorator_list = []
+
+
+def _default(field: ast.AnnAssign) -> ast.expr | EllipsisType | None:
+    """Return the default of a dataclass's field, None of one without; `...` where that is not all that makes it."""
+    kind = ast.unparse(field.annotation)
+    if "ClassVar" in kind or "InitVar" in kind:
+        return ...
+    value = field.value
+    if not isinstance(value, ast.Call) or last_name(value.func) != "field":
+        return value
+    named = {each.arg: each.value for each in value.keywords}
+    return named["default"] if "default" in named and "init" not in named else ...

@@ -150,8 +150,10 @@ class Evaluator(PythonCalls):
         ):
             return node.attr
         is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
-        if is_own and node.attr not in self.changed_attributes:
-            set_to = self.set_on_objects(node.attr, scope)
+        if is_own:
+            changes = {node.attr, f".{node.attr}"}.intersection(self.changed_attributes)
+            set_to = None if changes else self.set_on_objects(node.attr, scope)
+            self.not_told |= changes
             return UNKNOWN if set_to is None else self.evaluate(*set_to, depth)
         if node.attr == "num_processes" and self._is_of_accelerate(node.value, scope):
             return self.ranks()

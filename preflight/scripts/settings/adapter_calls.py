@@ -53,9 +53,22 @@ BESIDE_LORA = {
 `runtime_config` is not among them: it says where DoRA's magnitudes are computed once (tuners/lora/variants.py:148, 0.21)."""
 
 
+def lora_values(reader: ScriptReader, found: CallFound) -> tuple[dict[str, Known], bool]:
+    """Return what a LoraConfig is told, and whether a `**` that cannot be read may add more."""
+    values, is_open = reader.keywords(found)
+    targets = values.get("target_modules")
+    if targets is not None and targets.value is UNKNOWN:
+        from preflight.scripts.settings.linear_names import gives_linear_names  # few look for them
+
+        given = next((k.value for k in found.node.keywords if k.arg == "target_modules"), None)
+        if given is not None and gives_linear_names(reader, given, found.scope):
+            values["target_modules"] = Known("all-linear", targets.place)
+    return values, is_open
+
+
 def written_adapters(reader: ScriptReader, found: CallFound) -> tuple[Adapter, ...]:
     """Return what a LoraConfig that may run makes: as it is written, and each part that is not known at both of its ends."""
-    values, is_open = reader.keywords(found)
+    values, is_open = lora_values(reader, found)
     ways = [Adapter(dropout=_number(values.get("lora_dropout")))]
     for keyword, name in LORA.items():
         if name not in OPEN_PARTS:

@@ -34,6 +34,10 @@ PASSES_ON = (
     "float",
     "train",
     "prepare",
+    "FullyShardedDataParallel",
+    "FSDP",
+    "DistributedDataParallel",
+    "DDP",
 )
 """Calls that give back the model that they are given, or that they are called on."""
 

@@ -10,7 +10,7 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.handed_functions import OF_ROWS
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import (
     IDS,
     OF_CHATS,
@@ -155,10 +155,11 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
             if length is not None and truncates is not None and truncates.value not in (None, False):  # fmt: skip
                 of_calls[id(found.node)] = length
         elif _is_dataset(reader, found):
-            values = reader.told(found)
+            changed = reader.evaluator.changed_attributes
+            values = {n: v for n, v in reader.told(found).items() if f".{n}" not in changed}
             whole = [values[name] for name in LENGTHS if name in values][:1]
             halves = [v for n, v in values.items() if HALVES.fullmatch(n) and "max" in n]
-            by_dataset += whole or _joined(halves, reader.classes.get(found.name, (None,))[0])
+            by_dataset += whole or _joined(halves, reader.classes.get(found.name))
     by_tokenizer = _after_joining(reader, of_calls)
     if by_pieces:  # other rows, of an evaluation or of the training itself, may be in none
         longest = max((each.value for each in by_pieces if isinstance(each.value, int)), default=0)
@@ -260,19 +261,20 @@ def _step_of(pieces: ast.expr) -> ast.expr | None:
     return steps.args[2] if unparse(steps.args[2]) == unparse(cut.upper.right) else None
 
 
-def _joined(halves: list[Known], made_by: ast.AST | None) -> list[Known]:
-    """Return the length of a row that is a question and an answer behind each other, each cut by itself."""
+def _joined(halves: list[Known], held: tuple[ast.ClassDef, Scope] | None) -> list[Known]:
+    """Return the length of a row that is a question and an answer behind each other, each cut by itself, which a class makes."""
     lengths = [half.value for half in halves if isinstance(half.value, int)]
-    if len(lengths) != 2 or len(halves) != 2 or made_by is None:
+    if len(lengths) != 2 or len(halves) != 2 or held is None:
         return []
+    cls, scope = held
     joins = any(
         isinstance(node, ast.BinOp)
         and isinstance(node.op, ast.Add)
         and not isinstance(node.left, (ast.Constant, ast.JoinedStr))
         and isinstance(node.right, (ast.Name, ast.Subscript))
-        for node in walk(made_by)
+        for node in walk(cls)
     )
-    return [Known(sum(lengths), halves[0].place)] if joins else []
+    return [Known(sum(lengths), Place("script", scope.path, IDS, cls.lineno))] if joins else []
 
 
 def _is_dataset(reader: ScriptReader, found: CallFound) -> bool:

@@ -13,6 +13,7 @@ from preflight.scripts.settings.adapter_calls import (
     LORA_DEFAULTS,
     adapts,
     beside_lora,
+    lora_values,
     read_adapting,
     written_adapters,
 )
@@ -39,6 +40,7 @@ def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     if not is_lora and read_other_adapter(reader, settings):
         return
     if not calls:
+        _read_parts(reader, settings, others)
         read_adapting(reader, settings)
         read_lora_layers(reader, settings)
         never_made(reader, settings, "LoraConfig", "use_peft")
@@ -52,8 +54,10 @@ def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
         if is_one is not True:
             settings.put("use_peft", Known(False if is_one is False else UNKNOWN, handed))
             return
-    values, is_open = reader.keywords(calls[0])
-    beside = [reader.keywords(each)[0] for each in others]  # one more may be made, or in its place
+    values, is_open = lora_values(reader, calls[0])
+    beside = [
+        lora_values(reader, each)[0] for each in others
+    ]  # one more may be made, or in its place
     settings.put("use_peft", Known(True, place))
     for name, default in LORA_DEFAULTS.items():
         settings.put(name, Known(default, place))
@@ -66,6 +70,17 @@ def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
                 _note_targets(reader, settings, calls[0], keyword)
         elif is_open and name in OPEN_PARTS:
             settings.put(name, Known(UNKNOWN, place))
+
+
+def _read_parts(reader: ScriptReader, settings: ScriptSettings, calls: Sequence[CallFound]) -> None:
+    """Record what the LoraConfigs that may be made say of parts of an adapter: a rank that a flag gives says no more."""
+    told = [lora_values(reader, each) for each in calls]
+    for keyword, name in LORA.items():
+        said = [values.get(keyword) for values, _ in told]
+        if name not in OPEN_PARTS or name == "lora_r" or not any(said):
+            continue
+        known = next(each for each in said if each is not None)
+        settings.put(name, Known(UNKNOWN, known.place) if _differ(said) else known)
 
 
 def _note_targets(
