@@ -78,6 +78,26 @@ for batch in loader:
     optimizer.step()
     optimizer.zero_grad()
 """,
+    "an object that is called with them": """
+class Shown:
+    def __init__(self):
+        self.right = 0
+    def __call__(self, logits, labels):
+        return self.update(logits, labels)
+    def update(self, logits, labels):
+        with torch.no_grad():
+            best = logits[..., :-1, :].argmax(dim=-1)
+            self.right += (best == labels[..., 1:]).sum().item()
+shown = Shown()
+for batch in loader:
+    ids = batch["ids"]
+    outputs = model(input_ids=ids)
+    loss = F.cross_entropy(outputs.logits.view(-1, outputs.logits.size(-1)), ids.view(-1))
+    shown(outputs.logits, ids)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+""",
     "one after the other": """
 class Trained:
     def compute_loss(self, model, inputs, return_outputs=False):

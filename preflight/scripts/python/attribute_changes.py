@@ -96,6 +96,21 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
     return found
 
 
+def asked_before_change(nodes: Iterable[ast.AST], changed: Mapping[str, int]) -> dict[int, str]:
+    """Return the id of a condition -> the attribute that it asks for, and that nothing but what stands under it sets: there
+    it has what it had before, `if args.pack_len == 0: args.pack_len = args.max_length`."""
+    found: dict[int, str] = {}
+    for node in nodes:
+        if not isinstance(node, ast.If):
+            continue
+        asked = {each.attr for each in walk(node.test) if isinstance(each, ast.Attribute)}
+        for name in asked.intersection(changed):
+            inside = changed_attributes(inner for inner in walk(node) if inner is not node)
+            if inside.get(name) == changed[name]:
+                found[id(node.test)] = name
+    return found
+
+
 def copied_attributes(
     nodes_of: Iterable[tuple[Iterable[ast.AST], Scope]],
 ) -> Mapping[str, list[tuple[ast.expr, Scope]]]:

@@ -9,6 +9,7 @@ from preflight.launch import LaunchCommand
 from preflight.scripts.python.argument_parsers import argparse_names
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.attribute_changes import (
+    asked_before_change,
     changed_attributes,
     changed_paths,
     copied_attributes,
@@ -50,6 +51,7 @@ class ScriptMeanings(ClassMeanings):
         self._changed = changed_attributes(self.nodes)
         """Attributes that any line sets, and how often."""
         self.evaluator.changed_attributes = self._changed
+        self.evaluator.asked_before_change = asked_before_change(self.nodes, self._changed)
         self.evaluator.copied_attributes = copied_attributes(
             (walk_block(body), scope) for body, scope in self.blocks
         )

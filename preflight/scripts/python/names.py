@@ -27,6 +27,10 @@ class Names(ABC):
         """Block, name and place in it -> what it holds there."""
         self._asked: set[int] = set()
         """Conditions that are being evaluated: one that depends on itself is not known."""
+        self.before_change = ""
+        """The attribute whose value is asked for as it was before what sets it."""
+        self.asked_before_change: Mapping[int, str] = {}
+        """Id of a condition -> the one that is asked for so there."""
 
     @abstractmethod
     def evaluate(self, node: ast.expr, scope: Scope, depth: int = 0) -> Known:
@@ -141,7 +145,10 @@ class Names(ABC):
             return None
         if key not in self._tests:
             self._asked.add(key)
+            before = self.before_change
+            self.before_change = self.asked_before_change.get(key, before)
             value = self.value(node, scope, depth + 1)
+            self.before_change = before
             self._asked.discard(key)
             holds = None if value is UNKNOWN else bool(value)
             if self._asked:

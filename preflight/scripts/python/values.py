@@ -54,8 +54,6 @@ class Evaluator(PythonCalls):
         self.set_once: SetOnce = {}
         self.not_told: set[str] = set()
         """Those whose value was asked for and could not be told."""
-        self.before_change = ""
-        """The one of them whose value is asked for as it was before."""
         self.num_steps = 0
         self.most_steps = MAX_STEPS
         self.nesting = 0
