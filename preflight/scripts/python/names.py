@@ -27,6 +27,8 @@ class Names(ABC):
         """Block, name and place in it -> what it holds there."""
         self._asked: set[int] = set()
         """Conditions that are being evaluated: one that depends on itself is not known."""
+        self.num_cuts = 0
+        """Times that something was asked for which depends on one of those or on `before_change`, or lies too deep."""
         self.before_change = ""
         """The attribute whose value is asked for as it was before what sets it."""
         self.asked_before_change: Mapping[int, str] = {}
@@ -51,9 +53,10 @@ class Names(ABC):
         """Return what is worked out for a key; asked for again, it is not worked out again."""
         if key in self._names:
             return self._names[key]
+        before = self.num_cuts
         held = work_out()
-        is_cut_short = bool(self._asked) or depth > MAX_DEPTH // 2
-        if not is_cut_short:
+        is_cut_short = bool(self._asked) and self.num_cuts > before
+        if not is_cut_short and depth <= MAX_DEPTH // 2:
             self._names[key] = held
         return held
 
@@ -142,16 +145,17 @@ class Names(ABC):
         """Tell whether a condition holds; None where that is not known, or what it asks depends on itself."""
         key = id(node)
         if key in self._asked:
+            self.num_cuts += 1
             return None
         if key not in self._tests:
             self._asked.add(key)
-            before = self.before_change
+            cuts, before = self.num_cuts, self.before_change
             self.before_change = self.asked_before_change.get(key, before)
             value = self.value(node, scope, depth + 1)
             self.before_change = before
             self._asked.discard(key)
             holds = None if value is UNKNOWN else bool(value)
-            if self._asked:
+            if self._asked and self.num_cuts > cuts:
                 return holds
             self._tests[key] = holds
         return self._tests[key]

@@ -63,6 +63,7 @@ class Evaluator(PythonCalls):
         here = Place("script", scope.path, "", node.lineno)
         self.num_steps += 1
         if depth > MAX_DEPTH or self.nesting > MAX_NESTING or self.num_steps > self.most_steps:
+            self.num_cuts += 1
             return Known(UNKNOWN, here)
         self.nesting += 1
         try:
@@ -157,7 +158,10 @@ class Evaluator(PythonCalls):
             return self.ranks()
         holder = self.value(node.value, scope, depth)
         if isinstance(holder, Parsed):
-            is_changed = node.attr in self.changed_attributes and node.attr != self.before_change
+            is_changed = node.attr in self.changed_attributes
+            if is_changed and node.attr == self.before_change:
+                self.num_cuts += 1
+                is_changed = False
             if is_changed and not self._is_only_copied(node.attr, holder, depth):
                 return self._set_before(node, scope, depth)
             return self.of_parsed(holder, node.attr, node.value)

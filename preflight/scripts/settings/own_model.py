@@ -35,10 +35,12 @@ def own_class(reader: ScriptReader, found: CallFound) -> str:
 
 def class_of_made(reader: ScriptReader, made: CallFound) -> str:
     """Return the module of the script's own that a call makes by itself, or by one of its methods, or the class of a package
-    that nobody knows; empty for another."""
+    that nobody knows; empty for another, and for what is made of a model."""
     func = made.node.func
     library = dotted(reader, func, made.scope.path).partition(".")[0]
-    if library and library not in _WRAPS_MODELS and made.name[:1].isupper():
+    given = (*made.node.args, *(each.value for each in made.node.keywords))
+    is_around = any(last_name(each).endswith("model") for each in given)
+    if library and library not in _WRAPS_MODELS and made.name[:1].isupper() and not is_around:
         return made.name
     name = last_name(func.value) if isinstance(func, ast.Attribute) else made.name
     if name == "cls":
