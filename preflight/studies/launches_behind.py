@@ -68,7 +68,7 @@ def launches_behind(command: LaunchCommand) -> LaunchesBehind | None:
         try:
             layers = unwrapped(one)
         except BadInput:
-            return None
+            return _of_text(one)
         if len(layers) != 1:
             return None
         one = layers[0].inner
@@ -93,6 +93,17 @@ def _of_script(command: LaunchCommand) -> LaunchesBehind | None:
     is_job = any(lines) and "SLURM_JOB_ID" not in command.env
     options = submit_options((), command.env, lines) if is_job else None
     return _followed(text, argv[first], argv[first + 1 :], command, options)
+
+
+def _of_text(command: LaunchCommand) -> LaunchesBehind | None:
+    """Return what a shell starts whose text stands on its command line; None where that has no launch."""
+    name, *words = command.argv
+    flags = [index for index, word in enumerate(words) if re.fullmatch(r"-\w*c", word)]
+    if program_name(name) not in SHELLS or not flags or flags[0] + 1 >= len(words):
+        return None
+    text, *arguments = words[flags[0] + 1 :]
+    found = _followed(text, f"{name} -c", arguments[1:], command, None)
+    return found if found.launches else None
 
 
 def _of_submission(command: LaunchCommand) -> LaunchesBehind | None:

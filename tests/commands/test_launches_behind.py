@@ -64,6 +64,19 @@ def test_the_only_launch_has_its_whole_report(folder, command):
     assert report["notes"][0] == f"the launch is that of {command.split()[-2]}:6"
 
 
+@pytest.mark.parametrize("before", [(), ("env", "RUN=1"), ("srun",)])
+def test_a_text_with_conditions_is_followed_as_a_script_is(folder, before):
+    """Words of a command that runs twice, or maybe not, cannot be written again: what they start is told all the same."""
+    text = SCRIPT.replace("${1:-8}", "${2:-8}")
+    command = (*before, "bash", "-ec", text, "name", "x", "16")
+    done = preflight(folder, "check", *PLENTY, "--", *command)
+
+    first, second = done.stdout.splitlines()[:2]
+    assert first.startswith("bash -c:6: fits") and "(16 x H100" in first
+    assert second.startswith("bash -c:8: does not fit")
+    assert done.returncode == 1
+
+
 def test_run_starts_a_script_as_it_is_or_not_at_all(folder):
     """Replaces this process by the shell: what the script does beside its launches, it does."""
     (folder / "torchrun").write_text("#!/bin/sh\necho started $2\n")
