@@ -6,6 +6,7 @@ import pytest
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN
 
 HEAD = """\
 import argparse, sys
@@ -52,3 +53,23 @@ def test_twice_as_many_conditions_take_little_more_than_twice_as_long():
     few, many = (read(number, "input()").evaluator.num_steps for number in (10, 20))
 
     assert many < 4 * few < 4_000
+
+
+LOOP = """\
+for row in rows:
+    total = total + len(row)
+    total = total + 1 if row else total
+    part = total - len(row)
+    total = part + total
+LoraConfig(r=total, lora_alpha=16)
+"""
+
+
+def test_a_name_that_a_loop_sets_by_itself_is_not_followed_round_and_round():
+    reader = ScriptReader(LaunchCommand(("python", "train.py")), "train.py", "total = 0\n" + LOOP)
+    reader.read(lambda names: None)
+    (call,) = reader.named("LoraConfig")
+
+    assert reader.keywords(call)[0]["lora_alpha"].value == 16
+    assert reader.keywords(call)[0]["r"].value is UNKNOWN
+    assert reader.evaluator.num_steps < 200

@@ -12,6 +12,12 @@ ARGUMENTS = {
         "    model_max_length: int = field(default=640)\n"
         "args, = HfArgumentParser(Mine).parse_args_into_dataclasses()\n"
     ),
+    "some of several": (
+        "from dataclasses import dataclass, field\nfrom transformers import HfArgumentParser\n"
+        "@dataclass\nclass Mine(TrainingArguments):\n"
+        "    model_max_length: int = field(default=640)\n"
+        "args, = HfArgumentParser(Mine).parse_args_into_dataclasses(return_remaining_strings=True)[:-1]\n"
+    ),
     "argparse": (
         "import argparse\nparser = argparse.ArgumentParser()\n"
         "parser.add_argument('--model_max_length', type=int, default=640)\n"

@@ -88,11 +88,12 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
             targets = [node.target]
         for target in targets:
             for each in [target] if isinstance(target, ast.Attribute) else parts_of(target):
-                owner = each.value if isinstance(each, ast.Attribute) else None
-                if isinstance(owner, ast.Name) and owner.id != "self":
-                    found[each.attr] += 1
-                elif isinstance(owner, ast.Attribute):
+                if not isinstance(each, ast.Attribute):
+                    continue
+                if isinstance(each.value, ast.Attribute):
                     found[f".{each.attr}"] += 1
+                elif isinstance(each.value, ast.Name) and each.value.id != "self":
+                    found[each.attr] += 1
     return found
 
 

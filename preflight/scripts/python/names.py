@@ -25,6 +25,8 @@ class Names(ABC):
         """Id of a condition -> whether it holds."""
         self._names: dict[tuple[int, str, Position | None], object] = {}
         """Block, name and place in it -> what it holds there."""
+        self._working: set[tuple[int, str, Position | None]] = set()
+        """Those that are being worked out: one that depends on itself is not known."""
         self._asked: set[int] = set()
         """Conditions that are being evaluated: one that depends on itself is not known."""
         self.num_cuts = 0
@@ -45,7 +47,13 @@ class Names(ABC):
     def held(self, name: str, scope: Scope, depth: int, at: Position | None) -> object:
         """Return what a name of this very block holds."""
         key = (id(scope), name, at)
-        return self.once(key, depth, lambda: self._worked_out(name, scope, depth, at))
+        if key in self._working:
+            return UNKNOWN  # `total = total + more`, in a loop
+        self._working.add(key)
+        try:
+            return self.once(key, depth, lambda: self._worked_out(name, scope, depth, at))
+        finally:
+            self._working.discard(key)
 
     def once(
         self, key: tuple[int, str, Position | None], depth: int, work_out: Callable[[], object]

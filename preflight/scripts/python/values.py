@@ -90,6 +90,8 @@ class Evaluator(PythonCalls):
             return self._call(node, scope, deeper)
         if isinstance(node, ast.Subscript):
             holder = self.value(node.value, scope, deeper)
+            if isinstance(node.slice, ast.Slice):
+                return self._cut(holder, node.slice, scope, deeper)
             key = self.value(node.slice, scope, deeper)
             if is_argv(node.value):
                 return word(self.command, scope.path, key)
@@ -115,6 +117,16 @@ class Evaluator(PythonCalls):
         if isinstance(node, ast.BoolOp):
             return self._bool(node, scope, deeper)
         return self._arithmetic(node, scope, deeper)
+
+    def _cut(self, holder: object, cut: ast.Slice, scope: Scope, depth: int) -> object:
+        """Return a part of a list, a tuple or a text: `parser.parse_args_into_dataclasses()[:3]`."""
+        bounds: list[int | None] = []
+        for each in (cut.lower, cut.upper, cut.step):
+            bound = None if each is None else self.value(each, scope, depth)
+            if bound is not None and (not isinstance(bound, int) or each is cut.step):
+                return UNKNOWN
+            bounds.append(bound)
+        return holder[slice(*bounds)] if isinstance(holder, (list, tuple, str)) else UNKNOWN
 
     def name(self, name: str, scope: Scope, depth: int = 0, at: Position | None = None) -> object:
         """Return what a name holds, at a place of its block where one is given."""
