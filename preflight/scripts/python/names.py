@@ -97,16 +97,17 @@ class Names(ABC):
     @contextmanager
     def told(self, scope: Scope, parameters: Mapping[str, Known]) -> Iterator[None]:
         """Evaluate a function for one of its calls: with what that call gives it."""
-        before, tests, names = dict(scope.parameters), self._tests, self._names
+        before = dict(scope.parameters)
+        tests, names, working = self._tests, self._names, self._working
         scope.parameters.clear()
         scope.parameters.update(parameters)
-        self._tests, self._names = {}, {}
+        self._tests, self._names, self._working = {}, {}, set()
         try:
             yield
         finally:
             scope.parameters.clear()
             scope.parameters.update(before)
-            self._tests, self._names = tests, names
+            self._tests, self._names, self._working = tests, names, working
 
     def agreed(self, written: Iterable[tuple[ast.expr, Way]], scope: Scope) -> Known | None:
         """Return what some expressions of a block say alike, those that may be reached; None where they do not."""
