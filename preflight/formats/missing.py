@@ -53,15 +53,20 @@ def refuse_address(path: str) -> None:
         raise BadInput(Problem(message, path, "download it first", TO_FILL_IN, unpriced=unpriced))
 
 
+_ON_EVERY_MACHINE = tuple((each,) for each in ("home", "Users", "mnt", "media", "opt", "srv"))
+"""Folders at the root whose own folders are one machine's: users, mounts and what is installed beside the system (Filesystem
+Hierarchy Standard 3.0, 3.8 to 3.17)."""
+
+
 def _folder_elsewhere(command: LaunchCommand, path: str) -> str:
-    """Return the uppermost folder of a path that is not here: `/workspace` or `/home/user` of a container or a compute
-    node, `examples` of a copy of another repository. Empty where only what is deeper is missing, or where a folder here
+    """Return the uppermost folder of a path that is not here: `/workspace`, `/home/user` or `/mnt/data` of a container or a
+    compute node, `examples` of a copy of another repository. Empty where only what is deeper is missing, or where a folder here
     has nearly that name, as behind a slip of the pen."""
     from pathlib import PurePosixPath  # most launches have their files
 
     folders = PurePosixPath(path).parts[:-1]
     if folders[:1] == ("/",):
-        depths = (2, 3) if folders[1:2] in (("home",), ("Users",)) else (2,)
+        depths = (2, 3) if folders[1:2] in _ON_EVERY_MACHINE else (2,)
     else:
         depths = (next((i for i, part in enumerate(folders, 1) if part != ".."), 0),)
     upper = [str(PurePosixPath(*folders[:depth])) for depth in depths if 0 < depth <= len(folders)]

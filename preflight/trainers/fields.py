@@ -102,10 +102,11 @@ class FieldReader:
 
     def _no_count(self, setting: Setting, plan_field: str) -> Problem:
         """Return what there is to say of a value that is no count: a script's own flag may mean something else by it."""
-        wrong = f"{setting.place.key} must be a whole number from 1, not {setting.value!r}"
+        name = setting.place.key or plan_field
+        wrong = f"{name} must be a whole number from 1, not {setting.value!r}"
         if self.inferred.pop(plan_field, None) is None:
             return Problem(wrong, setting.place.where)
-        return Problem.not_understood(setting.value, setting.place.key, setting.place.where)
+        return Problem.not_understood(setting.value, name, setting.place.where)
 
     def put(self, plan_field: str, value: Any, *stated: Setting) -> None:
         """Record a plan field with the settings that say it, the deciding one first."""

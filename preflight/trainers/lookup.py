@@ -95,6 +95,11 @@ class Given:
     def find(self, name: str) -> Reading[Match]:
         """Return what was given for an argument, under whatever name."""
         spellings = SPELLINGS.get(name, (name,))
+        if name == "seq_len" and self.kind.trainer == "transformers":
+            spellings = (
+                name,
+                *spellings,
+            )  # where the script cuts, whatever else has a length's name
         for spelling in spellings:
             if spelling in self.known:
                 return Reading(Match(self.known[spelling]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from preflight.errors import Problem
 from preflight.formulas.objective import GENERATED_PAIRS
 from preflight.reading import Reading
+from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import has_own_loop
@@ -31,10 +32,11 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     if counted is not None:
         fields.put("target_len", counted.value, counted)
     setting = fields.get("seq_len", "seq_len")
-    if setting is not None and setting.value is None:
+    if setting is not None and (setting.value is None or _says_no_limit(setting)):
+        said = "empty" if setting.value is None else setting.value
         fields.problems.append(
             Problem(
-                f"{setting.place.key} is empty: sequences are not cut, and the longest one is not known",
+                f"{setting.place.key or 'the length'} is {said}: sequences are not cut, and the longest one is not known",
                 setting.place.where,
                 "say how long the longest one is with --set seq_len=N",
                 severity="warning",
@@ -80,6 +82,12 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     else:
         fields.assume("sequence_kind", "padded", "neither packing nor padding_free", "trl")
     return fields.reading()
+
+
+def _says_no_limit(setting: Setting) -> bool:
+    """Tell whether a script's own code says -1 or 0 for a length, as it does where rows stay as they are."""
+    is_number = isinstance(setting.value, int) and not isinstance(setting.value, bool)
+    return setting.place.kind == "script" and is_number and setting.value < 1
 
 
 def _padded(fields: FieldReader, length: int) -> int:

@@ -31,6 +31,7 @@ def check(folder, launcher, path):
     "path",
     [
         *("/no-such-root/zero3.yaml", "/home/nobody-here/a/zero3.yaml"),
+        *("/mnt/no-such-disk/a/zero3.yaml", "/opt/no-such-program/zero3.yaml"),
         *("examples/fsdp/zero3.yaml", "./framework/zero3.yaml", "../no-such-sibling/zero3.yaml"),
     ],
 )

@@ -110,6 +110,64 @@ def test_a_releases_own_keys_and_what_is_handed_on_make_none(key: str, tmp_path:
     assert not [one for one in plan.notices if one.unpriced.startswith("sequences")]
 
 
+OWN_KEYS = {
+    "a teacher": "actor_rollout_ref.model.teacher_path=Qwen/Qwen2.5-7B",
+    "a loss over the vocabulary": "+actor_rollout_ref.actor.distill_topk=64",
+    "a section": "actor_rollout_ref.actor.distillation.weight=0.5",
+    "of the reference": "actor_rollout_ref.ref.returns_logits=True",
+}
+
+
+@pytest.mark.parametrize("word", OWN_KEYS.values(), ids=OWN_KEYS)
+def test_what_a_forks_workers_make_of_a_key_of_theirs_is_named(word: str, tmp_path: Path) -> None:
+    name = word.lstrip("+").partition("=")[0]
+    assert f"what {name} does" in check(f"{PPO} {BATCH} {word}", tmp_path).verdict.unpriced
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "actor_rollout_ref.model.teacher_path=null",
+        "actor_rollout_ref.actor.distill_topk=False",
+        "actor_rollout_ref.actor.policy_loss.loss_mode=gspo",
+        "actor_rollout_ref.actor.megatron.seed=1",
+        "+actor_rollout_ref.model.override_config.rope_theta=1e6",
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.mine=1",
+        "+trainer.mine=1",
+    ],
+)
+def test_keys_that_are_off_or_a_releases_own_make_none(word: str, tmp_path: Path) -> None:
+    plan = read(f"{PPO} {BATCH} {word}", tmp_path)
+
+    assert not [one for one in plan.notices if one.unpriced.startswith("what actor_rollout_ref")]
+
+
+def test_a_copys_configuration_that_turns_a_key_of_its_own_on_is_named(tmp_path: Path) -> None:
+    own = OWN.replace("    strategy: fsdp\n", "    strategy: fsdp\n    distill_topk: 64\n")
+    report = check(f"{PPO} {BATCH}", with_copy(tmp_path, own))
+
+    assert "what actor_rollout_ref.actor.distill_topk does" in report.verdict.unpriced
+
+
+FORWARD = """\
+class Actor:
+    def _forward_micro_batch(self, micro_batch, temperature, calculate_entropy=False{more}):
+        return entropy, log_probs
+"""
+
+
+@pytest.mark.parametrize(("more", "is_named"), [("", False), (", returns_logits=False", True)])
+def test_a_forward_that_takes_more_than_any_releases_is_named(
+    more: str, is_named: bool, tmp_path: Path
+) -> None:
+    path = with_copy(tmp_path) / "verl/workers/actor/dp_actor.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(FORWARD.format(more=more))
+    unpriced = check(f"{PPO} {BATCH}", tmp_path).verdict.unpriced
+
+    assert ("an actor of the copy's own" in unpriced) == is_named
+
+
 @pytest.mark.parametrize(("version", "kind"), [("0.3.0.post1", "same"), ("0.4.0", "none")])
 def test_a_reference_is_always_loaded_before_it_was_asked_for(
     version: str, kind: str, tmp_path: Path

@@ -465,3 +465,18 @@ def test_a_multiple_that_trl_pads_to_counts_where_a_script_says_it(tmp_path):
     )
 
     assert plan_of(tmp_path, "torchrun --nproc_per_node 2 t.py", {"t.py": text}).seq_len == 1024
+
+
+@pytest.mark.parametrize("said", ["-1", "0"])
+@pytest.mark.parametrize("as_default", [True, False])
+def test_a_length_of_nothing_in_a_script_cuts_nothing(said, as_default, tmp_path):
+    cuts = (
+        "class Rows(torch.utils.data.Dataset):\n"
+        f"    def __init__(self, path, max_length={said}):\n        self.length = max_length\n"
+        f"rows = Rows('rows.json'{'' if as_default else f', max_length={said}'})\n"
+    )
+    text = SCRIPT.format(arguments="", cuts=cuts)
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
+
+    assert plan.seq_len is None
+    assert any("sequences are not cut" in notice.message for notice in plan.notices)

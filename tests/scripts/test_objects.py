@@ -62,8 +62,12 @@ def test_a_length_that_an_object_was_made_with_cuts_its_rows(
     assert plan.seq_len == seq_len
 
 
-@pytest.mark.parametrize(("decorator", "base"), [("@dataclass\n", ""), ("", "(NamedTuple)")])
-def test_a_field_of_a_dataclass_is_what_each_object_is_made_with(tmp_path, decorator, base):
+@pytest.mark.parametrize(
+    ("decorator", "base", "seq_len"), [("@dataclass\n", "", 512), ("", "(NamedTuple)", None)]
+)
+def test_a_field_of_a_dataclass_is_what_each_object_is_made_with(
+    tmp_path, decorator, base, seq_len
+):
     rows = f"""
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -78,4 +82,4 @@ from typing import NamedTuple
     script = TRAIN.format(more="", after="").replace("Chats", "Rows")
     plan = plan_of(tmp_path, "torchrun t.py", {"rows.py": rows, "t.py": script})
 
-    assert plan.seq_len is None
+    assert plan.seq_len == seq_len

@@ -210,7 +210,7 @@ def pick(name):
     return KINDS[name]
 
 
-Arguments = pick("tune")
+Arguments = pick({kind})
 (args,) = HfArgumentParser((Arguments,)).parse_args_into_dataclasses()
 from served import serve
 if args.{asked}:
@@ -218,10 +218,21 @@ if args.{asked}:
 """
 
 
-@pytest.mark.parametrize("asked, is_reached", [("use_vllm", False), ("rounds == 2", True)])
-def test_arguments_of_a_class_that_is_picked_are_what_all_classes_say(tmp_path, asked, is_reached):
-    """`rounds` is 1 of the one and 2 of the other, so nobody knows it."""
-    script = PICKS.replace("{asked}", asked).replace("{rounds}", "2")
+@pytest.mark.parametrize(
+    ("kind", "asked", "is_reached"),
+    [
+        ("read()", "use_vllm", False),
+        ("read()", "rounds == 2", True),
+        ("'tune'", "rounds == 2", False),
+        ("'rank'", "rounds == 2", True),
+        ("name='rank'", "rounds == 2", True),
+    ],
+)
+def test_arguments_of_a_class_that_is_picked_are_its_own_or_what_all_classes_say(
+    tmp_path, kind, asked, is_reached
+):
+    """`rounds` is 1 of the one and 2 of the other, so nobody knows it where nobody says which is picked."""
+    script = PICKS.replace("{asked}", asked).replace("{rounds}", "2").replace("{kind}", kind)
 
     assert (ENGINE in signs(tmp_path, script + TRAINS, FILES).unpriced) is is_reached
 

@@ -14,6 +14,7 @@ from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
 from preflight.launchers.verl import TRAINERS
 from preflight.launchers.verl.easy_r1 import in_verls_words, read_rest
+from preflight.launchers.verl.own_keys import read_own_workers
 from preflight.launchers.verl.ppo import ACTOR_STRATEGIES, read_ppo
 from preflight.launchers.verl.sft import read_sft
 from preflight.launchers.verl.words import read_words
@@ -74,6 +75,8 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
         read_ppo(keys, int(part.ranks["world_size"].value))
         if kind == "fork":
             read_rest(keys, command, words.given)
+        else:
+            read_own_workers(keys, command.cwd)
     else:
         read_sft(keys, part, kind == "engine")
     problems.extend(keys.problems)

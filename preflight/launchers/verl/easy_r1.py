@@ -21,6 +21,7 @@ from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, settings_of
 from preflight.launchers.own_copy import copy_of
 from preflight.launchers.verl.keys import FSDP, MODEL
+from preflight.launchers.verl.own_keys import FORWARD, OWN_ACTOR
 from preflight.launchers.verl.words import flat
 from preflight.scripts.python.nodes import walk
 from preflight.setting import Place, Setting
@@ -71,7 +72,6 @@ FIELDS = frozenset(
     ]
 )  # fmt: skip
 """Keys of `worker.actor` in EasyR1 0.3.1 and 0.3.3; a copy that was changed has more."""
-FORWARD = "_forward_micro_batch"
 CHANGED = "worker.actor.model.override_config."
 """Of the model's config; FlashAttention is asked for beside it (workers/fsdp_workers.py _build_model_optimizer)."""
 CPU_REFERENCE = "worker.ref.fsdp.enable_cpu_offload"
@@ -130,7 +130,7 @@ def read_rest(keys: FrameworkKeys, command: LaunchCommand, given: Mapping[str, S
     if own or (copy is not None and _uses_logits(copy)):
         at = keys.get(own) or Setting(copy, Place("argv", "", "verl.trainer.main"))
         message = "this copy's actor makes more of its logits than EasyR1's, or has other keys"
-        keys.leave_out(NotModelled(message, "an actor of the copy's own", "either"), at)
+        keys.leave_out(NotModelled(message, OWN_ACTOR, "either"), at)
     for name, expected, left_out in OTHERWISE:
         setting = keys.get(name)
         if setting is not None and setting.value is not expected:

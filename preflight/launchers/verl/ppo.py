@@ -13,7 +13,7 @@ from preflight.formulas.objectives.reward_models import SCORES
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.keys import FSDP, KEYS, MODEL
-from preflight.launchers.verl.own_lengths import read_own_lengths
+from preflight.launchers.verl.own_keys import read_own_lengths
 from preflight.launchers.verl.workers import (
     OF_ENGINE,
     name_rest,

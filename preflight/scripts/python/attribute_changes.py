@@ -11,7 +11,7 @@ from preflight.scripts.python.assignments import parts_of, walk_block
 from preflight.scripts.python.flow import ANYWHERE, Guard, ways_of
 from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.scope import Scope
-from preflight.values import dataclass
+from preflight.values import NamedTuple, dataclass
 
 _KEY = lazy_pattern(r"\[['\"](\w+)['\"]\]")
 Read = Mapping[int, Sequence[tuple[ast.AST, bool | None]]]
@@ -30,6 +30,19 @@ class Update:
     guards: tuple[Guard, ...]
     """The conditions under which it runs."""
     scope: Scope
+
+
+class Filled(NamedTuple):
+    """An attribute that is set only where it holds nothing: what an object holds there otherwise stays."""
+
+    asked: frozenset[int]
+    """Ids of the attribute in the one condition that asks for it, where it holds what it did."""
+    where_false: bool
+    """Whether 0, an empty text and False are nothing too, beside None."""
+
+    def keeps(self, value: object) -> bool:
+        """Tell whether a value that is known stays."""
+        return value is not None and (not self.where_false or bool(value))
 
 
 def updates_of(
@@ -110,6 +123,42 @@ def asked_before_change(nodes: Iterable[ast.AST], changed: Mapping[str, int]) ->
             if inside.get(name) == changed[name]:
                 found[id(node.test)] = name
     return found
+
+
+def filled_attributes(nodes: Iterable[ast.AST], changed: Mapping[str, int]) -> Mapping[str, Filled]:
+    """Return the attributes that are set to what they hold, or where that is nothing to something else:
+    `args.name = args.name or args.model`."""
+    filling: dict[str, list[tuple[frozenset[int], bool]]] = {}
+    for node in nodes:
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            continue
+        target, value = node.targets[0], node.value
+        if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+            is_nothing = _empty_of(value, unparse(target))
+            if is_nothing:
+                itself = (id(n) for n in walk(value) if getattr(n, "attr", "") == target.attr)
+                held = (frozenset(itself), is_nothing == "false")
+                filling.setdefault(target.attr, []).append(held)
+    return {
+        name: Filled(held[0][0] if len(held) == 1 else frozenset(), any(f for _, f in held))
+        for name, held in filling.items()
+        if len(held) == changed.get(name)
+    }
+
+
+def _empty_of(value: ast.expr, name: str) -> str:
+    """Return what a value takes for nothing that keeps a name otherwise: `None`, or `false` for whatever is; empty for others."""
+    if isinstance(value, ast.BoolOp):
+        is_kept = isinstance(value.op, ast.Or) and unparse(value.values[0]) == name
+        return "false" if is_kept else ""
+    if not isinstance(value, ast.IfExp):
+        return ""
+    asked = {unparse(value.body): "", unparse(value.orelse): "not "}.get(name)
+    test = unparse(value.test)
+    if asked is not None and test == f"{asked}{name}":
+        return "false"
+    equal = ("is not", "!=") if asked == "" else ("is", "==")
+    return "None" if asked is not None and test in [f"{name} {e} None" for e in equal] else ""
 
 
 def copied_attributes(

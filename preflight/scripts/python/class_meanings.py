@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.dataclass_fields import (
     class_fields,
     class_values,
@@ -48,6 +49,10 @@ class ClassMeanings(ScriptFiles):
         self._namespace: Parsed | None = None
         self._values_of_classes: dict[str, Parsed] = {}
         self._filled_classes: dict[int, Parsed] = {}
+        self._parsed: dict[int, Parsed] = {}
+        """Those of them that the script itself asks for."""
+        self._given: dict[tuple[int, str], tuple[ast.expr, Scope] | None] = {}
+        """Class and field -> what alone its objects are given."""
         self._filled = filled_by_command(
             [(function, scope) for function, scope, _ in self.commands],
             [(found.node, found.scope) for found in self.everywhere],
@@ -64,6 +69,8 @@ class ClassMeanings(ScriptFiles):
         self._namespace = None
         self._values_of_classes.clear()
         self._filled_classes.clear()
+        self._parsed.clear()
+        self._given.clear()
 
     def _dataclasses(self, scope: Scope) -> object:
         made = [f for f in self.everywhere if f.name in self.dataclass_parsers]
@@ -84,20 +91,51 @@ class ClassMeanings(ScriptFiles):
         return last_name(types[position])
 
     def _dataclass(self, node: ast.expr, path: str) -> Parsed:
-        held = self.class_of(unparse(node), path)
+        held = self.class_meant(node, path)
         if held is not None:
             return self.from_command(*held)
         given = dict(given_names(last_name(node), self.flag_of))
         return self._with_set_defaults(Parsed({**self._of_any_class(node, path), **given}))
 
-    def _of_any_class(self, node: ast.expr, path: str) -> Mapping[str, Known]:
-        """Return what every dataclass of the repository says alike, of one that a function of its picks: `Arguments = pick(name)`."""
-        module = self.modules.get(path)
-        written = [
+    def class_meant(self, node: ast.expr, path: str) -> tuple[ast.ClassDef, Scope] | None:
+        """Return the class of the script's own that a parser is told to fill: by its name, or by that of what is picked of a
+        table, `Arguments = pick("tune")` where `pick` gives `KINDS[name]`."""
+        held = self.class_of(unparse(node), path)
+        written = [] if held is not None else self._written(node, path)
+        call, scope = written[0] if len(written) == 1 else (None, None)
+        made = self.functions.get(last_name(call.func), ()) if isinstance(call, ast.Call) else ()
+        if len(made) != 1 or scope is None or not isinstance(call, ast.Call):
+            return held
+        function, own = made[0]
+        given = [n.value for n in walk_block(function.body) if isinstance(n, ast.Return)]
+        row = given[0] if len(given) == 1 else None
+        if not isinstance(row, ast.Subscript) or not isinstance(row.value, ast.Name):
+            return None
+        tables = self.modules[own.path].assigned.get(row.value.id, ())
+        places = [each.arg for each in function.args.args if each.arg not in ("self", "cls")]
+        asked = {**dict(zip(places, call.args, strict=False)), **{k.arg: k.value for k in call.keywords if k.arg}}  # fmt: skip
+        key = self.evaluator.value(asked.get(getattr(row.slice, "id", ""), row.slice), scope)
+        if len(tables) != 1 or not isinstance(tables[0], ast.Dict):
+            return None
+        picked = [
             value
+            for name, value in zip(tables[0].keys, tables[0].values, strict=True)
+            if name is not None and isinstance(name, ast.Constant) and name.value == key
+        ]
+        return self.class_of(unparse(picked[0]), own.path) if len(picked) == 1 else None
+
+    def _written(self, node: ast.expr, path: str) -> list[tuple[ast.expr, Scope]]:
+        """Return what the blocks of a file set a name to, with the names there."""
+        return [
+            (value, scope)
             for scope in (each for _, each in self.blocks if each.path == path)
             for value in scope.assigned.get(getattr(node, "id", ""), ())
         ]
+
+    def _of_any_class(self, node: ast.expr, path: str) -> Mapping[str, Known]:
+        """Return what every dataclass of the repository says alike, of one that a function of its picks."""
+        module = self.modules.get(path)
+        written = [value for value, _ in self._written(node, path)]
         picks = [value.func for value in written if isinstance(value, ast.Call)]
         if module is None or not picks or len(picks) < len(written):
             return {}
@@ -106,7 +144,7 @@ class ClassMeanings(ScriptFiles):
             return {}
         said: dict[str, Known] = {}
         for cls, scope in list(self.classes.values()):
-            names = self.from_command(cls, scope).names if is_dataclass(cls) else {}
+            names = self.as_filled(cls, scope).names if is_dataclass(cls) else {}
             for name, known in names.items():
                 other = said.setdefault(name, known)
                 if not is_same(other.value, known.value):
@@ -114,7 +152,13 @@ class ClassMeanings(ScriptFiles):
         return said
 
     def from_command(self, cls: ast.ClassDef, scope: Scope) -> Parsed:
-        """Return a dataclass as the command line fills it; it is asked for wherever an argument is used."""
+        """Return a dataclass that the script fills as the command line does; it is asked for wherever an argument is used."""
+        filled = self.as_filled(cls, scope)
+        self._parsed[id(cls)] = filled
+        return filled
+
+    def as_filled(self, cls: ast.ClassDef, scope: Scope) -> Parsed:
+        """Return a dataclass as the command line would fill it."""
         if id(cls) not in self._filled_classes:
             self._filled_classes[id(cls)] = Parsed({})  # a default that parses again ends here
             filled = dataclass_names(cls, scope, self.classes, self.evaluator, self.flag_of)
@@ -172,3 +216,14 @@ class ClassMeanings(ScriptFiles):
             return None
         names = {**values.names, **whole}
         return Parsed(with_set_on_self(names, cls, outer, self.classes))
+
+    def given_to_field(self, cls: ast.ClassDef, attribute: str) -> tuple[ast.expr, Scope] | None:
+        """Return what the calls that make objects of a dataclass give one of its fields."""
+        key = id(cls), attribute
+        if key not in self._given:
+            self._given[key] = None  # a call that asks for the field itself ends here
+            from preflight.scripts.python.constructors import given_to_field  # for few scripts
+
+            calls = ((each.node, each.scope) for each in self.everywhere)
+            self._given[key] = given_to_field(cls, attribute, self.classes, calls, self.evaluator)
+        return self._given[key]

@@ -13,10 +13,12 @@ from preflight.scripts.python.attribute_changes import (
     changed_attributes,
     changed_paths,
     copied_attributes,
+    filled_attributes,
     updates_of,
 )
 from preflight.scripts.python.bindings import told_by
 from preflight.scripts.python.class_meanings import PARSES_DATACLASSES, ClassMeanings
+from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.flow import ANYWHERE, Way, returns, ways_of
 from preflight.scripts.python.methods import Methods
 from preflight.scripts.python.nodes import last_name, unparse
@@ -52,6 +54,7 @@ class ScriptMeanings(ClassMeanings):
         """Attributes that any line sets, and how often."""
         self.evaluator.changed_attributes = self._changed
         self.evaluator.asked_before_change = asked_before_change(self.nodes, self._changed)
+        self.evaluator.filled_attributes = filled_attributes(self.nodes, self._changed)
         self.evaluator.copied_attributes = copied_attributes(
             (walk_block(body), scope) for body, scope in self.blocks
         )
@@ -67,7 +70,7 @@ class ScriptMeanings(ClassMeanings):
         """Yield the parsed arguments that the script asked for: of its argparse parser, and of each of its dataclasses."""
         if self._namespace is not None:
             yield self.evaluator.names_now(self._namespace)
-        yield from map(self.evaluator.names_now, self._filled_classes.values())
+        yield from map(self.evaluator.names_now, self._parsed.values())
 
     def called(self, func: ast.expr, scope: Scope) -> str:
         """Return the function or method of the script's own that a call means, as a key of `called_so`; empty where it is none."""
@@ -109,6 +112,8 @@ class ScriptMeanings(ClassMeanings):
             method = method.outer
         held = None if method is None else self.class_of(self.class_around(method), scope.path)
         found = None if held is None else self.classes.set_once(held[0], attribute)
+        if held is not None and found is None and is_dataclass(held[0]):
+            return self.given_to_field(held[0], attribute)
         if held is None or found is None:
             return None
         value, is_by_constructor = found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 
 from preflight.plan_choices import HF_TRAINERS
+from preflight.scripts.arguments.trainer_tables import fields_of_class
 from preflight.scripts.python.dataclass_fields import (
     TRAINER_BASES,
     bases,
@@ -65,24 +66,29 @@ class ScriptReader(RunningCalls):
             name for name, (cls, _) in self.classes.items() if is_trainer_class(cls, self.classes)
         }
         parsed = [
-            last_name(node)
+            last_name(node) if held is None else held[0].name
             for found in self.everywhere
             if found.name in self.dataclass_parsers
             for node in dataclass_types(found.node, found.scope)
+            for held in (self.class_meant(node, found.scope.path),)
         ]
         above = {name for each in own for name, *_ in bases(self.classes[each][0], self.classes)}
-        used = own & {*parsed, *(found.name for found in self.everywhere)} or own - above
+        used = own & {*parsed, *(found.name for found in self.everywhere)}
+        names = sorted(used or own - above)
+        fill = self.from_command if used or len(names) == 1 else self.as_filled
+        fields = {name: fill(*self.classes[name]).names for name in names}
         said: dict[str, Known] = {}
-        for name in sorted(used):
-            for argument, known in self._fields(name):
+        for each in fields.values():
+            for argument, known in each.items():
                 other = said.setdefault(argument, known)
                 if other.value != known.value:
                     said[argument] = Known(UNKNOWN, known.place)
-        yield from said.items()
-
-    def _fields(self, name: str) -> Iterable[tuple[str, Known]]:
-        held = self.classes[name]
-        return self.from_command(*held).names.items()
+        for argument, known in said.items():
+            is_default = known.place.kind == "script"
+            if used or not is_default or all(argument in each for each in fields.values()):
+                yield argument, known
+            elif argument in (fields_of_class("TrainingArguments") or ()):
+                yield argument, Known(UNKNOWN, known.place)  # of whichever class it is
 
     def trainer_calls(self) -> list[CallFound]:
         """Return the calls that make the Trainer's arguments."""

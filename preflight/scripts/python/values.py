@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.python.attribute_changes import SetOnce, set_before
+from preflight.scripts.python.attribute_changes import Filled, SetOnce, set_before
 from preflight.scripts.python.file_paths import OF_FILE, of_attribute
 from preflight.scripts.python.flow import Position
 from preflight.scripts.python.names import MAX_DEPTH
@@ -50,6 +50,8 @@ class Evaluator(PythonCalls):
         """A call -> Parsed (or a tuple of them) where it parses the command line, else None."""
         self.copied_attributes: Mapping[str, Sequence[tuple[ast.expr, Scope]]] = {}
         """Those that are set to one of the same name, with the objects that it is taken of."""
+        self.filled_attributes: Mapping[str, Filled] = {}
+        """Those that are set only where they hold nothing."""
         self.set_on_objects: SetOnObjects = lambda attribute, scope: None
         self.set_once: SetOnce = {}
         self.not_told: set[str] = set()
@@ -175,7 +177,8 @@ class Evaluator(PythonCalls):
                 self.num_cuts += 1
                 is_changed = False
             if is_changed and not self._is_only_copied(node.attr, holder, depth):
-                return self._set_before(node, scope, depth)
+                kept = self._not_filled(node, holder)
+                return self._set_before(node, scope, depth) if kept is UNKNOWN else kept
             return self.of_parsed(holder, node.attr, node.value)
         of_path = of_attribute(node.attr, holder)
         if of_path is not UNKNOWN:
@@ -201,6 +204,14 @@ class Evaluator(PythonCalls):
         return len(sources) == self.changed_attributes.get(attribute) and all(
             self.value(source, scope, depth + 1) == holder for source, scope in sources
         )
+
+    def _not_filled(self, node: ast.Attribute, holder: Parsed) -> object:
+        """Return what an object holds in an attribute that the script sets only where there is nothing; UNKNOWN for others."""
+        filled = self.filled_attributes.get(node.attr)
+        before = None if filled is None else self.names_now(holder).get(node.attr)
+        if filled is None or before is None or before.value is UNKNOWN:
+            return UNKNOWN
+        return before if filled.keeps(before.value) or id(node) in filled.asked else UNKNOWN
 
     def _set_before(self, node: ast.Attribute, scope: Scope, depth: int) -> object:
         value = set_before(node, scope, self.set_once)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Any
 
 from preflight.launch_facts import Uncounted
@@ -10,13 +11,14 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.models.registry import find_model
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import Scope
+from preflight.scripts.python.scope import UNKNOWN, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
 
 OTHER_VOCABULARY = "embeddings for the words of another tokenizer"
 FEW_WORDS = 1024
 """That a script adds to a tokenizer, or a length that is rounded up: a thousandth of a model of billions."""
 _OF_TOKENIZER = lazy_pattern(r"Tokenizer\w*\.from_pretrained$")
+_NAMES_TOKENIZER = lazy_pattern(r"tokenizer(?:_name|_path|_name_or_path|_dir|_id)?")
 RESIZES = "resize_token_embeddings"
 ADDS = ("add_tokens", "add_special_tokens")
 OF_FILES = frozenset({"load", "loads", "read", "readlines", "read_text", "splitlines", "tolist"})
@@ -39,8 +41,11 @@ def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
         if call.node.args and not _adds_few(reader, call.node.args[0], call.scope):
             settings.uncounted[MORE_WORDS] = Uncounted(reader.place(call), "more")
     held = _num_words(model.value)
+    others = [name for name in _named_tokenizers(reader) if name != model.value]
     for call in (*resizing, *loaded):
         given = reader.evaluator.value(call.node.args[0], call.scope) if call.node.args else None
+        if given is UNKNOWN and call in loaded and others:
+            given = others[0]
         words = _num_words(given) if isinstance(given, str) else given
         is_other = isinstance(given, str) and given != model.value
         if call.node.args and _adds_many(reader, call.node.args[0], call.scope):
@@ -48,6 +53,14 @@ def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
         is_more = not isinstance(words, int) or held is None or words > held + FEW_WORDS
         if is_more and (is_other or isinstance(given, int)):
             settings.uncounted[OTHER_VOCABULARY] = Uncounted(reader.place(call), "more")
+
+
+def _named_tokenizers(reader: ScriptReader) -> Iterator[str]:
+    """Yield the names of tokenizers that the command line says, which a script may load under whatever condition."""
+    for said in reader.arguments():
+        for name, known in said.items():
+            if _NAMES_TOKENIZER.fullmatch(name) and isinstance(known.value, str) and known.value:
+                yield known.value
 
 
 def _adds_many(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
