@@ -30,3 +30,10 @@ TRAINS_INNER_ADAPTERS = Boundary(
     " bitsandbytes 0.49.1 and 0.50.2: gradients of one adapter are None",
     "0.19.0",
 )
+REBUILDS_UNPACKED = Boundary(
+    _NAME,
+    "0.18",
+    "scattermoe unpacks a layer's stacks again in backward; before, every layer's stay",
+    "integrations/kernels/libs/scattermoe_lora/experts.py: gate_up_weight.recipe in 0.18.0, not in 0.17.0",
+    "0.19.0",
+)

@@ -11,6 +11,7 @@ from preflight.hooks.read_axolotl import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
 from preflight.launchers.axolotl.objective import UNPRICED
+from preflight.plan_parts import SCATTERED
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 
@@ -101,3 +102,39 @@ def test_blocks_of_rows_that_axolotl_cuts_are_bounded(tmp_path, kind, own, named
 
     assert [notice.unpriced for notice in plan.notices if notice.unpriced] == [named]
     assert verdict.answer.value == ("fits" if named == STRIDED else "unknown")
+
+
+SCATTERMOE = """\
+plugins: [axolotl.integrations.kernels.KernelsPlugin]
+use_scattermoe: true
+adapter: qlora
+load_in_4bit: true
+quantize_moe_experts: true
+lora_r: 8
+lora_alpha: 16
+lora_target_modules: [q_proj, v_proj]
+lora_target_parameters: [mlp.experts.gate_up_proj, mlp.experts.down_proj]
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "is_bounded"),
+    [
+        ("", "", True),
+        ("use_scattermoe: true", "expert_backend: scattermoe", True),
+        ("use_scattermoe: true", "use_sonicmoe: true", False),
+        ("use_scattermoe: true", "use_scattermoe: true\nnonexpert_quantization: nf4", False),
+        ("quantize_moe_experts: true", "", False),
+        ("mlp.experts.down_proj", "mlp.gate.weight", False),
+    ],
+)
+def test_scattermoe_over_packed_experts_is_bounded(tmp_path, said, instead, is_bounded):
+    """Where its plugin does nothing else, and the adapter goes on no other parameters."""
+    more = SCATTERMOE.replace(said, instead) if said else SCATTERMOE
+    plan = replace(plan_of(tmp_path, more), model="Qwen/Qwen3-30B-A3B")
+    named = {notice.unpriced for notice in plan.notices if notice.unpriced}
+    verdict = judge_plan(plan, PLUGINS, Policy()).verdict
+
+    assert (SCATTERED in named) == is_bounded
+    assert any("KernelsPlugin" in name for name in named) != is_bounded
+    assert verdict.answer.value == ("fits" if is_bounded else "unknown")

@@ -42,8 +42,10 @@ from preflight.plan_parts import (
     LEFT_WHOLE,
     MIXTURE_OF_DEPTHS,
     OLMO_CORE,
+    PACKED_EXPERTS,
     PROMPT_LOGITS,
     RANDOM_LTD,
+    SCATTERED,
     SENT_TOKENS,
     SGLANG,
     STATE_DICT_ON_CARD,
@@ -267,6 +269,10 @@ def _added(named: Collection[str]) -> Iterator[tuple[str, Callable[..., list[Mem
         from preflight.formulas.adapters.grouped_experts import on_experts_at_most
 
         yield ON_EXPERTS, on_experts_at_most
+    for experts in named & {PACKED_EXPERTS, SCATTERED}:
+        from preflight.formulas.adapters.packed_experts import AT_MOST
+
+        yield experts, AT_MOST[experts]
     if SENT_TOKENS in named:
         from preflight.formulas.sent_tokens import sent_at_most
 

@@ -28,7 +28,7 @@ from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
 from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import FLOAT8, FP8
+from preflight.plan_parts import FLOAT8, FP8, SCATTERED
 from preflight.units import format_gib
 from preflight.values import replace
 from preflight.versions.transformers import MLLAMA_BY_LAYER
@@ -37,7 +37,7 @@ GATHERED_LOGITS = "logits gathered for compute_metrics"
 BESIDE_TEXT = "images or audio beside the text"
 TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
-STAGES = "stages of a pipeline"
+STAGES, ON_PARAMETERS = "stages of a pipeline", "an adapter on parameters"
 _MORE_STATES = lazy_pattern(
     r"\b(?:momentum\s*=\s*(?!0(?:\.0*)?\s*(?:,|$))|use_kahan|kahan_sum|\w+_dtype)"
 )
@@ -45,7 +45,7 @@ _MORE_STATES = lazy_pattern(
 UNCOUNTED_ARGUMENTS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
     ("torch_compile_mode", ("reduce-overhead", "max-autotune").__contains__, "CUDA graphs", "more"),
     ("torch_compile_backend", "cudagraphs".__eq__, "CUDA graphs", "more"),
-    ("lora_target_parameters", bool, "an adapter on parameters", "more"),
+    ("lora_target_parameters", bool, ON_PARAMETERS, "more"),
     (
         "optim_args",
         lambda said: bool(_MORE_STATES.search(str(said))),
@@ -69,6 +69,7 @@ def with_left_out(
     kept = tuple(notice for notice in plan.notices if notice.unpriced not in counted)
     plan = plan if kept == plan.notices else replace(plan, notices=kept)
     said = {notice.unpriced for notice in plan.notices}
+    said |= {ON_PARAMETERS} if SCATTERED in said else set()
     new = tuple(notice for notice in _left_out(plan, model, device) if notice.unpriced not in said)
     return replace(plan, notices=(*plan.notices, *new)) if new else plan
 

@@ -25,6 +25,7 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_parts import PACKED_EXPERTS
 from preflight.versions.peft import FOLDS_DELTAS
 from preflight.versions.transformers import (
     FUSES_EXPERTS,
@@ -148,7 +149,7 @@ def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
         "",
         "PF129",
         "warning",
-        unpriced="quantized experts",
+        unpriced=PACKED_EXPERTS,
         takes=takes,
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.lazy_pattern import lazy_pattern
+from preflight.plan_parts import PACKED_EXPERTS
 from preflight.scripts.arguments.trainer_spellings import DTYPES
 from preflight.setting import Setting
 
@@ -23,7 +24,7 @@ CHOICES = lazy_pattern(
 """The names of a group that ends a module's name: none of what a dot follows."""
 INT8_EXPERTS = NotModelled(
     "experts are estimated as they are stored in the checkpoint: int8 ones are unpacked to fp32",
-    "quantized experts",
+    PACKED_EXPERTS,
     "either",
 )
 

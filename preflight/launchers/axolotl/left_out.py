@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from preflight.launchers.axolotl.keys import listed_plugins
+from preflight.launchers.axolotl.keys import axolotl_table, listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import FLOAT8, OTHERS_QAT, QUANTIZED_WIDELY
+from preflight.plan_parts import FLOAT8, OTHERS_QAT, PACKED_EXPERTS, QUANTIZED_WIDELY, SCATTERED
+from preflight.setting import Setting
+from preflight.versions.axolotl import REBUILDS_UNPACKED
 
 NOT_MODELLED: dict[str, NotModelled] = {
     "lisa_n_layers": NotModelled(
@@ -43,7 +45,7 @@ NOT_MODELLED: dict[str, NotModelled] = {
     ),
     "llama4_linearized_experts": NotModelled(
         "experts are estimated as stacks, not as linear layers that are packed",
-        "quantized experts",
+        PACKED_EXPERTS,
         "less",
     ),
     "do_bench_eval": NotModelled(
@@ -114,21 +116,54 @@ SHAPE_FREE = frozenset(
 
 def name_left_out(keys: FrameworkKeys) -> None:
     """Name everything that a config turns on and the estimate does not hold."""
-    _plugins(keys)
+    scattered = _scattered(keys)
+    _plugins(keys, () if scattered is None else (KERNELS_PLUGIN,))
     _model_config(keys)
-    _experts(keys)
     _longer_evaluation(keys)
     _quantized(keys)
-    keys.leave_out_given(NOT_MODELLED)
+    if scattered is None:
+        _experts(keys)
+        keys.leave_out_given(NOT_MODELLED)
+        return
+    message = "experts that scattermoe runs, and adapters on them, are bounded, and counted in no finer way"
+    keys.leave_out(NotModelled(message, SCATTERED, "either"), scattered)
+    keys.leave_out_given({k: v for k, v in NOT_MODELLED.items() if k != ON_STACKS})
 
 
-def _plugins(keys: FrameworkKeys) -> None:
+KERNELS_PLUGIN = "axolotl.integrations.kernels.KernelsPlugin"
+ON_STACKS = "lora_target_parameters"
+SCATTERED_KEYS = frozenset(
+    {"use_scattermoe", "expert_backend", "moe_dequant_chunk_size", "moe_bnb_fast"}
+)
+"""Keys of the plugin's that scattermoe is bounded with; others change what runs (integrations/kernels/args.py, 0.18.0)."""
+STACKS = ("experts.gate_up_proj", "experts.down_proj")
+
+
+def _scattered(keys: FrameworkKeys) -> Setting | None:
+    """Return what asks for scattermoe over packed experts, where the plugin does nothing else; None elsewhere."""
+    asked = keys.get("use_scattermoe", "expert_backend")
+    base = keys.settings.get("base_quantization")
+    if asked is None or asked.value not in (True, "scattermoe") or base is None:
+        return None
+    is_packed = base.value.experts and KERNELS_PLUGIN in listed_plugins(keys)
+    others = (n for n in axolotl_table()["plugin_keys"]["kernels"] if n not in SCATTERED_KEYS)
+    is_alone = not any(keys.value(name) for name in others)
+    is_alone &= keys.value("experts_implementation") in (None, "scattermoe")
+    names = keys.value(ON_STACKS) or ()
+    on_stacks = all(f".{name}".endswith(tuple(f".{stack}" for stack in STACKS)) for name in names)
+    is_known = REBUILDS_UNPACKED.holds_in(keys.library.versions)
+    return asked if is_packed and is_alone and on_stacks and is_known else None
+
+
+def _plugins(keys: FrameworkKeys, counted: tuple[str, ...]) -> None:
     """Name the plugins that may replace the trainer, the loss or parts of the model."""
     listed = keys.get("plugins")
     if listed is None:
         return
     for name in listed_plugins(keys):
         package, _, integration = name.partition("integrations.")
+        if name in counted:
+            continue
         if package != "axolotl." or integration.partition(".")[0] not in KNOWN_PLUGINS:
             message = f"what {name} does to the training is not counted"
             keys.leave_out(NotModelled(message, f"the plugin {name}", "either"), listed)
