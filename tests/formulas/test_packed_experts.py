@@ -15,7 +15,7 @@ from preflight.derive.costs.formula_table import ends_of_kinds, formulas_of, mom
 from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
 from preflight.errors import Problem
 from preflight.formulas.adapters.adaptations import ATTENTION, Adaptation, targets_of
-from preflight.formulas.adapters.packed_experts import scattered
+from preflight.formulas.layers.packed_experts import scattered
 from preflight.formulas.limits.bounds import dearest_of
 from preflight.formulas.sharding import held_tensors
 from preflight.memory import EVERY_STEP, Moment

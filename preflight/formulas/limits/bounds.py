@@ -270,7 +270,7 @@ def _added(named: Collection[str]) -> Iterator[tuple[str, Callable[..., list[Mem
 
         yield ON_EXPERTS, on_experts_at_most
     for experts in named & {PACKED_EXPERTS, SCATTERED}:
-        from preflight.formulas.adapters.packed_experts import AT_MOST
+        from preflight.formulas.layers.packed_experts import AT_MOST
 
         yield experts, AT_MOST[experts]
     if SENT_TOKENS in named:
