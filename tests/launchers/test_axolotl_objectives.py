@@ -138,3 +138,21 @@ def test_scattermoe_over_packed_experts_is_bounded(tmp_path, said, instead, is_b
     assert (SCATTERED in named) == is_bounded
     assert any("KernelsPlugin" in name for name in named) != is_bounded
     assert verdict.answer.value == ("fits" if is_bounded else "unknown")
+
+
+SERVED = "trl:\n  use_vllm: true\nvllm:\n  max_model_len: 4096\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "seq_len"),
+    [
+        ("rl: grpo\n", None),
+        ("rl: ebft\nebft:\n  ce_coef: 0.0\n", None),
+        (f"rl: grpo\n{SERVED}", 4096),
+        (f"rl: ebft\nebft:\n  mode: strided\n{SERVED}", 2048),
+        ("rl: dpo\n", 2048),
+    ],
+)
+def test_prompts_that_axolotl_does_not_cut_have_no_length(tmp_path, more, seq_len):
+    """`sequence_len` is that of other data; a server refuses rows that it has no room for."""
+    assert plan_of(tmp_path, more).seq_len == seq_len

@@ -6,6 +6,8 @@ TrainingArguments gets), utils/config/__init__.py (resolve_dtype, normalize_conf
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from preflight.bool_words import STRTOBOOL
 from preflight.formulas.optimizers import MUON
 from preflight.launchers.axolotl.activations import (
@@ -185,6 +187,26 @@ def _optimizer(keys: FrameworkKeys) -> None:
     keys.argument("optim", name, setting)
 
 
+def _generates(keys: FrameworkKeys) -> Setting | None:
+    """Return what trains on completions of prompts (utils/data/rl.py _drop_long_sequences, 0.15.0 to 0.19.0); None elsewhere.
+    Strided EBFT samples along rows that are cut."""
+    objective, section = keys.get("rl"), keys.value("ebft")
+    is_strided = isinstance(section, Mapping) and section.get("mode") == "strided"
+    if objective is None or objective.value not in ("grpo", "gdpo", "ebft") or is_strided:
+        return None
+    return objective
+
+
+def _served_length(keys: FrameworkKeys) -> Setting | None:
+    """Return the longest row of a vLLM server that this very config describes, which refuses longer ones."""
+    section, trl = keys.get("vllm"), keys.value("trl")
+    if section is None or not isinstance(section.value, Mapping) or not isinstance(trl, Mapping):
+        return None
+    length = section.value.get("max_model_len")
+    is_served = trl.get("use_vllm") is True and isinstance(length, int) and length > 0
+    return Setting(length, section.place) if is_served else None
+
+
 def _length(keys: FrameworkKeys) -> None:
     length = keys.count("sequence_len")
     packing, pads = keys.flag("sample_packing"), keys.flag("pad_to_sequence_len")
@@ -197,6 +219,17 @@ def _length(keys: FrameworkKeys) -> None:
             sees,
             "--set seq_len=N, the longest row of the data with its image tokens",
         )
+    elif (generates := _generates(keys)) is not None:
+        served = _served_length(keys)
+        if served is not None:
+            keys.put("seq_len", served.value, served)
+        else:
+            keys.note(
+                "PF143",
+                f"axolotl neither cuts nor drops prompts of rl: {generates.value} at sequence_len: how long rows are is not known",
+                generates,
+                "--set seq_len=N, the longest prompt with its completion",
+            )
     elif length is not None:
         keys.put("seq_len", length.value, length)
     elif not keys.is_unknown("sequence_len"):
