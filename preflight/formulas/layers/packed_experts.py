@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from preflight.formulas.adapters.adapted_experts import adapted_stacks
+from preflight.formulas.adapters.adapted_experts import ON_EXPERTS, adapted_stacks
 from preflight.formulas.adapters.adapters import adapter_targets
+from preflight.formulas.adapters.grouped_experts import on_experts_at_most
 from preflight.formulas.adapters.unpacked_experts import (
     KEEPS_BEHIND_EXPERTS,
     is_stack,
@@ -58,7 +59,11 @@ def scattered_at_most(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
     return list(scattered(plan, model, plan.adapter.rank))
 
 
-AT_MOST = {PACKED_EXPERTS: packed_experts_at_most, SCATTERED: scattered_at_most}
+AT_MOST = {
+    ON_EXPERTS: on_experts_at_most,
+    PACKED_EXPERTS: packed_experts_at_most,
+    SCATTERED: scattered_at_most,
+}
 """By what a notice calls them."""
 
 

@@ -265,11 +265,7 @@ def _added(named: Collection[str]) -> Iterator[tuple[str, Callable[..., list[Mem
         from preflight.formulas.olmo_core import olmo_core_at_most
 
         yield OLMO_CORE, olmo_core_at_most
-    if ON_EXPERTS in named:
-        from preflight.formulas.adapters.grouped_experts import on_experts_at_most
-
-        yield ON_EXPERTS, on_experts_at_most
-    for experts in named & {PACKED_EXPERTS, SCATTERED}:
+    for experts in {ON_EXPERTS, PACKED_EXPERTS, SCATTERED}.intersection(named):
         from preflight.formulas.layers.packed_experts import AT_MOST
 
         yield experts, AT_MOST[experts]
