@@ -29,6 +29,10 @@ LATENT = {
     "num_experts_per_tok": 6, "first_k_dense_replace": 1, "moe_layer_freq": 1, "vocab_size": 102400,
     "tie_word_embeddings": False,
 }  # fmt: skip
+MIXTURE = {
+    **LATENT, "hidden_size": 256, "intermediate_size": 1024, "moe_intermediate_size": 256, "n_routed_experts": 8,
+    "num_experts_per_tok": 3, "vocab_size": 2048,
+}  # fmt: skip
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("llama3", "8B", LLAMA),
     "small": ("llama3", "debugmodel", SMALL),
@@ -36,6 +40,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tied": ("qwen3", "0.6B", TIED),
     "experts": ("qwen3", "30B-A3B", EXPERTS),
     "latent": ("deepseek_v3", "16B", LATENT),
+    "mixture": ("deepseek_v3", "debugmodel", MIXTURE),
 }
 """What a case's name begins with -> family and flavor of torchtitan's model, and its sizes."""
 CASES: dict[str, dict[str, Any]] = {
@@ -65,6 +70,8 @@ CASES: dict[str, dict[str, Any]] = {
     "latent, shared by all": {"length": 4096, "rows": 4, "experts": 8},
     "latent, shared by all, to one": {"length": 4096, "rows": 2, "experts": 8, "to_one": True},
     "latent, shared by all, deep": {"length": 2048, "layers": 12, "experts": 8, "to_one": True},
+    "mixture": {"layers": 6, "length": 2048, "rows": 8},
+    "mixture, shared, to one": {"layers": 6, "length": 2048, "rows": 8, "tensor": 2, "shard": 4, "experts": 4, "to_one": True},
     "latent": {"length": 4096, "rows": 4},
     "latent, tensor": {"length": 4096, "rows": 4, "tensor": 2, "shard": 4},
     "latent, short": {"length": 1024, "layers": 8},

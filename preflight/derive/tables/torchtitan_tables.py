@@ -139,6 +139,33 @@ def _sizes_of_config(config: Any) -> dict[str, Any]:
         "intermediate_size": getattr(inner, "out_features", 0),
         "vocab_size": config.vocab_size,
         "tie_word_embeddings": bool(getattr(config, "enable_weight_tying", False)),
+        **_of_experts(config),
+    }
+
+
+def _of_experts(config: Any) -> dict[str, Any]:
+    """Return what a mixture has beside those, as transformers' type with the same attention and router has it."""
+    last = config.layers[-1]
+    moe, attention = getattr(last, "moe", None), last.attention
+    if moe is None:
+        return {}
+    inner = moe.routed_experts.inner_experts
+    sizes = {"moe_intermediate_size": inner.hidden_dim, "num_experts_per_tok": moe.router.top_k}
+    if not hasattr(attention, "kv_lora_rank"):
+        sparse = {"num_experts": inner.num_experts, "decoder_sparse_step": 1, "mlp_only_layers": []}
+        return {"model_type": "qwen3_moe", "intermediate_size": inner.hidden_dim, **sizes, **sparse}
+    ranks = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    shared = moe.shared_experts
+    return {
+        "model_type": "deepseek_v2" if moe.router.score_func == "softmax" else "deepseek_v3",
+        **sizes,
+        **{name: getattr(attention, name) for name in ranks},
+        "head_dim": attention.qk_rope_head_dim,
+        "q_lora_rank": attention.q_lora_rank or None,
+        "n_routed_experts": inner.num_experts,
+        "n_shared_experts": 0 if shared is None else shared.w1.out_features // inner.hidden_dim,
+        "first_k_dense_replace": sum(layer.moe is None for layer in config.layers),
+        "moe_layer_freq": 1,
     }
 
 
@@ -165,7 +192,7 @@ def _model(family: str, flavor: str, model: Any, sizes: Mapping[str, Any]) -> di
     found: dict[str, Any] = {"num_params": count}
     if best is not None:
         return {**found, "model": best}
-    kind = "qwen3" if family == "qwen3" else "llama"
+    kind = "qwen3" if family == "qwen3" else "llama"  # a mixture says its own
     config = {"model_type": kind, **sizes, "torch_dtype": "float32"}
     if sizes["intermediate_size"] and describe(config, "", "").num_params == count:
         found["config"] = config
