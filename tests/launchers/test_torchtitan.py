@@ -18,7 +18,7 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.torchtitan.table import FILE_VERSIONS, MODULE_VERSION, table
 from preflight.models import describe
 from preflight.models.registry import find_model
-from preflight.plan_parts import plain
+from preflight.plan_parts import CUDA_GRAPH, SENT_TOKENS, plain
 from preflight.slurm.script_reader import read_script
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -327,3 +327,30 @@ def test_rows_of_a_validation_that_are_longer_are_named(tmp_path, length, is_nam
     assert plan is not None
 
     assert ("longer rows in a validation" in {n.unpriced for n in plan.notices}) is is_named
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--module deepseek_v3 --config deepseek_v3_16b", [SENT_TOKENS]),
+        ("--module deepseek_v3 --config deepseek_v3_16b_hybridep", [SENT_TOKENS, "buffers of HybridEP"]),
+        ("--module qwen3 --config qwen3_moe_deepep", [SENT_TOKENS, "buffers of DeepEP"]),
+        ("--module deepseek_v3 --config deepseek_v3_debugmodel_hybridep", []),
+    ],
+)  # fmt: skip
+def test_what_sends_tokens_is_named_where_it_keeps_buffers(tmp_path, flags, named):
+    plan = scripted(tmp_path, f"torchrun --nproc_per_node 8 -m torchtitan.train {flags}")
+    found = [n.unpriced for n in plan.notices if n.unpriced and n.unpriced != CUDA_GRAPH]
+
+    assert found == named
+
+
+def test_the_dispatcher_of_a_file_is_one_too(tmp_path):
+    (tmp_path / "moe.toml").write_text(
+        '[model]\nname = "deepseek_v3"\nflavor = "16B"\n[parallelism]\nexpert_parallel_degree = 4\nexpert_parallel_comm_backend = "deepep"\n'
+    )
+    plan = scripted(
+        tmp_path, "torchrun --nproc_per_node 8 -m torchtitan.train --job.config_file moe.toml"
+    )
+
+    assert "buffers of deepep" in [n.unpriced for n in plan.notices]

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -244,12 +245,19 @@ def _configs(family: str, found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
                 "loss": type(config.loss).__qualname__.partition(".")[0],
                 "activation_checkpoint": checkpointing,
                 "optimizer": {"name": group.optimizer_name, **_plain(group.optimizer_kwargs)},
+                **_dispatcher(text),
                 "converted": sorted(w for w in ("Float8", "LoRA", "MXFP8", "NVFP4") if w in text),
                 "training": _plain(dataclasses.asdict(config.training)),
                 "parallelism": _plain(dataclasses.asdict(config.parallelism)),
                 "compile": dataclasses.asdict(config.compile),
             },
         )
+
+
+def _dispatcher(text: str) -> dict[str, str]:
+    """Return what sends tokens to experts, of a model's config as text; nothing where it is what all have."""
+    found = {*re.findall(r"(\w+)TokenDispatcher\.Config", text)} - {"AllToAll", "Local"}
+    return {"dispatcher": min(found)} if found else {}
 
 
 def _keys(config: Any, name: str) -> list[str]:

@@ -140,6 +140,8 @@ def _put_engine(
     reader.put("offload_optimizer", place, "training.enable_cpu_offload")
 
 
+STANDARD = "standard"
+"""What sends tokens to experts of other ranks by all-to-all, into tensors as large as what comes."""
 EVEN = ("debug.moe_force_load_balance", "training.debug_moe_force_load_balance")
 """Switches under which each expert is sent as many tokens, by release (models/common/moe.py _debug_force_load_balance_routing)."""
 
@@ -151,4 +153,10 @@ def _experts(reader: TitanReader) -> int:
         message = "each rank is estimated with the tokens of its own rows: the router may send its experts more"
         sent = NotModelled(message, SENT_TOKENS, "either")
         reader.keys.leave_out(sent, reader.at(key, degree))
+    backend = "parallelism.expert_parallel_comm_backend"  # 0.2.2; of 0.3 the config's model has it
+    sender = (reader.config.entry or {}).get("dispatcher") or reader.value(backend) or STANDARD
+    if degree > 1 and sender != STANDARD:
+        message = f"{sender} sends tokens through buffers of its own, which are not counted"
+        buffers = NotModelled(message, f"buffers of {sender}", "more")
+        reader.keys.leave_out(buffers, reader.at(backend, sender))
     return degree
