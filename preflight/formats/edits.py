@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from preflight.formats.yaml_plain import is_plain_text
 from preflight.lazy_pattern import lazy_pattern
 
 
@@ -37,9 +38,7 @@ _PLAIN = lazy_pattern(r"[A-Za-z_/.][A-Za-z0-9_./+-]*")
 def yaml_text(value: Any) -> str:
     """Return the YAML spelling of a value; text that would read as something else gets quotes."""
     if isinstance(value, str):
-        import yaml
-
-        if _PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
+        if _PLAIN.fullmatch(value) and is_plain_text(value):
             return value
         # JSON's double quotes are YAML's, and they can hold any character on one line.
         return f"'{value}'" if value.isprintable() and "'" not in value else json.dumps(value)

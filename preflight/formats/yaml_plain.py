@@ -92,6 +92,16 @@ def _mark_mappings(values: dict[str, Any], marks: dict[KeyPath, Mark]) -> None:
     marks[()] = Mark(-1, -1, own[0].key_start, own[-1].end, own[0].line, "mapping")
 
 
+def is_plain_text(word: str) -> bool:
+    """Tell whether YAML reads a word of letters, digits and `_./+-` without quotes as the text that it is."""
+    value = _value(word)
+    if value is _UNSURE:
+        import yaml
+
+        value = yaml.safe_load(word)
+    return bool(value == word)
+
+
 _UNSURE = object()
 
 

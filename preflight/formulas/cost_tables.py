@@ -71,9 +71,13 @@ GROUPED_KEYS = "grouped_keys"
 """Fact of the model that forms were solved from: its keys have several heads, whatever those of a plan's model."""
 
 
-@lru_cache(maxsize=32)
 def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None:
     """Return the file of a family, for one way of adapting it by its folder; None where it was not derived."""
+    return costs_in(model_type, adapted)
+
+
+@lru_cache(maxsize=32)
+def costs_in(model_type: str, adapted: str) -> Mapping[str, Any] | None:
     path = os.path.join(FOLDER, adapted, f"{model_type}.json")
     if not model_type.replace("_", "").replace("-", "").isalnum() or not os.path.isfile(path):
         return None
@@ -125,15 +129,22 @@ def adaptation_of(
     if plan.adapter is None:
         return USUAL
     file = file_of(plan, model)
-    near = [
-        (_in_release(plan, file, adaptation.folder, method) != adaptation.folder, adaptation)
+    near = (
+        adaptation
         for adaptation in nearest_adaptations(plan, model, place)
         if forms_of_method(file, adaptation.folder, None, method, False) is not None
-    ]
+    )
+
+    def is_own(adaptation: Adaptation) -> bool:
+        return _in_release(plan, file, adaptation.folder, method) != adaptation.folder
+
     if model.facts.get(FACT):  # a loop is made of the newest's, but those have adapters on stacks
-        near = [(True, one) for is_own, one in near if is_own or one.targets != ALL_LINEAR]
+        return next((one for one in near if is_own(one) or one.targets != ALL_LINEAR), USUAL)
+    if not releases_of(plan.versions):
+        return next(near, USUAL)
     # where layers of this release are others, their tables are nearer than any of the newest's
-    return next((a for is_own, a in near if is_own), near[0][1] if near else USUAL)
+    found = [*near]
+    return next(filter(is_own, found), found[0] if found else USUAL)
 
 
 @remembered

@@ -115,7 +115,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     patterns = [(fields, name, pattern) for name, pattern in SIGNS.items()]
     patterns += [(unpriced, name, pattern) for name, (pattern, _) in UNPRICED.items()]
     patterns.append((beside, "", BESIDE_TEXT))
-    there = [each for each in patterns if re.search(each[2], whole)]
+    there = [each for each in patterns if re.search(each[2], whole)] if whole else []
     cuts_rows, makes_rows = not is_whole, False
     has_no_reference = is_whole and _has_no_reference(reach)
     for path, text in files:

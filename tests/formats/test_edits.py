@@ -71,7 +71,30 @@ def test_a_new_key_stands_before_the_comment_that_ends_its_section():
 
 
 @pytest.mark.parametrize(
-    "value", ["no", "on", "5", "1e5", "5e8", "", "a: b", "# x", "it's", "é\n", "~", "x"]
+    "value",
+    [
+        "no",
+        "on",
+        "5",
+        "1e5",
+        "5e8",
+        "",
+        "a: b",
+        "# x",
+        "it's",
+        "é\n",
+        "~",
+        "x",
+        "No",
+        "OFF",
+        "Null",
+        "nULL",
+        ".5",
+        ".inf",
+        "...",
+        "._x",
+        "y",
+    ],
 )
 def test_text_is_quoted_where_yaml_would_read_something_else(value):
     assert yaml.safe_load(splice_yaml("a: 1\n", {"a": yaml_text(value)})) == {"a": value}

@@ -40,6 +40,7 @@ from preflight.formulas.cost_tables import (
     EAGER,
     METHODS,
     WINDOWED,
+    costs_in,
     family_costs,
     forms_of_method,
 )
@@ -338,5 +339,5 @@ def put(path: str, text: str) -> None:
     write(path, text)
     family_table.cache_clear()
     type_samples.forget()
-    family_costs.cache_clear()
+    costs_in.cache_clear()
     forms_of_method.cache_clear()
