@@ -95,6 +95,8 @@ def _mark_mappings(values: dict[str, Any], marks: dict[KeyPath, Mark]) -> None:
 def is_plain_text(word: str) -> bool:
     """Tell whether YAML reads a word of letters, digits and `_./+-` without quotes as the text that it is."""
     value = _value(word)
+    if word == "...":
+        return False  # the end of a document
     if value is _UNSURE:
         import yaml
 
