@@ -242,7 +242,7 @@ def _estimated(
     model = without_unseen_layers(plan, in_release(plan, with_own_keys(plan, model)))
     terms = collect_terms(plan, model, plugins, device)
     every = with_reserved(plan, *terms)
-    correction = known_correction(device)
+    correction = plugins.once((known_correction, device), lambda: known_correction(device))
     if correction is not None:
         from preflight.records.site_correction import corrected_terms
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import pluggy
@@ -41,8 +41,12 @@ class MarkedHooks(pluggy.PluginManager):
     """
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        if isinstance(plugin, ModuleType) and not hasattr(vars(plugin).get(name), HOOK_MARK):
-            return None
+        if isinstance(plugin, ModuleType):
+            value = vars(plugin).get(name)
+            if isinstance(value, FunctionType):
+                return getattr(value, HOOK_MARK, None)
+            if not callable(value) or not hasattr(value, HOOK_MARK):
+                return None
         return super().parse_hookimpl_opts(plugin, name)
 
 
