@@ -176,7 +176,7 @@ class _Judging:
         doubts = doubts_of(one)
         if not doubts:
             return frozenset()
-        rest = estimate_peaks(beside(estimate, doubts), missing)
+        rest = _without(estimate, *sorted(doubts))
         is_refused = self._verdict(one, rest, missing).answer is Answer.DOES_NOT_FIT
         return doubts if is_refused else frozenset()
 
@@ -253,6 +253,12 @@ def _estimated(
 @remembered
 def _peaks(every: tuple[MemoryTerm, ...], is_cuda: bool, *missing: str) -> MemoryEstimate:
     return estimate_peaks(every, missing, is_cuda)
+
+
+@remembered
+def _without(estimate: MemoryEstimate, *doubts: str) -> MemoryEstimate:
+    """Return the peaks of what no doubt is about: many readings have the same estimate."""
+    return estimate_peaks(beside(estimate, doubts), estimate.unknown)
 
 
 def collect_terms(
