@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
@@ -18,6 +18,7 @@ from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import UNSAID_RANKS, LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.script_told import why_open
+from preflight.values import dataclass
 
 
 @dataclass
