@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from preflight.errors import Problem
 from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import Adapter, Origin
-from preflight.plan_choices import ONE_OF, OPEN_PARTS
+from preflight.plan_choices import ONE_OF, OPEN_PARTS, OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import SPELLINGS
 from preflight.setting import Place, Setting
@@ -208,7 +208,15 @@ def settled(
         elif plan_field in defaults:
             value, origin = defaults[plan_field]
             defaults[plan_field] = (value, Origin(origin.where, True, why_open(place)))
-    half_said = problems.take(_half_said(given, fields, tuple(read), script.may_be))
+    asked = tuple(read)
+    may_evaluate = {"open_arguments", "eval_dataset"} <= script.seen.keys()
+    if may_evaluate and problems.take(given.find("eval_strategy")).setting is None:
+        asked = (*asked, "eval_strategy")
+        unsure.setdefault("eval_micro_batch_size", script.seen["open_arguments"])
+    half_said = problems.take(_half_said(given, fields, asked, script.may_be))
+    rows = problems.take(given.find("per_device_eval_batch_size")).setting
+    if "eval_micro_batch_size" in half_said and "open_arguments" in script.seen and rows is None:
+        half_said["eval_micro_batch_size"] = (EVAL_ROWS, OPEN_VALUES["eval_micro_batch_size"][-1])
     settings = dict(fields.settings)
     if "adapter" in half_said:
         taken, *others = half_said["adapter"]

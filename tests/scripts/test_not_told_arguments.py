@@ -93,3 +93,29 @@ Trainer(model=AutoModelForCausalLM.from_pretrained("gpt2"), args=args).train()
     plan = plan_of(tmp_path, f"torchrun t.py {words}", {"t.py": text})
 
     assert plan.micro_batch_size == parser.parse_args(words.split()).batch_size
+
+
+EVALUATING = SCRIPT.replace(
+    "train_dataset=rows", "train_dataset=rows, eval_dataset={rows}"
+).replace("{keywords}", "{{keywords}}")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "rows", "may_be"),
+    [
+        ("**given", "rows", (8, 64)),
+        ("per_device_eval_batch_size=2, **given", "rows", (2,)),
+        ("eval_strategy='no', **given", "rows", ()),
+        ("**given", "None", ()),
+        ("output_dir='o'", "rows", ()),
+    ],
+)
+def test_arguments_that_are_not_told_may_evaluate_what_a_trainer_is_given_for_it(
+    keywords, rows, may_be, tmp_path
+):
+    text = EVALUATING.format(rows=rows).format(keywords=keywords)
+    plan = plan_of(tmp_path, "python train.py", {"train.py": text})
+    origin = plan.origins.get("eval_micro_batch_size")
+
+    assert plan.eval_micro_batch_size is None
+    assert (() if origin is None else origin.may_be) == may_be

@@ -197,7 +197,12 @@ def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 
 def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read that a script evaluates by a call, `trainer.evaluate()`, whatever the Trainer's arguments say."""
+    """Read that a script evaluates by a call, `trainer.evaluate()`, whatever the Trainer's arguments say, and note what its
+    trainer is given to evaluate with."""
+    for found in (*reader.calls, *reader.unsure):
+        rows = [k.value for k in found.node.keywords if k.arg == "eval_dataset"]
+        if rows and reader.makes_trainer(found) and unparse(rows[0]) != "None":
+            settings.seen.setdefault("eval_dataset", reader.place(found))
     for calls, value in ((reader.named, True), (reader.maybe, UNKNOWN)):
         for found in calls("evaluate", "predict"):
             func = found.node.func
