@@ -7,6 +7,7 @@ import pytest
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN
+from preflight.scripts.python.values import MAX_STEPS
 
 HEAD = """\
 import argparse, sys
@@ -73,3 +74,25 @@ def test_a_name_that_a_loop_sets_by_itself_is_not_followed_round_and_round():
     assert reader.keywords(call)[0]["lora_alpha"].value == 16
     assert reader.keywords(call)[0]["r"].value is UNKNOWN
     assert reader.evaluator.num_steps < 200
+
+
+TANGLED = """\
+    for row in rows:
+        if row.kind == kind and kind.startswith("one"):
+            kind = row.kind + kind
+        if kind.endswith("two") or len(kind) > len(row.kind):
+            kind = kind[:-1]
+        if kind in ("x", "y") and kind != row.other:
+            kind = row.other if kind else kind
+"""
+
+
+@pytest.mark.parametrize("num_loops", [1, 8])
+def test_names_and_conditions_that_depend_on_each_other_do_not_use_a_script_up(num_loops):
+    text = HEAD.replace("kind = args.kind", "kind = input()") + TANGLED * num_loops + END
+    reader = ScriptReader(LaunchCommand(("python", "train.py")), "train.py", text)
+    reader.read(lambda names: None)
+    (call,) = reader.named("LoraConfig")
+
+    assert reader.keywords(call)[0]["r"].value == 16
+    assert reader.evaluator.num_steps < MAX_STEPS // 2

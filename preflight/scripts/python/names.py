@@ -13,6 +13,9 @@ from preflight.scripts.python.scope import UNKNOWN, Known, Scope, bare
 
 MAX_DEPTH = 24
 """Names that refer to names; also what ends a cycle."""
+MANY_STEPS = 20_000
+"""Expressions looked at in one script after which what was cut short is kept as not known too: few have conditions and
+names that depend on each other in so many ways."""
 MAX_ASSIGNMENTS = 50
 """Of one name; what is set more often is a counter of some kind."""
 
@@ -29,6 +32,8 @@ class Names(ABC):
         """Those that are being worked out: one that depends on itself is not known."""
         self._asked: set[int] = set()
         """Conditions that are being evaluated: one that depends on itself is not known."""
+        self.num_steps = 0
+        """Expressions that were looked at."""
         self.num_cuts = 0
         """Times that something was asked for which depends on one of those or on `before_change`, or lies too deep."""
         self.before_change = ""
@@ -63,8 +68,8 @@ class Names(ABC):
             return self._names[key]
         before = self.num_cuts
         held = work_out()
-        is_cut_short = bool(self._asked) and self.num_cuts > before
-        if not is_cut_short and depth <= MAX_DEPTH // 2:
+        is_deep = depth > MAX_DEPTH // 2 and self.num_steps < MANY_STEPS
+        if not is_deep and not self._is_cut_short(before):
             self._names[key] = held
         return held
 
@@ -164,10 +169,15 @@ class Names(ABC):
             self.before_change = before
             self._asked.discard(key)
             holds = None if value is UNKNOWN else bool(value)
-            if self._asked and self.num_cuts > cuts:
+            if self._is_cut_short(cuts):
                 return holds
             self._tests[key] = holds
         return self._tests[key]
+
+    def _is_cut_short(self, num_cuts: int) -> bool:
+        """Tell whether what was worked out since then depends on a condition that is still being asked."""
+        is_cut = bool(self._asked) and self.num_cuts > num_cuts
+        return is_cut and self.num_steps < MANY_STEPS
 
     def forget(self) -> None:
         """Forget what was worked out: parameters have other values now."""

@@ -56,7 +56,6 @@ class Evaluator(PythonCalls):
         self.set_once: SetOnce = {}
         self.not_told: set[str] = set()
         """Those whose value was asked for and could not be told."""
-        self.num_steps = 0
         self.most_steps = MAX_STEPS
         self.nesting = 0
 
