@@ -1,4 +1,4 @@
-"""PF401, PF402, PF408, PF409: a precision that the device or the optimizer cannot train in, or not well.
+"""PF401, PF402, PF408, PF409, PF448: a precision that the device or the optimizer cannot train in, or not well.
 
 PF401  bf16 on a device without it (compute capability below 8.0): torch emulates it, many times
        slower, and counts it as supported (torch/cuda/__init__.py:191, 2.13); before torch did so,
@@ -8,6 +8,8 @@ PF402  fp16 mixed precision on trainable weights that are fp16 themselves: the f
 PF408  bf16 weights stepped by AdamW without an fp32 master copy, at a small learning rate: most
        updates are smaller than half of what bf16 can tell apart, and are lost
 PF409  a quantized base that computes in fp32, which is bitsandbytes' and TRL's default
+PF448  torchtitan's NVFP4 or MXFP8 layers below compute capability 10.0: the converter stops with
+       "only supported on SM100 or later architectures" (components/quantization/nvfp4.py, mx.py, 0.3.0)
 """
 
 from __future__ import annotations
@@ -22,10 +24,16 @@ from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_parts import CONVERTED_BY
 
 SMALL_LEARNING_RATE = 1e-4
 """A step of AdamW moves a weight by the learning rate, and bf16 keeps 8 bits: a weight of the usual 0.02
 (`initializer_range`) changes only for steps above 0.02 * 2**-9 = 4e-5, most weights for 1e-4."""
+
+
+IN_4_OR_8_BITS = ("NVFP4", "MXFP8")
+"""What torchtitan's converters are called whose kernels Blackwell has first."""
+BLACKWELL = (10, 0)
 
 
 @hookimpl
@@ -42,6 +50,7 @@ def preflight_findings(
             "fp16 with weights loaded in float32, or a device of compute capability 8.0 or newer",
         )
     yield from _quantized_compute(plan)
+    yield from _converted(plan, device)
     if model is None:
         return
     precision = precision_of(plan, model)
@@ -68,6 +77,21 @@ def preflight_findings(
             "load the weights in float32 (twice the memory), or FSDP or ZeRO, which keep an fp32 copy",
             {"load_dtype": "fp32"},
         )
+
+
+def _converted(plan: LaunchPlan, device: DeviceSpec | None) -> Iterable[Finding]:
+    capability = None if device is None else device.compute_capability
+    if device is None or capability is None or capability >= BLACKWELL:
+        return
+    for notice in plan.notices:
+        name = notice.unpriced.removeprefix(CONVERTED_BY)
+        if name != notice.unpriced and any(word in name for word in IN_4_OR_8_BITS):
+            yield found(
+                "PF448",
+                f"{name} refuses {device.name}: it needs compute capability 10.0",
+                notice.where,
+                "a config without the converter, or a device of compute capability 10.0 or newer",
+            )
 
 
 def _quantized_compute(plan: LaunchPlan) -> Iterable[Finding]:

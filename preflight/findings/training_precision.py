@@ -1,4 +1,4 @@
-"""PF401 to PF420 as far as they are about precision, attention and how a base is stored."""
+"""PF401 to PF448 as far as they are about precision, attention and how a base is stored."""
 
 from __future__ import annotations
 
@@ -167,5 +167,14 @@ KINDS: dict[str, FindingKind] = {
         fix="no device_map",
         versions="accelerate 1.0 to 1.15, as read",
         proof=(f"{_RANKS}::test_accelerate_refuses_a_model_on_several_devices",),
+    ),
+    "PF448": FindingKind(
+        name="converter-needs-newer-device",
+        severity="error",
+        proof_kind="node",
+        trigger="torchtitan's NVFP4 or MXFP8 layers on an NVIDIA GPU of compute capability below 10.0",
+        effect="`NVFP4 is only supported on SM100 or later architectures` in every rank, as the model is made (torchtitan/components/quantization/nvfp4.py and mx.py, 0.3.0)",
+        fix="a config without the converter, or a device of compute capability 10.0 or newer",
+        proof=("tests/launchers/test_torchtitan.py::test_a_converter_refuses_an_older_device",),
     ),
 }

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import preflight
 from preflight.errors import BadInput
 from preflight.hooks import memory_host, remedy_seq_len
 from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
@@ -354,3 +355,13 @@ def test_the_dispatcher_of_a_file_is_one_too(tmp_path):
     )
 
     assert "buffers of deepep" in [n.unpriced for n in plan.notices]
+
+
+@pytest.mark.parametrize(("device", "refuses"), [("h100-sxm-80", True), ("b200-sxm-180", False)])
+@pytest.mark.parametrize("name", ["llama3_8b_mxfp8", "llama3_debugmodel_nvfp4", "llama3_8b"])
+def test_a_converter_refuses_an_older_device(tmp_path, device, refuses, name):
+    words = f"torchrun --nproc_per_node 8 -m torchtitan.train --module llama3 --config {name}"
+    report = preflight.check(words.split(), device=device, cwd=tmp_path, env={})
+    ids = [finding.id for finding in report.findings if finding.severity == "error"]
+
+    assert ids == (["PF448"] if refuses and name != "llama3_8b" else [])

@@ -13,7 +13,7 @@ from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
 from preflight.launchers.torchtitan.pipeline import read_pipeline
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import CUDA_GRAPH, FLOAT8, FLOAT8_HEAD, FREED_EARLY
+from preflight.plan_parts import CONVERTED_BY, CUDA_GRAPH, FLOAT8, FLOAT8_HEAD, FREED_EARLY
 from preflight.setting import Setting
 
 DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
@@ -229,7 +229,7 @@ def _rest(reader: TitanReader, is_graph: bool) -> None:
         at = reader.at("model.converters", names)
         shown = ", ".join(str(name) for name in names)
         message = f"{shown} converts layers, which are estimated as they were"
-        unpriced = f"layers converted by {shown}"
+        unpriced = f"{CONVERTED_BY}{shown}"
         if all(str(name) in FLOAT8_CONVERTERS for name in names):
             unpriced = FLOAT8 if _leaves_head(reader) else FLOAT8_HEAD
         keys.leave_out(NotModelled(message, unpriced, "either"), at)
