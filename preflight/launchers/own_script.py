@@ -25,7 +25,7 @@ from preflight.launchers.undecided import (
     with_replaced_attention,
     without_gathers,
 )
-from preflight.plan_parts import DIVIDED
+from preflight.plan_parts import DIVIDED, GRADIENTS_STAY
 from preflight.scripts.settings.model_shape import adds_to_model
 from preflight.scripts.settings.second_model import SECOND_MODEL
 from preflight.scripts.signs import OF_STEP, signs_of
@@ -56,6 +56,8 @@ def take_what_the_script_holds(making: Making) -> None:
     making.origins.update(with_replaced_attention(fields, making.origins, signs.attention))
     is_alone = num_ranks is None or num_ranks.value == 1
     held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+    if "zero_grad_set_to_none" in fields:
+        held.pop(GRADIENTS_STAY, None)
     origin = making.origins.get("engine")
     engine = fields.get("engine")
     held = without_gathers(held, engine, origin, has_open_ranks)

@@ -21,6 +21,9 @@ from preflight.setting import Place
 ROWS = ("per_device_train_batch_size", "loop_eval_rows")
 """Arguments that say how many rows a loader of a plain loop gives at once."""
 
+STAYING = "zero_grad_set_to_none"
+"""Argument of a plain loop that says whether it drops gradients between steps, and does not keep them as zeros."""
+
 EVALUATES = ("eval", "no_grad", "inference_mode")
 """Functions of torch under which a model makes no graph, or is told to evaluate."""
 
@@ -64,6 +67,11 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put(
             "keeps_outputs", Known(held.keeps, Place("script", reader.path, "", held.line))
         )
+    for found in reader.named("zero_grad"):
+        said = [each.value for each in found.node.keywords if each.arg == "set_to_none"]
+        told = [reader.evaluator.value(each, found.scope) for each in said or found.node.args[:1]]
+        if told == [False]:
+            settings.put(STAYING, Known(False, reader.place(found)))
     for found in reader.named("clip_grad_norm_"):
         if len(found.node.args) > 1:
             known = reader.evaluator.evaluate(found.node.args[1], found.scope)

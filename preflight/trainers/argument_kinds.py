@@ -27,6 +27,7 @@ _OWN_KINDS = {
     "seq_len": (int,),
     "pad_to_multiple_of": (int, str),
     "keeps_outputs": (bool, str),
+    "zero_grad_set_to_none": (bool,),
     "target_len": (int,),
     "loss_type": (str, list, tuple),
     **dict.fromkeys(("precompute_ref_log_probs", "padding_free"), (bool, int)),

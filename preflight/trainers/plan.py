@@ -111,9 +111,10 @@ def _optimizer(given: Given) -> Reading[PlanFields]:
     elif given.has_trainer:
         name = given.versions.default_optimizer()
         fields.assume("optimizer", name, "no --optim", "transformers")
-    held = fields.get("keeps_outputs", "keeps_outputs")
-    if held is not None and held.value is not None:
-        fields.put("keeps_outputs", held.value, held)
+    for name in ("keeps_outputs", "zero_grad_set_to_none"):
+        held = fields.get(name, name)
+        if held is not None and held.value is not None:
+            fields.put(name, held.value, held)
     norm = fields.get("max_grad_norm", "max_grad_norm")
     if norm is not None and norm.value is not None:
         fields.put("max_grad_norm", float(norm.value), norm)

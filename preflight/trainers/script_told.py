@@ -45,6 +45,7 @@ DECIDES = {
     **dict.fromkeys(("optim", "loop_optimizer"), "optimizer"),
     "max_grad_norm": "max_grad_norm",
     "keeps_outputs": "keeps_outputs",
+    "zero_grad_set_to_none": "zero_grad_set_to_none",
     "dtype": "load_dtype",
     "attn_implementation": "attention",
     "use_peft": "adapter",

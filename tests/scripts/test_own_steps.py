@@ -223,7 +223,8 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("old = copy.deepcopy(model.config)", "pass", None),
         ("model_names.append(read())", "pass", None),
         ("pass", "accelerator.backward(out.loss, retain_graph=True)", "a graph that is kept"),
-        ("pass", "optimizer.zero_grad(set_to_none=False)", "gradients that stay between steps"),
+        ("pass", "optimizer.zero_grad(set_to_none=False)", None),
+        ("pass", "if later: optimizer.zero_grad(set_to_none=False)", "gradients that stay between steps"),
         ("pass", "optimizer.zero_grad(set_to_none=True)", None),
         ("pass", "norm = torch.autograd.grad(out.loss, x)", "derivatives that a script takes itself"),
         ("kept = []", "kept.append(out.logits.detach())", "logits that a loop keeps"),
@@ -269,6 +270,15 @@ def test_copies_and_answers_are_named(tmp_path, before, inside, name):
     held = {notice.unpriced for notice in plan.notices} - {"", "frozen parameters"}
 
     assert held == (set() if name is None else {name})
+
+
+def test_a_loop_that_zeroes_its_gradients_keeps_them(tmp_path):
+    def kept(words):
+        text = LOOP.format(before="pass", optimizer=ADAMW, inside=f"optimizer.zero_grad({words})")
+        return plan_of(tmp_path, "python t.py", {"t.py": text}).zero_grad_set_to_none
+
+    assert kept("set_to_none=False") is False and kept("False") is False
+    assert kept("") is None and kept("set_to_none=True") is None
 
 
 OVERRIDES = """
