@@ -40,6 +40,7 @@ from preflight.plan_parts import (
     GRAPH_STEP,
     LABEL_SMOOTHING,
     LEFT_WHOLE,
+    LOOPED_EXPERTS,
     MIXTURE_OF_DEPTHS,
     OLMO_CORE,
     PACKED_EXPERTS,
@@ -269,6 +270,10 @@ def _added(named: Collection[str]) -> Iterator[tuple[str, Callable[..., list[Mem
         from preflight.formulas.layers.packed_experts import AT_MOST
 
         yield experts, AT_MOST[experts]
+    if LOOPED_EXPERTS in named:
+        from preflight.formulas.layers.looped_stacks import looped_at_most
+
+        yield LOOPED_EXPERTS, looped_at_most
     if SENT_TOKENS in named:
         from preflight.formulas.sent_tokens import sent_at_most
 

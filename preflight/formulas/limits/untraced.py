@@ -25,7 +25,8 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.plan_parts import PACKED_EXPERTS
+from preflight.plan_parts import LOOPED_EXPERTS, PACKED_EXPERTS
+from preflight.values import replace
 from preflight.versions.peft import FOLDS_DELTAS
 from preflight.versions.transformers import (
     FUSES_EXPERTS,
@@ -107,13 +108,14 @@ def _of_older_layers(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     loops = model.model_type in LOOPED_STACKS and not FUSES_EXPERTS.holds_in(plan.versions)
     is_costly = plan.adapter is None or method.startswith("QLoRA, prepared")
     if loops and is_costly and not has_own_release(plan, model, method):
-        yield _untraced(
+        looped = _untraced(
             f"experts of {model.model_type} are indexed one by one in transformers before {FUSES_EXPERTS.since}: the gradient"
             " of each is as large as that of all, and the copies that autocast makes of fp32 ones stay",
             "the release of transformers",
             "`preflight trace` runs the model itself",
             takes="more",
         )
+        yield replace(looped, unpriced=LOOPED_EXPERTS if plan.adapter is None else UNTRACED)
     if _runs_untraced_eagerly(plan, model) and not has_own_release(plan, model, method):
         yield _untraced(
             f"eager attention of {model.model_type} casts queries and keys, and was traced in transformers before 5.5 alone",
