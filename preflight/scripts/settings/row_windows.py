@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
@@ -24,6 +24,17 @@ _OF_TOKENS = lazy_pattern(r"input_ids|labels|memmap|fromfile|token", re.IGNORECA
 _OF_ROWS = lazy_pattern(r"batch|\bbs\b|rank|world|worker", re.IGNORECASE)
 """What a width says that counts rows."""
 _JOINS = frozenset({"cat", "concat", "concatenate", "hstack"})
+_KEEPS = frozenset(
+    {
+        "tensor", "LongTensor", "as_tensor", "array", "asarray", "from_numpy", "clone", "long", "to", "astype", "tolist",
+        "list", "copy", "contiguous", "detach", "squeeze",
+    }
+)  # fmt: skip
+"""Functions and methods that give the tokens that they get."""
+_MAKES_ROW = frozenset({"dict", "BatchEncoding", "update"})
+"""Functions that are given the columns of a row by their names."""
+Above = Mapping[int, ast.AST]
+"""Id of a node -> the one that it is a part of."""
 _SHORTEST = 64
 """Tokens below which a window is taken for something else."""
 _MOST_DEEP = 4
@@ -107,15 +118,51 @@ def _window(reader: ScriptReader, made: ast.ClassDef) -> Known | None:
 
 
 def _cuts(method: ast.FunctionDef) -> Iterator[ast.Slice]:
-    """Yield the slices of a method that take a window: from a place to a place, and every column up to a width."""
-    columns = {
-        id(n) for each in walk(method) if isinstance(each, ast.DictComp) for n in walk(each.value)
-    }
-    for node in walk(method):
+    """Yield the slices of a method that are a row each: from a place to a place, and every column up to a width."""
+    nodes = walk(method)
+    above = {id(child): node for node in nodes for child in ast.iter_child_nodes(node)}
+    columns = {id(n) for each in nodes if isinstance(each, ast.DictComp) for n in walk(each.value)}
+    for node in nodes:
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             cut = node.slice
-            if cut.upper is not None and (cut.lower is not None or id(node) in columns):
+            is_window = cut.upper is not None and (cut.lower is not None or id(node) in columns)
+            if is_window and _is_row(node, above, nodes, 0):
                 yield ast.copy_location(cut, node)
+
+
+def _is_row(node: ast.AST, above: Above, nodes: Sequence[ast.AST], depth: int) -> bool:
+    """Tell whether an expression becomes a column of a row, or a row of several, and nothing else takes it apart: a loop, or
+    a function that may take it for several rows."""
+    while depth < _MOST_DEEP:
+        part, node = node, above[id(node)]
+        if isinstance(node, (ast.Dict, ast.Return, ast.Yield, ast.DictComp)):
+            return True
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            return node.elt is part
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            uses = [n for n in nodes if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]  # fmt: skip
+            return bool(uses) and all(
+                _is_counted(each, above) or _is_row(each, above, nodes, depth + 1) for each in uses
+            )
+        if isinstance(node, ast.Call):
+            name = last_name(node.func)
+            if name == "append":
+                return True
+            if name not in _KEEPS:
+                return False
+        elif isinstance(node, ast.keyword):
+            call = above[id(node)]
+            return isinstance(call, ast.Call) and last_name(call.func) in _MAKES_ROW
+        elif not isinstance(node, (ast.Tuple, ast.Attribute, ast.Subscript)):
+            return False
+    return False
+
+
+def _is_counted(node: ast.AST, above: Above) -> bool:
+    """Tell whether an expression is only asked for its length."""
+    call = above[id(node)]
+    return isinstance(call, ast.Call) and last_name(call.func) == "len"
 
 
 Terms = list[tuple[int, ast.expr]]
