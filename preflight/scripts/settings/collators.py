@@ -47,6 +47,8 @@ def grown_collator(reader: ScriptReader) -> Place | None:
 
 _MAKES_ROWS = frozenset({"zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"})  # fmt: skip
 """Functions and methods of torch and NumPy that make a tensor of sizes that they are given."""
+_TOKENS = lazy_pattern(r"ids|mask|token|input|padded|batch", re.IGNORECASE)
+"""What a tensor of tokens is called; one of labels may be of classes, and one of features of what a picture has."""
 _COUNT = lazy_pattern(r"^len\(|batch")
 """What a number of rows says."""
 _OF_ROWS = lazy_pattern(r"\bmax\(|\blen\(|\.size\(|\.shape\b")
@@ -57,9 +59,10 @@ def filled_rows(reader: ScriptReader, cut: int) -> Iterator[Known]:
     """Yield the lengths to which the script's own collators fill up rows that are cut at `cut` tokens:
     `torch.full((len(rows), 4096), pad)`, and widths that are rounded up, `(width + 63) // 64 * 64`."""
     own = (*_own_collators(reader), *_own_collators(reader, "collate_fn"))
-    inside = {id(node): place for place, made in own for each in made for node in walk(each)}
-    for found in (*reader.calls, *reader.unsure) if inside else ():
-        if found.name not in _MAKES_ROWS or id(found.node) not in inside:
+    inside = {id(node) for _, made in own for each in made for node in walk(each)}
+    of_tokens = {id(node) for _, made in own for each in made for node in _made_for_tokens(each)}
+    for found in (*reader.calls, *reader.unsure) if of_tokens else ():
+        if found.name not in _MAKES_ROWS or id(found.node) not in of_tokens:
             continue
         args = found.node.args
         sizes = args[0].elts if args and isinstance(args[0], (ast.Tuple, ast.List)) else args
@@ -75,6 +78,19 @@ def filled_rows(reader: ScriptReader, cut: int) -> Iterator[Known]:
                 if isinstance(multiple, int) and multiple > 0:
                     filled = ceil_div(cut, multiple) * multiple
                 yield Known(filled, Place("script", scope.path, "data_collator", node.lineno))
+
+
+def _made_for_tokens(made: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of what a function sets names and columns of tokens to: `input_ids = ...`, `{"attention_mask": ...}`."""
+    for node in walk(made):
+        pairs: list[tuple[ast.expr | None, ast.expr]] = []
+        if isinstance(node, ast.Assign):
+            pairs = [(node.targets[0], node.value)]
+        elif isinstance(node, ast.Dict):
+            pairs = list(zip(node.keys, node.values, strict=True))
+        for name, value in pairs:
+            if name is not None and _TOKENS.search(unparse(name)):
+                yield from walk(value)
 
 
 def _rounds_up(node: ast.BinOp) -> bool:
