@@ -55,7 +55,11 @@ LAZY = sorted(
 
 @pytest.mark.parametrize("name", LAZY)
 def test_every_pattern_of_a_module_compiles(name):
-    lazy = list(lazy_in(vars(importlib.import_module(name))))
+    held = vars(importlib.import_module(name)).items()
+    own = {
+        key: value for key, value in held if key != "__builtins__"
+    }  # everybody's, and IPython's too
+    lazy = list(lazy_in(own))
 
     assert lazy and all(each.groups >= 0 for each in lazy)
 

@@ -92,7 +92,7 @@ def take_what_the_script_holds(making: Making) -> None:
     making.problems += left_out(trainer, held, making.problems)
     making.problems += () if step is None else doubts_of(step)
     if not signs.may_train and (trainer.trainer is None or signs.infers):
-        making.problems.append(does_not_train(script))
+        making.problems += (does_not_train(script),)
     unasked = is_not_asked_to_train(script, trainer) if signs.trains_if_asked else None
     making.problems += () if unasked is None else (unasked,)
     facts = replace(
@@ -106,7 +106,7 @@ def take_what_the_script_holds(making: Making) -> None:
     making.trainer = replace(trainer, script=facts)
     uncut = never_cut(making.trainer, signs)
     if uncut is not None:
-        making.problems.append(uncut)
+        making.problems += (uncut,)
         fields.pop("seq_len"), making.origins.pop("seq_len", None)
         making.trainer = without_length(making.trainer)
 

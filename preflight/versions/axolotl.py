@@ -21,6 +21,13 @@ ORDERS_STACKS = Boundary(
     "monkeypatch/moe_quant.py patch_peft_target_parameters_matching: expert_param_order in 0.16.0, sorted(expanded) in 0.15.0",
     "0.19.0",
 )
+REBUILDS_UNPACKED = Boundary(
+    _NAME,
+    "0.18",
+    "scattermoe unpacks a layer's stacks again in backward; before, every layer's stay",
+    "integrations/kernels/libs/scattermoe_lora/experts.py: gate_up_weight.recipe in 0.18.0, not in 0.17.0",
+    "0.19.0",
+)
 TRAINS_INNER_ADAPTERS = Boundary(
     _NAME,
     "0.19",
@@ -28,12 +35,5 @@ TRAINS_INNER_ADAPTERS = Boundary(
     " before it was put on, so that it is never read",
     "monkeypatch/moe_quant.py _patched_activate_lora: in 0.19.0, not in 0.18.0; run with PEFT 0.19.1 and 0.20.0 below"
     " bitsandbytes 0.49.1 and 0.50.2: gradients of one adapter are None",
-    "0.19.0",
-)
-REBUILDS_UNPACKED = Boundary(
-    _NAME,
-    "0.18",
-    "scattermoe unpacks a layer's stacks again in backward; before, every layer's stay",
-    "integrations/kernels/libs/scattermoe_lora/experts.py: gate_up_weight.recipe in 0.18.0, not in 0.17.0",
     "0.19.0",
 )

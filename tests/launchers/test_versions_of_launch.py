@@ -251,6 +251,7 @@ NOT_OF_FIELDS = {
         ("SAVES_BY_DEFAULT", "FUSES_ADAMW"),
         "prime-rl's own code, of which nothing is said to fit, and a refusal rests on states alone",
     ),
+    "REBUILDS_UNPACKED": "axolotl's scattermoe, which is named where nobody says the release",
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
 }
 

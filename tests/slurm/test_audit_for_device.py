@@ -31,7 +31,7 @@ JOBS = {
     "small.sh": f"{LAUNCH} {SMALL}",
     "huge.sh": f"{LAUNCH} {HUGE}",
     "unknown.sh": f"{LAUNCH} nobody/has-this-model",
-    "filled.sh": f"STEPS=$(grep steps c.yaml)\n{LAUNCH} {SMALL} --gradient_accumulation_steps $STEPS",
+    "filled.sh": f"ROWS=$(grep rows c.yaml)\n{LAUNCH} {SMALL} --per_device_train_batch_size $ROWS",
     "refused.sh": f"accelerate launch --num_machines 2 --same_network {LAUNCH.partition('=8 ')[2]} {SMALL}",
     "empty.sh": f'accelerate launch --num_processes 8 --config_file "$1" train.py --bf16 --model_name_or_path {SMALL}',
 }
@@ -82,7 +82,7 @@ def test_a_device_that_nobody_knows_is_bad_input(jobs, capsys):
     ("name", "words"),
     [
         ("unknown.sh", "model not known"),
-        ("filled.sh", "$(grep steps c.yaml) is known only when the job runs"),
+        ("filled.sh", "micro_batch_size not known"),
         ("refused.sh", "several nodes need --machine_rank"),
         ("empty.sh", "the config file '' has no name"),
     ],

@@ -7,6 +7,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_parts import FLOAT8, OTHERS_QAT, PACKED_EXPERTS, QUANTIZED_WIDELY, SCATTERED
 from preflight.setting import Setting
 from preflight.versions.axolotl import REBUILDS_UNPACKED
+from preflight.versions.boundary import OLDEST, has_begun
 
 NOT_MODELLED: dict[str, NotModelled] = {
     "lisa_n_layers": NotModelled(
@@ -151,7 +152,7 @@ def _scattered(keys: FrameworkKeys) -> Setting | None:
     is_alone &= keys.value("experts_implementation") in (None, "scattermoe")
     names = keys.value(ON_STACKS) or ()
     on_stacks = all(f".{name}".endswith(tuple(f".{stack}" for stack in STACKS)) for name in names)
-    is_known = REBUILDS_UNPACKED.holds_in(keys.library.versions)
+    is_known = has_begun(REBUILDS_UNPACKED, keys.library.versions, OLDEST)
     return asked if is_packed and is_alone and on_stacks and is_known else None
 
 
