@@ -17,7 +17,7 @@ from preflight.formulas.tower_sizes import attended_rows
 from preflight.formulas.user_loop import finds_gradients
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.memory import ALL_SAVED, MemoryTerm, Moment
+from preflight.memory import ALL_SAVED, LAYER_BACKWARD, MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
 from preflight.units import ceil_div
 from preflight.values import replace
@@ -190,7 +190,7 @@ def _passing(plan: LaunchPlan, costs: Costs, tokens: int) -> Iterable[MemoryTerm
     yield MemoryTerm(
         "gradients of activations in a layer",
         tokens * worst.backward_transient,
-        frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
+        LAYER_BACKWARD,
         f"{tokens:,} tokens x {worst.backward_transient:,}",
         LAYER_SOURCE,
     )
@@ -299,7 +299,7 @@ def _saved(
         yield MemoryTerm(
             name,
             num_bytes,
-            frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
+            LAYER_BACKWARD,
             formula,
             LAYER_SOURCE,
         )

@@ -21,7 +21,7 @@ from preflight.formulas.sharding import (
 from preflight.formulas.user_loop import drops_gradients, finds_gradients
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
+from preflight.memory import ALWAYS, LAYER_BACKWARD, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
 from preflight.values import dataclass, replace
 
@@ -195,7 +195,7 @@ def _summed(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterabl
         yield MemoryTerm(
             "gradient of the head, kept for the tied embedding's",
             size * words,
-            frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
+            LAYER_BACKWARD,
             formula,
             "torch/csrc/autograd/input_buffer.cpp: kept until every use has added its own",
         )

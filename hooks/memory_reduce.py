@@ -21,11 +21,10 @@ from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import WrapUnits, reduces_beside, wrap_units
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.memory import Level, MemoryTerm, Moment
+from preflight.memory import LAYER_BACKWARD, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
 
-LAYERS = frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD})
 END = frozenset({Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD})
 LAST = frozenset({Moment.EMBEDDING_BACKWARD})
 REDUCE = "reduce_scatter"
@@ -80,7 +79,7 @@ def _fsdp2(
                 Level.RESERVED,
             )
         if tail < layer:
-            yield from _too_small("the tail", reduce, tail, LAYERS | LAST, source)
+            yield from _too_small("the tail", reduce, tail, LAYER_BACKWARD | LAST, source)
 
 
 def _while_the_one_before_goes_back(
@@ -112,20 +111,20 @@ def _fsdp1(trains: WrapUnits, size: int, reduce: int) -> Iterable[MemoryTerm]:
         "flat gradient of the layer before, still read by the stream that reduces",
         size,
         layer,
-        LAYERS,
+        LAYER_BACKWARD,
         source,
         level=Level.RESERVED,
     )
     if reduce == size:
         return
     cast = "flat gradient of {} in the reduce dtype"
-    yield from _term(cast.format("a layer"), reduce, layer, LAYERS, source, REDUCE)
+    yield from _term(cast.format("a layer"), reduce, layer, LAYER_BACKWARD, source, REDUCE)
     yield from _term(cast.format("the root unit"), reduce, root, LAST, source, REDUCE)
     yield from _term(
         "flat gradient of the layer before in the reduce dtype, not reduced yet",
         reduce,
         layer,
-        LAYERS,
+        LAYER_BACKWARD,
         source,
         REDUCE,
         Level.RESERVED,

@@ -120,6 +120,8 @@ STEP_MOMENTS = tuple(
     if moment not in TOWER_MOMENTS
 )
 """Of the language model: what is alive through all of them is alive while a tower runs."""
+LAYER_BACKWARD = frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD})
+"""While layers run backward."""
 ALL_SAVED = frozenset(
     {
         Moment.FORWARD,
@@ -220,6 +222,13 @@ class MemoryTerm:
             found.append(Phase.SECOND_STEP)
         order = list(Phase)
         return tuple(sorted(found, key=order.index))
+
+
+def at_most(
+    name: str, num_bytes: int, moments: Iterable[Moment], formula: str, source: str
+) -> MemoryTerm:
+    """Return a term of the most that something takes which nobody counted."""
+    return MemoryTerm(f"{name}, at most", num_bytes, frozenset(moments), formula, source)
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,23 @@ graphs that were walked over.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import Precision, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens, wrap_units
 from preflight.formulas.tensor_parallel import cuts_stream
 from preflight.launch import LaunchPlan
-from preflight.memory import ALL_SAVED, EVERY_STEP, MemoryTerm, Moment
+from preflight.memory import ALL_SAVED, EVERY_STEP, LAYER_BACKWARD, MemoryTerm, Moment, at_most
 from preflight.model import LINEAR, ModelSpec, ModelUnit
 from preflight.plan_parts import GRAPH_STEP
 from preflight.units import ceil_div
 
+_term = partial(at_most, source=GRAPH_STEP)
+
 TYPES = frozenset({"llama", "qwen3", "qwen3_moe", "deepseek_v2"})
 """Types whose graphs were walked over."""
 IN_BACKWARD = frozenset(EVERY_STEP) - {Moment.FORWARD, Moment.LOSS_FORWARD, Moment.TOWER_FORWARD}
-
-LAYER_BACKWARD = frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD})
 
 
 def graph_step_at_most(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
@@ -76,7 +77,3 @@ def _kept(plan: LaunchPlan, unit: ModelUnit, precision: Precision) -> int:
     stream = precision.bytes_of("compute") * shape.hidden_size
     degree = plan.tensor_parallel_degree
     return ceil_div(inner + stream, degree) if cuts_stream(plan) else inner + stream
-
-
-def _term(name: str, num_bytes: int, moments: frozenset[Moment], formula: str) -> MemoryTerm:
-    return MemoryTerm(f"{name}, at most", num_bytes, moments, formula, GRAPH_STEP)

@@ -8,13 +8,16 @@ Its RMSNorm multiplies by the weight in fp32 and its rotary product is in fp32, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.launch import LaunchPlan
-from preflight.memory import EVERY_STEP, MemoryTerm, Moment
+from preflight.memory import EVERY_STEP, MemoryTerm, Moment, at_most
 from preflight.model import ModelSpec
 from preflight.plan_parts import OLMO_CORE
+
+_term = partial(at_most, source=OLMO_CORE)
 
 TYPES = frozenset({"llama", "olmo2", "olmo3", "qwen3"})
 """Types whose layers were counted; of others OLMo-core's code is another."""
@@ -48,7 +51,3 @@ def _terms(plan: LaunchPlan, model: ModelSpec) -> Iterator[MemoryTerm]:
     largest = max(local_elements(plan, held) for held in held_tensors(plan, model))
     step = (Moment.OPTIMIZER_STEP,)
     yield _term("a parameter's update", IN_STEP * largest, step, f"{largest:,} x {IN_STEP}")
-
-
-def _term(name: str, num_bytes: int, moments: tuple[Moment, ...], formula: str) -> MemoryTerm:
-    return MemoryTerm(f"{name}, at most", num_bytes, frozenset(moments), formula, OLMO_CORE)

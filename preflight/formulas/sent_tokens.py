@@ -14,7 +14,7 @@ from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import cuts_stream
 from preflight.launch import LaunchPlan
-from preflight.memory import ALL_SAVED, Level, MemoryTerm, Moment
+from preflight.memory import ALL_SAVED, LAYER_BACKWARD, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_parts import SENT_TOKENS
 from preflight.units import ceil_div
@@ -22,7 +22,6 @@ from preflight.values import dataclass
 
 PLACES = 16
 """Bytes of a row's places in the order of ranks and of experts."""
-BACKWARD = frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD})
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def _terms(plan: LaunchPlan, model: ModelSpec) -> Iterator[MemoryTerm]:
         kept += unit.count * rows * stays
         one = max(one, rows * (each.kept if stays != each.kept else 0))
         passing = max(passing, rows * each.passing)
-    every = {"kept": (kept, ALL_SAVED), "recomputed": (one, BACKWARD), "in passing": (passing, BACKWARD | {Moment.FORWARD})}  # fmt: skip
+    every = {"kept": (kept, ALL_SAVED), "recomputed": (one, LAYER_BACKWARD), "in passing": (passing, LAYER_BACKWARD | {Moment.FORWARD})}  # fmt: skip
     for word, (num_bytes, moments) in every.items():
         name = f"rows that other ranks send, {word}, at most"
         formula = f"{num_bytes:,}: {plan.expert_parallel_degree} ranks share experts"

@@ -56,12 +56,9 @@ def test_an_older_release_takes_no_more_than_is_bounded(row):
 
 @pytest.mark.libraries
 def test_the_rows_of_this_release_are_what_it_takes():
-    import transformers
     from looped_stacks import peaks
 
     row = NEWER["many experts", "bfloat16", True, 256]
-    if transformers.__version__ != row["transformers"]:
-        pytest.skip("rows of another release")
     found = peaks(CASES["many experts"], "bfloat16", True, 256)
 
     assert found["backward"] == pytest.approx(row["backward"], rel=0.02)

@@ -13,13 +13,15 @@ every token. Forward and backward of torchtune's own module, counted on a CPU wi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from functools import partial
 
 from preflight.formulas.sharding import num_tokens, shards_parameters
 from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment
+from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment, at_most
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
+
+_term = partial(at_most, source=__name__)
 
 OF_ROW, INDICES = 12, 16
 """Bytes of a row's hidden value and inner value in 16 bits, six times each, and of two indices for every hidden value."""
@@ -68,7 +70,3 @@ def on_experts_at_most(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
         _term("adapters on a layer's experts", gathered, step, f"{largest:,} x {GATHERED}"),
         _term("rows of experts", kept * rows, step, f"{kept} x {rows:,}"),
     ]
-
-
-def _term(name: str, num_bytes: int, moments: Collection[Moment], formula: str) -> MemoryTerm:
-    return MemoryTerm(f"{name}, at most", num_bytes, frozenset(moments), formula, __name__)

@@ -25,7 +25,7 @@ from preflight.formulas.layers.heads import scores
 from preflight.formulas.layers.layer_pieces import keeps_product
 from preflight.formulas.objective import reference_of
 from preflight.launch import LaunchPlan
-from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
+from preflight.memory import LAYER_BACKWARD, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
 
@@ -126,7 +126,7 @@ def gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTe
         yield MemoryTerm(
             "unsharded gradient of a parameter",
             size * largest,
-            frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
+            LAYER_BACKWARD,
             f"{largest:,} x {size}: copied into the bucket as soon as it is there",
             STAGE_3,
         )

@@ -11,14 +11,13 @@ from __future__ import annotations
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan
-from preflight.memory import ALL_SAVED, MemoryTerm, Moment
+from preflight.memory import ALL_SAVED, LAYER_BACKWARD, MemoryTerm
 from preflight.model import EXPERTS, ModelSpec
 
 ALIVE = 2
 """Gradients of a stack that are there beside the one that the estimate counts."""
 OF_ROWS = 2
 """Rows of hidden values that stay of each place of a token beside those that stay in newer releases."""
-_BACKWARD = frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD})
 
 
 def looped_at_most(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
@@ -28,27 +27,28 @@ def looped_at_most(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
         return []
     precision, tokens = precision_of(plan, model), num_tokens(plan)
     compute, stored = precision.bytes_of("compute"), precision.bytes_of("trainable")
-    largest = copies = rows = 0
+    sizes: list[tuple[int, int, int]] = []  # layers of a kind, elements of stacks, bytes that stay
     for unit in model.layers:
         stacks = sum(each.num_params for each in unit.tensors if each.kind == EXPERTS)
         places = 0 if unit.layer is None else tokens * (unit.layer.experts_per_token or 0)
-        largest = max(largest, stacks)
-        copies += unit.count * stacks * (compute if stored > compute else 0)
-        rows += unit.count * OF_ROWS * places * model.hidden_size * compute
+        copies = stacks * compute if stored > compute else 0
+        sizes.append((unit.count, stacks, copies + OF_ROWS * places * model.hidden_size * compute))
     is_recomputed = plan.activation_checkpointing == "full"
-    kept = (copies + rows) // (sum(unit.count for unit in model.layers) if is_recomputed else 1)
+    of_one = max((stays for _, _, stays in sizes), default=0)
+    kept = of_one if is_recomputed else sum(count * stays for count, _, stays in sizes)
+    largest = max((stacks for _, stacks, _ in sizes), default=0)
     passing = ALIVE * largest * stored
     return [
         MemoryTerm(
             "gradients of stacks, expert by expert, at most",
             passing,
-            _BACKWARD,
+            LAYER_BACKWARD,
             f"{ALIVE} x {largest:,} x {stored}",
         ),
         MemoryTerm(
             "copies of experts that autocast makes one by one, at most",
             kept,
-            _BACKWARD if is_recomputed else ALL_SAVED,
+            LAYER_BACKWARD if is_recomputed else ALL_SAVED,
             f"{kept:,}",
         ),
     ]

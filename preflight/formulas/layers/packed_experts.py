@@ -18,7 +18,8 @@ steps of these took a fifth to a half of what is here (tests/formulas/scattered_
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 from preflight.formulas.adapters.adapted_experts import ON_EXPERTS, adapted_stacks
 from preflight.formulas.adapters.adapters import adapter_targets
@@ -31,9 +32,11 @@ from preflight.formulas.adapters.unpacked_experts import (
 from preflight.formulas.layers.checkpointing import is_reentrant
 from preflight.formulas.sharding import num_tokens, packed_bytes
 from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment
+from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment, at_most
 from preflight.model import ModelSpec
 from preflight.plan_parts import PACKED_EXPERTS, SCATTERED
+
+_term = partial(at_most, source=__name__)
 
 COPIES, BELOW_ADAPTERS = 2, 4
 """Copies in 16 bits of a layer's stacks."""
@@ -123,7 +126,3 @@ def scattered(plan: LaunchPlan, model: ModelSpec, rank: int) -> Iterator[MemoryT
     yield _term("adapters on stacks", held, {*ALWAYS, Moment.PREPARE}, f"{held:,}")
     yield _term("adapters of a layer", at_hand, step, f"{at_hand:,}")
     yield _term("rows of scattermoe", rows, step, f"{rows:,}")
-
-
-def _term(name: str, num_bytes: int, moments: Collection[Moment], formula: str) -> MemoryTerm:
-    return MemoryTerm(f"{name}, at most", num_bytes, frozenset(moments), formula, __name__)

@@ -16,7 +16,8 @@ is taken here (tests/formulas/test_strided_blocks.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 from preflight.formulas.layers.key_values import cache_bytes
 from preflight.formulas.objective import Blocks, blocks_of
@@ -25,9 +26,11 @@ from preflight.formulas.outside_torch import PROCESS_BYTES
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, MemoryTerm, Moment
+from preflight.memory import ALWAYS, MemoryTerm, Moment, at_most
 from preflight.model import ModelSpec
 from preflight.values import replace
+
+_term = partial(at_most, source=__name__)
 
 SCORES = 12
 """Bytes of a score of eager attention: as it is, masked, in fp32 as its softmax, and again in 16 bits."""
@@ -135,7 +138,3 @@ def _features(plan: LaunchPlan, model: ModelSpec, blocks: Blocks, rows: int, siz
     masks = 2 * OUTPUT * tokens * blocks.length
     cached = cache_bytes(plan, model, rows, blocks.length)
     return size * outputs + layer_at_hand(plan, model, rows) + masks + cached
-
-
-def _term(name: str, num_bytes: int, moments: Collection[Moment], formula: str) -> MemoryTerm:
-    return MemoryTerm(f"{name}, at most", num_bytes, frozenset(moments), formula, __name__)
