@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.values import dataclass
 
 T = TypeVar("T")
@@ -93,6 +93,11 @@ def trains(body: Sequence[ast.stmt]) -> bool:
         for each in body
         for node in walk(each)
     )
+
+
+def takes_gradient(nodes: Iterable[ast.AST]) -> bool:
+    """Tell whether one of some nodes is a call that takes gradients: `loss.backward()`, `accelerator.backward(loss)`."""
+    return any(isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in nodes)
 
 
 _TRAINS = lazy_pattern(r"^(?:train|backward|fit|training_loop)$|Trainer$")

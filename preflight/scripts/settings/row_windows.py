@@ -15,6 +15,7 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import OF_EVALUATION
 from preflight.scripts.settings.script_settings import said_of
+from preflight.scripts.settings.token_names import GIVE_TOKENS
 from preflight.setting import Place
 
 _LOADERS = frozenset({"DataLoader", "StatefulDataLoader"})
@@ -24,13 +25,6 @@ _OF_TOKENS = lazy_pattern(r"input_ids|labels|memmap|fromfile|token", re.IGNORECA
 _OF_ROWS = lazy_pattern(r"batch|\bbs\b|rank|world|worker", re.IGNORECASE)
 """What a width says that counts rows."""
 _JOINS = frozenset({"cat", "concat", "concatenate", "hstack"})
-_KEEPS = frozenset(
-    {
-        "tensor", "LongTensor", "as_tensor", "array", "asarray", "from_numpy", "clone", "long", "to", "astype", "tolist",
-        "list", "copy", "contiguous", "detach", "squeeze",
-    }
-)  # fmt: skip
-"""Functions and methods that give the tokens that they get."""
 _MAKES_ROW = frozenset({"dict", "BatchEncoding", "update"})
 """Functions that are given the columns of a row by their names."""
 Above = Mapping[int, ast.AST]
@@ -133,13 +127,15 @@ def _cuts(method: ast.FunctionDef) -> Iterator[ast.Slice]:
 def _is_row(node: ast.AST, above: Above, nodes: Sequence[ast.AST], depth: int) -> bool:
     """Tell whether an expression becomes a column of a row, or a row of several, and nothing else takes it apart: a loop, or
     a function that may take it for several rows."""
-    while depth < _MOST_DEEP:
+    while True:
         part, node = node, above[id(node)]
         if isinstance(node, (ast.Dict, ast.Return, ast.Yield, ast.DictComp)):
             return True
         if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
             return node.elt is part
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if depth == _MOST_DEEP - 1:
+                return False  # a name that is set to what another is set to, and so on
             name = node.targets[0].id
             uses = [n for n in nodes if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]  # fmt: skip
             return bool(uses) and all(
@@ -149,14 +145,13 @@ def _is_row(node: ast.AST, above: Above, nodes: Sequence[ast.AST], depth: int) -
             name = last_name(node.func)
             if name == "append":
                 return True
-            if name not in _KEEPS:
+            if name not in GIVE_TOKENS:
                 return False
         elif isinstance(node, ast.keyword):
             call = above[id(node)]
             return isinstance(call, ast.Call) and last_name(call.func) in _MAKES_ROW
         elif not isinstance(node, (ast.Tuple, ast.Attribute, ast.Subscript)):
             return False
-    return False
 
 
 def _is_counted(node: ast.AST, above: Above) -> bool:

@@ -16,15 +16,12 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, tokenizing
 from preflight.scripts.settings.token_cuts import NotToldError, TokenCuts
-from preflight.scripts.settings.token_names import TokenNames, cuts_itself, place_of
+from preflight.scripts.settings.token_names import GIVE_TOKENS, TokenNames, cuts_itself, place_of
 
-_KEEPS = frozenset(
-    {
-        "list", "tuple", "tensor", "LongTensor", "as_tensor", "array", "asarray", "from_numpy", "copy", "deepcopy",
-        "clone", "squeeze", "unsqueeze", "flatten", "tolist", "long", "to", "cuda", "stack", "pad_sequence", "astype",
-        "zip", "enumerate", "items", "values", "contiguous", "detach", "numpy", "reversed", "pop", "tqdm",
-    }
-)  # fmt: skip
+_KEEPS = GIVE_TOKENS | {
+    "tuple", "deepcopy", "unsqueeze", "flatten", "cuda", "stack", "pad_sequence", "zip", "enumerate", "items", "values",
+    "numpy", "reversed", "pop", "tqdm",
+}  # fmt: skip
 """Functions and methods that give tokens as they are, or each of several rows."""
 _JOINS_TENSORS = frozenset({"cat", "concat", "concatenate", "hstack"})
 _JOINS_LISTS = frozenset({"chain", "from_iterable", "sum"})

@@ -14,6 +14,13 @@ from preflight.scripts.settings.answer_lengths import IDS
 
 TAKES_COLUMNS = frozenset({"dict", "update"})
 """Functions and methods that are given the columns of a row by their names; so are classes."""
+GIVE_TOKENS = frozenset(
+    {
+        "tensor", "LongTensor", "as_tensor", "array", "asarray", "from_numpy", "clone", "long", "to", "astype", "tolist",
+        "list", "copy", "contiguous", "detach", "squeeze",
+    }
+)  # fmt: skip
+"""Functions and methods that give the tokens of one row as they are."""
 _ASKS_LENGTH = lazy_pattern(r"\blen\(|\bshape\b|\bsize\(")
 Held = list[tuple[ast.expr, "ast.AST | None"]]
 """Values, each with the loop that its statement stands in."""

@@ -42,14 +42,12 @@ _PART = lazy_pattern(
     rf"^(?:\w*_)?(?:layer|block|module|submodule|parent){_ATTRIBUTES}|{_OF_MODEL.pattern}"
 )
 """A model, or a part of one by its name."""
-_OVER_PARTS = lazy_pattern(
-    r"\b(?:named_)?(?:modules|children)\(\)|model\b.*\.(?:layers?|blocks?|h)\b"
-)
-"""What a loop over the parts of a model goes through."""
 _OVER_LAYERS = lazy_pattern(r"model\b.*\.(?:layers?|blocks?|h)\b")
-_A_PART = lazy_pattern(
-    r"^(?:\w+\.)*\w*model(?:\.get_(?:in|out)put_embeddings\(\))?(?:\.(?!\w*config)\w+|\[[^\]]*\])*(?<=[\w)\]])$"
-)
+"""What a loop over the layers of a model goes through."""
+_OVER_PARTS = lazy_pattern(rf"\b(?:named_)?(?:modules|children)\(\)|{_OVER_LAYERS.pattern}")
+"""What a loop over the parts of a model goes through."""
+_A_PART = lazy_pattern(rf"^(?:\w+\.)*\w*model(?:\.get_(?:in|out)put_embeddings\(\))?{_ATTRIBUTES}")
+"""A model, its embeddings by the method that gives them, or a part of these that is none of its configs."""
 _FP32 = lazy_pattern(r"\bfloat32\b|\btorch\.float\b")
 _SMALL = lazy_pattern(r"norm|\bln_|bias|router|(?:^|\.)\w*model$")
 """Parts of few numbers, and the whole of a model."""

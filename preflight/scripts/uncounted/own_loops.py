@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Sequence
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.assignments import walk_block
-from preflight.scripts.python.flow import trains
+from preflight.scripts.python.flow import takes_gradient, trains
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.scope import UNKNOWN
@@ -176,7 +176,7 @@ def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
         return
     branches = [each for each in loop.body if isinstance(each, ast.If) and not _is_always(each)]
     seldom = [node for part in branches for node in walk(part)]
-    backwards = [n for n in seldom if isinstance(n, ast.Call) and last_name(n.func) == "backward"]
+    backwards = [node for node in seldom if takes_gradient([node])]
     within = {id(node) for node in seldom}
     taken = _gone_back(backwards, seldom)
     every_round = (
@@ -192,11 +192,7 @@ def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
 
 def _is_always(branch: ast.If) -> bool:
     """Tell whether either way of a condition takes the gradient: with a scaler, or without."""
-    ways = (branch.body, branch.orelse)
-    return all(
-        any(isinstance(n, ast.Call) and last_name(n.func) == "backward" for n in walk_block(way))
-        for way in ways
-    )
+    return all(takes_gradient(walk_block(way)) for way in (branch.body, branch.orelse))
 
 
 def _gone_back(backwards: Sequence[ast.AST], block: Sequence[ast.AST]) -> set[str]:

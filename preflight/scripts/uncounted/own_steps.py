@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD, WIDE_PART
 from preflight.scripts.losses.own_losses import MODEL, NARROW_LOSS, own_losses
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.flow import takes_gradient
+from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.uncounted.beside_adapter import (
     BESIDE_ADAPTER,
@@ -137,26 +138,21 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
 def _steps(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:
     """Return id -> body of the functions and loops that are a step: by their name, or because they take the gradient, in
     no loop inside them."""
-    takes_gradient = any(
-        isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in nodes
-    )
+    is_training = takes_gradient(nodes)
     return {
         id(node): node.body
         for node in nodes
         if isinstance(node, (ast.FunctionDef, ast.For, ast.While))
         and (
             (isinstance(node, ast.FunctionDef) and _STEPS.match(node.name))
-            or (takes_gradient and goes_back(node.body))
+            or (is_training and goes_back(node.body))
         )
     }
 
 
 def goes_back(body: Sequence[ast.stmt]) -> bool:
     """Tell whether a block takes the gradient, in no loop or function inside it."""
-    return any(
-        isinstance(node, ast.Call) and last_name(node.func) == "backward"
-        for node in own_nodes(body)
-    )
+    return takes_gradient(own_nodes(body))
 
 
 def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:

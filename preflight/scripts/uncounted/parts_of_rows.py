@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.flow import takes_gradient
 from preflight.scripts.python.nodes import last_name, walk
 
 IN_PARTS = "rows that a step takes in parts"
@@ -42,11 +43,7 @@ def _assigned(step: ast.For, inner: ast.For) -> Iterator[str]:
 
 
 def _takes_gradient(loop: ast.For) -> bool:
-    return any(
-        isinstance(node, ast.Call) and last_name(node.func) == "backward"
-        for statement in loop.body
-        for node in walk(statement)
-    )
+    return takes_gradient(node for statement in loop.body for node in walk(statement))
 
 
 def _divides(loop: ast.For, names: set[str]) -> bool:
