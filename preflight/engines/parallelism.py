@@ -12,16 +12,8 @@ from preflight.errors import Problem
 from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.variables import is_on
+from preflight.shell.starters.variables import PARALLELISM_SIZES, is_on
 from preflight.values import replace
-
-SIZES = {
-    "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "dp_replicate_size",
-    "PARALLELISM_CONFIG_DP_SHARD_SIZE": "dp_shard_size",
-    "PARALLELISM_CONFIG_TP_SIZE": "tp_size",
-    "PARALLELISM_CONFIG_CP_SIZE": "cp_size",
-    "PARALLELISM_CONFIG_SP_SIZE": "sp_size",
-}
 
 
 def read_parallelism(
@@ -32,7 +24,7 @@ def read_parallelism(
     if read.problems or read.value is None:
         return Reading({}, read.problems)
     sizes = read.value
-    replicate, shard, tp, cp, sp = (sizes[name] for name in SIZES.values())
+    replicate, shard, tp, cp, sp = (sizes[name] for name in PARALLELISM_SIZES.values())
     refusal = _refusal(sizes, engine, world_size.value)
     if refusal is not None:
         return Reading({}, (refusal,))
@@ -52,7 +44,7 @@ def _sizes(env: Mapping[str, Setting]) -> Reading[dict[str, Setting] | None]:
     if not is_on(env, "ACCELERATE_USE_PARALLELISM_CONFIG"):
         return Reading(None)
     sizes: dict[str, Setting] = {}
-    for variable, name in SIZES.items():
+    for variable, name in PARALLELISM_SIZES.items():
         setting = env.get(variable, Setting("1", Place("default", "", "accelerate")))
         word = str(setting.value)
         if not word.isdecimal() or int(word) < 1:
@@ -82,7 +74,7 @@ def with_counted_ranks(part: LauncherPart, env: Mapping[str, Setting]) -> Launch
 
 def _refusal(sizes: Mapping[str, Setting], engine: str, world_size: int) -> Problem | None:
     """Return what ParallelismConfig or the engine refuses in sizes that are not all 1."""
-    replicate, shard, tp, cp, sp = (sizes[name] for name in SIZES.values())
+    replicate, shard, tp, cp, sp = (sizes[name] for name in PARALLELISM_SIZES.values())
     total = _total(sizes)
 
     def refused(message: str, setting: Setting, fix: str) -> Problem:

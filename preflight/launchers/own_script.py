@@ -30,8 +30,9 @@ from preflight.scripts.settings.model_shape import adds_to_model
 from preflight.scripts.settings.second_model import SECOND_MODEL
 from preflight.scripts.signs import OF_STEP, signs_of
 from preflight.scripts.uncounted.sign_words import FROZEN
-from preflight.scripts.uncounted.uncounted import REPLICAS
+from preflight.scripts.uncounted.uncounted import OF_PARALLELISM, REPLICAS
 from preflight.setting import Place, Setting
+from preflight.shell.starters.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import has_adapter
 from preflight.trainers.own_towers import beside_projector, counted_composites, with_tower
@@ -58,6 +59,8 @@ def take_what_the_script_holds(making: Making) -> None:
     held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
     if "zero_grad_set_to_none" in fields:
         held.pop(GRADIENTS_STAY, None)
+    if is_on(trainer.environment, "ACCELERATE_USE_PARALLELISM_CONFIG"):
+        held = {name: place for name, place in held.items() if name not in OF_PARALLELISM}
     origin = making.origins.get("engine")
     engine = fields.get("engine")
     held = without_gathers(held, engine, origin, has_open_ranks)
@@ -68,6 +71,14 @@ def take_what_the_script_holds(making: Making) -> None:
         if frozen is not None:
             held.pop(FROZEN)
             trainer = replace(trainer, script=replace(trainer.script, frozen=frozen))
+    shares, is_loop = fields.get("context_parallel_degree"), trainer.trainer == "plain_loop"
+    if shares is not None and signs.may_train and not signs.asks_shares and is_loop:
+        # accelerate divides the weights all the same, and rows only in maybe_context_parallel (accelerator.py, 1.15)
+        whole = Setting(1, shares.place)
+        trainer = replace(trainer, settings={**trainer.settings, "context_parallel_degree": whole})
+        making.put("context_parallel_degree", whole)
+        others = {k: v for k, v in making.engine.fields.items() if k != "context_parallel_degree"}
+        making.engine = replace(making.engine, fields=others)
     if signs.divided is not None and num_ranks is not None and not has_open_ranks:
         held.pop(DIVIDED, None)
         degree = Setting(num_ranks.value, signs.divided)

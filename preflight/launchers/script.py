@@ -54,7 +54,7 @@ def make_plan(
         take_what_the_script_holds(making)
         frozen = frozen_parts(making.trainer)
     of_script = _changed(trainer.settings, making.trainer.settings)
-    trainer, origins = making.trainer, making.origins
+    trainer, engine, origins = making.trainer, making.engine, making.origins
     if "engine" in trainer.script.unread:
         origins.update(opened_engine(engine, trainer.script.unread["engine"]))
     origins.update(engine.origins)

@@ -260,6 +260,10 @@ def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
     for found in _plugins(reader, settings, "DeepSpeedPlugin", "deepspeed_plugin"):
         settings.seen["deepspeed_plugin"] = reader.place(found)
         settings.deepspeed_plugin = deepspeed_plugin(reader, found)
+    if reader.named("ParallelismConfig"):
+        from preflight.scripts.settings.parallelism_config import read_parallelism_config  # few
+
+        read_parallelism_config(reader, settings)
 
 
 def _plugins(

@@ -86,6 +86,8 @@ class Signs:
     """Classes of its own that are a tower, a language model and a projector -> the projector's modules with weights."""
     attention: ReplacedAttention | None
     """What it puts in place of a model's attention."""
+    asks_shares: bool
+    """Whether it may ask accelerate for one rank's share of its rows, or not all of it was read."""
     divided: Place | None
     """Where its loop gives the model one rank's share of every row, if it does."""
     inputs_ask: bool
@@ -164,6 +166,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
             for each in reach.files
             if REPLACES.search(each.text)
         ),
+        not is_whole or "maybe_context_parallel" in whole,
         _divided(reach) if DIVIDED in unpriced else None,
         not is_whole or ASKS_INPUTS.search(whole) is not None,
     )

@@ -60,10 +60,25 @@ def loaded(node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:
     kind = LOADS.get(name) or ("yaml" if _is_of_ruamel(node.func, scope, evaluator) else "")
     if kind:
         return _document(node, scope, evaluator, kind)
+    if last_name(node.func) == "ParallelismConfig":
+        return _of_parallelism(node, scope, evaluator)
     if OF_MAPPING & {name.rpartition(".")[2], ".".join(name.split(".")[-2:])}:
         entries = _entries(node, scope, evaluator)
         return None if entries is None else Parsed(entries)
     return None
+
+
+def _of_parallelism(node: ast.Call, scope: Scope, evaluator: Evaluator) -> Parsed | None:
+    """Return accelerate's ParallelismConfig: sizes that the call says, and whether each is above 1, as `tp_enabled`; those
+    that it leaves to the launcher's variables are not known (accelerate/parallelism_config.py, 1.15)."""
+    if node.args or any(each.arg is None for each in node.keywords):
+        return None
+    names = {}
+    for name, size in _keywords(node, scope, evaluator).items():
+        if isinstance(size.value, int) and name.endswith("_size"):
+            names[name] = size
+            names[f"{name[:-5]}_enabled"] = replace(size, value=size.value > 1)
+    return Parsed(names)
 
 
 def _of_omegaconf(name: str, node: ast.Call, scope: Scope, evaluator: Evaluator) -> object:

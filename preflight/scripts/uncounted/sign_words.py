@@ -73,7 +73,7 @@ UNPRICED = {
     UNSLOTH: (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
     "an embedding on the host": (r"\boffload_embedding\s*=(?!\s*False\b)", "less"),
     DIVIDED: (
-        r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|context_parallel",
+        r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|(?<!maybe_)context_parallel",
         "less",
     ),
     FROZEN: (

@@ -16,6 +16,11 @@ REPLICAS = "replicas of nn.DataParallel"
 OUTPUTS = "outputs of every layer"
 WIDE_WEIGHTS = "weights in 64 bits"
 OTHER_ACCELERATOR = "kernels of an accelerator that runs no CUDA"
+DEGREES = "degrees of a ParallelismConfig"
+COPIES = "replicas of a ParallelismConfig"
+MATRICES = "matrices divided over ranks by a tp_plan"
+OF_PARALLELISM = frozenset({DEGREES, COPIES, MATRICES})
+"""Signs that speak of a ParallelismConfig, and of nothing more where it is read."""
 UNCOUNTED = {
     "a second copy of the model": (
         r"\bdeepcopy\(\s*(?:\w+\.)*(?:unwrap_model\(\s*(?:\w+\.)*)?"
@@ -63,13 +68,14 @@ UNCOUNTED = {
         r"\((?!\s*dequantize\s*=\s*True)",
         "either",
     ),
-    "degrees of a ParallelismConfig": (r"\bParallelismConfig\(", "less"),
-    "replicas of a ParallelismConfig": (r"\bdp_replicate_size\s*=(?!\s*1\b)", "more"),
+    DEGREES: (r"\bParallelismConfig\(", "less"),
+    COPIES: (r"\bdp_replicate_size\s*=(?!\s*1\b)", "more"),
     "a model divided over the devices of one process": (
-        r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*="
+        r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']"
         r"|\bdistributed_config\s*=|\bDistributedConfig\(",
         "less",
     ),
+    MATRICES: (r"\btp_plan\s*=", "less"),
     "tensor parallelism of the script's own": (r"\bparallelize_module\(", "either"),
     "a pass over data that an adapter begins with": (
         r"\bpreprocess_(?:loraga|corda)\(|\binitialize_lora_eva_weights\(",

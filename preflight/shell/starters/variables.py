@@ -7,6 +7,12 @@ from typing import Any
 
 from preflight.setting import Setting
 
+PARALLELISM_SIZES = {
+    f"PARALLELISM_CONFIG_{name.upper()}": name
+    for name in ("dp_replicate_size", "dp_shard_size", "tp_size", "cp_size", "sp_size")
+}
+"""Variable -> the size of ParallelismConfig that it stands for (accelerate/parallelism_config.py, 1.15)."""
+
 
 def is_on(env: Mapping[str, Setting], name: str) -> bool:
     """Tell whether an ACCELERATE_USE_* variable switches its mode on: accelerate takes the word `true` only."""
