@@ -92,11 +92,7 @@ def _read_evaluation(
     )
     validates = "validation_step" in reader.functions and lightning_trainer(reader) is not None
     evaluates = bool(training) and (validates or any(map(_is_switch, reader.named("eval"))))
-    may_evaluate = (
-        evaluates
-        or validates
-        or any(map(_is_switch, (*reader.named(*EVALUATES), *reader.maybe(*EVALUATES))))
-    )
+    may_evaluate = evaluates or validates or any(map(_is_switch, reader.possible(*EVALUATES)))
     if not (sure or unsure):
         return
     place = reader.place((sure or unsure)[0])
@@ -120,14 +116,13 @@ def _read_evaluation(
 def _read_divided_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Note that accelerate divides a loader's batch over the ranks, `Accelerator(split_batches=True)`: each has a part
     of it (accelerate/data_loader.py BatchSamplerShard, 1.15)."""
-    for found in (*reader.calls, *reader.unsure):
-        if found.name in ("Accelerator", "DataLoaderConfiguration"):
-            divides = reader.keywords(found)[0].get("split_batches")
-            if divides is None or divides.value is False:
-                continue
-            for name in ROWS:
-                if name in settings.arguments:
-                    settings.put(name, Known(UNKNOWN, divides.place))
+    for found in reader.possible("Accelerator", "DataLoaderConfiguration"):
+        divides = reader.keywords(found)[0].get("split_batches")
+        if divides is None or divides.value is False:
+            continue
+        for name in ROWS:
+            if name in settings.arguments:
+                settings.put(name, Known(UNKNOWN, divides.place))
 
 
 def _is_switch(found: CallFound) -> bool:

@@ -8,7 +8,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import ON_CPU
 from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.options import field_names
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known
@@ -149,7 +149,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
 
 
 def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
-    changing = (*reader.named("set_defaults"), *reader.maybe("set_defaults"))
+    changing = reader.possible("set_defaults")
     for call in changing if reader.dataclass_parsers else ():
         for name, known in reader.keywords(call)[0].items():  # of the parser, where no flag says it
             settings.unread[name] = known.place
@@ -164,7 +164,7 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         agree = len(said) == len(calls) and all(item.value == said[0].value for item in said)
         known = said[0] if agree else Known(UNKNOWN, said[0].place)
         settings.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
-    for call in (*reader.named("replace"), *reader.maybe("replace")):
+    for call in reader.possible("replace"):
         # dataclasses.replace: which of the arguments objects trains is then not known.
         for name, known in reader.keywords(call)[0].items():
             settings.put(name, Known(UNKNOWN, known.place))
@@ -272,8 +272,8 @@ def _plugins(
     """Return the plugins that are made and used; the engine is open where an Accelerator may be given none."""
     made = [found for found in reader.named(name) if is_loaded(reader, found)]
     for found in reader.named("Accelerator") if made else ():
-        for each in found.node.keywords:
-            if each.arg == keyword and is_given(reader, each.value, found.scope) is not True:
-                settings.unread.setdefault("engine", reader.place(found))
-                return []
+        given = keyword_of(found.node, keyword)
+        if given is not None and is_given(reader, given, found.scope) is not True:
+            settings.unread.setdefault("engine", reader.place(found))
+            return []
     return made

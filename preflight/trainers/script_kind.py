@@ -71,7 +71,7 @@ def with_reached(kind: TrainerKind, reader: ScriptReader) -> TrainerKind:
         return kind
     from preflight.scripts.python.library_classes import library_classes
 
-    classes = library_classes(reader, (*reader.calls, *reader.unsure))
+    classes = library_classes(reader, reader.possible_calls)
     made, reached = ({n for n in each if n.endswith("Trainer")} for each in (kind.classes, classes))
     if not reached or not reached < made:
         return kind

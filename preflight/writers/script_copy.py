@@ -15,6 +15,7 @@ from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.rewrite import FOLDER
+from preflight.scripts.python.nodes import keyword_of
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -109,9 +110,9 @@ def edited(text: str, tree: ast.Module, edits: Iterable[ScriptEdit]) -> str:
             changes.append((end, end, f"\n{indent}{edit.text}"))
         else:
             call, name = _call_of(tree, edit), edit.text.partition("=")[0]
-            said = [keyword.value for keyword in call.keywords if keyword.arg == name]
-            if said:
-                changes.append((*source.span(said[0]), edit.text.partition("=")[2]))
+            said = keyword_of(call, name)
+            if said is not None:
+                changes.append((*source.span(said), edit.text.partition("=")[2]))
             else:
                 keywords.setdefault(call, []).append(edit.text)
     for call, added in keywords.items():

@@ -18,6 +18,7 @@ from preflight.launchers.torchtitan.table import MODULE_VERSION
 from preflight.near_names import nearest_fix
 from preflight.reading import Reading
 from preflight.scripts.python.made_objects import FunctionReader, Made, is_plain
+from preflight.scripts.python.nodes import keyword_of
 from preflight.scripts.python.trees import read_tree
 from preflight.setting import Place, Setting
 
@@ -133,8 +134,7 @@ def _fields(
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
             key, value = node.target.id, node.value
             if isinstance(value, ast.Call):  # field(default_factory=lambda: [...])
-                made = [k.value for k in value.keywords if k.arg == "default_factory"]
-                value = made[0] if made else value
+                value = keyword_of(value, "default_factory") or value
             if isinstance(value, ast.Lambda):
                 value = value.body
             if isinstance(value, ast.Name):

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence
 
 from preflight.scripts.python.commands import defaults_of
+from preflight.scripts.python.nodes import keyword_of
 from preflight.scripts.python.operators import is_same
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.python.settings_objects import entries_of
@@ -89,7 +90,7 @@ def handed(
     """Return what one call hands to a parameter, or its default, with the names around it; None where that is not read."""
     call, outside = site
     places = places_of(function, scope)
-    named = next((each.value for each in call.keywords if each.arg == name), None)
+    named = keyword_of(call, name)
     if named is not None:
         return named, outside
     is_open = any(each.arg is None for each in call.keywords)

@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight.scripts.python.argument_parsers import positional, underscored
 from preflight.scripts.python.field_types import converted
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import argument_of, keyword_of, unparse, walk
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
@@ -156,9 +156,7 @@ def _switched_off(words: Iterable[str], flags: Iterable[str]) -> list[str]:
 
 def _typer_default(node: ast.expr | None) -> ast.expr | None:
     if isinstance(node, ast.Call) and unparse(node.func) in OF_TYPER:
-        if node.args:
-            return node.args[0]
-        return next((k.value for k in node.keywords if k.arg == "default"), None)
+        return argument_of(node, 0, "default")
     return node
 
 
@@ -178,7 +176,7 @@ def _click_options(
         if called == "click.argument":
             places += named[:1]
         elif flags:
-            default = next((k.value for k in node.keywords if k.arg == "default"), None)
+            default = keyword_of(node, "default")
             options[(named or _flags(flags))[0]] = (flags, default)
     return options, places
 

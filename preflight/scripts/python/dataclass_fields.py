@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from preflight.scripts.arguments.trainer_tables import fields_of_class
 from preflight.scripts.python.class_table import ClassTable
 from preflight.scripts.python.field_types import converted
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import argument_of, unparse, walk
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
@@ -147,10 +147,7 @@ def _name_of(call: ast.Call) -> str:
 
 def dataclass_types(made: ast.Call, scope: Scope) -> list[ast.expr]:
     """Return the classes that HfArgumentParser or TrlParser is made of, as written; none where that is not a list."""
-    node = made.args[0] if made.args else None
-    for keyword in made.keywords:
-        if keyword.arg == "dataclass_types":
-            node = keyword.value
+    node = argument_of(made, 0, "dataclass_types")
     if isinstance(node, ast.Name) and len(scope.assigned.get(node.id, ())) == 1:
         node = scope.assigned[node.id][0]
     if node is None:

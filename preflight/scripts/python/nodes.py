@@ -76,6 +76,16 @@ def last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def keyword_of(call: ast.Call, name: str) -> ast.expr | None:
+    """Return what a call gives by a keyword; None where it has none of that name."""
+    return next((each.value for each in call.keywords if each.arg == name), None)
+
+
+def argument_of(call: ast.Call, place: int, name: str) -> ast.expr | None:
+    """Return what a call gives a parameter, at its place or by its name; None where it gives it nothing."""
+    return call.args[place] if len(call.args) > place else keyword_of(call, name)
+
+
 @lru_cache(maxsize=64)
 def _of_file(tree: ast.AST) -> Sequence[ast.AST]:
     return _walked(tree)

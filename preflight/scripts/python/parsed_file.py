@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import argument_of, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.python.settings_objects import path_of
@@ -50,9 +50,7 @@ def parsed_file(reader: ScriptReader, flag_of: FlagOf) -> ParsedFile | None:
 
 
 def _given(found: CallFound) -> ast.expr | None:
-    name = PARSES_FILE[found.name]
-    named = [each.value for each in found.node.keywords if each.arg == name]
-    return next(iter((*found.node.args[:1], *named)), None)
+    return argument_of(found.node, 0, PARSES_FILE[found.name])
 
 
 def _is_word(node: ast.expr | None) -> bool:

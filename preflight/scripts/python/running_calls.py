@@ -239,6 +239,25 @@ class RunningCalls(ScriptMeanings):
         """Return the calls of these names that may run or not, in order."""
         return [found for found in self.unsure if found.name in names]
 
+    @property
+    def possible_calls(self) -> list[CallFound]:
+        """The calls that run, and behind them those that may run or not."""
+        return [*self.calls, *self.unsure]
+
+    @property
+    def possible_trainers(self) -> list[CallFound]:
+        """Those of them that make a trainer."""
+        return [found for found in self.possible_calls if self.makes_trainer(found)]
+
+    @property
+    def possible_statements(self) -> list[tuple[ast.Assign, Scope]]:
+        """The assignments that run, and behind them those that may run or not, each with the names around it."""
+        return [*self.statements, *self.unsure_statements]
+
+    def possible(self, *names: str) -> list[CallFound]:
+        """Return the calls of these names that run, and behind them those that may run or not."""
+        return [found for found in self.possible_calls if found.name in names]
+
     def place(self, found: CallFound) -> Place:
         """Return where a call stands."""
         return Place("script", found.scope.path, found.name, found.node.lineno)

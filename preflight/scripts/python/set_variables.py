@@ -10,7 +10,7 @@ from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import ANYWHERE, ways_of
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.scope import Scope
 from preflight.values import dataclass
 
@@ -92,7 +92,7 @@ def _of_file(node: ast.AST, scope: Scope, command: LaunchCommand) -> Iterator[Se
     if not isinstance(node, ast.Call) or last_name(node.func) != "load_dotenv":
         return
     given = [*node.args, *(each.value for each in node.keywords if each.arg == "dotenv_path")]
-    override = next((each.value for each in node.keywords if each.arg == "override"), None)
+    override = keyword_of(node, "override")
     stays = override is None or getattr(override, "value", True) is False
     if given:
         paths = [str(each.value) for each in given if isinstance(each, ast.Constant)]

@@ -11,7 +11,7 @@ from preflight.launch_facts import Uncounted
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import Adapter
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import keyword_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.followed_models import followed
@@ -60,7 +60,7 @@ def lora_values(reader: ScriptReader, found: CallFound) -> tuple[dict[str, Known
     if targets is not None and targets.value is UNKNOWN:
         from preflight.scripts.settings.linear_names import gives_linear_names  # few look for them
 
-        given = next((k.value for k in found.node.keywords if k.arg == "target_modules"), None)
+        given = keyword_of(found.node, "target_modules")
         if given is not None and gives_linear_names(reader, given, found.scope):
             values["target_modules"] = Known("all-linear", targets.place)
     return values, is_open
@@ -142,7 +142,7 @@ def read_adapting(reader: ScriptReader, settings: ScriptSettings) -> None:
     to train, the folder says kind and size, and no flag does unless the script may make a new one by it."""
     is_merged = any(map(reader.named, MERGES)) or any(map(reader.maybe, MERGES))
     is_new = bool(reader.maybe("LoraConfig"))
-    for found in (*reader.calls, *reader.unsure):
+    for found in reader.possible_calls:
         if not adapts(reader, found):
             continue
         place = reader.place(found)
@@ -168,7 +168,7 @@ def adapts(reader: ScriptReader, call: CallFound) -> bool:
         return owner not in UNSLOTH
     if not reader.makes_trainer(call):
         return False
-    given = next((each.value for each in call.node.keywords if each.arg == "peft_config"), None)
+    given = keyword_of(call.node, "peft_config")
     if given is None:
         # transformers' own takes none, and many a script hands it `**data_module`
         return call.name != "Trainer" and reader.keywords(call)[1]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 
@@ -52,7 +52,9 @@ def answer_calls(reader: ScriptReader) -> frozenset[ast.Call]:
         for call in walk(block)
     }
     return frozenset(
-        found.node for found in _tokenized(reader) if id(found.node) in switched or _is_named(found)
+        found.node
+        for found in reader.possible(*tokenizing(reader))
+        if id(found.node) in switched or _is_named(found)
     )
 
 
@@ -82,7 +84,7 @@ def lengths_of_answers(
     reader: ScriptReader, answers: frozenset[ast.Call], truncating_alone: bool = False
 ) -> Iterator[Known]:
     """Yield the lengths at which calls cut answers; of one that does not, that it is not known, or nothing."""
-    for found in _tokenized(reader):
+    for found in reader.possible(*tokenizing(reader)):
         if found.node not in answers:
             continue
         truncates = reader.keywords(found)[0].get("truncation")
@@ -104,11 +106,6 @@ def _names(tree: ast.AST, classes: re.Pattern[str]) -> bool:
         isinstance(node, (ast.Name, ast.Attribute)) and classes.search(last_name(node) or "")
         for node in walk(tree)
     )
-
-
-def _tokenized(reader: ScriptReader) -> Iterator[CallFound]:
-    names = tokenizing(reader)
-    return (found for found in (*reader.calls, *reader.unsure) if found.name in names)
 
 
 def tokenizing(reader: ScriptReader) -> frozenset[str]:
@@ -133,7 +130,7 @@ def _is_named(found: CallFound) -> bool:
 def _max_length(reader: ScriptReader, found: CallFound) -> Iterator[Known]:
     """Yield the length of a call; of a name that a script sets again for its evaluation, what training has."""
     known = reader.keywords(found)[0].get("max_length")
-    given = next((k.value for k in found.node.keywords if k.arg == "max_length"), None)
+    given = keyword_of(found.node, "max_length")
     if known is None or given is None:
         yield Known(UNKNOWN, reader.place(found))
     elif known.value is not UNKNOWN or not isinstance(given, ast.Name):

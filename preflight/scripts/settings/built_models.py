@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from preflight.scripts.arguments.trainer_spellings import SIZES
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.library_classes import dotted
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import keyword_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -75,7 +75,7 @@ def _config_of(reader: ScriptReader, found: CallFound, is_auto: bool) -> CallFou
         return None
     if last_name(cls) != AUTO if is_auto else last_name(cls) not in BUILT:
         return None
-    given = next((each.value for each in node.keywords if each.arg == "config"), None)
+    given = keyword_of(node, "config")
     given = node.args[0] if node.args else given
     held = None if given is None else reader.evaluator.only_node(given, found.scope)
     made, scope = held or (given, found.scope)
@@ -94,7 +94,7 @@ def _is_librarys(reader: ScriptReader, cls: ast.expr, found: CallFound) -> bool:
 
 def _may_change(reader: ScriptReader, name: str) -> bool:
     """Tell whether a statement sets something of what a name holds, a method of it is called, or a function is given it."""
-    for statement, _ in (*reader.statements, *reader.unsure_statements):
+    for statement, _ in reader.possible_statements:
         for target in statement.targets:
             inner = target.value if isinstance(target, (ast.Attribute, ast.Subscript)) else None
             sets = isinstance(inner, ast.Name) and inner.id == name

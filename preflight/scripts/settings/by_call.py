@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import keyword_of, unparse, walk
 from preflight.scripts.python.python_calls import DTYPE_NAMES
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -63,7 +63,7 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         said = values.get("enable", values.get("value"))
         switch = True if said is None else said.value
         _turned_on(settings, Known(switch if is_sure else UNKNOWN, reader.place(found)))
-    for found in (*reader.named(*PREPARING), *reader.maybe(*PREPARING)):
+    for found in reader.possible(*PREPARING):
         values, is_open = reader.keywords(found)
         stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
         is_open = is_open or len(found.node.args) > 1
@@ -77,7 +77,7 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         if packed is not False:
             _turned_on(settings, replace(stated, value=stated.value if is_known else UNKNOWN))
     if "gradient_checkpointing" in settings.arguments and not is_told:
-        for found in (*reader.named(TURNS_OFF), *reader.maybe(TURNS_OFF)):
+        for found in reader.possible(TURNS_OFF):
             settings.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
 
 
@@ -163,9 +163,7 @@ def _is_of_another(reader: ScriptReader, settings: ScriptSettings, found: CallFo
 
 def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read the optimizer that a Trainer is handed, or that a subclass of it makes."""
-    for found in (*reader.calls, *reader.unsure):
-        if not reader.makes_trainer(found):
-            continue
+    for found in reader.possible_trainers:
         for keyword in found.node.keywords:
             if keyword.arg in ("optimizers", "optimizer_cls_and_kwargs"):
                 first = keyword.value.elts[0] if isinstance(keyword.value, ast.Tuple) else keyword.value  # fmt: skip
@@ -199,9 +197,9 @@ def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
 def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read that a script evaluates by a call, `trainer.evaluate()`, whatever the Trainer's arguments say, and note what its
     trainer is given to evaluate with."""
-    for found in (*reader.calls, *reader.unsure):
-        rows = [k.value for k in found.node.keywords if k.arg == "eval_dataset"]
-        if rows and reader.makes_trainer(found) and unparse(rows[0]) != "None":
+    for found in reader.possible_trainers:
+        rows = keyword_of(found.node, "eval_dataset")
+        if rows is not None and unparse(rows) != "None":
             settings.seen.setdefault("eval_dataset", reader.place(found))
     for calls, value in ((reader.named, True), (reader.maybe, UNKNOWN)):
         for found in calls("evaluate", "predict"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.setting import Place
@@ -61,7 +61,7 @@ def filled_rows(reader: ScriptReader, cut: int) -> Iterator[Known]:
     own = (*_own_collators(reader), *_own_collators(reader, "collate_fn"))
     inside = {id(node) for _, made in own for each in made for node in walk(each)}
     of_tokens = {id(node) for _, made in own for each in made for node in _made_for_tokens(each)}
-    for found in (*reader.calls, *reader.unsure) if of_tokens else ():
+    for found in reader.possible_calls if of_tokens else ():
         if found.name not in _MAKES_ROWS or id(found.node) not in of_tokens:
             continue
         args = found.node.args
@@ -70,7 +70,7 @@ def filled_rows(reader: ScriptReader, cut: int) -> Iterator[Known]:
             known = reader.evaluator.evaluate(sizes[1], found.scope)
             if isinstance(known.value, int) or not _says(_OF_ROWS, sizes[1], found.scope):
                 yield replace(known, place=reader.place(found))
-    for statement, scope in (*reader.statements, *reader.unsure_statements) if inside else ():
+    for statement, scope in reader.possible_statements if inside else ():
         for node in walk(statement.value) if id(statement) in inside else ():
             if isinstance(node, ast.BinOp) and _rounds_up(node):
                 multiple = reader.evaluator.value(node.right, scope)
@@ -114,14 +114,13 @@ def _own_collators(
 ) -> Iterator[tuple[Place, list[ast.AST]]]:
     """Yield where trainers are given collators, or loaders are, with the functions and classes of the script that they are
     made of."""
-    for found in (*reader.calls, *reader.unsure):
-        is_asked = argument == "collate_fn" or reader.makes_trainer(found)
-        for keyword in found.node.keywords if is_asked else ():
-            if keyword.arg == argument:
-                made = list(_makers(reader, keyword.value, found.scope, 0))
-                if made:
-                    line = keyword.value.lineno
-                    yield Place("script", found.scope.path, argument, line), made
+    for found in reader.possible_calls:
+        given = keyword_of(found.node, argument)
+        if given is None or not (argument == "collate_fn" or reader.makes_trainer(found)):
+            continue
+        made = list(_makers(reader, given, found.scope, 0))
+        if made:
+            yield Place("script", found.scope.path, argument, given.lineno), made
 
 
 def _several_of_one(made: ast.AST) -> Iterator[int]:

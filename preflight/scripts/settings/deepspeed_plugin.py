@@ -23,7 +23,7 @@ def deepspeed_plugin(reader: ScriptReader, found: CallFound) -> dict[str, Said] 
     Its defaults are accelerate's variables (DeepSpeedPlugin.__post_init__ in accelerate/utils/dataclasses.py, 1.15.0). One
     that is changed on the object is not read.
     """
-    plugins = (*reader.named("DeepSpeedPlugin"), *reader.maybe("DeepSpeedPlugin"))
+    plugins = reader.possible("DeepSpeedPlugin")
     values, is_open = reader.keywords(found)
     is_changed = any(name in reader.evaluator.changed_attributes for name in KEYWORDS)
     if len(plugins) > 1 or is_open or is_changed or found.node.args:

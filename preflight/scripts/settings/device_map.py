@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Known, Scope
 from preflight.scripts.settings.script_settings import Said, said_of
@@ -27,7 +27,7 @@ def device_map_of(
     said = said_of(known)
     if said is not None and not said.left_out:
         return None if said.value is None else said
-    written = next((k.value for k in loading.node.keywords if k.arg == "device_map"), None)
+    written = keyword_of(loading.node, "device_map")
     if written is None or not _is_some(written, loading.scope, isinstance(known.value, dict)):
         return None
     return Said(unparse(written), known.place)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Parsed, Scope
 from preflight.scripts.settings.own_model import is_inherited
@@ -116,7 +116,7 @@ def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[as
     if isinstance(node, ast.IfExp):
         return [(node.body, scope), (node.orelse, scope)]
     if isinstance(node, ast.Attribute):
-        statements = [*reader.statements, *reader.unsure_statements]
+        statements = reader.possible_statements
         return [
             (said.value, own)
             for said, own in statements
@@ -165,11 +165,9 @@ def _argument(call: ast.Call, name: str, names: list[str]) -> ast.expr | None:
     is_method = names[:1] == [SELF]
     if is_method and name == SELF:
         return call.func.value if isinstance(call.func, ast.Attribute) else None
-    named = next((each.value for each in call.keywords if each.arg == name), None)
-    if named is not None or name not in names:
-        return named
-    position = names.index(name) - is_method
-    return call.args[position] if position < len(call.args) else None
+    if name not in names:
+        return keyword_of(call, name)
+    return argument_of(call, names.index(name) - is_method, name)
 
 
 def _item(node: ast.expr, place: int) -> ast.expr:

@@ -61,7 +61,7 @@ def frozen_by_statements(reader: ScriptReader) -> dict[str, Place] | None:
             return None
         understood.append(told)
     may_run = [each for each in reader.unsure if id(each.node) in loops or each.name == SETS]
-    statements = (*reader.statements, *reader.unsure_statements)
+    statements = reader.possible_statements
     if any(id(each.node) not in inside for each in may_run) or any(
         _sets(node) and id(node) not in inside for node, _ in statements
     ):

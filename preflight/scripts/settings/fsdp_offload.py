@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.names import MAX_DEPTH
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import keyword_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Scope
 from preflight.scripts.settings.script_settings import Said
@@ -82,6 +82,6 @@ def _value(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0) -
         return "cpu" if made == "CPUOffloadPolicy" else "none"
     if made != "CPUOffload":
         return None
-    said = next((each.value for each in node.keywords if each.arg == "offload_params"), None)
+    said = keyword_of(node, "offload_params")
     value = False if said is None else reader.evaluator.value(said, scope)
     return None if not isinstance(value, bool) else "cpu" if value else "none"

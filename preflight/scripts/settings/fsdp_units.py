@@ -13,7 +13,7 @@ from dataclasses import replace
 from preflight.launch_facts import Uncounted
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import argument_of, keyword_of, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.settings.fsdp_offload import offload_of
 from preflight.scripts.settings.script_settings import OwnEngine, Said
@@ -68,7 +68,7 @@ def left_whole(reader: ScriptReader) -> dict[str, Uncounted]:
 
 def _whole_parameters(reader: ScriptReader) -> Place | None:
     """Return the call that leaves parameters whole on every rank: they are ignored, or no call of fully_shard has them."""
-    for call in (*reader.named(*WRAPPED), *reader.maybe(*WRAPPED)):
+    for call in reader.possible(*WRAPPED):
         for keyword in call.node.keywords:
             value = keyword.value
             is_none = isinstance(value, ast.Constant) and value.value is None
@@ -82,22 +82,21 @@ def _whole_parameters(reader: ScriptReader) -> Place | None:
 
 def _whole_gradients(reader: ScriptReader) -> Place | None:
     """Return the call under which FSDP divides no gradient until a step: as many bytes as the model has, on every rank."""
-    if not (*reader.named(*WRAPPED), *reader.maybe(*WRAPPED)):
+    if not reader.possible(*WRAPPED):
         return None
-    calls = (*reader.named(*UNSYNCED), *reader.maybe(*UNSYNCED))
+    calls = reader.possible(*UNSYNCED)
     return reader.place(calls[0]) if calls else None
 
 
 def _units(reader: ScriptReader) -> list[tuple[CallFound, str]]:
     """Return the calls of fully_shard, each with what it is given."""
-    calls = (*reader.named("fully_shard"), *reader.maybe("fully_shard"))
+    calls = reader.possible("fully_shard")
     return [(call, _kind(call)) for call in calls]
 
 
 def _kind(call: CallFound) -> str:
     """Tell whether a call of fully_shard is given the model itself, a part of it, or something that is not followed."""
-    named = [each.value for each in call.node.keywords if each.arg == "module"]
-    node = next(iter((*call.node.args, *named)), None)
+    node = argument_of(call.node, 0, "module")
     if node is None:
         return _OTHER
     if MODEL.match(unparse(node)):
@@ -117,10 +116,10 @@ def _is_turned_through(call: CallFound, name: str) -> bool:
 
 def _reshards(reader: ScriptReader, call: CallFound) -> bool | None:
     """Return whether a unit's weights are freed after its forward; None where only running tells, or a mesh decides."""
-    given = [each.value for each in call.node.keywords if each.arg == "reshard_after_forward"]
-    if not given:
+    given = keyword_of(call.node, "reshard_after_forward")
+    if given is None:
         return None if any(each.arg is None for each in call.node.keywords) else True
-    if isinstance(given[0], ast.Compare):
+    if isinstance(given, ast.Compare):
         return True  # of all layers but the last, as torchtitan does
-    value = reader.evaluator.value(given[0], call.scope)
+    value = reader.evaluator.value(given, call.scope)
     return True if value is None else value if isinstance(value, bool) else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from preflight.scripts.python.class_meanings import PARSES_DATACLASSES
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import keyword_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.settings_objects import class_of_command
 from preflight.scripts.settings.followed_models import followed
@@ -20,10 +20,8 @@ COPIES = ("replace", "deepcopy", "copy")
 def changed_arguments(reader: ScriptReader) -> Place | None:
     """Return where a function that is not read gives the Trainer its arguments, or sets names on them that only running
     tells."""
-    for call in (*reader.calls, *reader.unsure):
-        if not reader.makes_trainer(call):
-            continue
-        given = next((each.value for each in call.node.keywords if each.arg == "args"), None)
+    for call in reader.possible_trainers:
+        given = keyword_of(call.node, "args")
         if given is None:
             continue
         for made in followed(reader, given, call.scope):
@@ -47,7 +45,7 @@ def _is_read(reader: ScriptReader, made: CallFound) -> bool:
 
 def _sets_unknown(reader: ScriptReader, name: str) -> Iterator[CallFound]:
     """Yield the `setattr(args, key, value)` whose key is no text of the script."""
-    for found in (*reader.named("setattr"), *reader.maybe("setattr")):
+    for found in reader.possible("setattr"):
         owner, *rest = (*found.node.args, None)
         if last_name(owner) == name and rest and not isinstance(rest[0], ast.Constant):
             yield found

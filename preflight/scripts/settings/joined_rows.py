@@ -71,7 +71,7 @@ class _Functions:
     def making_rows(self) -> Iterator[tuple[Sequence[ast.AST], Scope, TokenLengths]]:
         """Yield the functions, lambdas among them, that a dataset is given or that call a tokenizer, themselves or by
         another function, where they run."""
-        run = {id(found.scope) for found in (*self.reader.calls, *self.reader.unsure)}
+        run = {id(found.scope) for found in self.reader.possible_calls}
         given = list(self._given_to_datasets())
         names = {last_name(each) for each, _ in given}
         names_of = {*tokenizing(self.reader), OF_CHATS}
@@ -98,7 +98,7 @@ class _Functions:
         return self._asked.get(name)
 
     def _given_to_datasets(self) -> Iterator[tuple[ast.expr, Scope]]:
-        for found in (*self.reader.calls, *self.reader.unsure):
+        for found in self.reader.possible_calls:
             makes = [k.value for k in found.node.keywords if k.arg in OF_BATCHES]
             for each in makes:  # an object of a class is called as its `__call__` says
                 is_object = isinstance(each, ast.Call) and last_name(each.func) != "partial"

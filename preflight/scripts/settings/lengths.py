@@ -44,7 +44,7 @@ HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(
 def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the length at which rows are cut, or the larger one to which a collator fills up each."""
     _read_cut(reader, settings)
-    for found in (*reader.calls, *reader.unsure):
+    for found in reader.possible_calls:
         cut = _cut_at(settings)
         if cut is not None and (found.name.startswith("DataCollator") or found.name == "pad"):
             padded = _padded_by(reader.keywords(found)[0], cut)
@@ -110,8 +110,7 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
 def _pads_each(reader: ScriptReader, places: set[Place]) -> bool:
     """Tell whether every call that cuts rows fills them up to where it cuts: `padding="max_length"`."""
     names = tokenizing(reader)
-    calls = (each for each in (*reader.calls, *reader.unsure) if each.name in names)
-    told = (reader.keywords(found)[0] for found in calls)
+    told = (reader.keywords(found)[0] for found in reader.possible(*names))
     cutting = [v for v in told if "max_length" in v and v["max_length"].place in places]
     padding = [values.get("padding") for values in cutting]
     return bool(padding) and all(
@@ -123,7 +122,7 @@ def _joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
     """Record how long the rows are that a dataset joins, and tell whether that may be more than each is cut at."""
     cut = settings.arguments.get("seq_len")
     is_longer = False
-    for found in (*reader.calls, *reader.unsure):
+    for found in reader.possible_calls:
         told = reader.keywords(found)[0] if "data" in found.name.lower() else {}
         for name, joined in told.items():
             is_known = isinstance(joined.value, int)
@@ -144,7 +143,7 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
     of_calls: dict[int, Known] = {}
     by_dataset: list[Known] = []
     names = {*tokenizing(reader), OF_CHATS}
-    for found in (*reader.calls, *reader.unsure):
+    for found in reader.possible_calls:
         if found.node in elsewhere:
             continue
         if found.name in names:
@@ -184,7 +183,7 @@ def _after_joining(reader: ScriptReader, of_calls: Mapping[int, Known]) -> list[
     """Return the lengths that a tokenizer's calls cut at, and in place of them the longest row that the script makes of
     what they give."""
     makes_rows = {*tokenizing(reader), OF_CHATS, *OF_ROWS}
-    if not makes_rows.intersection(found.name for found in (*reader.calls, *reader.unsure)):
+    if not makes_rows.intersection(found.name for found in reader.possible_calls):
         return list(of_calls.values())
     from preflight.scripts.settings.joined_rows import joined_rows  # many scripts make no rows
 
@@ -241,7 +240,7 @@ def _pieces(reader: ScriptReader) -> Iterator[Known]:
         for node in walk(tree)
         if isinstance(node, ast.DictComp) and (step := _step_of(node.value)) is not None
     }
-    for found in (*reader.calls, *reader.unsure):
+    for found in reader.possible_calls:
         if found.name == "range" and len(found.node.args) == 3 and id(found.node.args[2]) in steps:
             known = reader.evaluator.evaluate(found.node.args[2], found.scope)
             yield Known(known.value, known.place if said_of(known) else reader.place(found))

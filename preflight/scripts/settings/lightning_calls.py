@@ -64,8 +64,8 @@ def read_lightning(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def lightning_trainer(reader: ScriptReader) -> CallFound | None:
     """Return the call that makes Lightning's Trainer, or its Fabric; None where a script has none, or it trains on a CPU."""
-    for call in (*reader.calls, *reader.unsure):
-        if call.name in STARTERS and _is_lightnings(reader, call):
+    for call in reader.possible(*STARTERS):
+        if _is_lightnings(reader, call):
             values, _ = reader.keywords(call)
             on_cpu = "accelerator" in values and values["accelerator"].value == "cpu"
             return None if on_cpu else call

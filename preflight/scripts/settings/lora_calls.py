@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import keyword_of
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.adapter_calls import (
@@ -97,14 +98,13 @@ def _note_targets(
 
 def _handed_adapters(reader: ScriptReader) -> Iterator[tuple[Place, bool | None]]:
     """Yield what trainers are given as `peft_config`, whether it is one, where nothing else of the script puts one on."""
-    calls = (*reader.calls, *reader.unsure)
-    trainers = [call for call in calls if reader.makes_trainer(call)]
-    if any(adapts(reader, call) for call in calls if call not in trainers):
+    trainers = reader.possible_trainers
+    if any(adapts(reader, call) for call in reader.possible_calls if call not in trainers):
         return
     for call in trainers:
-        for keyword in call.node.keywords:
-            if keyword.arg == "peft_config":
-                yield reader.place(call), is_given(reader, keyword.value, call.scope)
+        given = keyword_of(call.node, "peft_config")
+        if given is not None:
+            yield reader.place(call), is_given(reader, given, call.scope)
 
 
 def _differ(said: Sequence[Known | None]) -> bool:

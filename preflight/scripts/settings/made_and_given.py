@@ -52,7 +52,7 @@ def _one_of(ways: set[bool | None]) -> bool | None:
 
 def is_loaded(reader: ScriptReader, found: CallFound) -> bool:
     """Tell whether anything reads what a call makes: what goes into a variable that nobody asks for again is never used."""
-    for node, scope in (*reader.statements, *reader.unsure_statements):
+    for node, scope in reader.possible_statements:
         target = node.targets[0]
         if node.value is found.node and isinstance(target, ast.Name) and scope is found.scope:
             return any(

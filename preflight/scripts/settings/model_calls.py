@@ -168,7 +168,7 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFou
 
 def _leave_whole(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
     """Leave open that the model is packed, where another one is that the script loads: a reference, or a judge."""
-    every = (*reader.named("from_pretrained"), *reader.maybe("from_pretrained"))
+    every = reader.possible("from_pretrained")
     others = [each for each in every if each is not found and loads(each)]
     packed = [each for each in others if any(k.arg == "quantization_config" for k in each.node.keywords)]  # fmt: skip
     for name in ("load_in_4bit", "load_in_8bit") if packed else ():
@@ -185,9 +185,7 @@ def _is_own(reader: ScriptReader, call: CallFound) -> bool:
 
 def made_for_trainer(reader: ScriptReader) -> Iterator[CallFound]:
     """Yield the calls that make what a Trainer is given as its model, and the Trainer's own where they are not found."""
-    for call in (*reader.calls, *reader.unsure):
-        if not reader.makes_trainer(call):
-            continue
+    for call in reader.possible_trainers:
         keywords = {each.arg: each.value for each in call.node.keywords}
         given = keywords.get("model") or keywords.get("model_init") or _unpacked(reader, call)
         is_own = reader.class_of(call.name, call.scope.path) is not None
@@ -200,7 +198,7 @@ def made_for_trainer(reader: ScriptReader) -> Iterator[CallFound]:
 
 def _made_for_loop(reader: ScriptReader) -> Iterator[CallFound]:
     """Yield the calls that make what a plain loop trains: whose parameters it hands to an optimizer, or asks for."""
-    for call in (*reader.calls, *reader.unsure):
+    for call in reader.possible_calls:
         func = call.node.func
         if call.name in OF_PARAMETERS and isinstance(func, ast.Attribute):
             yield from filter(None, followed(reader, func.value, call.scope))

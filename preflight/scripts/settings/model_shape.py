@@ -27,7 +27,7 @@ def _changes_shape(reader: ScriptReader) -> bool:
     changing = ("update", "setattr", "from_pretrained")
     calls = [
         call.node
-        for call in (*reader.named(*changing), *reader.maybe(*changing))
+        for call in reader.possible(*changing)
         if call.name != "from_pretrained" or "Config" in unparse(call.node.func)
     ]
     return any(_SETS.search(unparse(each)) for each, _ in reader.statements) or any(

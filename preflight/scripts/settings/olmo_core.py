@@ -12,7 +12,7 @@ from preflight.launch_facts import Uncounted
 from preflight.plan_parts import OLMO_CORE
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.library_classes import dotted
-from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.nodes import keyword_of, last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import OwnEngine, Said, ScriptSettings
@@ -124,7 +124,7 @@ def _checkpoints(reader: ScriptReader, node: ast.expr | None, scope: Scope) -> o
     made = _made(reader, node, scope)
     if made is None or last_name(made.func) != CHECKPOINTS:
         return UNKNOWN
-    mode = next((each.value for each in made.keywords if each.arg == "mode"), None)
+    mode = keyword_of(made, "mode")
     is_full = mode is None or _members(mode, "TransformerActivationCheckpointingMode") == {"full"}
     return True if is_full else UNKNOWN
 

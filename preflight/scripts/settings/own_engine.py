@@ -6,7 +6,7 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import keyword_of, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.settings.fsdp_offload import offload_of
 from preflight.scripts.settings.fsdp_units import with_units
@@ -83,7 +83,7 @@ def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnE
     place = reader.place(call)
     unread: dict[str, Place] = {}
     values, is_open = reader.keywords(call)
-    strategy = _last_word(call, "sharding_strategy")
+    strategy = _strategy(call)
     if strategy is None and "sharding_strategy" not in values and not is_open:
         strategy = "FULL_SHARD"
     if strategy in RESHARDING:
@@ -114,16 +114,15 @@ def _wraps_by_size(reader: ScriptReader, call: CallFound) -> bool:
     return any("size_based" in unparse(node) for node in (*given, *held))
 
 
-def _last_word(call: CallFound, keyword: str) -> str | None:
+def _strategy(call: CallFound) -> str | None:
     """Return `FULL_SHARD` of `sharding_strategy=ShardingStrategy.FULL_SHARD`."""
-    node = next((each.value for each in call.node.keywords if each.arg == keyword), None)
+    node = keyword_of(call.node, "sharding_strategy")
     return node.attr if isinstance(node, ast.Attribute) else None
 
 
 def _with_ranks(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
     """Read how many ranks a script starts itself: what it says, else what a flag with such a name says."""
-    calls = [f for f in (*reader.calls, *reader.unsure) if f.name in SPAWNERS]
-    calls = [f for f in calls if f.name != "spawn" or unparse(f.node.func).endswith(("mp.spawn", "multiprocessing.spawn"))]  # fmt: skip
+    calls = [f for f in reader.possible(*SPAWNERS) if f.name != "spawn" or unparse(f.node.func).endswith(("mp.spawn", "multiprocessing.spawn"))]  # fmt: skip
     if not calls:
         trainer = lightning_trainer(reader)
         if trainer is None:

@@ -14,7 +14,7 @@ from preflight.formulas.optimizer_classes import (
 from preflight.plan_choices import OPEN_VALUES
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.library_classes import dotted
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import argument_of, keyword_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -66,12 +66,10 @@ def trainers_name(reader: ScriptReader, node: ast.expr, scope: Scope) -> str | N
 def _made(reader: ScriptReader, found: CallFound) -> list[Made]:
     """Return what a call makes, one for every class that it may call; nothing for what makes no optimizer that we know."""
     func, given = found.node.func, found.node
-    if not (given.args or any(each.arg == "params" for each in given.keywords)):
+    if argument_of(given, 0, "params") is None:
         return []
-    if (
-        last_name(func) == DIVIDES_STATES
-    ):  # its other keywords are those of the class that it is given
-        func = next((k.value for k in given.keywords if k.arg == "optimizer_class"), func)
+    if last_name(func) == DIVIDES_STATES:  # its other keywords are those of the class that it gets
+        func = keyword_of(given, "optimizer_class") or func
     is_name = isinstance(func, ast.Name) and func.id not in constructors()
     is_alias = is_name or isinstance(func, ast.IfExp)
     if not is_alias and last_name(func) not in constructors():

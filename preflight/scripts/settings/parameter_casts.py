@@ -41,7 +41,7 @@ def read_parameter_casts(reader: ScriptReader, settings: ScriptSettings) -> None
         # Of a base that is not packed it casts all in 16 bits (peft/utils/other.py, 0.12 to 0.21.2).
         if is_quantized(settings) is False:
             settings.put("dtype", Known("float32", reader.place(found)))
-    has_adapter = any(adapts(reader, call) for call in (*reader.calls, *reader.unsure))
+    has_adapter = any(adapts(reader, call) for call in reader.possible_calls)
     for node, scope, dtype in (*_of_parameters(reader), *_of_modules(reader)):
         tests = _tests_above(reader, node, scope)
         trains_alone = any("requires_grad" in test for test in tests)
@@ -65,7 +65,7 @@ def _is_of_few(test: str) -> bool:
 
 def _of_parameters(reader: ScriptReader) -> Iterator[tuple[ast.stmt | ast.expr, Scope, object]]:
     """Yield the statements that cast a parameter, with the dtype."""
-    for node, scope in (*reader.statements, *reader.unsure_statements):
+    for node, scope in reader.possible_statements:
         dtype = _cast_to(reader, node, scope)
         if dtype is not None:
             yield node, scope, dtype
@@ -73,7 +73,7 @@ def _of_parameters(reader: ScriptReader) -> Iterator[tuple[ast.stmt | ast.expr, 
 
 def _of_modules(reader: ScriptReader) -> Iterator[tuple[ast.stmt | ast.expr, Scope, object]]:
     """Yield the calls that make a module fp32 in a loop over modules; what makes one smaller is left as dear as it was."""
-    for found in (*reader.calls, *reader.unsure):
+    for found in reader.possible_calls:
         func = found.node.func
         if found.name not in ("to", "float") or not isinstance(func, ast.Attribute):
             continue

@@ -31,10 +31,10 @@ def read_rewards(reader: ScriptReader, settings: ScriptSettings) -> None:
     neither here nor a library's may load some.
     """
     names: list[tuple[str, Place]] = []
-    for call in (*reader.calls, *reader.unsure):
+    for call in reader.possible_trainers:
         given = [each.value for each in call.node.keywords if each.arg == REWARDS]
         given += call.node.args[1:2] if call.name in TAKE_THEM_SECOND else []
-        for node in given if reader.makes_trainer(call) else ():
+        for node in given:
             for held, scope in _held(reader, node, call.scope):
                 names += _named(reader, held, scope)
                 if _is_elsewhere(reader, held, scope.path):

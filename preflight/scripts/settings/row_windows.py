@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -39,7 +39,7 @@ def windowed_rows(reader: ScriptReader) -> Known | None:
     width; UNKNOWN where only running tells the width, None where something else may be trained on."""
     widths = [
         _width_of(reader, node, found.scope, 0)
-        for found in (*reader.calls, *reader.unsure)
+        for found in reader.possible_calls
         for node in _trained_on(reader, found)
         if not OF_EVALUATION.search(unparse(node))
     ]
@@ -51,12 +51,13 @@ def windowed_rows(reader: ScriptReader) -> Known | None:
 
 def _trained_on(reader: ScriptReader, found: CallFound) -> Iterator[ast.expr]:
     """Yield the dataset that a trainer or a loader is given."""
-    is_loader = found.name in _LOADERS
-    if not is_loader and not reader.makes_trainer(found):
-        return
-    wanted = "dataset" if is_loader else "train_dataset"
-    named = [each.value for each in found.node.keywords if each.arg == wanted]
-    yield from named or (found.node.args[:1] if is_loader else ())
+    given = None
+    if found.name in _LOADERS:
+        given = argument_of(found.node, 0, "dataset")
+    elif reader.makes_trainer(found):
+        given = keyword_of(found.node, "train_dataset")
+    if given is not None:
+        yield given
 
 
 def _width_of(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> Known | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.library_classes import dotted
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.model_calls import BESIDE
@@ -50,7 +50,7 @@ def model_beside(
     Where a trainer has it by its name, all that is loaded before the training is another.
     """
     names = _names(reader)
-    loads = [found for found in (*reader.calls, *reader.unsure) if _loads(reader, found)]
+    loads = [found for found in reader.possible_calls if _loads(reader, found)]
     trains = [found for found in loads if reader.place(found) == trained]
     for found in trains:
         if len(names.get(id(found.node), ())) > 1:
@@ -78,9 +78,7 @@ OF_TRAINERS = frozenset({"ref_model", "ref_policy", "reward_model", "value_model
 def _handed(reader: ScriptReader) -> tuple[set[str], set[ast.expr]]:
     """Return what a trainer is given as one of those models: the names that hold one, and the expressions themselves."""
     nodes: set[ast.expr] = set()
-    for call in (*reader.calls, *reader.unsure):
-        if not reader.makes_trainer(call):
-            continue
+    for call in reader.possible_trainers:
         given = [each.value for each in call.node.keywords if each.arg in OF_TRAINERS]
         for node in (*given, *call.node.args[1:2]):
             nodes.update(node.elts if isinstance(node, (ast.List, ast.Tuple)) else [node])
@@ -101,9 +99,8 @@ def _loads(reader: ScriptReader, found: CallFound) -> bool:
         return getattr(metric, "value", "") in METRICS
     if name != "transformers.pipeline":
         return LOADERS.match(name) is not None or _is_put(reader, found, name)
-    given = [each.value for each in found.node.keywords if each.arg == "model"]
-    given += found.node.args[1:2]
-    return all(isinstance(each, ast.Constant) for each in given)
+    given = argument_of(found.node, 1, "model")
+    return given is None or isinstance(given, ast.Constant)
 
 
 def _has_weights(reader: ScriptReader, node: ast.expr) -> bool:
@@ -125,12 +122,9 @@ def _is_put(reader: ScriptReader, found: CallFound, name: str) -> bool:
     library, _, cls = name.rpartition(".")
     if not cls[:1].isupper() or not library or library.partition(".")[0] in _OF_TORCH:
         return False
-    said = (
-        reader.evaluator.value(each.value, found.scope)
-        for each in found.node.keywords
-        if each.arg == "device"
-    )
-    return any(isinstance(each, str) and each.startswith("cuda") for each in said)
+    given = keyword_of(found.node, "device")
+    device = None if given is None else reader.evaluator.value(given, found.scope)
+    return isinstance(device, str) and device.startswith("cuda")
 
 
 def _is_moved(reader: ScriptReader, found: CallFound, made: ast.expr) -> bool:
@@ -154,7 +148,7 @@ def _names(reader: ScriptReader) -> dict[int, tuple[str, ...]]:
     that its callers give it."""
     held: dict[int, tuple[str, ...]] = {}
     callers: dict[str, tuple[str, ...]] = {}
-    for statement, _ in (*reader.statements, *reader.unsure_statements):
+    for statement, _ in reader.possible_statements:
         target = statement.targets[0]
         name = last_name(target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target)  # fmt: skip
         for node in walk(statement.value) if name else ():

@@ -10,7 +10,7 @@ import ast
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.followed_models import followed
@@ -101,7 +101,7 @@ _NO_MODEL = lazy_pattern(r"Tokenizer|Config|Processor|FeatureExtractor")
 def _others(reader: ScriptReader, trainer: CallFound) -> list[CallFound]:
     """Return the calls before the training but for the model's own; what is loaded behind `.train()` finds it done."""
     ends = [c.node.lineno for c in reader.calls if c.name == "train" and c.scope is trainer.scope]
-    given = next((k.value for k in trainer.node.keywords if k.arg == "model"), None)
+    given = keyword_of(trainer.node, "model")
     own = (
         {id(call.node) for call in followed(reader, given, trainer.scope) if call}
         if given
@@ -136,7 +136,7 @@ def _loss(
     if "loss" in given:
         loss = _only(reader, given["loss"], trainer.scope)
         if loss is not None and loss.name == "MatryoshkaLoss":  # the same embeddings, cut shorter
-            inner = next((k.value for k in loss.node.keywords if k.arg == "loss"), None)
+            inner = keyword_of(loss.node, "loss")
             inner = loss.node.args[1] if inner is None and len(loss.node.args) > 1 else inner
             loss = _only(reader, inner, loss.scope)
         if loss is None or not _is_of_library(reader, loss):
@@ -202,7 +202,7 @@ def _model(reader: ScriptReader, settings: ScriptSettings, model: CallFound) -> 
 
 def _modules(reader: ScriptReader, model: CallFound) -> CallFound | None:
     """Return the one Transformer of a model that is put together of it and a pooling; None where there is more."""
-    node = next((k.value for k in model.node.keywords if k.arg == "modules"), None)
+    node = keyword_of(model.node, "modules")
     if not isinstance(node, (ast.List, ast.Tuple)):
         return None
     parts = [_only(reader, each, model.scope) for each in node.elts]

@@ -68,7 +68,7 @@ EARLIER = {"activation_checkpointing": "gradient_checkpointing"}
 
 def _by_methods(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `args = args.set_training(batch_size=4)`: what such a call does not say it sets to a value of its own."""
-    for found in (*reader.named(*OF_METHODS), *reader.maybe(*OF_METHODS)):
+    for found in reader.possible(*OF_METHODS):
         given, is_open = reader.keywords(found)
         given = {EARLIER.get(name, name): known for name, known in given.items()}
         is_sure = found in reader.calls and not is_open and not found.node.args
@@ -106,14 +106,14 @@ def read_attention(reader: ScriptReader, settings: ScriptSettings) -> None:
     is open where two of these differ, or what the model is loaded with."""
     said = [
         (node.value, scope, target.attr)
-        for node, scope in (*reader.statements, *reader.unsure_statements)
+        for node, scope in reader.possible_statements
         if isinstance(target := node.targets[0], ast.Attribute)
         and target.attr in ("_attn_implementation", "attn_implementation")
         and not (isinstance(target.value, ast.Name) and target.value.id == "self")
     ]
     said += [
         (found.node.args[0], found.scope, SETS_ATTENTION)
-        for found in (*reader.named(SETS_ATTENTION), *reader.maybe(SETS_ATTENTION))
+        for found in reader.possible(SETS_ATTENTION)
         if found.node.args
     ]
     if not said:
@@ -131,7 +131,7 @@ def read_attention(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def read_targets(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Leave open where an adapter goes whose config is told so later: `peft_config.target_modules = linear_names(model)`."""
-    for node, scope in (*reader.statements, *reader.unsure_statements):
+    for node, scope in reader.possible_statements:
         target = node.targets[0]
         if isinstance(target, ast.Attribute) and target.attr == "target_modules":
             place = Place("script", scope.path, target.attr, node.lineno)

@@ -47,7 +47,7 @@ def read_set_on_trainers(reader: ScriptReader, settings: ScriptSettings) -> None
 
 def _set(reader: ScriptReader) -> Iterator[tuple[ast.Attribute, ast.expr, Scope]]:
     """Yield the attributes of Trainers that are set where it may run."""
-    for node, scope in (*reader.statements, *reader.unsure_statements):
+    for node, scope in reader.possible_statements:
         target = node.targets[0]
         if isinstance(target, ast.Attribute) and _TRAINER.search(unparse(target.value)):
             yield target, node.value, scope

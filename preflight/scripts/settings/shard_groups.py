@@ -6,7 +6,7 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import argument_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.script_settings import OwnEngine, Said
@@ -52,8 +52,7 @@ def _shape(reader: ScriptReader, node: ast.expr, scope: Scope) -> tuple[int, ...
     node, scope = only
     if not isinstance(node, ast.Call) or last_name(node.func) != "init_device_mesh":
         return None
-    named = next((each.value for each in node.keywords if each.arg == "mesh_shape"), None)
-    said = named or (node.args[1] if len(node.args) > 1 else None)
+    said = argument_of(node, 1, "mesh_shape")
     shape = None if said is None else reader.evaluator.value(said, scope)
     if not isinstance(shape, tuple) or len(shape) > 2:
         return None

@@ -34,7 +34,7 @@ def unread_trainer(reader: ScriptReader) -> tuple[str, Place] | None:
 def _trainers(reader: ScriptReader) -> Iterator[tuple[ast.expr, str]]:
     """Yield every expression that names a class of a trainer which may be made, with the file where it stands."""
     seen: set[int] = set()
-    for found in (*reader.calls, *reader.unsure):
+    for found in reader.possible_calls:
         imported = reader.libraries.get(found.scope.path, {}).get(found.name, found.name)
         if imported.endswith("Trainer"):
             yield found.node.func, found.scope.path
@@ -42,7 +42,7 @@ def _trainers(reader: ScriptReader) -> Iterator[tuple[ast.expr, str]]:
         if held is not None and id(held[0]) not in seen:
             seen.add(id(held[0]))
             yield from ((b, held[1].path) for b in held[0].bases if _names(b))
-    for node, scope in (*reader.statements, *reader.unsure_statements):
+    for node, scope in reader.possible_statements:
         ways = (node.value.body, node.value.orelse) if isinstance(node.value, ast.IfExp) else ()
         yield from ((each, scope.path) for each in (*ways, node.value) if _names(each))
 

@@ -28,7 +28,7 @@ MORE_WORDS = "embeddings for words that a script adds"
 
 def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Note embeddings that are resized to a number of words, or by a tokenizer of another name, that may be many more."""
-    resizing = (*reader.named(RESIZES), *reader.maybe(RESIZES))
+    resizing = reader.possible(RESIZES)
     model = settings.arguments.get("model_name_or_path")
     if model is None or not resizing:
         return

@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.modules import Module
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
 from preflight.scripts.reach.reach_files import may_run
 from preflight.scripts.uncounted.own_steps import goes_back
 from preflight.setting import Place
@@ -55,8 +55,8 @@ def divides_rows(modules: Iterable[Module], lines: Mapping[str, Container[int]])
     if not forwards:
         return None
     for call, frame in forwards:
-        tokens = [each.value for each in call.keywords if each.arg == "input_ids"] + call.args[:1]
-        if not tokens or _Rows(files).share(tokens[0], frame) != 1:
+        tokens = argument_of(call, 0, "input_ids")
+        if tokens is None or _Rows(files).share(tokens, frame) != 1:
             return None
     call, frame = forwards[0]
     return Place("script", frame.file.path, unparse(call.func), call.lineno)
@@ -130,9 +130,8 @@ class _Rows:
 
     def _is_along(self, call: ast.Call, position: int, frame: _Frame) -> bool:
         """Tell whether a call works along the tokens of a row."""
-        named = [each.value for each in call.keywords if each.arg == "dim"]
-        said = named or call.args[position : position + 1]
-        return bool(said) and unparse(self._made(said[0], frame)[0]) in _ROW
+        said = argument_of(call, position, "dim")
+        return said is not None and unparse(self._made(said, frame)[0]) in _ROW
 
     def _per_rank(self, node: ast.expr, frame: _Frame) -> int:
         """Return how many times the number of ranks an expression is; 0 where it is something else."""

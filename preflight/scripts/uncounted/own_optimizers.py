@@ -16,7 +16,7 @@ from preflight.formulas.optimizer_classes import (
     with_more_states,
 )
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse
 
 IN_SHARDS = "an optimizer that ZeroRedundancyOptimizer divides"
 KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
@@ -91,8 +91,7 @@ def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
 def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
     """Return the class of a call that is given parameters to step, where its states are not known."""
     name = last_name(call.func)
-    named = (keyword.value for keyword in call.keywords if keyword.arg == "params")
-    given = call.args[0] if call.args else next(named, None)
+    given = argument_of(call, 0, "params")
     is_text = isinstance(given, (ast.JoinedStr, ast.Constant, ast.BinOp, ast.Dict))
     is_other = name in HOLD_PARAMETERS | HAND_ON or name.endswith(("Error", "Exception", "Warning"))
     if not name[:1].isupper() or is_other or is_text:
@@ -110,9 +109,9 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
 
 def _divides_states(call: ast.Call, options: Mapping[str, object]) -> bool:
     """Tell whether ranks divide the states of a known class among them, with no bucket beside and no state more."""
-    inner = [last_name(each.value) for each in call.keywords if each.arg == "optimizer_class"]
+    inner = keyword_of(call, "optimizer_class")
     makes_more = options.keys() & {"parameters_as_bucket_view", "overlap_with_ddp", "None"}
-    return bool(inner) and inner[0] in CONSTRUCTORS and not makes_more
+    return inner is not None and last_name(inner) in CONSTRUCTORS and not makes_more
 
 
 def _second_optimizer(nodes: Iterable[ast.AST], known: frozenset[str]) -> Iterator[tuple[str, int]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from preflight.launch_facts import Scorer
 from preflight.scripts.losses.own_losses import takes_pairs
-from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, children, last_name, unparse, walk
 from preflight.setting import Place
 
 HARMLESS = frozenset({"hasattr", "getattr", "isinstance", "super", "__init__"})
@@ -67,8 +67,7 @@ def _parts(makes: ast.FunctionDef) -> tuple[str, frozenset[str]]:
 def _is_score(value: ast.AST) -> bool:
     if not isinstance(value, ast.Call) or last_name(value.func) != "Linear":
         return False
-    named = [each.value for each in value.keywords if each.arg == "out_features"]
-    out = value.args[1] if len(value.args) > 1 else named[0] if named else None
+    out = argument_of(value, 1, "out_features")
     return isinstance(out, ast.Constant) and out.value == 1
 
 

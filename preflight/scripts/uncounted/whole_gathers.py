@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
 
 _OF_MODEL = lazy_pattern(r"model|engine|\bmodule$|\bnet$|policy|fsdp", re.IGNORECASE)
 _ALL = lazy_pattern(r"^(?!.* if ).*(?:model|module|engine)\.parameters\(\)")
@@ -63,8 +63,8 @@ def _stays_on_card(call: ast.Call, made: Mapping[str, ast.expr]) -> bool:
     """Tell whether a full state dict is asked for, and not on the host, as accelerate's plugin asks by itself."""
     if "FULL_STATE_DICT" not in unparse(call) or "plugin" in unparse(call.func):
         return False
-    given = [*call.args[2:3], *(k.value for k in call.keywords if k.arg == "state_dict_config")]
-    return not any(_says(each, made, "offload_to_cpu") for each in given)
+    given = argument_of(call, 2, "state_dict_config")
+    return given is None or not _says(given, made, "offload_to_cpu")
 
 
 def _gathers_all(call: ast.Call, name: str, made: Mapping[str, ast.expr]) -> bool:
