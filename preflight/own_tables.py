@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import lru_cache
 from typing import Any
 
 
@@ -16,3 +17,10 @@ def read_table(path: str) -> Any:
 def beside(module_file: str, name: str) -> str:
     """Return the path of a file that lies beside a module, of the module's `__file__`."""
     return os.path.join(os.path.dirname(os.path.abspath(module_file)), name)
+
+
+@lru_cache(maxsize=64)
+def table_beside(module_file: str, name: str) -> dict[str, Any]:
+    """Return what a table holds that lies beside a module, of the module's `__file__`; it is read once, and nobody changes it."""
+    table: dict[str, Any] = read_table(beside(module_file, name))
+    return table

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from functools import partial
 
 from preflight.device import DeviceSpec
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.values import dataclass
 
 PCIE_GB_PER_SECOND = {3: 15.75, 4: 31.5, 5: 63.0}
@@ -64,7 +63,4 @@ def speed_of(device: DeviceSpec | None) -> DeviceSpeed:
     )
 
 
-@lru_cache(maxsize=1)
-def _table() -> dict[str, dict[str, Any]]:
-    table: dict[str, dict[str, Any]] = read_table(beside(__file__, "gpu_speeds.json"))
-    return table
+_table = partial(table_beside, __file__, "gpu_speeds.json")

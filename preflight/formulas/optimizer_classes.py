@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.values import NamedTuple
 
 CLASSES = {
@@ -64,7 +64,7 @@ _NAME = lazy_pattern(r"(\w+)\.(\w+)(?:\((\w+)\))?")
 @lru_cache(maxsize=1)
 def _derived() -> dict[str, dict[str, Any]]:
     """Return library -> class -> its cost, with the options that change it: their cost, or None where nobody knows it."""
-    table = read_table(beside(__file__, "optimizer_states.json"))
+    table = table_beside(__file__, "optimizer_states.json")
     return {library: one["classes"] for library, one in table.items()}
 
 

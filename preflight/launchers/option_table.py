@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.shell.starters.launcher_options import LauncherOption
 
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    table: dict[str, Any] = read_table(beside(__file__, "option_table.json"))
-    return table
+_table = partial(table_beside, __file__, "option_table.json")
 
 
 def options_of(launcher: str) -> tuple[LauncherOption, ...]:

@@ -7,10 +7,9 @@ launch may have, and of what has left.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
 
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.values import NamedTuple
 from preflight.versions.boundary import release
 
@@ -49,10 +48,7 @@ Spans = Mapping[str, Span]
 """Argument, keyword or name -> the releases that have it; all of them where it is not in here."""
 
 
-@lru_cache(maxsize=1)
-def _table() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = read_table(beside(__file__, "release_spans.json"))
-    return found
+_table = partial(table_beside, __file__, "release_spans.json")
 
 
 @lru_cache(maxsize=128)

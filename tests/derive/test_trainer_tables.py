@@ -7,7 +7,9 @@ import json
 import pytest
 
 from preflight.derive.tables.trainer_tables import derive
-from preflight.scripts.arguments.trainer_tables import argument_table, tables_path
+from preflight.own_tables import beside, read_table
+from preflight.scripts.arguments import trainer_tables
+from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.scripts.arguments.trainer_versions import (
     DEFAULT_CHANGES,
     LibraryVersions,
@@ -17,8 +19,7 @@ from preflight.versions.boundary import OLDEST
 
 
 def test_the_shipped_table_is_that_of_the_installed_libraries():
-    with open(tables_path(), encoding="utf-8") as file:
-        shipped = json.load(file)
+    shipped = read_table(beside(trainer_tables.__file__, "trainer_arguments.json"))
     derived = json.loads(json.dumps(derive()))
     # Patch releases may differ where the arguments do not.
     for tables in (shipped, derived):

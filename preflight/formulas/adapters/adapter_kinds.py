@@ -7,10 +7,10 @@ from PEFT's real modules (preflight/derive/costs/adapter_kinds.py). A kind is ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.plan_parts import Adapter
 from preflight.values import replace
 from preflight.versions.boundary import release
@@ -28,10 +28,7 @@ ELSEWHERE = ("exclude_modules", "layers_to_transform", "layers_pattern", "target
 PER_TOKEN = "T*"
 
 
-@lru_cache(maxsize=1)
-def _table() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = read_table(beside(__file__, "adapter_kinds.json"))
-    return found
+_table = partial(table_beside, __file__, "adapter_kinds.json")
 
 
 @lru_cache(maxsize=1)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from functools import partial
 
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.near_names import nearest_fix
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.values import NamedTuple
 
-
-@lru_cache(maxsize=1)
-def axolotl_table() -> dict[str, Any]:
-    """Return version, keys, plugin_keys by integration, fsdp_keys, optimizers, and the command's own words."""
-    table: dict[str, Any] = read_table(beside(__file__, "keys.json"))
-    return table
+axolotl_table = partial(table_beside, __file__, "keys.json")
+"""Gives version, keys, plugin_keys by integration, fsdp_keys, optimizers, and the command's own words."""
 
 
 class Option(NamedTuple):

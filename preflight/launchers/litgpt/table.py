@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 
-
-@lru_cache(maxsize=1)
-def litgpt_table() -> Mapping[str, Any]:
-    """Return version, commands (option -> default), models (name -> id on the Hub) and their block_sizes (id -> tokens)."""
-    table: Mapping[str, Any] = read_table(beside(__file__, "table.json"))
-    return table
+litgpt_table = partial(table_beside, __file__, "table.json")
+"""Gives version, commands (option -> default), models (name -> id on the Hub) and their block_sizes (id -> tokens)."""
 
 
 def options_of(command: str) -> Mapping[str, Any]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from preflight.bool_words import LLAMAFACTORY_VARIABLE
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.near_names import nearest_fix
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable, argument_table
 from preflight.versions.boundary import release
 from preflight.versions.spans import spans_of
 
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    table: dict[str, Any] = read_table(beside(__file__, "arguments.json"))
-    return table
+_table = partial(table_beside, __file__, "arguments.json")
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from functools import lru_cache
 
 from preflight.launchers.release_rows import ReleaseRows
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 
 BEFORE_SECTIONS = {
     "model.model_name_or_path": "pretrain",
@@ -60,7 +60,7 @@ JOINED = ("actor", "critic", "ref", "reward", "vllm")
 @lru_cache(maxsize=4)
 def rows_of(trainer: str) -> ReleaseRows:
     """Return the arguments of a trainer."""
-    table = read_table(beside(__file__, "arguments.json"))
+    table = table_beside(__file__, "arguments.json")
     return ReleaseRows(table[trainer], table["releases"][-1])
 
 

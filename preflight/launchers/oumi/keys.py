@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.near_names import nearest_fix
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.setting import Place, Setting
 
 ANY = ".*"
@@ -38,10 +38,7 @@ KEYS: Mapping[str, str] = {
 """Plan field, or part of one -> the key that it is read from and written to."""
 
 
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    table: dict[str, Any] = read_table(beside(__file__, "keys.json"))
-    return table
+_table = partial(table_beside, __file__, "keys.json")
 
 
 def oumi_version() -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from preflight.launchers.release_rows import ReleaseRows
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.scripts.arguments.trainer_tables import ArgumentTable, argument_table
 from preflight.values import NamedTuple
 from preflight.versions.boundary import release
@@ -26,10 +26,7 @@ class ModelBefore(NamedTuple):
     """Whether its layers can be recomputed."""
 
 
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    table: dict[str, Any] = read_table(beside(__file__, "arguments.json"))
-    return table
+_table = partial(table_beside, __file__, "arguments.json")
 
 
 def newest() -> str:
@@ -96,7 +93,7 @@ def arguments_before() -> ArgumentTable:
 
 def model_before(name: str, identifier: str) -> ModelBefore | None:
     """Return the model that releases before 3.0 have by a name of their own, or else by its id; None where they have none."""
-    table: dict[str, Any] = read_table(beside(__file__, "models.json"))
+    table = table_beside(__file__, "models.json")
     models = table["models"]
     short = identifier.rstrip("/").rpartition("/")[2].lower()
     is_same = (n for n, row in models.items() if short in {_last(row[0]), _last(row[1])})

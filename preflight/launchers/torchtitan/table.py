@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.versions.boundary import release
 from preflight.versions.torchtitan import CONFIGS_ARE_PYTHON
 
@@ -18,10 +18,7 @@ CHECKED = ("training", "parallelism", "compile", "comm", "debug", "activation_ch
 """Sections of 0.3 that every config has in the same class; keys of the others depend on the config."""
 
 
-@lru_cache(maxsize=1)
-def _tables() -> Mapping[str, Any]:
-    tables: Mapping[str, Any] = read_table(beside(__file__, "table.json"))
-    return tables
+_tables = partial(table_beside, __file__, "table.json")
 
 
 def table(version: str) -> Mapping[str, Any]:

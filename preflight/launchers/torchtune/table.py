@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from preflight.launchers.torchtune.config import COMPONENT
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 
 TABLE_VERSION = "0.6.1"
 """The release that preflight/launchers/torchtune/table.json is derived from (preflight/derive/tables/torchtune_tables.py)."""
@@ -18,10 +18,7 @@ OF_SAME_ROWS = ("packed", "train_on_input")
 """Arguments of a dataset that leave its rows as long as they are."""
 
 
-@lru_cache(maxsize=1)
-def _table() -> Mapping[str, Any]:
-    table: Mapping[str, Any] = read_table(beside(__file__, "table.json"))
-    return table
+_table = partial(table_beside, __file__, "table.json")
 
 
 def recipes() -> Mapping[str, Any]:

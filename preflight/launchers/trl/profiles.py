@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 from preflight.launch import LaunchCommand
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 
 FOLDER = os.path.join("trl", "accelerate_configs")
 
@@ -59,7 +59,4 @@ def _text(settings: Mapping[str, Any]) -> str:
     return text
 
 
-@lru_cache(maxsize=1)
-def _table() -> Mapping[str, Any]:
-    table: Mapping[str, Any] = read_table(beside(__file__, "profiles.json"))
-    return table
+_table = partial(table_beside, __file__, "profiles.json")

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import table_beside
 from preflight.values import NamedTuple, dataclass
-
-
-def tables_path() -> str:
-    """Return where the table lies: package data beside the hooks."""
-    return beside(__file__, "trainer_arguments.json")
 
 
 class Argument(NamedTuple):
@@ -72,10 +67,7 @@ class ArgumentTable:
         return {}
 
 
-@lru_cache(maxsize=1)
-def _tables() -> dict[str, Any]:
-    tables: dict[str, Any] = read_table(tables_path())
-    return tables
+_tables = partial(table_beside, __file__, "trainer_arguments.json")
 
 
 def table_versions() -> Mapping[str, str]:
