@@ -78,6 +78,11 @@ class FrameworkLibrary:
         return f"{self.name} {self.version}"
 
     @property
+    def default_place(self) -> Place:
+        """Where a value stands that the framework has by itself."""
+        return Place("default", "", self.label)
+
+    @property
     def versions(self) -> dict[str, str]:
         """Return its release as a plan's `versions` has it; a framework of no package has one name."""
         return {self.packages[0]: self.version}
@@ -116,6 +121,10 @@ class FrameworkKeys:
     def value(self, name: str, default: Any = None) -> Any:
         setting = self.get(name)
         return default if setting is None else setting.value
+
+    def by_default(self, value: Any) -> Setting:
+        """Return a value that the framework has by itself."""
+        return Setting(value, self.library.default_place)
 
     def flag(self, name: str) -> Setting | None:
         """Return a switch; a word that is none is refused."""
@@ -187,13 +196,13 @@ class FrameworkKeys:
 
     def assume(self, plan_field: str, value: Any, reason: str = "") -> None:
         """Record a plan field that the framework's default decides."""
-        self.settings[plan_field] = Setting(value, Place("default", "", self.library.label))
+        self.settings[plan_field] = self.by_default(value)
         self.origins[plan_field] = Origin(f"default of {self.library.label}", True, reason)
 
     def argument(self, name: str, value: Any, setting: Setting | None) -> None:
         """Record an argument that the framework hands to TrainingArguments."""
-        default = Place("default", "", self.library.label)
-        self.arguments[name] = Setting(value, default if setting is None else setting.place)
+        place = self.library.default_place if setting is None else setting.place
+        self.arguments[name] = Setting(value, place)
 
     def refuse(
         self, message: str, at: Setting, fix: str = "", severity: str = "error", key: str = ""

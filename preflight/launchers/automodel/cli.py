@@ -16,7 +16,6 @@ from preflight.launchers.framework_launch import note_placeholders, own_loop_pla
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
 from preflight.reading import Problems
-from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.shell.starters.program_names import program_name
 from preflight.shell.starters.visible_devices import num_visible_devices
@@ -91,7 +90,7 @@ def _started_part(
     origins = {}
     if said is None:
         count = num_visible_devices(command.env)
-        said = Setting(max(1, count), Place("default", "", keys.library.label))
+        said = keys.by_default(max(1, count))
         reason = f"no --nproc-per-node: a rank per GPU, and this machine shows {count or 'none'}"
         origins["world_size"] = Origin(said.place.where, True, reason)
         if not count:
@@ -103,7 +102,7 @@ def _started_part(
         script_index=1,
         ranks={
             "world_size": said,
-            "num_nodes": Setting(1, Place("default", "", keys.library.label)),
+            "num_nodes": keys.by_default(1),
         },
         mode="multi_gpu" if said.value > 1 else "single",
         mode_place=said.place,

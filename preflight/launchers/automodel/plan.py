@@ -144,7 +144,7 @@ def _engine(keys: FrameworkKeys, part: LauncherPart) -> int:
     together *= pipeline if isinstance(pipeline, int) and pipeline > 1 else 1
     strategy = keys.get(KEYS["engine"])
     name = "fsdp2" if strategy is None else str(strategy.value).lower()
-    by = strategy or Setting(name, Place("default", "", keys.library.label))
+    by = strategy or keys.by_default(name)
     if name not in ("fsdp2", "ddp"):
         message = f"the strategy {name} is estimated as FSDP2"
         keys.leave_out(NotModelled(message, f"the strategy {name}", "either"), by)

@@ -79,7 +79,7 @@ def _fsdp(
     bare = _without_prefix(keys, given)
     version = keys.get("fsdp_version") or bare.get("fsdp_version") or bare.get("version")
     if version is None:
-        version = Setting(1, Place("default", "", keys.library.label))
+        version = keys.by_default(1)
     env["FSDP_VERSION"] = Setting(str(version.value), version.place)
     is_v2 = str(version.value) == "2"
     for variable, value in FSDP_DEFAULTS.items():

@@ -35,14 +35,12 @@ PRECISIONS = {
 
 def or_default(keys: FrameworkKeys, words: LitgptWords, option: str) -> Setting:
     """Return an option's setting, litgpt's default where nobody gives it."""
-    default = Place("default", "", keys.library.label)
-    return keys.get(option) or Setting(words.default(option), default)
+    return keys.get(option) or keys.by_default(words.default(option))
 
 
 def count_or_default(keys: FrameworkKeys, words: LitgptWords, option: str) -> Setting:
     """Return an option's whole number; litgpt's default where nobody gives it, or what is given is refused."""
-    default = Place("default", "", keys.library.label)
-    return keys.count(option) or Setting(words.default(option), default)
+    return keys.count(option) or keys.by_default(words.default(option))
 
 
 def put(keys: FrameworkKeys, plan_field: str, value: object, by: Setting) -> None:
@@ -74,8 +72,7 @@ def launched_part(
             f"devices must be auto or a whole number from 1, not {devices.value!r}", devices
         )
         devices = Setting(1, devices.place)
-    default = Setting(1, Place("default", "", keys.library.label))
-    nodes = keys.count("num_nodes") or default
+    nodes = keys.count("num_nodes") or keys.by_default(1)
     world_size = devices.value * nodes.value
     at = nodes if devices.value == 1 and nodes.value > 1 else devices
     return LauncherPart(
@@ -126,7 +123,7 @@ def read_precision(keys: FrameworkKeys, words: LitgptWords) -> None:
         keys.refuse(f"precision must be one of {', '.join(PRECISIONS)}, not {given.value!r}", given)
         return
     weights, mixed = PRECISIONS[name]
-    by = given or Setting(name, Place("default", "", keys.library.label))
+    by = given or keys.by_default(name)
     put(keys, "load_dtype", weights, by)
     put(keys, "master_dtype", weights, by)
     put(keys, "mixed_precision", mixed, by)

@@ -16,7 +16,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.openrlhf.losses import has_kernel, step_of
 from preflight.models.registry import are_alike
 from preflight.scripts.arguments.trainer_spellings import attention_of
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.versions.openrlhf import SCORES_BY_KERNEL
 
@@ -80,8 +80,7 @@ class Defaults:
 
     def at(self, name: str) -> Setting:
         """Return an argument with the place that says it."""
-        default = Place("default", "", self.keys.library.label)
-        return self.keys.get(name) or Setting(self.value(name), default)
+        return self.keys.get(name) or self.keys.by_default(self.value(name))
 
     def put(self, field: str, value: Any, name: str) -> None:
         """Record a plan field that an argument decides."""
@@ -249,7 +248,7 @@ def read_loss(
         at = said.at("micro_train_batch_size")
         keys.leave_out(NotModelled(message, "cheaper ways through a step", "less"), at)
         version = oldest
-    return step_of(trainer, version, not is_one_row, Place("default", "", keys.library.label))
+    return step_of(trainer, version, not is_one_row, keys.library.default_place)
 
 
 def read_reference(said: Defaults) -> None:

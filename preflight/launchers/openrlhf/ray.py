@@ -20,7 +20,7 @@ from preflight.launchers.framework_keys import NotModelled
 from preflight.launchers.openrlhf.losses import dearest, policy_bytes
 from preflight.launchers.openrlhf.plan import Defaults, read_reference
 from preflight.models.registry import are_alike
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.units import ceil_div
 
@@ -252,5 +252,4 @@ def step_of_actor(said: Defaults, oldest: str) -> StepLoss:
         message = "log-probabilities are estimated in the dearest way that they may be taken"
         at = said.at("micro_train_batch_size")
         keys.leave_out(NotModelled(message, "cheaper ways through a step", "less"), at)
-    place = Place("default", "", keys.library.label)
-    return StepLoss(place, taken, taken, has_copy=True, partitions_copy=True)
+    return StepLoss(keys.library.default_place, taken, taken, has_copy=True, partitions_copy=True)

@@ -9,7 +9,7 @@ from typing import Any
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.near_names import nearest_fix
 from preflight.own_tables import table_beside
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 
 ANY = ".*"
 SIZES = (
@@ -52,8 +52,7 @@ def or_default(keys: FrameworkKeys, name: str) -> Setting:
     said = keys.given.get(name)
     if said is not None and said.value is None:
         return said
-    place = Place("default", "", keys.library.label)
-    return keys.get(name) or Setting(_table()["keys"][name], place)
+    return keys.get(name) or keys.by_default(_table()["keys"][name])
 
 
 def check_unknown_keys(keys: FrameworkKeys) -> None:

@@ -14,7 +14,7 @@ from preflight.launchers.oumi.keys import KEYS, or_default, section_of
 from preflight.libraries.resolve import Libraries
 from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.scripts.arguments.trainer_versions import LibraryVersions
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 from preflight.trainers.arguments import TrainerArguments, arguments_of
 from preflight.trainers.kind import TrainerKind
 from preflight.trainers.lookup import Given
@@ -221,7 +221,7 @@ def _adjusted(
         settings["seq_len"] = length
         origins["seq_len"] = Origin(length.place.where)
     if length is None and packs:
-        place = Place("default", "", keys.library.label)
+        place = keys.library.default_place
         settings["seq_len"] = Setting(PACKED_LENGTH, place)
         origins["seq_len"] = Origin(
             place.where, True, "no model_max_length: rows are packed to 1024"

@@ -58,7 +58,7 @@ def read_primerl(command: LaunchCommand) -> LaunchPlan | None:
 
 def _started_part(keys: FrameworkKeys, program: str) -> LauncherPart:
     """Return the ranks of the trainer that `sft` and `rl` start with torchrun; `trainer` is one process."""
-    default = Setting(1, Place("default", "", keys.library.label))
+    default = keys.by_default(1)
     ranks, nodes = deployed_ranks(keys) if program != "trainer" else (default, default)
     return LauncherPart(
         name=LAUNCHER.name,

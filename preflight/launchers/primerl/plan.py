@@ -11,7 +11,7 @@ from typing import Any
 from preflight.launch import Adapter
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_parts import PRIME_RL, SENT_TOKENS
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 from preflight.versions.prime_rl import FUSES_ADAMW, SAVES_BY_DEFAULT
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
@@ -61,7 +61,7 @@ def _of_section(keys: FrameworkKeys, name: str) -> Setting | None:
 
 def deployed_ranks(keys: FrameworkKeys) -> tuple[Setting, Setting]:
     """Return the trainer's ranks and nodes that a deployment says; one where it says nothing."""
-    default = Setting(1, Place("default", "", keys.library.label))
+    default = keys.by_default(1)
     nodes = keys.count("deployment.num_train_nodes") or keys.count("deployment.num_nodes")
     if keys.value("deployment.type") == "multi_node":
         per_node = keys.count("deployment.gpus_per_node")
@@ -96,9 +96,7 @@ def read_trainer(keys: FrameworkKeys, program: str, world: int) -> None:
         keys.leave_out(TOWER, tower)
     if experts is not None and experts.value not in (1, "1"):
         keys.leave_out(EXPERTS, experts)
-    keys.leave_out(
-        OWN_CODE, keys.get("model.name") or Setting(None, Place("default", "", keys.library.label))
-    )
+    keys.leave_out(OWN_CODE, keys.get("model.name") or keys.by_default(None))
 
 
 def _or(keys: FrameworkKeys, field: str, name: str, default: Any) -> None:
@@ -201,7 +199,7 @@ def _optimizer(keys: FrameworkKeys) -> None:
         keys.put("offload_optimizer", "cpu", full)
     does_wait = waits.value if waits is not None else SAVES_BY_DEFAULT.holds_in(versions)
     if does_wait and full is None:
-        keys.leave_out(STATES, waits or Setting(True, Place("default", "", keys.library.label)))
+        keys.leave_out(STATES, waits or keys.by_default(True))
     is_fused = FUSES_ADAMW.holds_in(versions) and not does_wait
     kind = keys.get("optim.type")
     name = "adamw" if kind is None else str(kind.value)

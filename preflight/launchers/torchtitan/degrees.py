@@ -10,7 +10,7 @@ from typing import Any
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.plan_parts import SENT_TOKENS
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 
 RESHARD: dict[Any, bool | str] = {"always": True, "never": False, "default": "default"}
 
@@ -33,7 +33,7 @@ class TitanReader:
 
     def at(self, key: str, value: Any) -> Setting:
         """Return a key that is given; else the value that a config function or a default has for it."""
-        return self.keys.get(key) or Setting(value, Place("default", "", self.keys.library.label))
+        return self.keys.get(key) or self.keys.by_default(value)
 
     def put(self, plan_field: str, value: Any, *names: str, reason: str = "") -> None:
         """Record a field with the keys that say it, or as the default."""

@@ -7,7 +7,7 @@ from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import Builder
 from preflight.launchers.torchtune.table import builders
 from preflight.plan_parts import FAKE_QUANTIZED, TEACHER
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 
 PPO = "ppo_"
 TEACHES = "knowledge_distillation_"
@@ -39,7 +39,7 @@ def read_beside(keys: FrameworkKeys, recipe: str, builder: Builder, section: str
 
 def _teacher(keys: FrameworkKeys, builder: Builder) -> None:
     """Put the teacher's name, and say that it is not in the estimate of the student."""
-    place = Place("default", "", keys.library.label)
+    place = keys.library.default_place
     keys.put("objective", "distillation", Setting("distillation", place))
     loss = keys.get(f"kd_loss.{COMPONENT}")
     if loss is not None:

@@ -16,7 +16,7 @@ from preflight.launchers.torchtune.model import Builder, read_model
 from preflight.launchers.torchtune.table import OF_SAME_ROWS, longest_row_of
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import FREED_EARLY, open_up_to
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 
 DTYPES = {
     "fp32": "fp32",
@@ -63,8 +63,7 @@ def read_plan(
         on = any(value.values()) if isinstance(value, Mapping) else keys.is_on("compile")
         keys.put("torch_compile", on, compiled)
     if "_dpo_" in recipe:
-        place = Place("default", "", keys.library.label)
-        keys.put("objective", "dpo", Setting("dpo", place))
+        keys.put("objective", "dpo", keys.by_default("dpo"))
     read_beside(keys, recipe, builder, section)
 
 

@@ -21,7 +21,7 @@ from preflight.launchers.verl.words import read_words
 from preflight.launchers.verl.workers import counts_tokens
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.values import dataclass
 
@@ -91,7 +91,7 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
 
 def _ray_ranks(part: LauncherPart, keys: FrameworkKeys) -> LauncherPart:
     """Return the ranks that Ray places: one on every GPU of the pool that the config counts."""
-    default = Place("default", "", keys.library.label)
+    default = keys.library.default_place
     nodes = keys.count("trainer.nnodes") or Setting(1, default)
     per_node = keys.count("trainer.n_gpus_per_node") or Setting(8, default)
     place = per_node.place if per_node.place.kind != "default" else nodes.place

@@ -146,7 +146,7 @@ def _padding(keys: FrameworkKeys) -> None:
         origin = replace(keys.origins["sequence_kind"], assumed=True, may_be=("packed",))
         keys.assume("sequence_kind", "padded", "no worker.actor.padding_free")
         keys.origins["sequence_kind"] = origin
-    at = setting or Setting(False, Place("default", "", keys.library.label))
+    at = setting or keys.by_default(False)
     message = "padded rows are estimated with the entropy of verl's"
     keys.leave_out(NotModelled(message, "log-probabilities of padded rows", "less"), at)
 
@@ -180,7 +180,7 @@ def _reference(keys: FrameworkKeys) -> None:
     """Name a reference that is not on the host while it does not run, which is where verl's formula has it."""
     setting = keys.get(CPU_REFERENCE)
     if setting is None or setting.value is not True:
-        at = setting or Setting(False, Place("default", "", keys.library.label))
+        at = setting or keys.by_default(False)
         message = "the reference is estimated as on the host between its layers"
         keys.leave_out(NotModelled(message, "a reference on the card", "more"), at)
 

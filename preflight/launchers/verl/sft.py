@@ -21,7 +21,7 @@ from preflight.launchers.verl.workers import (
     read_sharding,
     rows_of_tokens,
 )
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 
 NOT_PRICED = {
@@ -93,7 +93,7 @@ def _engine_batch(keys: FrameworkKeys, ranks: int) -> None:
     longest = _length(keys)
     dynamic = keys.flag("data.use_dynamic_bsz")
     rows = keys.count("data.micro_batch_size_per_gpu")
-    default = Setting(None, Place("default", "", keys.library.label))
+    default = keys.by_default(None)
     if counts_tokens(keys, "engine"):
         tokens = keys.count("data.max_token_len_per_gpu")
         number = 8192 if tokens is None else int(tokens.value)

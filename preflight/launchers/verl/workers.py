@@ -13,7 +13,7 @@ from preflight.formulas.objectives.actor_losses import ACTOR
 from preflight.launch import Adapter, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_parts import OTHERS_QAT
-from preflight.setting import Place, Setting
+from preflight.setting import Setting
 from preflight.units import ceil_div
 from preflight.versions.boundary import release
 from preflight.versions.verl import UNPADS_BY_DEFAULT
@@ -61,7 +61,7 @@ def read_sharding(
     """Set FSDP up: parameters sharded in the dtype that they are loaded in, gathered in bf16, gradients summed in fp32."""
     word = default if strategy is None else str(strategy.value)
     word = "fsdp" if word == "dp" else word
-    at = strategy or Setting(word, Place("default", "", keys.library.label))
+    at = strategy or keys.by_default(word)
     if word not in ("fsdp", "fsdp2"):
         message = f"the strategy {word!r} is not read: its workers are estimated as those of fsdp2"
         keys.leave_out(NotModelled(message, f"workers of verl's {word}", "either"), at)
