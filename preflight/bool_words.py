@@ -33,3 +33,13 @@ YAML_1_1 = BoolWords(frozenset({"yes", "true", "on"}), frozenset({"no", "false",
 """Plain words that are a bool to PyYAML, in lower case, upper case or capitalized."""
 AXOLOTL_OPTION = BoolWords(frozenset({"true", "yes"}), frozenset({"false", "no"}))
 """What axolotl infers to be a bool on its command line."""
+
+
+def is_true(value: object) -> bool:
+    """Tell whether a value is true, or the word in any case: no other word counts."""
+    return str(value).lower() == "true"
+
+
+def as_word(value: object) -> str:
+    """Return a value as YAML, JSON and variables have it in one word: `true`, and not `True`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

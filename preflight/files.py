@@ -120,3 +120,31 @@ def _refuse_special(status: os.stat_result, path: str) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     kind = next((words for is_kind, words in _KINDS if is_kind(status.st_mode)), "no file")
     raise OSError(errno.EINVAL, f"it is {kind}", path)
+
+
+def find_program(name: str, search_path: str) -> str | None:
+    """Return a program's path; a plain look, because shutil costs more than it finds."""
+    for folder in search_path.split(os.pathsep):
+        path = os.path.join(folder, name)
+        if folder and os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def nearest_with(folder: str, *names: str) -> str | None:
+    """Return the folder, or the nearest above it, that has one of some entries; None where none has."""
+    folder = os.path.abspath(folder)
+    while not any(os.path.exists(os.path.join(folder, name)) for name in names):
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+    return folder
+
+
+def entries_of(folder: str) -> tuple[str, ...]:
+    """Return the names in a folder, sorted; none where it is not there or not to be read."""
+    try:
+        return tuple(sorted(os.listdir(folder)))
+    except OSError:
+        return ()

@@ -24,3 +24,12 @@ def table_beside(module_file: str, name: str) -> dict[str, Any]:
     """Return what a table holds that lies beside a module, of the module's `__file__`; it is read once, and nobody changes it."""
     table: dict[str, Any] = read_table(beside(module_file, name))
     return table
+
+
+def table_in(folder: str, name: str) -> dict[str, Any] | None:
+    """Return what a folder's table of a name holds; None where it has none, or the name could be a path."""
+    path = os.path.join(folder, f"{name}.json")
+    if not name.replace("_", "").replace("-", "").isalnum() or not os.path.isfile(path):
+        return None
+    table: dict[str, Any] = read_table(path)
+    return table

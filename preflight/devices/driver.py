@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from preflight.devices.gpu_table import find_gpus
+from preflight.files import find_program
 from preflight.units import GIB, MIB
 from preflight.values import dataclass
 
@@ -34,7 +35,7 @@ class Card:
 
 def nvidia_cards(hidden_too: bool = False) -> tuple[str, list[Card]]:
     """Return the tool that was asked and the NVIDIA cards that a process here would see, or all there are."""
-    tool = on_path("nvidia-smi")
+    tool = find_program("nvidia-smi", os.environ.get("PATH", ""))
     if tool is None:
         return "nvidia-smi", []
     text = ""
@@ -136,7 +137,7 @@ def _slice(parent: Card, profile: str, uuid: str) -> Card:
 
 def amd_cards() -> tuple[str, list[Card]]:
     """Return the tool that was asked and the AMD cards that a process here would see."""
-    tool = on_path("rocm-smi")
+    tool = find_program("rocm-smi", os.environ.get("PATH", ""))
     if tool is None:
         return "rocm-smi", []
     text = output_of([tool, "--showproductname", "--showmeminfo", "vram", "--json"])
@@ -162,15 +163,6 @@ def amd_cards() -> tuple[str, list[Card]]:
 def _number(value: object) -> int | None:
     text = str(value).strip()
     return int(text) if text.isdecimal() else None
-
-
-def on_path(program: str) -> str | None:
-    """Return a program's path; a plain look, because shutil costs more than it finds."""
-    for folder in os.environ.get("PATH", "").split(os.pathsep):
-        path = os.path.join(folder, program)
-        if folder and os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None
 
 
 def output_of(argv: list[str]) -> str | None:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from preflight.bool_words import is_true
 from preflight.errors import BadInput, Problem
-from preflight.formats.document import Document
+from preflight.formats.document import Document, has_key, value_at, with_text_keys
 from preflight.formats.load import launch_text, load_json, load_yaml
 from preflight.formats.missing import no_config
 from preflight.formats.problems import with_id
@@ -35,17 +36,10 @@ class DeepSpeedConfig:
 
     def get(self, key: str) -> Any:
         """Return the value of a dotted key, or None."""
-        value: Any = self.values
-        for part in key.split("."):
-            if not isinstance(value, Mapping):
-                return None
-            value = value.get(part)
-        return value
+        return value_at(self.values, key)
 
     def has(self, key: str) -> bool:
-        section, _, name = key.rpartition(".")
-        holder = self.get(section) if section else self.values
-        return isinstance(holder, Mapping) and name in holder
+        return has_key(self.values, key)
 
     def with_value(self, key: str, value: Any, place: Place | None = None) -> DeepSpeedConfig:
         """Return the config with a dotted key set, in a section of its own where there is none."""
@@ -82,7 +76,7 @@ def load_deepspeed_file(
             key: Place(at.kind, at.document, f"{at.key}.{key}", at.line)
             for key in _dotted_keys(value)
         }
-        config = DeepSpeedConfig(_with_text_keys(value), places=places)
+        config = DeepSpeedConfig(with_text_keys(value), places=places)
     else:
         path = str(value)
         is_inline = path.lstrip().startswith("{")
@@ -102,7 +96,7 @@ def load_deepspeed_file(
         except BadInput as error:
             raise with_id(error, "PF112") from error
         problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)
-        config = DeepSpeedConfig(_with_text_keys(document.value), shown, document)
+        config = DeepSpeedConfig(with_text_keys(document.value), shown, document)
     if needs_zero and not isinstance(config.values.get("zero_optimization"), Mapping):
         problems.append(
             Problem(
@@ -114,12 +108,6 @@ def load_deepspeed_file(
         )
         return Reading(None, tuple(problems))
     return Reading(config, tuple(problems))
-
-
-def _with_text_keys(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _with_text_keys(item) for key, item in value.items()}
-    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _with(values: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
@@ -222,7 +210,7 @@ def filled_precision(config: DeepSpeedConfig, precision: Setting) -> Reading[Dee
             config = config.with_value(f"{block}.enabled", True, precision.place)
     if kind != "no":
         other = "bf16" if kind == "fp16" else "fp16"
-        if str(config.get(f"{other}.enabled")).lower() == "true":
+        if is_true(config.get(f"{other}.enabled")):
             problems = (
                 Problem(
                     f"{other} is enabled in the DeepSpeed config, but mixed precision is {kind} ({precision.place.where})",

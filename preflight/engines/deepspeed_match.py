@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from preflight.bool_words import as_word
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.reading import Problems, Reading
@@ -127,18 +128,14 @@ def _either(flag: Setting, full_eval: Setting | None) -> Setting:
 
 def _message(key: str, names: str, value: object, wanted: Setting, place: Place) -> str:
     """Say who says what, in the user's own spelling: the accelerate config has other names than the DeepSpeed file."""
-    trainer = f"the trainer's {names} is {_json(wanted.value)} ({wanted.place.where})"
+    trainer = f"the trainer's {names} is {as_word(wanted.value)} ({wanted.place.where})"
     if place.kind == "json":
-        return f"{key} is {_json(value)} in the DeepSpeed config, but {trainer}"
+        return f"{key} is {as_word(value)} in the DeepSpeed config, but {trainer}"
     if key.endswith(".enabled"):
         kind, switch = key.partition(".")[0], "on" if value else "off"
         return f"the launcher's mixed_precision turns DeepSpeed's {kind} {switch}, but {trainer}"
     shown = place.key.rpartition(".")[2] if place.kind in ("yaml", "argv", "env") else key
-    return f"{shown} is {_json(value)} for DeepSpeed, but {trainer}"
-
-
-def _json(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{shown} is {as_word(value)} for DeepSpeed, but {trainer}"
 
 
 def _fix(key: str, names: str, value: object, place: Place) -> str:

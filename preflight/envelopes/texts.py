@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
+from preflight.bool_words import as_word
 from preflight.errors import BadInput
 from preflight.formats.document import Document
 from preflight.formats.yaml_marks import read_yaml
@@ -111,15 +112,11 @@ def variables(value: object) -> dict[str, str]:
     """Return variables that a file gives as a mapping, as `NAME=VALUE` words, or as `{name, value}` entries."""
     found: dict[str, str] = {}
     if isinstance(value, Mapping):
-        found = {str(name): _plain(text) for name, text in value.items() if text is not None}
+        found = {str(name): as_word(text) for name, text in value.items() if text is not None}
     for item in value if isinstance(value, list) else ():
         if isinstance(item, Mapping) and isinstance(item.get("name"), str) and "value" in item:
-            found[item["name"]] = _plain(item["value"])
+            found[item["name"]] = as_word(item["value"])
         elif isinstance(item, str) and "=" in item:
             name, _, found_value = item.partition("=")
             found[name] = found_value
     return {name: text for name, text in found.items() if "${{" not in text}
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

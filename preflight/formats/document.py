@@ -85,15 +85,33 @@ class Document:
 
     def get(self, key: str | KeyPath, default: Any = None) -> Any:
         """Return the value below a key path, or the default where it is missing."""
-        value: Any = self.value
-        for part in split_key(key) if isinstance(key, str) else key:
-            if isinstance(value, Mapping) and part in value:
-                value = value[part]
-            elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-                value = value[int(part)]
-            else:
-                return default
-        return value
+        return value_at(self.value, key, default)
+
+
+def value_at(value: Any, key: str | KeyPath, default: Any = None) -> Any:
+    """Return what stands below a dotted key, or a path of keys and places in lists; the default where nothing does."""
+    for part in split_key(key) if isinstance(key, str) else key:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return default
+    return value
+
+
+def has_key(value: Any, key: str) -> bool:
+    """Tell whether a section has a dotted key, whatever stands there."""
+    section, _, name = key.rpartition(".")
+    holder = value_at(value, section) if section else value
+    return isinstance(holder, Mapping) and name in holder
+
+
+def with_text_keys(value: Any) -> Any:
+    """Return a value whose sections have text for keys, as those that the command line names."""
+    if isinstance(value, Mapping):
+        return {str(key): with_text_keys(inner) for key, inner in value.items()}
+    return [with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def split_key(key: str) -> KeyPath:

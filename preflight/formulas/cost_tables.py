@@ -25,7 +25,7 @@ from preflight.formulas.releases import Release, releases_of
 from preflight.formulas.tower_sizes import attended_rows
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
-from preflight.own_tables import read_table
+from preflight.own_tables import table_in
 from preflight.remembered import remembered
 from preflight.versions.transformers import T5_HAS_SDPA
 
@@ -78,11 +78,7 @@ def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None
 
 @lru_cache(maxsize=32)
 def costs_in(model_type: str, adapted: str) -> Mapping[str, Any] | None:
-    path = os.path.join(FOLDER, adapted, f"{model_type}.json")
-    if not model_type.replace("_", "").replace("-", "").isalnum() or not os.path.isfile(path):
-        return None
-    found: Mapping[str, Any] = read_table(path)
-    return found
+    return table_in(os.path.join(FOLDER, adapted), model_type)
 
 
 def file_of(plan: LaunchPlan, model: ModelSpec) -> str:

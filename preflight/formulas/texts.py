@@ -7,6 +7,7 @@ losses with cached gradients    a few rows of one column at a time, and each has
 
 from __future__ import annotations
 
+from preflight.bool_words import is_true
 from preflight.launch import LaunchPlan
 from preflight.values import NamedTuple
 from preflight.versions.boundary import OLDEST
@@ -76,7 +77,7 @@ def shares_negatives(plan: LaunchPlan) -> bool:
     if plan.trainer_facts.module == TEVATRON:
         return True
     said = plan.trainer_facts.value("negatives_cross_device", "")
-    return trains_passages(plan) and str(said).lower() == "true"
+    return trains_passages(plan) and is_true(said)
 
 
 def waiting_len(plan: LaunchPlan) -> int:

@@ -21,6 +21,7 @@ from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import NamedTuple, dataclass
+from preflight.versions.boundary import release
 
 
 class NotModelled(NamedTuple):
@@ -76,6 +77,10 @@ class FrameworkLibrary:
     @property
     def label(self) -> str:
         return f"{self.name} {self.version}"
+
+    def is_before(self, version: str) -> bool:
+        """Tell whether the release is older than one."""
+        return release(self.version) < release(version)
 
     @property
     def default_place(self) -> Place:
@@ -193,6 +198,14 @@ class FrameworkKeys:
             name = setting.place.key.lstrip("-").replace("-", "_")
             places += [setting.place, *self.overridden.get(name, ())]
         self.places[plan_field] = tuple(places)
+
+    def put_or(self, plan_field: str, name: str, default: Any) -> None:
+        """Record a plan field as a key says it, or as it is without."""
+        setting = self.get(name)
+        if setting is None:
+            self.assume(plan_field, default)
+        else:
+            self.put(plan_field, setting.value, setting)
 
     def assume(self, plan_field: str, value: Any, reason: str = "") -> None:
         """Record a plan field that the framework's default decides."""

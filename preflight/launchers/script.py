@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from preflight.bool_words import is_true
 from preflight.engines.own_deepspeed import opened_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
@@ -141,6 +142,6 @@ def _expandable_segments(env: Mapping[str, str], of_script: Mapping[str, Setting
         if name in found:
             words = str(found[name].value).replace(" ", "").split(",")
             options = dict(word.partition(":")[::2] for word in words if word)
-            on = options.get("expandable_segments", "").lower() == "true"
+            on = is_true(options.get("expandable_segments"))
             return Setting(on, found[name].place)
     return Setting(False, Place("default", "", "torch"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from preflight.command import LaunchCommand
-from preflight.files import open_regular, read_text
+from preflight.files import find_program, open_regular, read_text
 from preflight.values import dataclass
 
 CONDA_HOMES = (
@@ -179,12 +179,3 @@ def interpreter_of(program: str, search_path: str) -> str | None:
         return find_program(words[1], search_path)
     word = words[0].strip("\"'")
     return word if os.path.basename(word).startswith(("python", "pypy")) else None
-
-
-def find_program(name: str, search_path: str) -> str | None:
-    """Return a program's path; a plain look, because shutil costs more than it finds."""
-    for folder in search_path.split(os.pathsep):
-        path = os.path.join(folder, name)
-        if folder and os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None

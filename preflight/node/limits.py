@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from preflight.files import entries_of
 from preflight.units import KIB, MIB
 from preflight.values import dataclass
 
@@ -121,10 +122,7 @@ def num_cpus(root: str = "/") -> int:
 
 def infiniband_devices(root: str) -> tuple[str, ...]:
     """Return the RDMA devices that the kernel lists: mlx5_0, ..."""
-    try:
-        return tuple(sorted(os.listdir(os.path.join(root, "sys/class/infiniband"))))
-    except OSError:
-        return ()
+    return entries_of(os.path.join(root, "sys/class/infiniband"))
 
 
 def resource_limits(root: str = "/") -> dict[str, int | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from preflight.files import entries_of
+
 
 def host_name(env: dict[str, str] | None = None) -> str:
     """Return this node's name: Slurm's where a job runs, else the kernel's."""
@@ -14,7 +16,7 @@ def host_name(env: dict[str, str] | None = None) -> str:
 def addresses(root: str) -> dict[str, list[str]]:
     """Return interface -> its IPv4 and IPv6 addresses, interfaces without one left out."""
     found: dict[str, list[str]] = {}
-    for name in _interfaces(root):
+    for name in entries_of(os.path.join(root, "sys/class/net")):
         text = _ipv4(name)
         if text is not None:
             found.setdefault(name, []).append(text)
@@ -31,13 +33,6 @@ def addresses(root: str) -> dict[str, list[str]]:
             packed = bytes.fromhex(words[0])
             found.setdefault(words[5], []).append(socket.inet_ntop(socket.AF_INET6, packed))
     return {name: found[name] for name in sorted(found)}
-
-
-def _interfaces(root: str) -> list[str]:
-    try:
-        return sorted(os.listdir(os.path.join(root, "sys/class/net")))
-    except OSError:
-        return []
 
 
 def _ipv4(interface: str) -> str | None:

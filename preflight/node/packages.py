@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from preflight.libraries.environments import find_program
+from preflight.files import find_program
 from preflight.values import dataclass
 
 PACKAGES = (

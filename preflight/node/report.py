@@ -7,7 +7,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preflight.devices.driver import Card, amd_cards, nvidia_cards, on_path, output_of
+from preflight.devices.driver import Card, amd_cards, nvidia_cards, output_of
+from preflight.files import find_program
 from preflight.launch import plain
 from preflight.node import limits as node
 from preflight.node.network import addresses, host_name
@@ -78,7 +79,7 @@ def _device(card: Card, tool: str, holders: list[dict[str, Any]]) -> dict[str, A
 
 def _holders() -> dict[str, list[dict[str, Any]]]:
     """Return uuid of a card -> the processes that hold memory on it, as its driver lists them."""
-    tool = on_path("nvidia-smi")
+    tool = find_program("nvidia-smi", os.environ.get("PATH", ""))
     query = "--query-compute-apps=gpu_uuid,pid,process_name,used_memory"
     text = output_of([tool, query, "--format=csv,noheader,nounits"]) if tool else None
     found: dict[str, list[dict[str, Any]]] = {}
@@ -103,7 +104,7 @@ def _driver() -> dict[str, str | None]:
     """Return the versions of the driver and of the newest CUDA that it runs."""
     import re
 
-    tool = on_path("nvidia-smi")
+    tool = find_program("nvidia-smi", os.environ.get("PATH", ""))
     text = (output_of([tool]) if tool else None) or ""
     driver = re.search(r"Driver Version:\s*([\d.]+)", text)
     cuda = re.search(r"CUDA Version:\s*([\d.]+)", text)

@@ -14,7 +14,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.files import open_regular
+from preflight.files import nearest_with, open_regular
 from preflight.launch import ASKED, NESTED, PLAN_FIELDS, LaunchPlan
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
@@ -97,13 +97,7 @@ def find_repository(folder: str) -> Repository:
 
 def is_in_repository(folder: str) -> bool:
     """Tell whether a folder, or one above it, is the top of a repository: git's, or one with settings."""
-    folder = os.path.abspath(folder)
-    while not any(os.path.exists(os.path.join(folder, name)) for name in (GIT, OWN_FILE)):
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return False
-        folder = parent
-    return True
+    return nearest_with(folder, GIT, OWN_FILE) is not None
 
 
 def check_repository(text: str, path: str) -> Repository:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from preflight.bool_words import as_word
 from preflight.engines.deepspeed_keys import BOOL_SETTINGS, INT_SETTINGS
 from preflight.formats import argv_edits
 from preflight.formats.edits import CannotEdit
@@ -71,7 +72,7 @@ def _set_variable(draft: LaunchDraft, key: str, value: Any) -> None:
     is_option = key in FSDP_ALWAYS or key in FSDP_IF_GIVEN
     if not is_option or env.get("ACCELERATE_USE_FSDP", "").lower() != "true":
         raise CannotEdit(f"{draft.part.name} has no option for {key}")
-    draft.env[fsdp_variable(key)] = str(value).lower() if isinstance(value, bool) else str(value)
+    draft.env[fsdp_variable(key)] = as_word(value)
 
 
 def write_fsdp_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:

@@ -143,13 +143,14 @@ def batch_keys(micro: str) -> FieldWriter:
     return write
 
 
-def seq_len_key(name: str) -> FieldWriter:
-    """Return the writer of the sequence length."""
+def size_key(name: str, plan_field: str) -> FieldWriter:
+    """Return the writer of a number that has one key: the sequence length, the rows of an evaluation."""
 
     def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
-        if after.seq_len is None:
-            raise CannotEdit("seq_len cannot be unknown")
-        return {name: after.seq_len}
+        value = getattr(after, plan_field)
+        if value is None:
+            raise CannotEdit(f"{plan_field} cannot be unknown")
+        return {name: value}
 
     return write
 
@@ -165,17 +166,6 @@ def optimizer_key(name: str) -> FieldWriter:
         if of_deepspeed or before.engine_facts.deepspeed_optimizer:
             raise CannotEdit("DeepSpeed's config makes the optimizer")
         return {name: after.optimizer}
-
-    return write
-
-
-def eval_rows_key(name: str) -> FieldWriter:
-    """Return the writer of the rows of an evaluation, which have one key."""
-
-    def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
-        if after.eval_micro_batch_size is None:
-            raise CannotEdit("eval_micro_batch_size cannot be unknown")
-        return {name: after.eval_micro_batch_size}
 
     return write
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.formats.argv_edits import Occurrence
+from preflight.formats.document import has_key, value_at
 from preflight.formats.edits import CannotEdit, NotInRelease
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
@@ -33,15 +34,10 @@ class NestedTarget:
 
     def get(self, key: str) -> Any:
         """Return the value of a dotted key, or None."""
-        value: Any = self.value
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
+        return value_at(self.value, key)
 
     def has(self, key: str) -> bool:
-        section, _, name = key.rpartition(".")
-        holder = self.get(section) if section else self.value
-        return isinstance(holder, Mapping) and name in holder
+        return has_key(self.value, key)
 
     def set(self, draft: LaunchDraft, key: str, value: Any) -> None:
         """Write a dotted key."""

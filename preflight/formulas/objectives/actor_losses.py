@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil
 
+from preflight.bool_words import is_true
 from preflight.formulas.objective import ONLINE
 from preflight.launch import LaunchPlan
 from preflight.memory import Moment
@@ -140,4 +141,4 @@ def _compiles(plan: LaunchPlan) -> bool:
 
 def asks(plan: LaunchPlan, name: str) -> bool:
     """Tell whether a switch of the actor's is on."""
-    return str(plan.trainer_facts.value(f"{ACTOR}.{name}", False)).lower() == "true"
+    return is_true(plan.trainer_facts.value(f"{ACTOR}.{name}"))

@@ -7,6 +7,7 @@ optimizer states in the dtype that they are loaded in, is there in each of them,
 
 from __future__ import annotations
 
+from preflight.bool_words import is_true
 from preflight.formulas.objectives.actor_losses import trains_actor
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors, local_elements
@@ -47,8 +48,8 @@ def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
 def recomputes(plan: LaunchPlan) -> bool:
     """Tell whether a critic surely checkpoints its activations, as an actor may that it is bounded by."""
     by_default = RECOMPUTES_BY_DEFAULT.holds_in(plan.versions)
-    return str(plan.trainer_facts.value(CHECKPOINTS, by_default)).lower() == "true"
+    return is_true(plan.trainer_facts.value(CHECKPOINTS, by_default))
 
 
 def _is_on(plan: LaunchPlan, name: str) -> bool:
-    return str(plan.trainer_facts.value(f"{SECTION}.{name}", False)).lower() == "true"
+    return is_true(plan.trainer_facts.value(f"{SECTION}.{name}"))

@@ -7,6 +7,7 @@ the vocabulary are there four times in fp32. Weights are cast anew at every toke
 
 from __future__ import annotations
 
+from preflight.bool_words import is_true
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.trainer_arguments import argument
 from preflight.launch import LaunchPlan
@@ -21,7 +22,7 @@ SCORES_IN_FP32 = 4
 
 def generates(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether an evaluation generates answers."""
-    asked = str(argument(plan, "predict_with_generate").value).lower() == "true"
+    asked = is_true(argument(plan, "predict_with_generate").value)
     return model.has_both_stacks and plan.eval_micro_batch_size is not None and asked
 
 

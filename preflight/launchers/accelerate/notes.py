@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from preflight.bool_words import as_word
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launchers.accelerate.config import AccelerateConfig
@@ -155,12 +156,8 @@ def _shown(setting: Setting, key: str) -> str:
     return (
         f"{name} {setting.value}"
         if setting.place.kind == "argv"
-        else f"{name}: {_yaml(setting.value)}"
+        else f"{name}: {as_word(setting.value)}"
     )
-
-
-def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _deepspeed(settings: LauncherSettings, engine: EngineSettings) -> Iterator[Problem]:

@@ -6,8 +6,6 @@ components/_peft/{lora,module_matcher}.py, components/loss/*.py and _transformer
 
 from __future__ import annotations
 
-from typing import Any
-
 from preflight.launch import Origin
 from preflight.launchers.automodel.adapter import read_adapter
 from preflight.launchers.automodel.keys import KEYS
@@ -167,7 +165,7 @@ def _engine(keys: FrameworkKeys, part: LauncherPart) -> int:
             "shard_degree", max(1, cut), "dp_size and cp_size: what the other degrees leave"
         )
         keys.assume("replicate_degree", copies)
-        _put_or(keys, "reshard_after_forward", KEYS["reshard_after_forward"], "default")
+        keys.put_or("reshard_after_forward", KEYS["reshard_after_forward"], "default")
         keys.assume("wrap_policy", "transformer", "every layer is a unit")
         defer = keys.flag(KEYS["sync_each_batch"])
         keys.assume("sync_each_batch", defer is not None and defer.value is False)
@@ -175,20 +173,11 @@ def _engine(keys: FrameworkKeys, part: LauncherPart) -> int:
         KEYS["activation_checkpointing"], "distributed.config.activation_checkpointing"
     )
     switch = {"selective": "selective_op", "full": "full", True: "full", "true": "full"}
-    _put_or(keys, "activation_checkpointing", "", "none")
+    keys.assume("activation_checkpointing", "none")
     if is_on is not None:
         value = is_on.value.lower() if isinstance(is_on.value, str) else is_on.value
         keys.put("activation_checkpointing", switch.get(value, "none"), is_on)
     return together
-
-
-def _put_or(keys: FrameworkKeys, field: str, name: str, default: Any) -> None:
-    """Put a field as a key says it, or as it is without."""
-    setting = keys.get(name) if name else None
-    if setting is None:
-        keys.assume(field, default)
-    else:
-        keys.put(field, setting.value, setting)
 
 
 def _steps(keys: FrameworkKeys, part: LauncherPart, together: int) -> None:

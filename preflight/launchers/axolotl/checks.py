@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from preflight.bool_words import STRTOBOOL
+from preflight.bool_words import STRTOBOOL, is_true
 from preflight.launchers.axolotl.activations import ATTENTION_FLAGS, asks_for_reentrant
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.axolotl.lora_kernels import check_lora_kernels
@@ -219,7 +219,7 @@ def _fsdp(keys: FrameworkKeys) -> None:
 
 
 def _is_true(setting: Setting | None) -> bool:
-    return setting is not None and str(setting.value).lower() == "true"
+    return setting is not None and is_true(setting.value)
 
 
 def _optimizers(keys: FrameworkKeys) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from preflight.bool_words import as_word
 from preflight.formats.document import Document
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, nested_settings
@@ -90,8 +91,7 @@ def _fsdp(
         found = bare.get(name)
         if found is None or found.value is None or (name == "reshard_after_forward" and not is_v2):
             continue
-        text = str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
-        env[fsdp_variable(name)] = Setting(text, found.place)
+        env[fsdp_variable(name)] = Setting(as_word(found.value), found.place)
     least = bare.get("min_num_params")
     policy = bare.get("auto_wrap_policy")
     if policy is not None and policy.value == "SIZE_BASED_WRAP" and least is None:

@@ -13,10 +13,9 @@ from preflight.writers.draft import LaunchDraft
 from preflight.writers.framework import (
     BATCH,
     batch_keys,
-    eval_rows_key,
     new_adapter,
     optimizer_key,
-    seq_len_key,
+    size_key,
     sync_key,
     write_framework,
 )
@@ -161,7 +160,7 @@ def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[st
 
 WRITERS = {
     BATCH: _batch,
-    ("seq_len",): seq_len_key("sequence_len"),
+    ("seq_len",): size_key("sequence_len", "seq_len"),
     ("optimizer",): optimizer_key("optimizer"),
     ("activation_checkpointing", "checkpointing_reentrant"): _checkpointing,
     SHARDING_FIELDS: _sharding,
@@ -170,6 +169,6 @@ WRITERS = {
     ("attention",): _attention,
     ("loss",): _loss,
     ("offload_activations",): _activations,
-    ("eval_micro_batch_size",): eval_rows_key("eval_batch_size"),
+    ("eval_micro_batch_size",): size_key("eval_batch_size", "eval_micro_batch_size"),
     ("adapter", "base_quantization", "load_dtype"): _model,
 }

@@ -102,4 +102,4 @@ def _older_releases(name: str, keys: FrameworkKeys) -> str:
 
 def is_before(keys: FrameworkKeys, first: str) -> bool:
     """Tell whether the release of the launch may be older than one."""
-    return not keys.library.is_known or release(keys.library.version) < release(first)
+    return not keys.library.is_known or keys.library.is_before(first)

@@ -123,7 +123,7 @@ def read_frozen(keys: FrameworkKeys, kind: str) -> None:
         setting = keys.flag(name)
         if setting is not None:
             given.append(setting)
-        if part == "projector" and release(keys.library.version) < release(FREEZES_PROJECTOR):
+        if part == "projector" and keys.library.is_before(FREEZES_PROJECTOR):
             by_default = False
         # `all` never reaches the projector (model/model_utils/misc.py find_all_linear_modules)
         is_left = part == "projector" and kind != "full"

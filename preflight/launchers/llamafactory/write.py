@@ -16,11 +16,10 @@ from preflight.writers.framework import (
     batch_keys,
     bnb_keys,
     checkpointing_key,
-    eval_rows_key,
     liger_key,
     new_adapter,
     optimizer_key,
-    seq_len_key,
+    size_key,
     sync_key,
     write_framework,
 )
@@ -67,7 +66,7 @@ def _optimizer(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Map
 
 WRITERS = {
     BATCH: batch_keys("per_device_train_batch_size"),
-    ("seq_len",): seq_len_key("cutoff_len"),
+    ("seq_len",): size_key("cutoff_len", "seq_len"),
     ("optimizer",): _optimizer,
     ("activation_checkpointing", "checkpointing_reentrant"): checkpointing_key(
         "disable_gradient_checkpointing", turns_off=True
@@ -75,6 +74,6 @@ WRITERS = {
     ("sync_each_batch",): sync_key,
     ("attention",): _attention,
     ("loss", "kernels"): liger_key("enable_liger_kernel"),
-    ("eval_micro_batch_size",): eval_rows_key("per_device_eval_batch_size"),
+    ("eval_micro_batch_size",): size_key("per_device_eval_batch_size", "eval_micro_batch_size"),
     ("adapter", "base_quantization", "load_dtype"): _model,
 }

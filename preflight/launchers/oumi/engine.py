@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from preflight.bool_words import as_word
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.oumi.keys import KEYS, or_default
 from preflight.setting import Setting
@@ -60,23 +61,19 @@ def _fsdp(keys: FrameworkKeys) -> None:
             value = _class_names(said.value) if name == "transformer_layer_cls" else said.value
             is_precision = name == "mixed_precision"
             variable = "ACCELERATE_MIXED_PRECISION" if is_precision else fsdp_variable(name)
-            env[variable] = Setting(_text(value), said.place)
+            env[variable] = Setting(as_word(value), said.place)
     said = or_default(keys, "fsdp.use_orig_params")
     keeps = not keys.is_on("training.use_peft") or keys.is_on("training.compile")
     env["FSDP_USE_ORIG_PARAMS"] = Setting(
-        _text(keeps if said.value is None else said.value), said.place
+        as_word(keeps if said.value is None else said.value), said.place
     )
     said = or_default(keys, "training.enable_gradient_checkpointing")
-    env["FSDP_ACTIVATION_CHECKPOINTING"] = Setting(_text(said.value), said.place)
+    env["FSDP_ACTIVATION_CHECKPOINTING"] = Setting(as_word(said.value), said.place)
 
 
 def _class_names(value: Any) -> str:
     """Return classes without their modules, as simplify_transformer_layer_cls_string does."""
     return ",".join(name.strip().rpartition(".")[2] for name in str(value).split(","))
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _deepspeed(keys: FrameworkKeys) -> None:

@@ -84,7 +84,7 @@ def read_trainer(keys: FrameworkKeys, program: str, world: int) -> None:
             **own,
         }
     keys.assume("objective", "sft" if program == "sft" else "grpo")
-    _or(keys, "model", "model.name", DEFAULT_MODEL)
+    keys.put_or("model", "model.name", DEFAULT_MODEL)
     _rows(keys, program, world)
     dtype = _engine(keys, world)
     _adapter(keys, dtype)
@@ -99,24 +99,15 @@ def read_trainer(keys: FrameworkKeys, program: str, world: int) -> None:
     keys.leave_out(OWN_CODE, keys.get("model.name") or keys.by_default(None))
 
 
-def _or(keys: FrameworkKeys, field: str, name: str, default: Any) -> None:
-    """Put a field as a key says it, or as it is without."""
-    setting = keys.get(name)
-    if setting is None:
-        keys.assume(field, default)
-    else:
-        keys.put(field, setting.value, setting)
-
-
 def _rows(keys: FrameworkKeys, program: str, world: int) -> None:
     """Put length and batch: rows are packed to the length, and the RL trainer takes one at a time."""
     keys.assume("sequence_kind", "packed", "samples are joined to rows of that length")
     if program != "sft":
-        _or(keys, "seq_len", "model.seq_len", 2048)
+        keys.put_or("seq_len", "model.seq_len", 2048)
         keys.assume("micro_batch_size", 1)
         return
-    _or(keys, "seq_len", "data.seq_len", 128)
-    _or(keys, "micro_batch_size", "data.micro_batch_size", 1)
+    keys.put_or("seq_len", "data.seq_len", 128)
+    keys.put_or("micro_batch_size", "data.micro_batch_size", 1)
     total, rows = keys.count("data.batch_size"), keys.settings["micro_batch_size"].value
     ranks = max(1, world // keys.value("model.cp", 1))
     steps = max(1, (128 if total is None else total.value) // (rows * ranks))
@@ -130,10 +121,10 @@ def _engine(keys: FrameworkKeys, world: int) -> str:
     """Put FSDP2, its mesh and its dtypes; return the dtype that weights are kept in."""
     keys.assume("engine", "fsdp2", "every model is wrapped, on one rank too")
     copies = keys.value("model.dp_replicate", 1)
-    _or(keys, "replicate_degree", "model.dp_replicate", 1)
+    keys.put_or("replicate_degree", "model.dp_replicate", 1)
     keys.assume("shard_degree", max(1, world // copies))
-    _or(keys, "context_parallel_degree", "model.cp", 1)
-    _or(keys, "reshard_after_forward", "model.reshard_after_forward", True)
+    keys.put_or("context_parallel_degree", "model.cp", 1)
+    keys.put_or("reshard_after_forward", "model.reshard_after_forward", True)
     keys.assume("wrap_policy", "transformer")
     kept, reduced = keys.get("model.optimization_dtype"), keys.get("model.reduce_dtype")
     dtype = "fp32" if kept is None else DTYPES.get(str(kept.value), "fp32")

@@ -65,7 +65,7 @@ def _packing(keys: FrameworkKeys, name: str) -> None:
     setting = keys.get(feature)
     assert setting is not None
     attention = str(keys.value("attn_impl", ""))
-    if "flash" not in attention and release(keys.library.version) >= release(PACKS_WITH_FLASH):
+    if "flash" not in attention and not keys.library.is_before(PACKS_WITH_FLASH):
         keys.refuse(f"{feature} needs flash attention", setting, "--attn_impl flash_attn")
     kind = keys.value("rlhf_type", "dpo")
     if name == "rlhf" and kind not in ("grpo", "dpo", "kto", "gkd"):

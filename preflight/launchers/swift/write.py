@@ -14,11 +14,10 @@ from preflight.writers.framework import (
     batch_keys,
     bnb_keys,
     checkpointing_key,
-    eval_rows_key,
     liger_key,
     new_adapter,
     optimizer_key,
-    seq_len_key,
+    size_key,
     write_framework,
 )
 
@@ -57,13 +56,13 @@ def _attention(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dic
 
 WRITERS = {
     BATCH: batch_keys("per_device_train_batch_size"),
-    ("seq_len",): seq_len_key("max_length"),
+    ("seq_len",): size_key("max_length", "seq_len"),
     ("optimizer",): optimizer_key("optim"),
     ("activation_checkpointing", "checkpointing_reentrant"): checkpointing_key(
         "gradient_checkpointing"
     ),
     ("attention",): _attention,
     ("loss", "kernels"): liger_key("use_liger_kernel"),
-    ("eval_micro_batch_size",): eval_rows_key("per_device_eval_batch_size"),
+    ("eval_micro_batch_size",): size_key("per_device_eval_batch_size", "eval_micro_batch_size"),
     ("adapter", "base_quantization", "load_dtype"): _model,
 }

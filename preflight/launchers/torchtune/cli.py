@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.document import with_text_keys
 from preflight.formats.load import load_yaml, read_document, read_text_file
 from preflight.launch import LaunchCommand, LaunchPlan, ScriptFacts
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
@@ -179,7 +180,7 @@ def _load(command: LaunchCommand, name: str, recipe: str) -> Reading[TuneConfig]
     file = None if path is None else installed_config(path)
     if file is not None:
         document = load_yaml(read_text_file(file), file)
-        return Reading(TuneConfig(_with_text_keys(document.value), document, name))
+        return Reading(TuneConfig(with_text_keys(document.value), document, name))
     own = in_checkout(command, f"recipes/configs/{path or name + '.yaml'}")
     if own is None and path is not None:
         origin = f"torchtune {TABLE_VERSION}: {name}"
@@ -187,7 +188,7 @@ def _load(command: LaunchCommand, name: str, recipe: str) -> Reading[TuneConfig]
     if own is None and not command.exists(name):
         return Reading(TuneConfig({}, None, name), (_no_config(command, name, recipe),))
     document = read_document(command, own or name, "yaml", "--config")
-    return Reading(TuneConfig(_with_text_keys(document.value), document, name))
+    return Reading(TuneConfig(with_text_keys(document.value), document, name))
 
 
 def _no_config(command: LaunchCommand, name: str, recipe: str) -> Problem:
@@ -219,13 +220,6 @@ def _is_table_release(command: LaunchCommand) -> bool:
         libraries.is_known("torchtune")
         and release(libraries.version("torchtune"))[:2] == release(TABLE_VERSION)[:2]
     )
-
-
-def _with_text_keys(value: Any) -> Any:
-    """Return a value whose sections have text for keys, as those that the command line names."""
-    if isinstance(value, Mapping):
-        return {str(key): _with_text_keys(inner) for key, inner in value.items()}
-    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _pointed_at(config: TuneConfig) -> set[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from preflight.errors import Problem
-from preflight.formats.document import Document
+from preflight.formats.document import Document, value_at
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.reading import Problems, Reading
@@ -50,7 +50,7 @@ class TuneConfig:
 
     def get(self, key: str) -> Any:
         """Return the value below a dotted key, None where there is none."""
-        return _below(self.values, key)
+        return value_at(self.values, key)
 
     def place(self, key: str) -> Place:
         """Return where a dotted key, or the nearest section above it, is written."""
@@ -135,7 +135,7 @@ def _not_removable(
         # The table of a built-in config leaves out what nothing is read from.
         missing = None if document is None else f"there is no {key} in {document.path}"
         return None if missing is None else _refused(missing, word, "drop it")
-    value = _below(values, key)
+    value = value_at(values, key)
     if isinstance(value, Mapping) and COMPONENT in value:
         what = f"{key} is a component, which the command line cannot remove"
         return _refused(what, word, f"{key}=another.component")
@@ -178,17 +178,6 @@ def _with(values: Mapping[str, Any], parts: Sequence[str], value: Any) -> dict[s
     return {**values, name: value}
 
 
-def _below(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        if isinstance(values, Mapping) and part in values:
-            values = values[part]
-        elif isinstance(values, list) and part.isdecimal() and int(part) < len(values):
-            values = values[int(part)]
-        else:
-            return None
-    return values
-
-
 def _resolved(value: Any, root: Mapping[str, Any], command: LaunchCommand, at: str) -> Any:
     if isinstance(value, Mapping):
         return {k: _resolved(v, root, command, f"{at}.{k}") for k, v in value.items()}
@@ -217,4 +206,4 @@ def _looked_up(name: str, root: Mapping[str, Any], command: LaunchCommand, at: s
         dots = len(name) - len(name.lstrip("."))
         parents = at.split(".")[:-dots] if at else []
         name = ".".join([*parents, name.lstrip(".")])
-    return _below(root, name)
+    return value_at(root, name)

@@ -10,7 +10,6 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.keys import KEYS
 from preflight.launchers.verl.workers import (
     counts_tokens,
-    is_before,
     put_rows,
     read_adapter,
     read_checkpointing,
@@ -38,7 +37,7 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     model = keys.get("model.path") if is_engine else keys.get("model.partial_pretrain")
     if model is not None:
         keys.put("model", str(model.value), model)
-    old = is_before(keys, "0.4")
+    old = keys.library.is_before("0.4")
     section = "engine" if is_engine else "model.fsdp_config"
     strategy = keys.get("engine.strategy") if is_engine else keys.get("model.strategy")
     table = KEYS["engine" if is_engine else "sft"]
@@ -47,7 +46,9 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     size = "engine.fsdp_size" if is_engine else "model.fsdp_config.fsdp_size"
     read_sharding(keys, strategy, default, size, int(part.ranks["world_size"].value))
     read_adapter(keys, "model")
-    recomputes = is_engine or not is_before(keys, "0.4.1")  # sft_trainer.yaml: False up to 0.4.0
+    recomputes = is_engine or not keys.library.is_before(
+        "0.4.1"
+    )  # sft_trainer.yaml: False up to 0.4.0
     read_checkpointing(keys, table["activation_checkpointing"], recomputes)
     if is_engine:
         _engine_batch(keys, int(part.ranks["world_size"].value))

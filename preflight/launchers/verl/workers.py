@@ -15,7 +15,6 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_parts import OTHERS_QAT
 from preflight.setting import Setting
 from preflight.units import ceil_div
-from preflight.versions.boundary import release
 from preflight.versions.verl import UNPADS_BY_DEFAULT
 
 DTYPES = {
@@ -190,11 +189,6 @@ def name_rest(
         keys.leave_out(NotModelled(message, "layers that stay gathered", "more"), gathered)
     for section, table in ((model, OF_MODEL), (engine, OF_ENGINE)):
         keys.leave_out_given({f"{section}.{name}": each for name, each in table.items()})
-
-
-def is_before(keys: FrameworkKeys, version: str) -> bool:
-    """Tell whether the launch is of a release before one."""
-    return release(keys.library.version) < release(version)
 
 
 def counts_tokens(keys: FrameworkKeys, trainer: str) -> bool:

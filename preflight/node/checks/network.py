@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from preflight.files import entries_of
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
@@ -54,10 +55,7 @@ def _interfaces(nccl: str | None, gloo: str | None, present: tuple[str, ...]) ->
 
 def interfaces(root: str) -> tuple[str, ...]:
     """Return the network interfaces that the kernel lists."""
-    try:
-        return tuple(sorted(os.listdir(os.path.join(root, "sys/class/net"))))
-    except OSError:
-        return ()
+    return entries_of(os.path.join(root, "sys/class/net"))
 
 
 def not_found_by_nccl(text: str, present: tuple[str, ...]) -> bool:

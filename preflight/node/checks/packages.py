@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from preflight.files import find_program
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
 from preflight.libraries.distributions import versions_in
-from preflight.libraries.environments import find_program
 from preflight.node.launch_packages import folders_of_launch
 from preflight.node.packages import PACKAGES, build_tools
 from preflight.node.this_node import environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.bool_words import is_true
 from preflight.setting import Setting
 
 PARALLELISM_SIZES = {
@@ -16,7 +17,7 @@ PARALLELISM_SIZES = {
 
 def is_on(env: Mapping[str, Setting], name: str) -> bool:
     """Tell whether an ACCELERATE_USE_* variable switches its mode on: accelerate takes the word `true` only."""
-    return name in env and str(env[name].value).lower() == "true"
+    return name in env and is_true(env[name].value)
 
 
 def text(env: Mapping[str, Setting], name: str, default: Any = None) -> Any:

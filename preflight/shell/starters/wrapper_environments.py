@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from preflight.files import read_text
+from preflight.files import nearest_with, read_text
 from preflight.launch import LaunchCommand, Origin
 from preflight.plan_parts import LibraryVersion
 
@@ -37,7 +37,7 @@ def with_environment(
         elif name is not None:
             named = {"CONDA_DEFAULT_ENV": name}
     elif kind == "pixi run":
-        folder = _project(command.cwd, "pixi.toml", "pyproject.toml") or command.cwd
+        folder = nearest_with(command.cwd, "pixi.toml", "pyproject.toml") or command.cwd
         name = option("-e", "--environment") or "default"
         named = {"CONDA_PREFIX": os.path.join(folder, ".pixi", "envs", name)}
     elif kind == "uvx":
@@ -45,7 +45,7 @@ def with_environment(
     elif kind == "uv run":
         start = option("--project", "--directory")
         folder = command.cwd if start is None else command.resolve(start)
-        folder = _project(folder, "pyproject.toml", "uv.lock", ".venv") or folder
+        folder = nearest_with(folder, "pyproject.toml", "uv.lock", ".venv") or folder
         own = os.path.join(folder, env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
         named = {"VIRTUAL_ENV": own}
     elif kind in ("poetry run", "pdm run", "pipenv run", "rye run"):
@@ -69,21 +69,10 @@ def said_versions(kind: str, given: Given) -> dict[str, LibraryVersion]:
     return said
 
 
-def _project(folder: str, *names: str) -> str | None:
-    """Return the nearest folder above that has one of some entries."""
-    folder = os.path.abspath(folder)
-    while not any(os.path.exists(os.path.join(folder, name)) for name in names):
-        above = os.path.dirname(folder)
-        if above == folder:
-            return None
-        folder = above
-    return folder
-
-
 def _of_project(kind: str, cwd: str, env: Mapping[str, str]) -> str | None:
     """Return a project's own environment; None where its tool has none here."""
     marker = "Pipfile" if kind == "pipenv run" else "pyproject.toml"
-    folder = _project(cwd, marker) or os.path.abspath(cwd)
+    folder = nearest_with(cwd, marker) or os.path.abspath(cwd)
     if kind == "pdm run":
         python = _text(os.path.join(folder, ".pdm-python")).strip()
         if python:
