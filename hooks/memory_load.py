@@ -226,11 +226,7 @@ def _fsdp2(
         )
         return
     units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
-
-    def whole(elements: int, trained: int) -> int:
-        frozen = elements - trained
-        return precision.bytes_of("trainable") * trained + precision.bytes_of("frozen") * frozen
-
+    whole = precision.whole_bytes
     layer = whole(units.layer, trains.layer)
     # `input_weight` and `output_weight` of fsdp2_prepare_model keep both moved weights alive
     ends = whole(units.embedding, trains.embedding) + whole(units.tail, trains.tail)

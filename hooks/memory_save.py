@@ -93,11 +93,7 @@ def _fsdp1(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
         return  # NO_SHARD: every rank has the whole unit already
     precision = precision_of(plan, model)
     units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
-
-    def whole(elements: int, trained: int) -> int:
-        frozen = elements - trained
-        return precision.bytes_of("trainable") * trained + precision.bytes_of("frozen") * frozen
-
+    whole = precision.whole_bytes
     layer, root = whole(units.layer, trains.layer), whole(units.root, trains.root)
     sharded = plan.state_dict_type == "sharded"
     # a full unit goes to the host before the units inside it are gathered; a sharded one stays

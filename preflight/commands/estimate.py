@@ -26,6 +26,7 @@ from preflight.launch import LaunchPlan, Origin
 from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
+from preflight.studies.measured import with_config_of
 from preflight.verdict import Answer
 
 EPILOG = """\
@@ -114,13 +115,6 @@ def _with_defaults(plan: LaunchPlan, given: Mapping[str, Any]) -> LaunchPlan:
     for name in ("activation_checkpointing", "gradient_accumulation_steps", "optimizer"):
         if name not in given:
             plan = plan.with_origin(name, Origin(NOT_IN_FILE, True))
-    return plan
-
-
-def with_config_of(plan: LaunchPlan, models: Any) -> LaunchPlan:
-    """Return the plan with the inline config that a file's `models` has for it."""
-    if plan.model_config is None and isinstance(models, dict) and plan.model in models:
-        return replace(plan, model_config=models[plan.model])
     return plan
 
 

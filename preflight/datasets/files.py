@@ -27,15 +27,8 @@ class JsonLines:
         self.path = path
         self.declared: Mapping[str, str] = {}
         """Columns that the file itself says are images, audio or videos: JSON says nothing."""
-        with self._open() as file:
+        with open_regular(path) as raw, self._over(raw) as file:
             self.kinds = self._kinds_of_first_row(file)
-
-    def _open(self) -> IO[bytes]:
-        if self.path.endswith(".gz"):
-            import gzip
-
-            return gzip.GzipFile(fileobj=open_regular(self.path))  # type: ignore[return-value]
-        return open_regular(self.path)
 
     def _kinds_of_first_row(self, file: IO[bytes]) -> dict[str, str]:
         for number, line in enumerate(_lines(file, self.path), 1):

@@ -44,6 +44,11 @@ class Precision:
         """Return the bytes per element of one of the fields above."""
         return dtype_bytes(getattr(self, name))
 
+    def whole_bytes(self, elements: int, trained: int) -> int:
+        """Return the bytes of a module's weights, so many of whose elements train."""
+        frozen = elements - trained
+        return self.bytes_of("trainable") * trained + self.bytes_of("frozen") * frozen
+
 
 @remembered
 def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:

@@ -86,7 +86,7 @@ def _run(entry: Any, index: int, models: Mapping[str, Any], file: Document) -> M
     if parts["plan"]:
         places = {str(k): file.place("runs", index, "plan", str(k)) for k in parts["plan"]}
         try:
-            plan = _with_config(plan_from_dict(parts["plan"], place, places), models)
+            plan = with_config_of(plan_from_dict(parts["plan"], place, places), models)
             plan = _with_sequence_kind(plan, entry.get("sequence_kind"))
         except BadInput as error:
             problems.extend(error.problems)
@@ -144,8 +144,9 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST_GIB
 
 
-def _with_config(plan: LaunchPlan, models: Mapping[str, Any]) -> LaunchPlan:
-    if plan.model_config is None and plan.model is not None and plan.model in models:
+def with_config_of(plan: LaunchPlan, models: Any) -> LaunchPlan:
+    """Return the plan with the inline config that a file's `models` has for it."""
+    if plan.model_config is None and isinstance(models, Mapping) and plan.model in models:
         return replace(plan, model_config=models[plan.model])
     return plan
 

@@ -89,23 +89,20 @@ class ConfigView:
 
     def strings(self, name: str) -> tuple[str, ...] | None:
         """Return a list of strings, or None where the value is null or absent."""
-        value = self.get(name)
-        if value is None:
-            return None
-        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        self.complain(name, f"{self.section}{name} must be a list of names, not {value!r}")
-        return None
+        return self._list(name, str, "names")
 
     def indexes(self, name: str) -> frozenset[int]:
         """Return a list of layer numbers; null or absent is empty."""
+        return frozenset(self._list(name, int, "layer numbers") or ())
+
+    def _list(self, name: str, kind: type, noun: str) -> tuple[Any, ...] | None:
         value = self.get(name)
         if value is None:
-            return frozenset()
-        if isinstance(value, (list, tuple)) and all(isinstance(item, int) for item in value):
-            return frozenset(value)
-        self.complain(name, f"{self.section}{name} must be a list of layer numbers, not {value!r}")
-        return frozenset()
+            return None
+        if isinstance(value, (list, tuple)) and all(isinstance(item, kind) for item in value):
+            return tuple(value)
+        self.complain(name, f"{self.section}{name} must be a list of {noun}, not {value!r}")
+        return None
 
     def complain(self, name: str, message: str) -> None:
         """Remember a problem; the reader goes on and reports all of them at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.imported_files import LIBRARIES
@@ -26,7 +27,7 @@ def own_class(reader: ScriptReader, found: CallFound) -> str:
     asked = func.value if isinstance(func, ast.Attribute) else func
     name = last_name(asked)
     if reader.class_of(name, found.scope.path) is not None:
-        return name if _adds(reader, name, found.scope.path, 0) else _around(reader, found)
+        return name if _methods(reader, name, found.scope.path) else _around(reader, found)
     library = dotted(reader, asked, found.scope.path).partition(".")[0]
     if library and library not in _WRAPS_MODELS:
         return name
@@ -45,8 +46,8 @@ def class_of_made(reader: ScriptReader, made: CallFound) -> str:
     name = last_name(func.value) if isinstance(func, ast.Attribute) else made.name
     if name == "cls":
         name = reader.class_around(made.scope)
-    is_module = _is_module(reader, name, made.scope.path, 0)
-    return name if is_module and _adds(reader, name, made.scope.path, 0) else ""
+    is_module = _is_module(reader, name, made.scope.path)
+    return name if is_module and _methods(reader, name, made.scope.path) else ""
 
 
 def is_inherited(reader: ScriptReader, made: CallFound) -> bool:
@@ -57,49 +58,33 @@ def is_inherited(reader: ScriptReader, made: CallFound) -> bool:
     func = made.node.func
     name = last_name(func.value) if isinstance(func, ast.Attribute) else ""
     is_class = reader.class_of(name, made.scope.path) is not None
-    return is_class and not _has_method(reader, name, made.scope.path, made.name, 0)
+    return is_class and made.name not in _methods(reader, name, made.scope.path)
 
 
-def _has_method(reader: ScriptReader, name: str, path: str, method: str, depth: int) -> bool:
-    """Tell whether a class, or one of the script's own that it stands on, has a method."""
+def _line(reader: ScriptReader, name: str, path: str, depth: int = 0) -> Iterator[ast.ClassDef]:
+    """Yield a class of the script's own, and those of its own that it stands on; nothing for a name of another's."""
     held = reader.class_of(name, path)
     if held is None or depth > _MOST_BASES:
-        return False
+        return
     cls, scope = held
-    if any(isinstance(node, ast.FunctionDef) and node.name == method for node in cls.body):
-        return True
-    return any(
-        _has_method(reader, last_name(base), scope.path, method, depth + 1)
-        for base in cls.bases
-        if last_name(base) != name
-    )
+    yield cls
+    for base in map(last_name, cls.bases):
+        if base != name:
+            yield from _line(reader, base, scope.path, depth + 1)
 
 
-def _is_module(reader: ScriptReader, name: str, path: str, depth: int) -> bool:
+def _methods(reader: ScriptReader, name: str, path: str) -> list[str]:
+    """Return the methods that a class has of the script's own."""
+    nodes = (node for cls in _line(reader, name, path) for node in cls.body)
+    return [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+
+
+def _is_module(reader: ScriptReader, name: str, path: str) -> bool:
     """Tell whether a class of the script's own stands on a module of torch's or a model of transformers'."""
-    held = reader.class_of(name, path)
-    if held is None or depth > _MOST_BASES:
-        return False
-    cls, scope = held
     return any(
-        base in MODULES or _is_module(reader, base, scope.path, depth + 1)
-        for base in map(last_name, cls.bases)
-        if base != name
-    )
-
-
-def _adds(reader: ScriptReader, name: str, path: str, depth: int) -> bool:
-    """Tell whether a class, or one of the script's own that it stands on, has methods."""
-    held = reader.class_of(name, path)
-    if held is None or depth > _MOST_BASES:
-        return False
-    cls, scope = held
-    if any(isinstance(node, ast.FunctionDef) for node in cls.body):
-        return True
-    return any(
-        _adds(reader, last_name(base), scope.path, depth + 1)
+        last_name(base) in MODULES and last_name(base) != cls.name
+        for cls in _line(reader, name, path)
         for base in cls.bases
-        if last_name(base) != name
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.grammar.syntax import CannotRead
@@ -15,26 +16,22 @@ _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", 
 
 def end_of_single(text: str, at: int, escapes: bool = False) -> int:
     """Return where the quote that begins before `at` is closed."""
-    while at < len(text) and text[at] != "'":
-        at += 2 if escapes and text[at] == "\\" else 1
-    if at >= len(text):
-        raise CannotRead("a quote that is never closed")
-    return at
+    return _end_of(text, at, "'", lambda at: at + (2 if escapes and text[at] == "\\" else 1))
 
 
 def end_of_double(text: str, at: int) -> int:
     """Return where the double quote that begins before `at` is closed."""
-    while at < len(text) and text[at] != '"':
-        at = _past(text, at) if text[at] in "\\`$" else at + 1
-    if at >= len(text):
-        raise CannotRead("a quote that is never closed")
-    return at
+    return _end_of(text, at, '"', lambda at: _past(text, at) if text[at] in "\\`$" else at + 1)
 
 
 def end_of_backquote(text: str, at: int) -> int:
     """Return where the backquote that begins before `at` is closed."""
-    while at < len(text) and text[at] != "`":
-        at += 2 if text[at] == "\\" else 1
+    return _end_of(text, at, "`", lambda at: at + (2 if text[at] == "\\" else 1))
+
+
+def _end_of(text: str, at: int, quote: str, past: Callable[[int], int]) -> int:
+    while at < len(text) and text[at] != quote:
+        at = past(at)
     if at >= len(text):
         raise CannotRead("a quote that is never closed")
     return at

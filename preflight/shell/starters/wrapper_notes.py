@@ -62,7 +62,7 @@ def notes_on(
         words = command.argv
         if words and words[0] not in BUILTINS and not activates(words):
             yield Problem(
-                f"`{_short(words)}` runs in front of the launcher, and what it changes is not seen",
+                f"`{shortened(words, 50)}` runs in front of the launcher, and what it changes is not seen",
                 "bash -c",
                 "put preflight in front of the launcher, inside the quotes",
                 "PF131",
@@ -108,6 +108,7 @@ def rank_environment(given: Sequence[tuple[str, str]], env: Mapping[str, str]) -
     return values
 
 
-def _short(words: Sequence[str]) -> str:
+def shortened(words: Sequence[str], most: int) -> str:
+    """Return words as one text of at most so many characters."""
     text = " ".join(words)
-    return text if len(text) <= 50 else text[:47] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -14,7 +14,7 @@ from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.shell.starters.layers import Layer
 from preflight.shell.starters.program_names import Called, called, is_python, program_name
 from preflight.shell.starters.shell_layers import eval_layers, shell_layers
-from preflight.shell.starters.wrapper_notes import SUBMITTER, notes_on, rank_environment
+from preflight.shell.starters.wrapper_notes import SUBMITTER, notes_on, rank_environment, shortened
 from preflight.shell.starters.wrapper_options import (
     CONTAINERS,
     ELSEWHERE,
@@ -53,10 +53,10 @@ def read_behind(command: LaunchCommand, read: Read) -> LaunchPlan | None:
         # `python prepare.py && torchrun train.py` starts one job that matters here.
         launchers = [plan for plan in found if plan.launcher != "python"]
         if len(launchers) != 1:
-            names = " and ".join(_shown(plan.wrapping[-1].inner.argv) for plan in found)
+            names = " and ".join(shortened(plan.wrapping[-1].inner.argv, 60) for plan in found)
             raise BadInput.one(
                 f"the command starts more than one launch: {names}",
-                _shown(command.argv[:2]),
+                shortened(command.argv[:2], 60),
                 "check each of them on its own",
                 "PF131",
             )
@@ -294,8 +294,3 @@ def _submitted(command: LaunchCommand, python: Called) -> list[Layer]:
 
 def _folder(command: LaunchCommand, path: str | None) -> str:
     return command.cwd if path is None else command.resolve(path)
-
-
-def _shown(argv: Sequence[str]) -> str:
-    text = " ".join(argv)
-    return text if len(text) <= 60 else text[:57] + "..."
