@@ -20,6 +20,9 @@ from hypothesis import settings
 from ranks import ForkHost
 from two_users import Machine, missing
 
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
+
 # The same examples every time: a build fails for what changed, not for what was drawn.
 # `pytest --hypothesis-profile=search` draws new ones.
 # No deadline: a machine may be busy with something else, which says nothing of the code.
@@ -96,6 +99,12 @@ def pytest_collection_finish() -> None:
     """Leave thousands of collected tests out of every later garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> PluginManager:
+    """The built-in plugins, as a launch has them from a folder of its own."""
+    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 @pytest.fixture(scope="session")

@@ -61,11 +61,6 @@ NAME = "7b_fsdp1_grad_op"
 OFFLOADS = {"offload_optimizer", "offload_params", "offload_activations"}
 
 
-@pytest.fixture(scope="module")
-def plugins() -> PluginManager:
-    return load_plugins()
-
-
 def report_of(plan: LaunchPlan, plugins: PluginManager, gib: int | None, **policy) -> Report:
     settings = {} if gib is None else {"host_memory_gib": gib}
     request = Request(device="h100-sxm-80", settings=settings, policy=Policy(**policy))

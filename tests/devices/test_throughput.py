@@ -24,7 +24,6 @@ import yaml
 from preflight.devices.step_time import StepTime, estimate_step_time
 from preflight.judge import judge_plan
 from preflight.plan_dict import plan_from_dict
-from preflight.plugins import load_plugins
 from preflight.policy import Policy
 
 FILE = Path(__file__).parents[1] / "measured" / "throughput.yaml"
@@ -38,11 +37,6 @@ NO_CHANGE = 0.025
 """Measured differences below it are noise of a run: no side is expected."""
 WRONG_SIDE = {"compiled QLoRA after LoRA, 7B on 4090"}
 """Estimated at no change: what torch.compile saves of that recipe's own rotation and norms is not counted."""
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 def plan_of(name: str) -> dict[str, Any]:

@@ -14,15 +14,9 @@ from preflight.launch import Adapter
 from preflight.launch_facts import ScriptFacts
 from preflight.memory import Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 QUERY_VALUE = ("q_proj", "v_proj")
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 def adapter(method: str, targets, **more) -> Adapter:

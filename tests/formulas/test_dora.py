@@ -8,14 +8,8 @@ import pytest
 
 from preflight.derive.costs.formula_table import compare
 from preflight.derive.layouts.small_models import small_launch
-from preflight.plugins import load_plugins
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 @pytest.mark.parametrize(

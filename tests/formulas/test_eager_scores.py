@@ -8,7 +8,6 @@ from preflight.derive.costs.formula_table import compare
 from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
 from preflight.formulas.layers.attention_scores import scores_of
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.log import LAYER_BACKWARD, LAYER_FORWARD
 from preflight.trace.run import trace
@@ -16,11 +15,6 @@ from preflight.trace.run import trace
 SHORT, LONG = (4, 1024), (2, 2048)
 """Sequences and their length: equally many tokens, and twice as many scores."""
 POSITIONS = {"max_position_embeddings": 4096, "n_positions": 4096}
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 def traced_levels(model_type: str, method: str, checkpointing: bool, batch: int, length: int):

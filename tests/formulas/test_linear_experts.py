@@ -14,7 +14,6 @@ from preflight.launch import Adapter
 from preflight.memory import Moment
 from preflight.models import describe
 from preflight.models.families.mixture_of_experts import FAMILIES
-from preflight.plugins import load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.patches import replaced
 from preflight.trace.run import trace
@@ -23,11 +22,6 @@ from tests.formulas.looped_mixture import LoopedMixture
 OLD = {"transformers": "4.57.6"}
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LENGTH = 640
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 def traced_loop(plan, model):

@@ -11,15 +11,9 @@ from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, sm
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 LENGTH = 1056
 WINDOW = {"sliding_window": 96}
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 def peaks(found) -> tuple[int, int]:

@@ -9,17 +9,11 @@ from preflight.derive.layouts.small_models import NUM_VARIANTS, plan_of, small_c
 from preflight.formulas.cost_tables import METHODS, method_of
 from preflight.formulas.precision import precision_of
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.run import trace
 
 TOLERANCE = 0.001
 FEW_TOKENS = 128
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

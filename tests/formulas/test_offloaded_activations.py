@@ -11,7 +11,6 @@ from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, sm
 from preflight.judge import collect_terms
 from preflight.memory import Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.run import trace
 from tests.formulas.offloading import offloading
@@ -19,11 +18,6 @@ from tests.formulas.offloading import offloading
 NUM_LAYERS = 8
 TOLERANCE = 0.05
 """Of the peak; which tensors wait together is taken as the widest that a layer has."""
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 @pytest.mark.parametrize("method", ["full", "LoRA", "LoRA, autocast", "QLoRA, autocast"])

@@ -18,15 +18,9 @@ from preflight.formulas.precision import precision_of
 from preflight.formulas.releases import RELEASES
 from preflight.judge import estimate_memory
 from preflight.launch_facts import EngineFacts
-from preflight.plugins import load_plugins
 from preflight.versions.boundary import release
 
 ROWS = [row for row in kept_rows() if "traced" in row]
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 @pytest.mark.parametrize("transformers", sorted({row["transformers"] for row in ROWS}, key=release))

@@ -18,17 +18,11 @@ from preflight.formulas.adapters.adapter_kinds import (
     options_of,
 )
 from preflight.plan_parts import Adapter
-from preflight.plugins import load_plugins
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SIZES = {"oft": 32, "miss": 16, "vera": 16, "adalora": 12, "waveft": 500, "shira": 4, "loha": 4}
 OTHER_SHAPE = (640, 896, 56)
 """Inputs, outputs and tokens that no form was solved from."""
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 @pytest.mark.parametrize(

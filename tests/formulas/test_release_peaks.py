@@ -12,7 +12,6 @@ from preflight.derive.layouts.small_models import SMALL_MODELS, small_config
 from preflight.formulas.cost_tables import TRACED_WITH_ONE_KEY_HEAD
 from preflight.judge import estimate_memory
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from tests.formulas.release_peaks import CASES, launch_of, traced_peak
 
 ROWS = [
@@ -20,11 +19,6 @@ ROWS = [
     for line in Path(__file__).with_name("release_peaks.jsonl").read_text().splitlines()
 ]
 MOST_UNDER, MOST_OVER = 0.005, 0.04
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 def error_of(plugins, name, versions, peak_bytes):

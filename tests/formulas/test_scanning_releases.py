@@ -14,7 +14,6 @@ from preflight.formulas.limits.left_out import with_left_out
 from preflight.memory import Moment
 from preflight.models import describe
 from preflight.models.registry import find_model
-from preflight.plugins import load_plugins
 
 FALCON, QWEN = "tiiuae/Falcon-H1-1.5B-Deep-Base", "Qwen/Qwen3.5-2B"
 NEMOTRON, GRANITE = "nvidia/NVIDIA-Nemotron-Nano-9B-v2", "ibm-granite/granite-4.0-h-tiny"
@@ -31,11 +30,6 @@ TRACED = [
     (QWEN, "5.16.1", "LoRA, autocast", False, (19_754_095_696, 19_678_549_080, 7_070_802_400, None)),
 ]  # fmt: skip
 """One row of 2048 on meta tensors, with PEFT 0.21.2 and torch 2.13: live bytes at each of MOMENTS."""
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 def _launch(name, release, method, checkpointing):

@@ -21,7 +21,6 @@ from preflight.formulas.sharding import held_tensors, scale_bytes
 from preflight.memory import Moment
 from preflight.model import EXPERTS
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.trace.build import build
 from preflight.trace.job import TraceJob, job_of
 from preflight.trace.patches import replaced
@@ -30,11 +29,6 @@ from preflight.trace.run import trace
 OF_ATTENTION = Adaptation("attention", ATTENTION)
 LENGTH = 640
 JOB = TraceJob(config={})
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 def packed_launch(model_type, checkpointing, method="QLoRA, autocast", **changes):

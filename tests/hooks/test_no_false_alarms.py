@@ -11,7 +11,6 @@ import yaml
 from preflight.formats.load import read_data_file
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
-from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.request import Request, with_request
 from preflight.rewriting import read_launch
@@ -24,11 +23,6 @@ CASES = yaml.safe_load((CONFIGS / "manifest.yaml").read_text())
 STANDS_IN = "qwen_readme"
 """Runs of Qwen 1, whose own code names its modules: the file prices them with a Qwen 2 config."""
 STARTED = [name for name, case in CASES.items() if "starts" in case]
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 def errors(plugins, plan, model=None, device=None):

@@ -8,7 +8,6 @@ from framework_launches import CONFIGS, cases_of
 
 from preflight.formulas.optimizer_classes import CLASSES, optimizer_of, with_more_states
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 
 CLASS = {
@@ -22,11 +21,6 @@ OPTION = {
     "litgpt": "--optimizer.init_args.{} {}",
     "automodel": "--optimizer.{} {}",
 }
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 def line_of(framework: str) -> str:

@@ -18,7 +18,6 @@ from preflight.models import describe
 from preflight.models.families.family_tables import family_table
 from preflight.models.families.groups import group_of
 from preflight.models.registry import all_models
-from preflight.plugins import load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.run import trace
 
@@ -27,11 +26,6 @@ ODD = ("phimoe", "gpt_oss", "gpt_oss_flash", "gemma2_flash", "glm4_moe", "qwen2_
 DELTA = ("qwen3_next", "qwen3_5_text")
 """Layers that loop over chunks of a sequence: two of 256 tokens are four chunks each, coefficients are of three and five."""
 LATENT = ("deepseek_v2", "deepseek_v32", "glm4_moe_lite")
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 def test_every_decoder_of_the_registry_has_coefficients_or_no_layout():

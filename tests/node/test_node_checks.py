@@ -14,7 +14,6 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.models import describe
 from preflight.node.checks import data, disk, hub, limits, memory, network, ports, resume
 from preflight.node.limits import Space, file_system_at, space_at
-from preflight.plugins import load_plugins
 from preflight.request import Request, with_request
 from preflight.rewriting import read_launch
 from preflight.units import GIB, MIB
@@ -31,11 +30,6 @@ SCRIPT = (
     "from transformers import Trainer, TrainingArguments, HfArgumentParser\n"
     "args, _ = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(return_remaining_strings=True)\n"
 )
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from preflight.models.hub_cache import find_snapshot, has_token, missing_weights
 from preflight.node.checks import packages
 from preflight.node.checks.resume import read_checkpoint
 from preflight.node.limits import num_cpus
-from preflight.plugins import load_plugins
 from preflight.request import Request, with_request
 from preflight.rewriting import read_launch
 
@@ -69,11 +68,6 @@ def said(tmp_path_factory, home):
     done = run(sys.executable, str(EXPERIMENTS), str(folder), env=environment(HF_HOME=str(home)))
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads((folder / "found.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 def planned(plugins, words: str, env: dict[str, str], cwd: Path) -> LaunchPlan:

@@ -17,7 +17,6 @@ from preflight.commands.output import save_page
 from preflight.formulas.engines.buckets import BUCKETS, at_peak
 from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
-from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.render.html_page import STYLE
 from preflight.render.html_report import report_html
@@ -31,11 +30,6 @@ PLAN = {
     "load_dtype": "bf16", "optimizer": "adamw_torch_fused", "micro_batch_size": 2,
     "seq_len": 4096, "attention": "sdpa", "loss": "full_logits", "device": "a100-sxm-80",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 @pytest.fixture(scope="module")

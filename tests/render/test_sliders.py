@@ -15,7 +15,6 @@ from preflight.formulas.engines.buckets import at_peak, peaks_of_launch
 from preflight.judge import judge_plan
 from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
-from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.records.folder import CORRECTION_FILE, FOLDER_VARIABLE
 from preflight.records.site_correction import SCHEMA, Correction, to_dict
@@ -88,11 +87,6 @@ MOVE = """
   document.body.textContent = JSON.stringify(seen);
 </script></body>
 """
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 def told_by(document: str) -> list[dict]:

@@ -64,11 +64,6 @@ PLANS = {
 }
 
 
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
-
-
 class Counting:
     """A plugin that adds no term, and counts how often it is asked for one: once an estimate."""
 

@@ -14,7 +14,6 @@ from toy import preflight as in_own_process
 
 from preflight.devices.step_time import estimate_step_time
 from preflight.judge import judge_plan
-from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.report import Report
 from preflight.rewrite import Rewrite
@@ -79,11 +78,6 @@ PLANS = {
         sync_each_batch=True,
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 @pytest.fixture

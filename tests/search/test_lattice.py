@@ -12,7 +12,6 @@ from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plugin_manager import PluginManager
-from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.rewriting import write_checked
 from preflight.search.best_plans import best_plans, key_of, num_not_same
@@ -58,11 +57,6 @@ LAUNCHES = {
     },
     "30B experts": {"model": "Qwen/Qwen3-30B-A3B", "world_size": 16, "shard_degree": 16},
 }
-
-
-@pytest.fixture(scope="module")
-def plugins() -> PluginManager:
-    return load_plugins()
 
 
 def lattice_of(plan: LaunchPlan, plugins: PluginManager) -> Lattice:

@@ -78,11 +78,6 @@ FEWEST_SEEN = 20
 """Remedies that these plans are offered together: a law that is asked of few says little."""
 
 
-@pytest.fixture(scope="module")
-def plugins() -> PluginManager:
-    return load_plugins()
-
-
 @cache
 def judged(name: str) -> Judged:
     return judge_plan(replace(START, **PLANS[name]), load_plugins(), Policy())

@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from preflight.judge import judge_plan
-from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.render.page import Page
 from preflight.render.worksheet import worksheet_lines
@@ -38,11 +37,6 @@ PAGE = ROOT / "docs" / "sizing.md"
 SOUND = 0.05
 """A row of the table comes out where it is within this share of what the worksheet has under its assumptions."""
 LLAMA = "meta-llama/Llama-3.1-8B"
-
-
-@pytest.fixture(scope="module")
-def plugins():
-    return load_plugins()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from preflight.derive.costs.costs import derive, rendered
 from preflight.derive.costs.formula_table import BEGIN, END, compare, table_lines
 from preflight.derive.target import put_between
 from preflight.formulas.cost_tables import CHECKPOINTED, family_costs, in_words
-from preflight.plugins import load_plugins
 
 FAMILIES = (
     "llama", "qwen3", "gemma2", "cohere", "gpt_neox", "falcon", "opt", "qwen2_moe", "gpt_oss",
@@ -30,11 +29,6 @@ def forms_of(costs, methods):
                 forms = of_method[forms]
             found.append(in_words(forms, costs["names"]))
     return found
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

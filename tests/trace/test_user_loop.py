@@ -25,16 +25,10 @@ from preflight.formulas.user_loop import (
     optimizer_kernel,
 )
 from preflight.launch import LaunchPlan
-from preflight.plugins import load_plugins
 
 PAGE = Path(__file__).parents[2] / "docs" / "user-loop.md"
 PER_TOKEN_BYTES = 60
 """Vectors of a number per token, which no formula counts: statistics of TRL's head."""
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
 @pytest.fixture(scope="module")
