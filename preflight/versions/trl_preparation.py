@@ -10,20 +10,21 @@ fp32. Both were looked for in trainer/*_trainer.py, experimental/*/*_trainer.py 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from preflight.versions.boundary import Boundary
 
-_NAME = "trl"
+_since = partial(Boundary, "trl")
 
 
 def _prepares(trainer: str, since: str, read_in: str, until: str = "") -> Boundary:
     what = f"{trainer} prepares a quantized base for PEFT: all that is not packed of it is fp32"
-    return Boundary(_NAME, since, what, "prepare_model_for_kbit_training", read_in, until)
+    return _since(since, what, "prepare_model_for_kbit_training", read_in, until)
 
 
 def _casts(trainer: str, since: str, read_in: str, until: str = "") -> Boundary:
     what = f"under bf16 {trainer} leaves norms alone in fp32 of what is not packed of a 4-bit base"
-    return Boundary(_NAME, since, what, "peft_module_casting_to_bf16", read_in, until)
+    return _since(since, what, "peft_module_casting_to_bf16", read_in, until)
 
 
 _OF_UTILS = ("0.22", "1.16.0")
@@ -61,8 +62,7 @@ CASTS: Mapping[str, Boundary] = {
     ),
 }
 """trl_script -> where its trainer casts a prepared 4-bit base under bf16."""
-CASTS_ADAPTERS_TOO = Boundary(
-    _NAME,
+CASTS_ADAPTERS_TOO = _since(
     "0.7.11",
     "peft_module_casting_to_bf16 casts adapters, too",
     "trainer/utils.py: BaseTunerLayer in 0.7.11 and 0.8.6, not in 0.9.4",
@@ -70,8 +70,7 @@ CASTS_ADAPTERS_TOO = Boundary(
     until="0.9",
 )
 CASTS_ADAPTERS: Mapping[str, Boundary] = {
-    name: Boundary(
-        _NAME,
+    name: _since(
         since,
         f"{name} casts adapters on a quantized base to bf16, and leaves the base alone",
         f"trainer/{name}_trainer.py (1.16.0): param.data.to(torch.bfloat16)",
