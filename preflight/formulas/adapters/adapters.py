@@ -41,9 +41,6 @@ TABLES = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings"
 HEADS = ("lm_head", "embed_out", "output_layer")
 """What families call the embedding and the head, of which a model that is read with another one's shapes has its own."""
 
-REACH = ("adapter", "launcher", "objective", "trainer", "versions", "vision")
-"""Fields of a plan that decide what its adapter is put on."""
-
 
 @remembered
 def num_trainable_params(plan: LaunchPlan, model: ModelSpec) -> int:

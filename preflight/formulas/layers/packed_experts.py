@@ -21,9 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from preflight.formulas.adapters.adapted_experts import ON_EXPERTS, adapted_stacks
+from preflight.formulas.adapters.adapted_experts import adapted_stacks
 from preflight.formulas.adapters.adapters import adapter_targets
-from preflight.formulas.adapters.grouped_experts import on_experts_at_most
 from preflight.formulas.adapters.unpacked_experts import (
     KEEPS_BEHIND_EXPERTS,
     is_stack,
@@ -34,7 +33,6 @@ from preflight.formulas.sharding import num_tokens, packed_bytes
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, EVERY_STEP, MemoryTerm, Moment, at_most
 from preflight.model import ModelSpec
-from preflight.plan_parts import PACKED_EXPERTS, SCATTERED
 
 _term = partial(at_most, source=__name__)
 
@@ -60,14 +58,6 @@ def scattered_at_most(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
     if plan.adapter is None or not packs_experts(plan) or not is_counted:
         return []
     return list(scattered(plan, model, plan.adapter.rank))
-
-
-AT_MOST = {
-    ON_EXPERTS: on_experts_at_most,
-    PACKED_EXPERTS: packed_experts_at_most,
-    SCATTERED: scattered_at_most,
-}
-"""By what a notice calls them."""
 
 
 def _layers(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int, int]:

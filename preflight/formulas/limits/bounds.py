@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from importlib import import_module
 
 from preflight.device import DeviceSpec
 from preflight.formulas.adapters.adapted_experts import ON_EXPERTS
@@ -81,6 +82,26 @@ class Dearest:
         return (*every, *graph_at_most(every, self.plan, self.num_gradients))
 
 
+ADDED = {
+    OLMO_CORE: "olmo_core:olmo_core_at_most",
+    ON_EXPERTS: "layers.packed_experts:on_experts_at_most",
+    PACKED_EXPERTS: "layers.packed_experts:packed_experts_at_most",
+    SCATTERED: "layers.packed_experts:scattered_at_most",
+    LOOPED_EXPERTS: "layers.looped_stacks:looped_at_most",
+    SENT_TOKENS: "sent_tokens:sent_at_most",
+    GRAPH_STEP: "graph_steps:graph_step_at_most",
+}
+"""What is bounded by more terms alone -> the function of formulas that gives those of a plan and its model; few launches
+have any, and import it."""
+AS_GRADIENTS = {COMM_HOOK: 2, GRADIENTS_STAY: 1}
+"""What is bounded by as many bytes as the gradients have, so many times.
+
+A hook: PowerSGD keeps an error of each, and a bucket's copy and factors of less than that
+(torch/distributed/algorithms/ddp_comm_hooks/powerSGD_hook.py:385-610, 2.13); the other hooks keep less.
+`zero_grad(set_to_none=False)` leaves those of the step before (torch/optim/optimizer.py zero_grad, 2.13).
+"""
+
+
 def dearest_of(
     plan: LaunchPlan,
     model: ModelSpec,
@@ -134,12 +155,10 @@ def dearest_of(
 
         terms.append(rows_beside(plan, model))
         names |= on_some
-    if COMM_HOOK in named:
-        terms.append(_as_gradients(plan, model, COMM_HOOK, 2))
-        names.add(COMM_HOOK)
-    if GRADIENTS_STAY in named:
-        terms.append(_as_gradients(plan, model, GRADIENTS_STAY, 1))
-        names.add(GRADIENTS_STAY)
+    for name, times in AS_GRADIENTS.items():
+        if name in named:
+            terms.append(_as_gradients(plan, model, name, times))
+            names.add(name)
     if WIDE_PART in named:
         dearest = replace(dearest, load_dtype="fp32")
         names.add(WIDE_PART)
@@ -148,7 +167,9 @@ def dearest_of(
         dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
         terms += of_automodel
         names |= {AUTOMODEL, STORED_DTYPE}
-    for name, at_most in _added(named):
+    for name in [each for each in ADDED if each in named]:
+        module, _, function = ADDED[name].partition(":")
+        at_most = getattr(import_module(f"preflight.formulas.{module}"), function)
         if added := at_most(plan, model):
             terms += added
             names.add(name)
@@ -248,40 +269,11 @@ def _gathered_in_8_bits(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
 
 
 def _as_gradients(plan: LaunchPlan, model: ModelSpec, name: str, times: int) -> MemoryTerm:
-    """Return a term as large as the gradients, so many times, of whatever else is there.
-
-    Two of them for a hook: PowerSGD keeps an error of each, and a bucket's copy and factors of less than that
-    (torch/distributed/algorithms/ddp_comm_hooks/powerSGD_hook.py:385-610, 2.13); the other hooks keep less. One where
-    `zero_grad(set_to_none=False)` leaves those of the step before (torch/optim/optimizer.py zero_grad, 2.13).
-    """
+    """Return a term as large as the gradients, so many times, of whatever else is there."""
     precision = precision_of(plan, model)
     trained = [each for each in held_tensors(plan, model) if each.trains or each.waits]
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in trained)
     return MemoryTerm(name, times * whole, ALWAYS, f"{times} x {whole:,}")
-
-
-def _added(named: Collection[str]) -> Iterator[tuple[str, Callable[..., list[MemoryTerm]]]]:
-    """Yield names that add terms alone, with what gives those of a plan and its model; few launches have any."""
-    if OLMO_CORE in named:
-        from preflight.formulas.olmo_core import olmo_core_at_most
-
-        yield OLMO_CORE, olmo_core_at_most
-    for experts in {ON_EXPERTS, PACKED_EXPERTS, SCATTERED}.intersection(named):
-        from preflight.formulas.layers.packed_experts import AT_MOST
-
-        yield experts, AT_MOST[experts]
-    if LOOPED_EXPERTS in named:
-        from preflight.formulas.layers.looped_stacks import looped_at_most
-
-        yield LOOPED_EXPERTS, looped_at_most
-    if SENT_TOKENS in named:
-        from preflight.formulas.sent_tokens import sent_at_most
-
-        yield SENT_TOKENS, sent_at_most
-    if GRAPH_STEP in named:
-        from preflight.formulas.graph_steps import graph_step_at_most
-
-        yield GRAPH_STEP, graph_step_at_most
 
 
 SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}
