@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from preflight.printable import printable
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class BadInput(PreflightError):
     def of(cls: type[E], place: str, message: str, fix: str = "", id: str = "") -> E:
         """Build the error for a place, a file or a flag, that is the subject of its message: `is not UTF-8 text`."""
         return cls(Problem(f"{place} {message}", place, fix, id))
+
+    def with_id(self, id: str) -> BadInput:
+        """Return the error with an id on every problem that has none."""
+        return BadInput(*(replace(problem, id=problem.id or id) for problem in self.problems))
 
 
 class ModelNotKnown(BadInput):

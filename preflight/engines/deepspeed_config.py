@@ -15,7 +15,6 @@ from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document, has_key, value_at, with_text_keys
 from preflight.formats.load import launch_text, load_json, load_yaml
 from preflight.formats.missing import no_config
-from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -94,7 +93,7 @@ def load_deepspeed_file(
                 else load_json(content, shown, duplicates="warning")
             )
         except BadInput as error:
-            raise with_id(error, "PF112") from error
+            raise error.with_id("PF112") from error
         problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)
         config = DeepSpeedConfig(with_text_keys(document.value), shown, document)
     if needs_zero and not isinstance(config.values.get("zero_optimization"), Mapping):

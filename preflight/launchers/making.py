@@ -8,11 +8,11 @@ from dataclasses import field, replace
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, Origin, VersionReading
-from preflight.launchers.lacking import lacking
 from preflight.launchers.not_read import unseen
 from preflight.launchers.other_versions import span_of
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries
+from preflight.libraries.ruled_out import not_taken
 from preflight.plan_choices import OPEN_VALUES
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import UNSAID_RANKS, LauncherPart
@@ -133,3 +133,16 @@ def origin_of(place: Place, libraries: Libraries) -> Origin:
     library, _, rest = place.key.partition(":")
     label = f"{library} {libraries.version(library)}" if library in LIBRARIES else library
     return Origin(f"default of {label}{':' + rest if rest else ''}")
+
+
+def lacking(command: LaunchCommand, libraries: Libraries) -> Iterator[Problem]:
+    """Yield the arguments, and the calls and imports of the script, at which every rank would stop."""
+    known = {name: libraries.version(name) for name in libraries.known if libraries.is_known(name)}
+    script = command.named_script() or ""
+    for each in not_taken(command, known):
+        release = f"{each.library} {each.version}"
+        when = "any more" if each.span.is_over(each.version) else "yet"
+        message = f"{each.words}: {release} does not have it {when}, and the script stops there"
+        fix = f"{each.library}{each.span}, or what it is called there"
+        where = f"{script}:{each.line}" if each.line else each.words
+        yield Problem(message, where, fix, "PF151", "warning")

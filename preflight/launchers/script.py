@@ -13,12 +13,12 @@ from preflight.bool_words import is_true
 from preflight.engines.own_deepspeed import opened_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
-from preflight.launch import LaunchCommand, LaunchPlan, TrainerFacts
+from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin, TrainerFacts
 from preflight.launchers.making import Making
 from preflight.launchers.not_read import not_here
 from preflight.launchers.other_versions import plan_values, version_readings
-from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.resolve import libraries_of
+from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
@@ -60,7 +60,7 @@ def make_plan(
         origins.update(opened_engine(engine, trainer.script.unread["engine"]))
     origins.update(engine.origins)
     values = plan_values(trainer, engine)
-    zero_init = zero_init_of(trainer, engine, origins.get("engine"))
+    zero_init = _zero_init(trainer, engine, origins.get("engine"))
     if zero_init is not None:
         values["zero_init"], origins["zero_init"] = zero_init
     taken = {name: making.libraries.version(name) for name in engine.library_names}
@@ -145,3 +145,21 @@ def _expandable_segments(env: Mapping[str, str], of_script: Mapping[str, Setting
             on = is_true(options.get("expandable_segments"))
             return Setting(on, found[name].place)
     return Setting(False, Place("default", "", "torch"))
+
+
+def _zero_init(
+    trainer: TrainerArguments, engine: EngineSettings, origin: Origin | None
+) -> tuple[bool, Origin] | None:
+    """Return what a launch that is, or may be, ZeRO-3's does while its model loads; None where nobody asks, or where the
+    trainer itself makes the model, after its arguments.
+
+    `origin` is the engine's.
+    """
+    told, script = engine.fields.get("engine"), trainer.script
+    may_be = () if origin is None else origin.may_be
+    if script.is_of_library or not ((told and told.value == "zero3") or "zero3" in may_be):
+        return None
+    if script.zero_init is None:
+        reason = "whether DeepSpeed is told of before the model is made is known only when the script runs"
+        return True, Origin(SCRIPT_DECIDES, True, reason, OPEN_VALUES["zero_init"])
+    return script.zero_init, Origin(script.model_at.where if script.model_at else SCRIPT_DECIDES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from preflight.launch import LaunchCommand
-from preflight.launchers.lacking import lacking
+from preflight.launchers.making import lacking
 from preflight.libraries.resolve import libraries_of
 from preflight.libraries.ruled_out import not_taken
 from preflight.plugins import load_plugins

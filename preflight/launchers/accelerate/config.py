@@ -11,7 +11,6 @@ from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document
 from preflight.formats.load import launch_text, load_json, load_yaml
 from preflight.formats.missing import no_config
-from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.argv import BY_KEY
@@ -86,7 +85,7 @@ def load_config(
         is_json = path.endswith(".json")
         document = load_json(text, path, "warning") if is_json else load_yaml(text, path)
     except BadInput as error:
-        raise with_id(error, "PF111") from error
+        raise error.with_id("PF111") from error
     problems = Problems(replace(problem, id=problem.id or "PF103") for problem in document.problems)
     if not isinstance(document.value, Mapping):
         problems.append(

@@ -23,9 +23,8 @@ from preflight.launchers.litgpt.engine import (
     read_engine,
     read_precision,
 )
-from preflight.launchers.litgpt.keys import KEYS
 from preflight.launchers.litgpt.model import block_size, read_model
-from preflight.launchers.litgpt.table import litgpt_table
+from preflight.launchers.litgpt.table import KEYS, litgpt_table
 from preflight.launchers.litgpt.words import LitgptWords, model_option, read_words
 from preflight.launchers.named_optimizer import named_optimizer
 from preflight.plan_parts import open_up_to

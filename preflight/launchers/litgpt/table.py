@@ -8,6 +8,12 @@ from typing import Any
 
 from preflight.own_tables import table_beside
 
+KEYS: Mapping[str, str] = {
+    "micro_batch_size": "train.micro_batch_size",
+    "seq_len": "train.max_seq_length",
+}
+"""Plan field -> its option. An evaluation takes the micro batch of the training."""
+
 litgpt_table = partial(table_beside, __file__, "table.json")
 """Gives version, commands (option -> default), models (name -> id on the Hub) and their block_sizes (id -> tokens)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.launch import LaunchPlan
-from preflight.launchers.litgpt.keys import KEYS
+from preflight.launchers.litgpt.table import KEYS
 from preflight.rewrite import Rewrite
 from preflight.writers.keys import flag_and_value, write_keys
 
