@@ -70,7 +70,6 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         "activation": view.get("hidden_act"),
         "parallel_block": False,
         "post_norms": False,
-        "qkv": "split",
         "cross_attention": True,
     }
     return Layout(units, facts)

@@ -20,6 +20,7 @@ from preflight.models.families.layout import (
     norm,
     norm_unit,
     split_attention,
+    windowed_if_given,
 )
 
 
@@ -28,10 +29,6 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
     return {"phi": _phi, "phi3": _phi3, "glm": _glm, "glm4": _glm, "starcoder2": _starcoder2}[
         view.model_type
     ](view, paths)
-
-
-def _windowed(view: ConfigView) -> Callable[[int], str]:
-    return (lambda index: "sliding") if view.get("sliding_window") else all_full
 
 
 def _shape(view: ConfigView, kind: str = "full") -> LayerShape:
@@ -91,7 +88,6 @@ def _phi(view: ConfigView, paths: Paths) -> Layout:
             "mlp": "plain",
             "activation": view.get("hidden_act"),
             "parallel_block": True,
-            "qkv": "split",
         },
     )
 
@@ -112,7 +108,7 @@ def _phi3(view: ConfigView, paths: Paths) -> Layout:
             *norm("post_attention_layernorm", hidden),
         ), shape
 
-    return _rms_layout(view, paths, build, attention_kinds(view, _windowed(view)), "fused")
+    return _rms_layout(view, paths, build, attention_kinds(view, windowed_if_given(view)))
 
 
 def _glm(view: ConfigView, paths: Paths) -> Layout:
@@ -133,8 +129,7 @@ def _glm(view: ConfigView, paths: Paths) -> Layout:
             *(t for name in names for t in norm(name, hidden)),
         ), shape
 
-    layout = _rms_layout(view, paths, build, attention_kinds(view, all_full), "split")
-    return Layout(layout.units, {**layout.facts, "post_norms": after})
+    return _rms_layout(view, paths, build, attention_kinds(view, all_full), post_norms=after)
 
 
 def _rms_layout(
@@ -142,7 +137,7 @@ def _rms_layout(
     paths: Paths,
     build: Callable[[str], tuple[Tensors, LayerShape]],
     kinds: tuple[str, ...],
-    qkv: str,
+    post_norms: bool = False,
 ) -> Layout:
     hidden, vocab = view.size("hidden_size"), view.size("vocab_size")
     units = (
@@ -157,11 +152,9 @@ def _rms_layout(
             "norm": "rms",
             "qk_norm": False,
             "mlp": "gated",
-            "gate_up": "fused",
             "activation": view.get("hidden_act"),
             "parallel_block": False,
-            "post_norms": False,
-            "qkv": qkv,
+            "post_norms": post_norms,
         },
     )
 
@@ -186,7 +179,7 @@ def _starcoder2(view: ConfigView, paths: Paths) -> Layout:
 
     units = (
         embedding_unit(f"{paths.body}.embed_tokens", vocab, hidden),
-        *layer_units(f"{paths.body}.layers", attention_kinds(view, _windowed(view)), build),
+        *layer_units(f"{paths.body}.layers", attention_kinds(view, windowed_if_given(view)), build),
         norm_unit(f"{paths.body}.norm", hidden, bias=True),
         *head_units(paths, vocab, hidden),
     )
@@ -198,6 +191,5 @@ def _starcoder2(view: ConfigView, paths: Paths) -> Layout:
             "mlp": "plain",
             "activation": view.get("hidden_act"),
             "parallel_block": False,
-            "qkv": "split",
         },
     )

@@ -82,7 +82,7 @@ def _gpt2(view: ConfigView, paths: Paths) -> Layout:
         norm_unit("transformer.ln_f", hidden, bias=True),
         *head_units(paths, vocab, hidden),
     )
-    facts = _facts(view, view.get("activation_function"), qkv="fused", conv1d=not bigcode)
+    facts = _facts(view, view.get("activation_function"), conv1d=not bigcode)
     return Layout(units, facts)
 
 
@@ -103,7 +103,7 @@ def _gptj(view: ConfigView, paths: Paths) -> Layout:
         norm_unit("transformer.ln_f", hidden, bias=True),
         *head_units(paths, vocab, hidden, bias=True),
     )
-    facts = _facts(view, view.get("activation_function"), qkv="split", parallel_block=True)
+    facts = _facts(view, view.get("activation_function"), parallel_block=True)
     return Layout(units, facts)
 
 
@@ -128,9 +128,7 @@ def _gpt_neox(view: ConfigView, paths: Paths) -> Layout:
         *head_units(paths, vocab, hidden),
     )
     parallel = view.flag("use_parallel_residual")
-    facts = _facts(
-        view, view.get("hidden_act"), qkv="fused", parallel_block=parallel, two_norms=True
-    )
+    facts = _facts(view, view.get("hidden_act"), parallel_block=parallel, two_norms=True)
     return Layout(units, facts)
 
 
@@ -170,7 +168,6 @@ def _falcon(view: ConfigView, paths: Paths) -> Layout:
     facts = _facts(
         view,
         view.get("activation"),
-        qkv="fused",
         parallel_block=parallel,
         two_norms=parallel and two_norms,
     )
@@ -206,7 +203,7 @@ def _opt(view: ConfigView, paths: Paths) -> Layout:
         units.append(norm_unit("model.decoder.final_layer_norm", hidden, bias=True))
     units += _same_layers("model.decoder.layers", view, tensors, shape)
     units += head_units(paths, vocab, embed)
-    return Layout(tuple(units), _facts(view, view.get("activation_function"), qkv="split"))
+    return Layout(tuple(units), _facts(view, view.get("activation_function")))
 
 
 def _bloom(view: ConfigView, paths: Paths) -> Layout:
@@ -232,7 +229,7 @@ def _bloom(view: ConfigView, paths: Paths) -> Layout:
         norm_unit("transformer.ln_f", hidden, bias=True),
         *head_units(paths, vocab, hidden),
     )
-    return Layout(units, _facts(view, "bloom_gelu", qkv="fused"))
+    return Layout(units, _facts(view, "bloom_gelu"))
 
 
 def _unnamed(tensors: Tensors) -> Tensors:

@@ -52,8 +52,6 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         "activation": view.get("hidden_act"),
         "parallel_block": False,
         "post_norms": False,
-        "qkv": "latent",
-        "router": "softmax" if view.model_type == "deepseek_v2" else "sigmoid",
         "mla": {
             "q_lora_rank": view.optional_size("q_lora_rank"),
             "kv_lora_rank": view.size("kv_lora_rank"),

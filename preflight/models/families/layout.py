@@ -9,12 +9,8 @@ Keys of `ModelSpec.facts`, where they hold:
     parallel_block  True where attention and MLP read the same input
     two_norms       True where a parallel block has a norm for each
     post_norms      True where sublayer outputs are normalised as well as their inputs
-    pre_norms       False where only outputs are (OLMo 2 and 3)
-    qkv             split or fused
     conv1d          True where linears store (in, out)
-    router          softmax or sigmoid
     transposed_experts  True where expert stacks store (experts, in, out)
-    shared_expert_gate  True
     mla             {q_lora_rank, kv_lora_rank, qk_rope_head_dim}
     indexer         {heads, dim, topk} of a sparse attention
     layout          none: the parameters are counted, not laid out; table: a table says them
@@ -202,6 +198,11 @@ _LAYER_TYPES = {
 def all_full(index: int) -> str:
     """Return `full` for every layer."""
     return "full"
+
+
+def windowed_if_given(view: ConfigView) -> Callable[[int], str]:
+    """Return the rule "sliding, where the config has a window"."""
+    return (lambda index: "sliding") if view.get("sliding_window") else all_full
 
 
 def full_every(period: int) -> Callable[[int], str]:

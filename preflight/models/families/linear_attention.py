@@ -88,9 +88,6 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         "activation": view.get("hidden_act"),
         "parallel_block": False,
         "post_norms": False,
-        "qkv": "split",
-        "router": "softmax",
-        "shared_expert_gate": view.model_type != "qwen3_5_text",
         "kernels": ("causal_conv1d", "fla"),
         "delta": {
             "key_heads": delta.key_heads,

@@ -28,6 +28,7 @@ from preflight.models.families.layout import (
     qk_norms,
     router,
     split_attention,
+    windowed_if_given,
 )
 from preflight.values import dataclass
 
@@ -62,7 +63,6 @@ class Family:
     shared_gate: bool = False
     is_sparse: Callable[[ConfigView], Callable[[int], bool]] = lambda view: lambda index: True
     sliding: Callable[[ConfigView], Callable[[int], str]] = lambda view: all_full
-    scores: str = "softmax"
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -96,12 +96,8 @@ def _llama4_sliding(view: ConfigView) -> Callable[[int], str]:
     return full_every(view.optional_size("no_rope_layer_interval") or 4)
 
 
-def _windowed(view: ConfigView) -> Callable[[int], str]:
-    return (lambda index: "sliding") if view.get("sliding_window") else all_full
-
-
 def _qwen_windowed(view: ConfigView) -> Callable[[int], str]:
-    return _windowed(view) if view.flag("use_sliding_window") else all_full
+    return windowed_if_given(view) if view.flag("use_sliding_window") else all_full
 
 
 def _qwen2_moe_windowed(view: ConfigView) -> Callable[[int], str]:
@@ -118,14 +114,18 @@ FAMILIES: dict[str, Family] = {
         "intermediate_size",
         qkv_bias=_never,
         out_bias=_never,
-        sliding=_windowed,
+        sliding=windowed_if_given,
     ),
     "granitemoe": Family(
         "num_local_experts", "intermediate_size", mlp="block_sparse_moe", router="router"
     ),
     "olmoe": Family(expert_width="intermediate_size", qk_norm="whole"),
     "phimoe": Family(
-        "num_local_experts", "intermediate_size", norm_bias=True, router="router", sliding=_windowed
+        "num_local_experts",
+        "intermediate_size",
+        norm_bias=True,
+        router="router",
+        sliding=windowed_if_given,
     ),
     "qwen2_moe": Family(
         qkv_bias=lambda view: view.flag("qkv_bias"),
@@ -144,7 +144,6 @@ FAMILIES: dict[str, Family] = {
         qk_norm_if=lambda view: view.flag("use_qk_norm"),
         shared="shared_experts",
         is_sparse=_after_first_dense,
-        scores="sigmoid",
     ),
     "gpt_oss": Family(
         "num_local_experts",
@@ -162,7 +161,6 @@ FAMILIES: dict[str, Family] = {
         shared="shared_expert",
         is_sparse=_llama4_sparse,
         sliding=_llama4_sliding,
-        scores="sigmoid",
         facts={"transposed_experts": True},
     ),
 }
@@ -228,9 +226,6 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         "activation": view.get("hidden_act"),
         "parallel_block": False,
         "post_norms": False,
-        "qkv": "split",
-        "router": family.scores,
-        "shared_expert_gate": family.shared_gate,
         **family.facts,
     }
     return Layout(units, facts)

@@ -23,6 +23,7 @@ from preflight.models.families.layout import (
     norm_unit,
     qk_norms,
     split_attention,
+    windowed_if_given,
 )
 from preflight.values import dataclass
 
@@ -63,10 +64,6 @@ class Family:
     activation_key: str = "hidden_act"
 
 
-def _windowed_if_given(view: ConfigView) -> Callable[[int], str]:
-    return (lambda index: "sliding") if view.get("sliding_window") else all_full
-
-
 def _last_layers(view: ConfigView) -> Callable[[int], str]:
     """Qwen: only with `use_sliding_window`, and only from layer `max_window_layers` on."""
     if not view.flag("use_sliding_window") or not view.get("sliding_window"):
@@ -94,9 +91,9 @@ _BIAS = _key("attention_bias")
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(_BIAS, _BIAS, _key("mlp_bias")),
-    "mistral": Family(sliding=_windowed_if_given),
-    "ministral": Family(sliding=_windowed_if_given),
-    "ministral3": Family(sliding=_windowed_if_given),
+    "mistral": Family(sliding=windowed_if_given),
+    "ministral": Family(sliding=windowed_if_given),
+    "ministral3": Family(sliding=windowed_if_given),
     "granite": Family(_BIAS, _BIAS, _key("mlp_bias")),
     "smollm3": Family(_BIAS, _BIAS, _key("mlp_bias"), sliding=_rope_free),
     "qwen2": Family(_always, sliding=_last_layers),
@@ -209,8 +206,6 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         "activation": view.get(family.activation_key) or view.get("hidden_act"),
         "parallel_block": parallel,
         "post_norms": family.norms == AROUND_BOTH,
-        "pre_norms": family.norms != AFTER_BOTH,
-        "qkv": "split",
     }
     return Layout(units, facts)
 
