@@ -18,11 +18,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
-from preflight.versions.transformers import (
-    GPT2_HAS_NO_MASK,
-    GPT_NEOX_HAS_NO_MASK,
-    GPTJ_HAS_SDPA,
-)
+from preflight.versions.transformers import GPT2_HAS_NO_MASK, GPT_NEOX_HAS_NO_MASK, GPTJ_HAS_SDPA
 
 DEFAULT_POSITIONS = {"gpt_bigcode": 1024, "gptj": 2048, "gpt2": 1024, "gpt_neox": 2048}
 """Of a config without the key (configuration_*.py, 5.24.0)."""

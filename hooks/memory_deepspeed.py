@@ -13,10 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.engines.deepspeed_rules import (
-    bucket_elements,
-    largest_sub_group,
-)
+from preflight.formulas.engines.deepspeed_rules import bucket_elements, largest_sub_group
 from preflight.formulas.engines.rollouts import between_micro_steps, states_there
 from preflight.formulas.engines.zero_passing import (
     STAGE_1_2,

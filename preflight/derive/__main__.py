@@ -15,14 +15,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from preflight.derive import (
-    expected,
-)
-from preflight.derive.costs import (
-    costs,
-    families,
-    release_costs,
-)
+from preflight.derive import expected
+from preflight.derive.costs import costs, families, release_costs
 from preflight.derive.costs.release_costs import release_here
 from preflight.derive.layouts.small_models import OLDER_MODELS
 from preflight.derive.tables.version_rules import rules_to_read

@@ -15,9 +15,7 @@ from preflight.engines.own_deepspeed import (
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem
-from preflight.launch import (
-    LaunchCommand,
-)
+from preflight.launch import LaunchCommand
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems, Reading
 from preflight.shell.starters.launcher_part import UNSAID_RANKS, LauncherPart

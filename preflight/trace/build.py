@@ -17,12 +17,7 @@ from preflight.trace.compose import Depth, full_depth, shallow_depth
 from preflight.trace.encoders import is_encoder
 from preflight.trace.job import TraceJob
 from preflight.trace.quantized import pack_linears
-from preflight.trace.stacks import (
-    has_both_stacks,
-    hears,
-    layers_of_stacks,
-    untie,
-)
+from preflight.trace.stacks import has_both_stacks, hears, layers_of_stacks, untie
 from preflight.versions.transformers import HAS_DTYPE
 
 

@@ -10,15 +10,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin
-from effect_ranks import (
-    Results,
-    clean,
-    experiment,
-    model_of,
-    prepared,
-    refusal,
-    with_lora,
-)
+from effect_ranks import Results, clean, experiment, model_of, prepared, refusal, with_lora
 from quantized_effects import base_bytes
 
 # An operator of shared memory that nothing here needs: compiling it takes a minute, and a process that is killed

@@ -14,13 +14,7 @@ from tiny_llama import TINY_LLAMA
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
 from preflight.findings import kind_of
-from preflight.launch import (
-    Adapter,
-    BaseQuantization,
-    DeepSpeedSettings,
-    LaunchCommand,
-    LaunchPlan,
-)
+from preflight.launch import Adapter, BaseQuantization, DeepSpeedSettings, LaunchCommand, LaunchPlan
 from preflight.models import describe
 from preflight.models.families.library_defaults import library_defaults
 from preflight.plugins import load_plugins

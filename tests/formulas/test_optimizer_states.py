@@ -6,12 +6,7 @@ import pytest
 import torch
 
 from preflight.derive.costs.optimizer_states import cost_of
-from preflight.formulas.optimizer_classes import (
-    CLASSES,
-    element_cost,
-    optimizer_of,
-    states_of,
-)
+from preflight.formulas.optimizer_classes import CLASSES, element_cost, optimizer_of, states_of
 from preflight.formulas.optimizers import NUM_STATES, STEP_COPIES, is_known
 
 OF_TORCH = ("ASGD", "Adadelta", "Adam", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")

@@ -13,13 +13,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster
 
-from preflight.slurm.allocation import (
-    Allocation,
-    NodeGpu,
-    is_in_job,
-    num_nodes,
-    options_of_job,
-)
+from preflight.slurm.allocation import Allocation, NodeGpu, is_in_job, num_nodes, options_of_job
 from preflight.units import GIB
 
 NVIDIA_SMI = """\

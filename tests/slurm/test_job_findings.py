@@ -12,13 +12,7 @@ from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.rewriting import read_launch
 from preflight.slurm.host_memory import memory_on
-from preflight.slurm.inventory import (
-    Inventory,
-    Node,
-    Partition,
-    default_memory,
-    read_inventory,
-)
+from preflight.slurm.inventory import Inventory, Node, Partition, default_memory, read_inventory
 from preflight.slurm.job_findings import job_findings
 from preflight.slurm.judgement import judge_launch
 from preflight.slurm.nodes import Fit, candidates

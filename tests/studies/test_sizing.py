@@ -21,12 +21,7 @@ from preflight.render.worksheet import worksheet_lines
 from preflight.studies.fewest_devices import NUMBERS, sharded
 from preflight.studies.fitting import Choice
 from preflight.studies.new_launch import Wish, read_choice
-from preflight.studies.sizing import (
-    SizingRequest,
-    _base_plan,
-    _ways,
-    size,
-)
+from preflight.studies.sizing import SizingRequest, _base_plan, _ways, size
 from preflight.studies.worksheet import BUCKETS, WorksheetRow
 
 ROOT = Path(__file__).parents[2]

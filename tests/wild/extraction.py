@@ -14,13 +14,7 @@ from typing import NamedTuple
 from preflight.envelopes.all import ENDINGS, WORKFLOWS
 from preflight.shell.starters.program_names import is_python, program_name
 from preflight.shell.starters.wrapper_options import OPTIONS, SHELLS
-from preflight.studies.launch_files import (
-    LAUNCHER,
-    SHELL_ENDINGS,
-    found_in,
-    started_in,
-    text_of,
-)
+from preflight.studies.launch_files import LAUNCHER, SHELL_ENDINGS, found_in, started_in, text_of
 
 DOCUMENTS = (".md", ".mdx", ".rst")
 NOT_LOOKED_INTO = frozenset(["node_modules", "site-packages", "third_party", "venv"])

@@ -9,15 +9,7 @@ from typing import Any
 from preflight.derive.layouts.type_configs import of_variant, small_type_config
 from preflight.errors import BadInput
 from preflight.formulas.adapters.adaptations import NO_ALL_LINEAR, USUAL, Adaptation, adapter_of
-from preflight.formulas.cost_tables import (
-    DROPOUT,
-    EAGER,
-    FLASH,
-    IN_FLOAT,
-    LIGER,
-    METHODS,
-    SEEING,
-)
+from preflight.formulas.cost_tables import DROPOUT, EAGER, FLASH, IN_FLOAT, LIGER, METHODS, SEEING
 from preflight.formulas.layers.attention import default_attention
 from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.launch import LaunchPlan, Vision

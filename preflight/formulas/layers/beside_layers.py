@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from preflight.formulas.adapters.adapter_inputs import (
-    has_fp32_residual,
-)
+from preflight.formulas.adapters.adapter_inputs import has_fp32_residual
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.adapters.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.adapters.other_adapters import passing_of_layer
 from preflight.formulas.cost_tables import has_window_mask, kind_of, method_of, versions_of_forms
 from preflight.formulas.layers.adapter_shares import sizes_in_forms
-from preflight.formulas.layers.attention_scores import (
-    at_scores,
-    made_before_scores,
-)
-from preflight.formulas.layers.attention_tensors import (
-    traced_eagerly,
-)
+from preflight.formulas.layers.attention_scores import at_scores, made_before_scores
+from preflight.formulas.layers.attention_tensors import traced_eagerly
 from preflight.formulas.layers.layer_coefficients import layer_forms, shared_forms
 from preflight.formulas.layers.layer_costs import adding_points, highest_of, more_saved
 from preflight.formulas.layers.layer_pieces import norm_bytes, norm_kind

@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.formulas.adapters.adaptations import (
-    ANYWHERE,
-    adapter_of,
-    as_traced,
-    place_of,
-)
+from preflight.formulas.adapters.adaptations import ANYWHERE, adapter_of, as_traced, place_of
 from preflight.formulas.adapters.adapted_experts import ROUTER, adapted_stacks
 from preflight.formulas.adapters.adapter_kinds import branch_rank
 from preflight.formulas.adapters.adapters import adapter_targets

@@ -20,11 +20,7 @@ from preflight.formulas.objective import STRIDED, is_taught
 from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import (
-    held_tensors,
-    num_answer_tokens,
-    shards_parameters,
-)
+from preflight.formulas.sharding import held_tensors, num_answer_tokens, shards_parameters
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern

@@ -40,11 +40,7 @@ from preflight.versions.trl import (
     SCORES_ROWS_OF_PPO,
 )
 from preflight.versions.trl_online import GATHERS_ROOT, HAS_GRPO
-from preflight.versions.trl_pairs import (
-    DPO_SHARDS_REFERENCE,
-    KTO_SCORES_WHOLE,
-    REFERENCE_HAS_FSDP2,
-)
+from preflight.versions.trl_pairs import DPO_SHARDS_REFERENCE, KTO_SCORES_WHOLE, REFERENCE_HAS_FSDP2
 
 
 def unpriced_objective(plan: LaunchPlan) -> str:

@@ -31,11 +31,7 @@ from preflight.plan_parts import SGLANG
 from preflight.scripts.uncounted.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
-from preflight.versions.verl import (
-    RECOMPUTES_BY_DEFAULT,
-    REFERENCE_IF_ASKED,
-    SERVES_ITS_ENGINE,
-)
+from preflight.versions.verl import RECOMPUTES_BY_DEFAULT, REFERENCE_IF_ASKED, SERVES_ITS_ENGINE
 
 ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
 """Keys that say whose workers the actor has; `model_engine=dp` is FSDP."""

@@ -24,10 +24,7 @@ from preflight.scripts.python.methods import Methods
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reached import in_file
 from preflight.scripts.python.scope import FlagOf, Known, Parsed, Scope, starred
-from preflight.scripts.python.settings_objects import (
-    class_of_command,
-    loaded,
-)
+from preflight.scripts.python.settings_objects import class_of_command, loaded
 from preflight.scripts.python.values import Evaluator
 
 

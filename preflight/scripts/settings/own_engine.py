@@ -11,12 +11,7 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.settings.fsdp_offload import offload_of
 from preflight.scripts.settings.fsdp_units import with_units
 from preflight.scripts.settings.lightning_calls import lightning_trainer, with_trainer
-from preflight.scripts.settings.script_settings import (
-    OwnEngine,
-    Said,
-    said_of,
-    unread_of_deepspeed,
-)
+from preflight.scripts.settings.script_settings import OwnEngine, Said, said_of, unread_of_deepspeed
 from preflight.setting import Place
 
 WRAPPERS = {

@@ -48,11 +48,7 @@ from preflight.scripts.uncounted.own_loops import (
     large_tensors,
     made_again,
 )
-from preflight.scripts.uncounted.own_optimizers import (
-    IN_SHARDS,
-    PARAMETERS,
-    own_optimizers,
-)
+from preflight.scripts.uncounted.own_optimizers import IN_SHARDS, PARAMETERS, own_optimizers
 from preflight.scripts.uncounted.whole_gathers import whole_gathers
 
 TAKES_OF_CALLS = {
