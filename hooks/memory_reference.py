@@ -77,6 +77,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         if is_of_actor:
             copy = replace(copy, load_dtype="bf16")
         own = plan.script_facts.step_loss
+        own = None if own is not None and own.is_prepared_below else own
         num_bytes, formula = _parameters(copy, model) if own is None else _own(copy, model, own)
         level = Level.ALLOCATED
         is_moved = plan.offload_params != "none" and (plan.is_fsdp or plan.engine == "zero3")

@@ -80,6 +80,10 @@ class StepLoss:
     """Whether DeepSpeed is given the copy, so that its stage 3 partitions it."""
     is_exact: bool = True
     """False where some way through the step, which only running tells, takes less."""
+    caches_keys: bool = False
+    """Whether a forward of what it is compared with may give back keys and values of every layer."""
+    is_prepared_below: bool = False
+    """Whether the reference is loaded and divided by the library's trainer that the step's own stands on."""
 
 
 @dataclass(frozen=True)

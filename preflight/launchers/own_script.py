@@ -98,6 +98,8 @@ def take_what_the_script_holds(making: Making) -> None:
         trainer = replace(trainer, settings={**trainer.settings, **settings})
         if step.compares == "reference":
             trainer = trainer.without_uncounted([SECOND_MODEL])
+        if trainer.own is not None:
+            making.problems = [p for p in making.problems if p.unpriced != str(trainer.own)]
         for name, setting in settings.items():
             making.put(name, setting)
     making.problems += left_out(trainer, held, making.problems)

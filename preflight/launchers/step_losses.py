@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from preflight.errors import Problem
 from preflight.formulas.objective import OWN_PAIRS
@@ -13,6 +14,8 @@ from preflight.trainers.arguments import TrainerArguments
 
 def priced_step(trainer: TrainerArguments, step: StepLoss | None) -> StepLoss | None:
     """Return what the step of a script takes of logits, where formulas hold all that it runs beside them."""
+    if trainer.trainer == "trl" and step is not None:
+        return _of_trl(trainer, step)
     loss = trainer.settings.get("loss")
     is_fused = loss is not None and loss.value not in (None, "full_logits")
     if step is None or is_fused or "objective" in trainer.settings:
@@ -22,8 +25,33 @@ def priced_step(trainer: TrainerArguments, step: StepLoss | None) -> StepLoss | 
     return step if trainer.trainer in (None, "transformers", "plain_loop") else None
 
 
+def _of_trl(trainer: TrainerArguments, step: StepLoss) -> StepLoss | None:
+    """Return what the step of a trainer takes that stands on TRL's DPO, and has a loss of its own that was read.
+
+    The one below loads, divides and prepares the reference; where it has none, the step runs the model itself again.
+    """
+    loss, reference = trainer.settings.get("loss"), trainer.settings.get("reference_model")
+    is_fused = loss is not None and loss.value == "fused_linear"
+    is_read = trainer.own is not None and trainer.own.is_counted and not is_fused
+    is_of_pairs = (
+        step.has_pairs
+        and step.forwards == 1
+        and "objective" in trainer.settings
+        and trainer.settings["objective"].value == "dpo"
+    )
+    if not is_read or not is_of_pairs:
+        return None
+    kind = None if reference is None else reference.value
+    if kind == "none" or kind not in (None, "same", "adapter_off"):
+        return None
+    is_exact = step.is_exact and bool(step.compares)
+    return replace(step, is_prepared_below=True, is_exact=is_exact)
+
+
 def settings_of_step(step: StepLoss) -> dict[str, Setting]:
     """Return the plan fields that a step of the script's own decides."""
+    if step.is_prepared_below:
+        return {"loss": Setting("full_logits", step.place)}
     found = {"objective": Setting(OWN_PAIRS, step.place)} if step.has_pairs else {}
     if step.compares:
         kind = "same" if step.compares == "reference" else "adapter_off"
@@ -33,7 +61,7 @@ def settings_of_step(step: StepLoss) -> dict[str, Setting]:
 
 def doubts_of(step: StepLoss) -> Iterator[Problem]:
     """Yield that a step may take less than its dearest way, which is what is estimated."""
-    if step.compares == "reference":
+    if step.compares == "reference" and not step.is_prepared_below:
         message = (
             "the reference model is estimated as if every rank held all that nothing surely divides"
         )

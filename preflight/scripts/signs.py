@@ -46,6 +46,7 @@ from preflight.scripts.uncounted.tower_calls import (
     composites,
     llava_classes,
     only_towers_keep_outputs,
+    without_vision,
 )
 from preflight.scripts.uncounted.uncounted import OUTPUTS, UNCOUNTED
 from preflight.setting import Place
@@ -122,6 +123,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     has_no_reference = is_whole and _has_no_reference(reach)
     for path, text in files:
         does = without_messages(originals.get(path, text), text)
+        does = without_vision(originals.get(path, text), does)
         does = _REFERENCE_NAME.sub("", does) if has_no_reference else does
         cuts_rows = cuts_rows or CUTS.search(does) is not None
         makes_rows = makes_rows or MAKES_ROWS.search(does) is not None

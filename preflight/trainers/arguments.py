@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from preflight.scripts.python.own_parser import OwnParser
     from preflight.scripts.python.reader import ScriptReader
     from preflight.scripts.settings.script_settings import OwnEngine, ScriptSettings
+    from preflight.trainers.own_subclasses import OwnTrainer
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class TrainerArguments:
     """Libraries beside transformers and the trainer's own whose releases decide what it holds: TRL under axolotl."""
     method: str | None = None
     """Which of TRL's trainers it is: sft, dpo, grpo, ..."""
+    own: OwnTrainer | None = None
+    """The trainer of the script's repository that stands on one of TRL's, where it holds otherwise and is the only one."""
     module: str = ""
     """The library's module that trains, where it is no script; `TrainerFacts.module`."""
     classes: frozenset[str] | None = None
@@ -218,6 +221,7 @@ def _result(
         notices=notices,
         documents={"trainer": file.path} if file else {},
         method=kind.trl_script,
+        own=kind.own[0] if len(kind.own) == 1 else None,
         classes=kind.classes,
         module=kind.module,
         is_here=bool(kind.text or kind.module) or kind.is_own_script,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from preflight.formulas.texts import is_retriever
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.values import NamedTuple
+
+if TYPE_CHECKING:
+    from preflight.trainers.own_subclasses import OwnTrainer
 
 MAX_SCRIPT_CHARACTERS = 1_000_000
 
@@ -89,6 +93,8 @@ class TrainerKind(NamedTuple):
     """Trainers of transformers and TRL that the script makes under another command line."""
     module: str = ""
     """A library's own module that trains and is no script of TRL's: FlagEmbedding's or Tevatron's, by its dotted name."""
+    own: tuple[OwnTrainer, ...] = ()
+    """Trainers of the script's repository that may hold otherwise than the one of TRL's below."""
     loads_model: bool = False
     """True where the script loads a model itself, and TRL does not by the name that it is given."""
 
@@ -111,12 +117,13 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
     """Return the trainer of a script (a path, or a module name after -m) from its name and text, and its flags where those do not say."""
     own = re.search(r"(?:^|[./\\])trl[./\\]scripts[./\\](\w+?)(?:\.py)?$", script or "")
     text = _script_text(script, command)
+    others: tuple[OwnTrainer, ...] = ()
     if text and script is not None:
         # A script that is here is read with the files of its repository.
         from preflight.scripts.python.repository_files import repository_files
         from preflight.trainers.own_subclasses import as_their_base
 
-        text = as_their_base(text, repository_files(command, script), _TRAINERS)
+        text, others = as_their_base(text, repository_files(command, script), _TRAINERS)
     if own:
         return TrainerKind(
             "trl",
@@ -129,7 +136,7 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
         because = f"{script} is a library's own module"
         return TrainerKind("transformers", because, module=script or "")
     if text and script is not None:
-        return _kind_of_text(script, text, command)
+        return _kind_of_text(script, text, command)._replace(own=others)
     names = set(flags)
     if "deepspeed_config" in names:
         # deepspeed.add_config_arguments has both, the first as a switch.

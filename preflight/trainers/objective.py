@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from preflight.errors import Problem
 from preflight.formulas.limits.unpriced import unpriced_objective
@@ -16,11 +17,14 @@ from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.generation import read_generated_pairs, read_generation
-from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
+from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS, TrainerKind
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import read_ppo
 from preflight.trainers.retrievers import read_retriever
 from preflight.trainers.texts import read_texts
+
+if TYPE_CHECKING:
+    from preflight.trainers.own_subclasses import OwnTrainer
 
 FUSES_HEAD_FOR = ("sft", "dpo", "ipo", "kto", "grpo", "rloo")
 """Objectives of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
@@ -50,6 +54,9 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     names -= kind.unreached
     objectives = {({**TRL_METHODS, **MORE_TRL_METHODS})[name] for name in names}
     objective = str(kind.trl_script or "sft")
+    own = own_trainer(kind, names)
+    if own is not None:
+        objectives = {({**TRL_METHODS, **MORE_TRL_METHODS})[own.base]}
     if len(objectives) == 1:
         objective = next(iter(objectives))
     of_losses = fields.get("loss_type") or given.others.get("loss_type")
@@ -78,14 +85,20 @@ def read_objective(given: Given) -> Reading[PlanFields]:
             unpriced = read_teacher(fields)
     if objective == "sft" and not unpriced:
         return fields.reading()
-    if not (names or kind.is_own_script or unpriced.startswith("the trainer")):
+    if not (names or own or kind.is_own_script or unpriced.startswith("the trainer")):
         unpriced = _other_trainer(kind.text)  # before what is left out beside TRL's own
     argument = None
     if objective in COMPARED:
         from preflight.trainers.older_pairs import not_priced  # of pairs alone
 
         argument = not_priced(given, objective, losses)
-    unpriced = _subclass(kind.text, names) or unpriced or _not_counted(given, objective, fields)
+    if own is not None:
+        message = f"TRL's {objective} trainer is estimated in part, without {own}"
+        fields.problems.append(
+            Problem(message, id="PF438", severity="warning", unpriced=str(own), takes="either")
+        )
+    subclass = "" if own else _subclass(kind.text, names)
+    unpriced = subclass or unpriced or _not_counted(given, objective, fields)
     if argument is not None and not unpriced:
         fields.problems.append(
             Problem(
@@ -121,6 +134,12 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         )
     )
     return fields.reading()
+
+
+def own_trainer(kind: TrainerKind, names: Collection[str]) -> OwnTrainer | None:
+    """Return the one trainer of a script's repository that it makes, where it makes none of TRL's beside its base."""
+    own = kind.own[0] if len(kind.own) == 1 else None
+    return own if own is not None and {own.base} >= {*names} else None
 
 
 def _is_plain(text: str) -> bool:

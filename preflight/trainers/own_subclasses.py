@@ -5,41 +5,112 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.repository_files import repository_files
 from preflight.scripts.python.trees import tree_of
+from preflight.values import NamedTuple
 
-HARMLESS = frozenset(
-    {
-        "tokenize_row", "build_tokenized_answer", "process_row", "_prepare_dataset", "log", "store_metrics",
-        "create_model_card", "push_to_hub", "save_model", "_save", "_save_checkpoint", "_get_train_sampler",
-        "_get_eval_sampler",
-    }
-)  # fmt: skip
-"""Methods of TRL's trainers that run before training, say the order of rows, or write what is there already (trl/trainer,
-0.8 to 1.16; transformers/trainer.py _get_train_sampler, which chooses which rows and not how many, 4.28 to 5.24)."""
+if TYPE_CHECKING:
+    from preflight.trainers.overrides import Override
+
+_MOST_NAMED = 3
+"""Methods of a trainer that are named; the rest is counted."""
 
 
-def as_their_base(text: str, files: Iterable[tuple[str, str]], bases: Iterable[str]) -> str:
-    """Return a script that makes the trainer below where it makes one of its repository's own that only prepares rows or
-    logs otherwise; `files` are paths and texts in which it may be, `bases` the trainers that one may stand on. In the
-    script itself the lines of the class are emptied.
+class OwnTrainer(NamedTuple):
+    """A trainer of a repository's own that stands on one of TRL's."""
+
+    name: str
+    base: str
+    """The one of TRL's."""
+    overrides: tuple[Override, ...]
+    """Methods of it that may change what a step holds."""
+    is_counted: bool
+    """Whether those are all of its loss, which preflight/scripts/uncounted/step_loss.py can run without numbers."""
+
+    def __str__(self) -> str:
+        kinds = sorted({str(each): each.rank for each in self.overrides}.items(), key=lambda k: k[1])  # fmt: skip
+        first, more = [name for name, _ in kinds[:_MOST_NAMED]], len(kinds) - _MOST_NAMED
+        return ", ".join(first) + (f" and {more} more" if more > 0 else "")
+
+
+def as_their_base(
+    text: str, files: Iterable[tuple[str, str]], bases: Iterable[str]
+) -> tuple[str, tuple[OwnTrainer, ...]]:
+    """Return a script that makes the trainer below where it makes one of its repository's own that holds what that does,
+    and the others of its own that stand on one; `files` are paths and texts in which it may be, `bases` the trainers below.
+    In the script itself the lines of the class are emptied.
     """
-    made = set(re.findall(r"\b(\w+Trainer)\(", text)) - {*bases}
+    below = {*bases}
+    made = {*re.findall(r"\b(\w+Trainer)\(", text), *_derived(text, below)} - below
     if not made:
-        return text
-    script = text
-    for source in (script, *(other for _, other in files)):
-        for cls in _classes(source, made):
-            base = last_name(cls.bases[0]) if len(cls.bases) == 1 else ""
-            if base not in {*bases} or not _is_harmless(cls):
-                continue
-            text = _without(text, cls) if source is script else text
-            text = re.sub(rf"\b{cls.name}\b", base, text)
-    return text
+        return text, ()
+    script, others = text, []
+    sources = [text, *(other for _, other in files if other != text)]
+    for name in sorted(made):
+        chains = [_chain(cls, sources, below) for s in sources for cls in _classes(s, {name})]
+        bases_of = {None if each is None else each.base for each in chains}
+        base = next(iter(bases_of)) if len(bases_of) == 1 else None
+        if base is None:
+            continue
+        from preflight.trainers.overrides import Methods  # few scripts have such a trainer
+
+        found = [each.classes for each in chains if each is not None]
+        methods = [Methods(classes, _of_libraries(sources)) for classes in found]
+        overrides = tuple(dict.fromkeys(o for each in methods for o in each.overrides))
+        if overrides:
+            is_counted = len(methods) == 1 and methods[0].are_of_loss
+            others.append(OwnTrainer(name, base, overrides, is_counted))
+            continue
+        for cls in (each for classes in found for each in classes):
+            if any(cls is each for each in _classes(script, {cls.name})):
+                text = _without(text, cls)
+        text = re.sub(rf"\b{name}\b", base, text)
+    return text, tuple(others)
+
+
+def _derived(text: str, bases: set[str]) -> list[str]:
+    """Return the classes of a script that stand on one of some trainers, whatever they are called, and are made."""
+    classes = re.findall(r"^class (\w+)\([^)]*?(\w+)\)", text, re.MULTILINE)
+    return [name for name, base in classes if base in bases and re.search(rf"\b{name}\(", text)]
+
+
+def _of_libraries(sources: Iterable[str]) -> frozenset[str]:
+    """Return the functions of libraries that files name, of which none runs a model that it is not given."""
+    found = (names for text in sources for names in _FROM_LIBRARY.findall(text))
+    return frozenset(name for names in found for name in re.findall(r"\w+", names) if name[0].islower())  # fmt: skip
+
+
+_FROM_LIBRARY = lazy_pattern(
+    r"^from[ \t]+(?:torch|trl\.trainer\.utils|trl\.trainer\.callbacks|transformers\.trainer_utils|accelerate\.utils|contextlib|math|collections)\b[\w.]*[ \t]+import[ \t]+(\([^)]*|[^\n]*)",
+    re.MULTILINE,
+)
+
+
+class _Chain(NamedTuple):
+    classes: list[ast.ClassDef]
+    """A class and those of its repository that it stands on."""
+    base: str
+
+
+def _chain(cls: ast.ClassDef, sources: list[str], bases: set[str]) -> _Chain | None:
+    """Return what a class stands on; None where that is none of some trainers, or a class that is not here."""
+    found, waiting, base = [cls], [*cls.bases], ""
+    while waiting:
+        name = last_name(waiting.pop(0))
+        if name in bases and not base:
+            base = name
+        elif name not in ("object", "ABC"):
+            above = [each for s in sources for each in _classes(s, {name})]
+            if len(above) != 1 or len(found) > _MOST_BASES:
+                return None
+            found.append(above[0])
+            waiting = [*above[0].bases, *waiting]
+    return _Chain(found, base) if base else None
 
 
 def with_own_loss(text: str, files: Iterable[tuple[str, str]]) -> str:
@@ -90,20 +161,6 @@ def _classes(text: str, names: set[str]) -> Iterator[ast.ClassDef]:
     yield from (
         node for node in walk(tree) if isinstance(node, ast.ClassDef) and node.name in names
     )
-
-
-def _is_harmless(cls: ast.ClassDef) -> bool:
-    """Tell whether a class only has methods of HARMLESS, and texts."""
-    return all(
-        node.name in HARMLESS if isinstance(node, ast.FunctionDef) else _is_text(node)
-        for node in cls.body
-    )
-
-
-def _is_text(node: ast.stmt) -> bool:
-    is_docs = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    is_name = isinstance(node, ast.Assign) and isinstance(node.value, (ast.Constant, ast.List))
-    return is_docs or is_name or isinstance(node, ast.Pass)
 
 
 _OF_ELSEWHERE = lazy_pattern(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader
-from preflight.trainers.handed import handed_reference
+from preflight.trainers.handed import handed_reference, ways_of
 from preflight.trainers.kind import PROSE, TRL_METHODS
 from preflight.trainers.older_pairs import WIDER, loads_wider_reference
 from preflight.trainers.own_loss import objective_of_loss
@@ -50,6 +51,7 @@ def reference_of_script(text: str, fields: FieldReader) -> str:
         return WIDER if not _is_made_twice(text) and loads_wider_reference(fields) else ""
     place = Place("script", "", handed.text)
     loaded = {argument for _, argument in _LOADED.findall(text)}
+    loaded = {*loaded} - _names_of_model(text, loaded, fields)
     is_loaded_twice = len(loaded) == 1 and len(_LOADED.findall(text)) > 1
     if is_loaded_twice and not _are_loaded_alike(text):
         return "a reference model that the script makes"
@@ -98,14 +100,42 @@ _OF_WEIGHTS = frozenset(
 """Keywords of from_pretrained that say what weights are kept in; None is `**options`."""
 
 
+def _names_of_model(text: str, loaded: Collection[str], fields: FieldReader) -> set[str]:
+    """Return the variables among the names that models are loaded by which are surely the model's own name: set to that, or
+    to an argument that is given and says the same."""
+    model = fields.value("model_name_or_path")
+    try:
+        nodes = list(walk(tree_of(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    found = set()
+    for name in loaded if model is not None else ():
+        ways = ways_of(ast.Name(name), nodes) if name.isidentifier() else []
+        others = {unparse(way) for way in ways} & {*loaded}
+        rest = [way for way in ways if unparse(way) not in others]
+        said = (fields.given.others.get(last_name(way)) for way in rest)
+        if others and all(each is not None and each.value == model for each in said):
+            found.add(name)
+    return found
+
+
+_IN_16_BITS = lazy_pattern(r"^[\"']?(?:torch\.)?(?:b?float16|half)[\"']?$")
+
+
 def _are_loaded_alike(text: str) -> bool:
-    """Tell whether all models that a script loads by its own name are kept in the same dtype, packed or not."""
+    """Tell whether all models that a script loads by its own name are kept in as many bits, packed or not."""
     try:
         nodes = walk(tree_of(text))
     except (SyntaxError, ValueError, RecursionError):
         return False
     ways = {
-        tuple(sorted(unparse(k.value) for k in node.keywords if k.arg in _OF_WEIGHTS))
+        tuple(
+            sorted(
+                _IN_16_BITS.sub("16", unparse(k.value))
+                for k in node.keywords
+                if k.arg in _OF_WEIGHTS
+            )
+        )
         for node in nodes
         if isinstance(node, ast.Call) and _LOADED.match(unparse(node))
     }

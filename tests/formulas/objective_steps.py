@@ -159,6 +159,7 @@ def trainer_of(case: dict, folder: Path):
     if objective == "ipo":
         arguments["loss_type"] = ["ipo"]
     config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
+    trainer_class = getattr(own_pairs, case.get("how", ""), trainer_class)
     given = config_class(model_init_kwargs={"dtype": dtype}, **arguments)
     return trainer_class(model=str(folder), args=given, **common)
 

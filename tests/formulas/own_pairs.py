@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 from torch.nn import functional
 from transformers import Trainer
+from trl import DPOTrainer
 
 
 def log_probs(logits, labels):
@@ -50,6 +51,29 @@ class Compared(Trainer):
             theirs = log_probs(self.ref_model(input_ids=ids).logits, ids)
         margin = ours[:n] - ours[n:] - theirs[:n] + theirs[n:]
         return -functional.logsigmoid(margin).mean()
+
+
+class Below(DPOTrainer):
+    """Stands on TRL's trainer, which loads the reference and makes the rows, and takes log-probabilities itself."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, shown = self.get_batch_loss_metrics(model, inputs)
+        return (loss, shown) if return_outputs else loss
+
+    def get_batch_loss_metrics(self, model, batch, train_eval="train"):
+        chosen, rejected, of_chosen, of_rejected = self.concatenated_forward(model, batch)[:4]
+        with torch.no_grad():
+            others = self.concatenated_forward(self.ref_model, batch)[:2]
+        margin = chosen - rejected - others[0] + others[1]
+        shown = {"chosen": of_chosen.detach().mean(), "rejected": of_rejected.detach().mean()}
+        return -functional.logsigmoid(margin).mean(), shown
+
+    def concatenated_forward(self, model, batch):
+        ids = batch["input_ids"]
+        n = len(ids) // 2
+        logits = model(input_ids=ids, use_cache=False).logits
+        scores = log_probs(logits, ids)
+        return scores[:n], scores[n:], logits[:n], logits[n:], None
 
 
 class InTurn(Trainer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,10 @@ CASES: dict[str, dict] = {
     "own pairs, one after the other": {
         "objective": "preference_pairs", "how": "InTurn", "load": "bf16",
     },
+    "own pairs below TRL's": {"objective": "dpo", "how": "Below", "load": "bf16"},
+    "own pairs below TRL's, autocast": {
+        "objective": "dpo", "how": "Below", "load": "fp32", "autocast": True,
+    },
     "reward, a longer row": {"objective": "reward", "load": "bf16", "micro": 1, "length": 512},
 }  # fmt: skip
 
@@ -108,7 +113,8 @@ def step_of(name: str) -> StepLoss | None:
         if not isinstance(node, ast.ClassDef) or node.name == name
     ]
     lines = frozenset(range(1, text.count("\n") + 2))
-    return step_loss([File(str(OWN_PAIRS), ast.Module(own, []), lines)])
+    found = step_loss([File(str(OWN_PAIRS), ast.Module(own, []), lines)])
+    return found if found is None else replace(found, is_prepared_below=name == "Below")
 
 
 def case_of(name: str) -> dict:
@@ -124,10 +130,10 @@ def measured(ranks, tmp_path_factory) -> dict[str, dict]:
 
 def plan_of(name: str) -> LaunchPlan:
     case = case_of(name)
-    fuses = case["objective"] in ("dpo", "ipo", "kto")
+    fuses = case["objective"] in ("dpo", "ipo", "kto") and "how" not in case
     return LaunchPlan(
         objective=case["objective"],
-        trainer="trl" if case.get("how") is None else "transformers",
+        trainer="trl" if case.get("how") in (None, "Below") else "transformers",
         versions=case.get("versions", {}),
         load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",

@@ -118,7 +118,7 @@ trainer.train()
 @pytest.mark.parametrize(
     ("chosen", "made", "name"),
     [
-        ("SecondTrainer", "SecondTrainer", "the trainer SecondTrainer"),
+        ("SecondTrainer", "SecondTrainer", "what SecondTrainer.concatenated_inputs does"),
         (
             "FirstTrainer if args.bf16 else SecondTrainer",
             "kind",
@@ -128,7 +128,7 @@ trainer.train()
 )
 def test_a_trainer_that_stands_on_trls_in_another_file_is_named(tmp_path, chosen, made, name):
     own = "from trl import DPOTrainer\n"
-    body = "    def dpo_loss(self, *given):\n        return given\n"
+    body = "    def concatenated_inputs(self, *given):\n        return given\n"
     own += "".join(f"class {each}Trainer(DPOTrainer):\n{body}" for each in ("First", "Second"))
     files = {"train.py": OF_ITS_OWN.format(chosen=chosen, made=made), "own.py": own}
     command = "accelerate launch train.py --model_name_or_path gpt2 --output_dir out"

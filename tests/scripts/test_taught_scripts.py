@@ -92,7 +92,7 @@ def test_a_launch_with_room_for_the_most_that_a_teacher_takes_fits(tmp_path):
         (ROOM, "Qwen/Qwen2-72B", files_of()),  # at its most no card has room
         ("--max_length 30000", "Qwen/Qwen2-1.5B", files_of()),
         (f"{ROOM} --use_liger_kernel true", "Qwen/Qwen2-1.5B", files_of()),
-        (ROOM, "Qwen/Qwen2-1.5B", files_of(before="class Own(GKDTrainer):\n    pass\n", trainer="Own")),
+        (ROOM, "Qwen/Qwen2-1.5B", files_of(before="class Own(GKDTrainer):\n    def generate(self, *given): ...\n", trainer="Own")),
         (ROOM, "Qwen/Qwen2-1.5B", files_of(before="judge = AutoModelForCausalLM.from_pretrained('big')")),
     ],
 )  # fmt: skip

@@ -249,10 +249,14 @@ def test_a_reward_model_is_read_as_the_second_argument_too(tmp_path):
 
 
 def test_a_trainer_that_is_derived_from_grpos_may_do_more(tmp_path):
-    text = MADE.format(more="class Mine(GRPOTrainer): ...", rewards="reward", given="")
+    text = MADE.format(more="class Mine(GRPOTrainer): {}", rewards="reward", given="")
     text = text.replace("trainer = GRPOTrainer(", "trainer = Mine(")
+    plain, other = (
+        unpriced(read("", tmp_path, text=text.replace("{}", body)))
+        for body in ("pass", "\n    def _prepare_inputs(self, rows): return rows")
+    )
 
-    assert "derived from GRPOTrainer" in " ".join(unpriced(read("", tmp_path, text=text)))
+    assert not plain and "Mine._prepare_inputs" in " ".join(other)
 
 
 def test_a_reward_that_is_named_by_its_module_may_load_a_model(tmp_path):

@@ -85,8 +85,15 @@ def test_a_loss_may_be_an_objective_of_its_own(tmp_path):
     assert value(simpo, "objective") == "simpo"
 
 
+MORE = """
+class Mine(DPOTrainer):
+    def concatenated_forward(self, model, batch):
+        return model(**batch).hidden_states
+"""
+
+
 def test_a_trainer_that_is_derived_from_trls_may_hold_more(tmp_path):
-    text = MADE.format(name="DPO", more="class Mine(DPOTrainer):\n    pass\n", given="")
+    text = MADE.format(name="DPO", more=MORE, given="")
     arguments = read(text.replace("trainer = DPOTrainer(", "trainer = Mine("), tmp_path)
 
     assert value(arguments, "objective") == "dpo"
@@ -213,7 +220,12 @@ class OwnTrainer(DPOTrainer):
 @pytest.mark.parametrize("is_beside", [True, False])
 @pytest.mark.parametrize(
     ("method", "is_plain"),
-    [("tokenize_row", True), ("_get_train_sampler", True), ("dpo_loss", False)],
+    [
+        ("tokenize_row", True),
+        ("_get_train_sampler", True),
+        ("dpo_loss", True),
+        ("compute_loss", False),
+    ],
 )
 def test_a_trainer_of_ones_own_that_only_prepares_rows_is_the_one_below(
     tmp_path, method, is_plain, is_beside
@@ -296,7 +308,8 @@ Pairs(model=model, args=args, train_dataset=rows).train()
 
 
 def test_an_older_release_that_saves_logits_refuses_nothing(tmp_path):
-    text = MADE.format(name="DPO", more="class Mine(DPOTrainer):\n    pass\n", given="")
+    text = MADE.format(name="DPO", more=MORE, given="")
+    text = text.replace("trainer = DPOTrainer(", "trainer = Mine(")
     arguments = read(text, tmp_path, "--padding_free", "true")
 
     assert {notice.takes for notice in arguments.notices if notice.unpriced} == {"either"}

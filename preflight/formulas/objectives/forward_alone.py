@@ -99,6 +99,7 @@ def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     if trains_actor(copy):  # wrapped as the actor is, on the host again when it has run
         return Gathered(0, sum(gathered_in_forward(copy, model)))
     own = copy.script_facts.step_loss
+    own = None if own is not None and own.is_prepared_below else own
     if own is not None and own.partitions_copy and copy.engine == "zero3":
         compute = precision_of(copy, model).bytes_of("compute")
         return Gathered(0, compute * live_in_forward(copy, model, skips_head(copy)))

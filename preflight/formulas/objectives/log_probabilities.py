@@ -135,7 +135,7 @@ def scoring_of(plan: LaunchPlan) -> Scoring | None:
     """Return how a plan's trainer takes log-probabilities of whole logits; None where it does not, or that is not known."""
     own = plan.script_facts.step_loss
     if own is not None:
-        return Scoring(OF_STEP, "cut", True, source=own.place.where)
+        return Scoring(OF_STEP, "cut", True, caches_keys=own.caches_keys, source=own.place.where)
     if is_of_llamafactory(plan) and plan.objective in OF_LLAMAFACTORY:
         # logits of both halves are handed on, in fp32 (0.9.4)
         is_kto = plan.objective == "kto"

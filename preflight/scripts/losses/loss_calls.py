@@ -109,6 +109,7 @@ def _is_entered(
 
 def _forward(machine: Machine, model: Model, node: ast.Call) -> object:
     has_labels = False
+    is_uncached = any(k.arg == "use_cache" and written(k.value) == "False" for k in node.keywords)
     for each in node.args:
         if isinstance(each, ast.Starred):
             raise GivenUp("arguments of a model in order")
@@ -124,8 +125,12 @@ def _forward(machine: Machine, model: Model, node: ast.Call) -> object:
             held = machine.evaluated(keyword.value)
             if isinstance(held, Group) and "**" not in held.items:
                 has_labels = has_labels or "'labels'" in held.items
+                cache = held.items.get("'use_cache'")
+                is_uncached = is_uncached or (isinstance(cache, Constant) and cache.value is False)
             else:
                 has_labels = has_labels or machine.is_so(f"labels in {text}")
+    if not is_uncached and (model.is_reference or not machine.has_graph):
+        machine.caches_keys = True
     return machine.forward(model, has_labels)
 
 

@@ -24,6 +24,12 @@ from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import children, last_name, walk
 
 
+def _is_written(cut: ast.Slice) -> bool:
+    """Tell whether a slice is written with numbers: `outputs[:5]`."""
+    ends = (cut.lower, cut.upper)
+    return cut.step is None and all(e is None or isinstance(e, ast.Constant) for e in ends)
+
+
 class Expressions(Operations, ABC):
     """One run of a step: its names, and what expressions make of them."""
 
@@ -45,6 +51,7 @@ class Expressions(Operations, ABC):
         self.halves: set[str] = set()
         self.doubts: set[str] = set()
         self.makes_rows = False
+        self.caches_keys = False
         self.evaluates = False
         """Whether nothing goes back, as in an evaluation."""
 
@@ -246,6 +253,9 @@ class Expressions(Operations, ABC):
             number = int(key) if key.lstrip("-").isdecimal() else key
             if number in owner.items:
                 return owner.items[number]
+            if isinstance(node.slice, ast.Slice) and _is_written(node.slice):
+                first, last = (getattr(e, "value", None) for e in (node.slice.lower, node.slice.upper))  # fmt: skip
+                return Group(dict(enumerate([*owner.items.values()][first:last])))
             if self._matters(node.value):
                 raise GivenUp("one of several values")
             return None

@@ -12,6 +12,7 @@ from abc import ABC
 from collections.abc import Sequence
 from fractions import Fraction
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.loss_expressions import Expressions
 from preflight.scripts.losses.loss_graph import Group, Node, Outputs, Storage, Tensor, gone_back
 from preflight.scripts.losses.loss_operations import WIDE
@@ -20,6 +21,8 @@ from preflight.scripts.python.nodes import walk
 from preflight.scripts.reach.reach_files import may_run
 
 MOST_DEPTH = 12
+_ASKS = lazy_pattern(r"label|logits|output_|use_cache|input_ids|past")
+"""Arguments of a model that decide what it gives back."""
 MOST_STATEMENTS = 3_000
 
 
@@ -81,8 +84,34 @@ class Machine(Expressions, ABC):
         if said is None:
             if not any(map(self._touches, (*node.body, *node.orelse))):
                 return
-            said = self.is_so(written(node.test))
+            said = self._only_adds(node) or self.is_so(written(node.test))
         self.run(node.body if said else node.orelse)
+
+    def _only_adds(self, node: ast.If) -> bool:
+        """Tell whether a condition only leads to more of what is there: a number that is added to a small one, an entry of a
+        dictionary. What only running tells is taken to lead there, which takes no less.
+        """
+        for each in node.body:
+            if isinstance(each, ast.If) and self._only_adds(each):
+                continue
+            target = each.targets[0] if isinstance(each, ast.Assign) else getattr(each, "target", None)  # fmt: skip
+            value = getattr(each, "value", None)
+            if node.orelse or target is None or value is None:
+                return False
+            is_entry = isinstance(target, ast.Subscript) and not _ASKS.search(written(target.slice))
+            is_added = isinstance(each, ast.AugAssign) or written(target) in map(written, walk(value))  # fmt: skip
+            if not (is_entry or is_added) or any(map(self._is_counted, walk(each))):
+                return False
+            if isinstance(self.frames[-1].get(written(target)), Tensor):
+                self.doubts.add("a loss that may be added")
+        return True
+
+    def _is_counted(self, node: ast.AST) -> bool:
+        """Tell whether a node is as large as logits, a model, or a call that leads to one."""
+        if isinstance(node, ast.Call) and self._leads_to_model(node):
+            return True
+        value = self.frames[-1].get(written(node)) if isinstance(node, (ast.Name, ast.Attribute)) else None  # fmt: skip
+        return isinstance(value, (Outputs, Model)) or (isinstance(value, Tensor) and value.storage is not None)  # fmt: skip
 
     def within(self, node: ast.With | ast.AsyncWith) -> None:
         had_graph, was_autocast = self.has_graph, self.is_autocast

@@ -20,7 +20,7 @@ NARROW_LOSS = "a cross entropy in the bits of the logits"
 """transformers' own makes fp32 of them first (loss/loss_utils.py ForCausalLMLoss, 5.24): it takes more."""
 
 MODEL = lazy_pattern(
-    r"^(?:\w+\.)*(?!(?:save|load|get|unwrap|create|build|push|export|log)_)\w*model(?:_engine)?$"
+    r"^(?:\w+\.)*(?!(?:save|load|get|unwrap|create|build|push|export|log|is|has|use|with)_)\w*model(?:_engine)?$"
     r"|^(?:\w+\.)*(?:policy|net|engine)$"
 )
 """Names that a step calls its model by; `save_model(model, step)` is none."""

@@ -33,13 +33,13 @@ def tree_of(text: str) -> ast.Module:
 
 def under(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> set[int]:
     """Return the ids of what runs only where a condition is met whose text a pattern finds."""
-    return {
-        id(inner)
-        for node in nodes
-        if isinstance(node, ast.If) and condition.search(unparse(node.test))
-        for statement in node.body
-        for inner in walk(statement)
-    }
+    return {id(inner) for statement in under_if(nodes, condition) for inner in walk(statement)}
+
+
+def under_if(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> list[ast.stmt]:
+    """Return the statements right below a condition whose text a pattern finds."""
+    conditions = (node for node in nodes if isinstance(node, ast.If))
+    return [s for node in conditions if condition.search(unparse(node.test)) for s in node.body]
 
 
 def source_of(command: LaunchCommand, path: str) -> str:

@@ -20,7 +20,7 @@ from preflight.scripts.uncounted.reference_copies import PARTITIONS, is_second_c
 from preflight.setting import Place
 from preflight.values import NamedTuple
 
-MOST_WAYS = 64
+MOST_WAYS = 128
 WIDTHS = (2, 4)
 
 
@@ -47,6 +47,7 @@ class _Way(NamedTuple):
     makes_rows: bool
     """Whether tensors are joined or repeated on the way, of which the model may see more than a batch has."""
     is_sure: bool
+    caches_keys: bool
 
 
 def step_loss(files: Sequence[File]) -> StepLoss | None:
@@ -89,6 +90,7 @@ def step_loss(files: Sequence[File]) -> StepLoss | None:
         "reference" in compares
         and any(PARTITIONS.search(unparse(file.tree)) is not None for file in files),
         is_exact and forwards == 1 and len(compares) == 1,
+        any(way.caches_keys for way in ways),
     )
 
 
@@ -171,8 +173,9 @@ def _run(entry: _Entry, machine: Step) -> _Way | None:
     taken = LogitsBytes(*(float(share * each) for each in counts))
     is_halved = machine.halves >= {"begin", "end"} or "unpacked" in machine.halves
     return _Way(
-        taken, machine.forwards, machine.compares, is_halved, machine.makes_rows, not machine.doubts
-    )
+        taken, machine.forwards, machine.compares, is_halved, machine.makes_rows, not machine.doubts,
+        machine.caches_keys and bool(machine.compares),
+    )  # fmt: skip
 
 
 def _evaluated(entry: _Entry, functions: Functions, width: int, answers: Sequence[bool]) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import NARROW_LOSS, own_losses
 from preflight.scripts.python.nodes import last_name, unparse, walk
-from preflight.scripts.python.trees import tree_of
+from preflight.scripts.python.trees import tree_of, under_if
 
 ASKED = lazy_pattern(r"\boutput_(?:hidden_states|attentions)\s*=\s*True")
 SEES = lazy_pattern(r"(?i)vision|visual|\bvit\b|clip|image_encoder|image_tower")
@@ -34,6 +34,24 @@ def only_towers_keep_outputs(files: Iterable[tuple[str, str]]) -> bool:
             return False
         num_towers += sum(_is_of_tower(call, kept) for call in calls)
     return 0 < num_asked == num_towers
+
+
+_FOR_VISION = lazy_pattern(r"^self\.is_vision_model$")
+
+
+def without_vision(text: str, used: str) -> str:
+    """Return the used lines of a file without those that a trainer of TRL's runs for a model that sees, which a plan's model
+    tells (trl/trainer/dpo_trainer.py and kto_trainer.py, 0.9.4 to 0.28: by the type of its config)."""
+    if "self.is_vision_model" not in used:
+        return used
+    try:
+        seeing = under_if(walk(tree_of(text)), _FOR_VISION)
+    except (SyntaxError, ValueError, RecursionError):
+        return used
+    kept = used.split("\n")
+    for node in seeing:
+        kept[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)  # fmt: skip
+    return "\n".join(kept)
 
 
 def _is_of_tower(call: ast.Call, kept: list[str]) -> bool:
