@@ -32,7 +32,7 @@ from preflight.memory import MemoryEstimate, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.models.built_tower import with_built_tower
 from preflight.peaks import estimate_peaks
-from preflight.plan_parts import SCATTERED, TEACHER
+from preflight.plan_parts import BESIDE_TEXT, SCATTERED, TEACHER
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, Readings, read_all_ways
@@ -144,7 +144,7 @@ class _Judging:
             moot = self._refused_all_the_same(one, estimate, missing)
         elif verdict.answer is Answer.FITS:
             moot, most = self._fits_all_the_same(one, missing)
-            if moot & {*OF_REWARDS, TEACHER, STRIDED, SCATTERED}:
+            if moot & {*OF_REWARDS, TEACHER, STRIDED, SCATTERED, BESIDE_TEXT}:
                 estimate = most
             else:
                 named = (notice.unpriced for notice in one.notices if notice.takes != "less")

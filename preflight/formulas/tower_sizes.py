@@ -36,9 +36,11 @@ def key_of(mode: str, dtype: str, attention: str, checkpointed: bool) -> str:
 
 
 def attended_rows(plan: LaunchPlan, model: ModelSpec) -> int:
-    """Return the image tokens of one sequence that layers of their own attend to; 0 where there are none, or nobody says
-    how many images there are."""
+    """Return the image tokens of one sequence that layers of transformers' own attend to; 0 where there are none, or nobody
+    says how many images there are. Those of torchtune's are bounded (tune_images.py)."""
     if model.tower is None or not model.tower.is_apart or plan.vision is None:
+        return 0
+    if plan.trainer == "torchtune":
         return 0
     return (plan.vision.images_per_sequence or 0) * model.tower.tile_tokens
 

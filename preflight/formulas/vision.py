@@ -141,7 +141,7 @@ def seen_by(plan: LaunchPlan, model: ModelSpec) -> Seen | None:
     if tower is None or vision is None or not plan.seq_len or not plan.micro_batch_size:
         return None
     if tower.is_apart:
-        tiles = num_sequences(plan) * (vision.images_per_sequence or 0)
+        tiles = num_sequences(plan) * attended_rows(plan, model) // tower.tile_tokens
         tokens = tiles * tower.tile_tokens
         return (
             Seen(tiles * tower.tile_rows, tiles * tower.tile_patches, tokens, tiles)

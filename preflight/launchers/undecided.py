@@ -9,12 +9,12 @@ from typing import TypeVar
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapter_kinds import BRANCHES, NOT_LORA
-from preflight.formulas.limits.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import (
+    BESIDE_TEXT,
     COMM_HOOK,
     GATHERED,
     NOTHING_SAYS,

@@ -8,11 +8,12 @@ import pytest
 from preflight.derive.costs.formula_table import formulas_of, moments_of
 from preflight.derive.layouts.small_models import small_config, small_launch
 from preflight.derive.tables.wholes import whole_of
-from preflight.formulas.limits.left_out import BESIDE_TEXT, with_left_out
+from preflight.formulas.limits.left_out import with_left_out
 from preflight.launch import LaunchPlan
 from preflight.memory import Moment
 from preflight.models import describe
 from preflight.models.families import wholes
+from preflight.plan_parts import BESIDE_TEXT
 from preflight.plugins import load_plugins
 from preflight.trace.build import build
 from preflight.trace.job import job_of

@@ -24,7 +24,7 @@ from preflight import estimate
 from preflight.derive.costs.small_towers import FAMILIES, attentions
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.adapters.frozen_parts import SEEING
-from preflight.formulas.limits.left_out import BESIDE_TEXT, with_left_out
+from preflight.formulas.limits.left_out import with_left_out
 from preflight.formulas.sharding import held_tensors
 from preflight.formulas.tower_sizes import DTYPES, MODES, key_of
 from preflight.formulas.vision import _methods, mode_of, seen_by, tower_bytes
@@ -32,6 +32,7 @@ from preflight.launch import Adapter, LaunchPlan, Origin, ScriptFacts, Vision
 from preflight.memory import EVERY_STEP, Level, Moment
 from preflight.models import describe
 from preflight.models.registry import find_model
+from preflight.plan_parts import BESIDE_TEXT
 
 STILL, PROJECTOR = ("tower", "projector"), ("tower",)
 STEPS = [

@@ -28,6 +28,7 @@ from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_parts import (
     AUTOMODEL,
+    BESIDE_TEXT,
     COMM_HOOK,
     CUDA_GRAPH,
     FLOAT8,
@@ -86,6 +87,7 @@ ADDED = {
     LOOPED_EXPERTS: "layers.looped_stacks:looped_at_most",
     SENT_TOKENS: "sent_tokens:sent_at_most",
     GRAPH_STEP: "graph_steps:graph_step_at_most",
+    BESIDE_TEXT: "tune_images:images_at_most",
 }
 """What is bounded by more terms alone -> the function of formulas that gives those of a plan and its model; few launches
 have any, and import it."""

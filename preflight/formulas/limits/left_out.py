@@ -28,13 +28,12 @@ from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
 from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import FLOAT8, FP8, SCATTERED
+from preflight.plan_parts import BESIDE_TEXT, FLOAT8, FP8, SCATTERED
 from preflight.units import format_gib
 from preflight.values import replace
 from preflight.versions.transformers import MLLAMA_BY_LAYER
 
 GATHERED_LOGITS = "logits gathered for compute_metrics"
-BESIDE_TEXT = "images or audio beside the text"
 TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 STAGES, ON_PARAMETERS = "stages of a pipeline", "an adapter on parameters"

@@ -39,6 +39,22 @@ TEXT_DATASETS = frozenset(
     )
 )  # fmt: skip
 """Those that make a message of one string (datasets/_*.py, data/_messages.py, 0.6.1); those of chats may hold images."""
+IN_MULTIMODAL = "torchtune.datasets.multimodal."
+OF_ONE_IMAGE = frozenset(f"{IN_MULTIMODAL}{name}_dataset" for name in ("llava_instruct", "multimodal_chat", "vqa"))  # fmt: skip
+"""Datasets that give a row one image, and no more (data/_messages.py InputOutputToMessages and ShareGPTToMessages, 0.4 to 0.7)."""
+CAULDRON, OF_CAULDRON = f"{IN_MULTIMODAL}the_cauldron_dataset", "HuggingFaceM4/the_cauldron"
+OF_ONE_IMAGE_EACH = frozenset(
+    (
+        "aokvqa", "chart2text", "clevr", "datikz", "diagram_image_to_text", "docvqa", "dvqa", "finqa", "hateful_memes",
+        "hitab", "iam", "localized_narratives", "ocrvqa", "okvqa", "robut_sqa", "robut_wikisql", "robut_wtq", "scienceqa",
+        "screen2words", "tat_qa", "textcaps", "textvqa", "vqarad", "vqav2", "websight",
+    )
+)  # fmt: skip
+"""Subsets of The Cauldron made of one image a row (vision/data/datasets_processing_scripts of huggingface/smollm a041759:
+build_ds_sft.py `example["images"] = [example["image"]]`, and merge_on_image_individual_dataset.py joins rows of one image)."""
+TRANSFORM = ".llama3_2_vision_transform"
+IMAGE_SIZE, PATCH, TILES = 560, 14, 4
+"""Of its builders and its transform, which take no other number of tiles (models/llama3_2_vision/_model_builders.py, 0.6.1)."""
 PARTS_OF_MODEL, TRAINS = ("decoder", "encoder", "fusion"), "_trainable"
 """Arguments of a builder of a model that sees: `decoder_trainable` and so on."""
 PARTS: dict[tuple[bool, bool], tuple[bool | str, bool | str, bool | str]] = {
@@ -139,6 +155,21 @@ def trains_on_words(keys: FrameworkKeys) -> bool:
     return str(keys.value("dataset._component_")) in TEXT_DATASETS
 
 
+def _images(keys: FrameworkKeys, section: str, is_deep: bool) -> tuple[int | None, int | None]:
+    """Return how many images a row has and how many tokens each becomes, both at most; None where only the data says."""
+    if trains_on_words(keys):
+        return 0, None
+    dataset, own = str(keys.value(f"dataset.{COMPONENT}")), keys.value("dataset.source")
+    is_cauldron = dataset == CAULDRON and own in (None, OF_CAULDRON) and keys.value("dataset.subset") in OF_ONE_IMAGE_EACH  # fmt: skip
+    sizes = {keys.value(f"{of}.image_size", IMAGE_SIZE) for of in (section, "tokenizer")}
+    is_own_transform = str(keys.value(f"tokenizer.{COMPONENT}")).endswith(TRANSFORM)
+    if not is_deep or not is_own_transform or not (is_cauldron or dataset in OF_ONE_IMAGE):
+        return None, None
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        return None, None
+    return 1, TILES * ((max(sizes) // PATCH) ** 2 + 1)
+
+
 def _trained_parts(keys: FrameworkKeys, section: str, short: str) -> None:
     """Record which parts of a model that sees are left as they are.
 
@@ -160,7 +191,8 @@ def _trained_parts(keys: FrameworkKeys, section: str, short: str) -> None:
     )
     settings = [setting for setting in said if setting is not None]
     is_text = trains_on_words(keys)
-    vision = Vision(frozen=frozen, images_per_sequence=0 if is_text else None)
+    images, tokens = _images(keys, section, is_deep)
+    vision = Vision(frozen=frozen, images_per_sequence=images, image_tokens=tokens)
     if settings:
         keys.put("vision", vision, settings[0], *settings[1:])
     else:
