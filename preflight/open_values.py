@@ -46,16 +46,25 @@ def filled_in(plan: LaunchPlan, values: Values) -> LaunchPlan | None:
         if engine == "single" and ranks > 1:
             engine = edits["engine"] = "ddp"
         edits.update(degrees_of(engine, ranks))
+        if not divides(engine) and plan.engine_facts.fsdp_checkpoints:
+            edits["activation_checkpointing"] = "none"  # FSDP's own, not the trainer's
     try:
         return plan.with_edits(edits)
     except BadInput:
         return None
 
 
+def divides(engine: str) -> bool:
+    """Tell whether an engine divides anything of a model's over ranks."""
+    return engine not in ("single", "ddp", "zero0")
+
+
 def degrees_of(engine: str, ranks: int) -> dict[str, Any]:
     """Return how an engine of which nothing else is said divides the model: over all ranks, or not at all."""
-    divides = engine not in ("single", "ddp", "zero0")
-    degrees: dict[str, Any] = {"shard_degree": ranks if divides else 1, "replicate_degree": 1}
+    if not divides(engine):
+        whole = {"shard_degree": 1, "replicate_degree": 1}
+        return {**whole, "offload_params": "none", "offload_optimizer": "none"}
+    degrees: dict[str, Any] = {"shard_degree": ranks, "replicate_degree": 1}
     if engine in ("fsdp1", "fsdp2"):
         degrees["reshard_after_forward"] = True
     return degrees

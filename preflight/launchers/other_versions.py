@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.launch import LaunchCommand, LaunchPlan, VersionReading
+from preflight.launchers.script_arguments import read_script_engine
 from preflight.libraries.resolve import Libraries, assumed_libraries
 from preflight.scripts.arguments.trainer_versions import READ_BY_RELEASE
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
+from preflight.values import replace
 
 
 def version_readings(
@@ -55,8 +56,8 @@ def _differing(
     if trainer.under is None:
         return {}
     libraries = assumed_libraries(versions)
-    under = trainer.under(libraries)
-    other = plan_values(under, read_engine(part, under, command, libraries).value)
+    under = replace(trainer.under(libraries), library_versions=libraries)
+    other = plan_values(under, read_script_engine(command, part, under).value)
     return {
         name: other.get(name, _DEFAULTS.get(name))
         for name in (*values, *other)

@@ -6,11 +6,12 @@ import ast
 from typing import cast
 
 from preflight.launch_facts import Uncounted
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import UNWRAPPED
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.lightning_calls import lightning_trainer
 from preflight.scripts.settings.own_engine import WRAPPERS
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -41,6 +42,10 @@ AVERAGES = frozenset(
 )
 """Calls that make an engine of a model, whose ranks average their gradients: torch's, accelerate's, DeepSpeed's, Fabric's,
 Ray Train's (`prepare_model`) and Horovod's."""
+_OF_ANOTHER_KIND = lazy_pattern(
+    r"(?i)\A(?!.*model).*(?:optim|adam|sgd|adafactor|loader|sched|lr\Z|sampler|dataset)"
+)
+"""Names of what is made ready beside a model, and of the calls that make it."""
 WITH_GRAPH = "what an evaluation with a graph keeps"
 
 
@@ -59,8 +64,10 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     part = in_parts(reader.trees.values())
     if part is not None:
         settings.uncounted[IN_PARTS] = Uncounted(Place("script", reader.path, "", part), "less")
-    wraps = lightning_trainer(reader) or any(each.name in AVERAGES for each in reader.everywhere)
-    if not wraps:
+    wraps = any(
+        each.name in AVERAGES and _may_take_model(reader, each) for each in reader.everywhere
+    )
+    if not wraps and not lightning_trainer(reader):
         settings.uncounted[UNWRAPPED] = Uncounted(Place("script", reader.path, ""), "less")
     held = held_outputs(reader.trees.values())
     if held is not None:
@@ -76,6 +83,19 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         if len(found.node.args) > 1:
             known = reader.evaluator.evaluate(found.node.args[1], found.scope)
             settings.put("max_grad_norm", known)
+
+
+def _may_take_model(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether a call may be given a model: not where all that it is given is an optimizer, a loader or a scheduler."""
+    given = [*found.node.args, *(each.value for each in found.node.keywords)]
+    return not given or not all(_is_of_another_kind(reader, each, found.scope) for each in given)
+
+
+def _is_of_another_kind(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
+    held = scope.holder(node.id) if isinstance(node, ast.Name) else None
+    ways = [] if held is None else reader.evaluator.may_hold(unparse(node), held, None)
+    made = [each.func for each in ways if isinstance(each, ast.Call)]
+    return any(_OF_ANOTHER_KIND.search(last_name(each)) for each in (node, *made))
 
 
 def _read_evaluation(

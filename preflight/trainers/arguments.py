@@ -85,6 +85,16 @@ class TrainerArguments:
     under: Callable[[Libraries], TrainerArguments] | None = field(default=None, compare=False)
     """Gives the same under other versions of the libraries; None where no default of theirs was asked."""
 
+    def changed_by(
+        self, change: Callable[[TrainerArguments], TrainerArguments]
+    ) -> TrainerArguments:
+        """Return the same after a change, which holds under the other versions of the libraries too."""
+        under = self.under
+        after = change(self)
+        return (
+            after if under is None else replace(after, under=lambda others: change(under(others)))
+        )
+
     def without_uncounted(self, names: Collection[str]) -> TrainerArguments:
         """Return the same without what the script holds of these names, which the plan counts."""
         others = {name: each for name, each in self.script.uncounted.items() if name not in names}

@@ -26,6 +26,7 @@ args = parser.parse_args()
 accelerator = Accelerator(mixed_precision="bf16")
 model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype="bfloat16"{loads})
 {loader}
+model, loader = accelerator.prepare(model, loader)
 for batch in loader:
     accelerator.backward(model(**batch).loss)
 """

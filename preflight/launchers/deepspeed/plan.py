@@ -41,11 +41,11 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     problems = Problems(options.problems)
     of_ranks = tuple(_of_ranks(command, part, slots, problems))
     said = (*problems, *of_ranks)
-    trainer = _with_config(
-        problems.take(read_script_arguments(with_ranks(command, part, said), part.script_index))
-    )
+    trainer = problems.take(
+        read_script_arguments(with_ranks(command, part, said), part.script_index)
+    ).changed_by(_with_config)
     if "autotuning" in options.given:
-        trainer = _without_config_file(trainer)
+        trainer = trainer.changed_by(_without_config_file)
         problems.append(_tuned(options.given["autotuning"]))
     engine = problems.take(read_script_engine(command, part, trainer, said))
     if not str(engine.fields["engine"].value).startswith("zero"):
