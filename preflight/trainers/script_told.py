@@ -20,7 +20,7 @@ from preflight.trainers.fields import PlanFields
 from preflight.trainers.generation import GENERATION_ARGUMENTS
 from preflight.trainers.hints import NEVER_GUESSED
 from preflight.trainers.lookup import Given
-from preflight.trainers.prepared_base import PREPARED_BY_SCRIPT
+from preflight.trainers.prepared_base import HAS_ADAPTER, PREPARED_BY_SCRIPT
 from preflight.trainers.script_plugins import plugin_environment
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ DECIDES = {
     **dict.fromkeys(OPEN_PARTS, "adapter"),
     "load_in_4bit": "base_quantization",
     "load_in_8bit": "base_quantization",
-    PREPARED_BY_SCRIPT: "base_quantization",
+    **dict.fromkeys((PREPARED_BY_SCRIPT, HAS_ADAPTER), "base_quantization"),
     "packing": "sequence_kind",
     "torch_compile": "torch_compile",
     "use_liger_kernel": "loss",
@@ -315,7 +315,7 @@ def _half_said(
     if adapter is not None and parts:
         half_said["adapter"] = _ways(adapter.value, parts, may_be)
     base = fields.settings.get("base_quantization")
-    if base is not None and PREPARED_BY_SCRIPT in names:
+    if base is not None and {PREPARED_BY_SCRIPT, HAS_ADAPTER} & {*names}:
         half_said["base_quantization"] = (replace(base.value, upcast_unquantized_to_fp32="all"),)
     if {"eval_strategy", "calls_evaluation"} & {*names} and fields.value(
         "eval_micro_batch_size"

@@ -84,4 +84,28 @@ CASTS_ADAPTERS: Mapping[str, Boundary] = {
     )
 }
 """trl_script -> where its trainer makes adapters on a quantized base 16 bits itself."""
-BOUNDARIES = (*PREPARES.values(), *CASTS.values(), *CASTS_ADAPTERS.values(), CASTS_ADAPTERS_TOO)
+LEAVES_ADAPTED: Mapping[str, Boundary] = {
+    name: Boundary(
+        _NAME,
+        since,
+        f"{name} leaves a model that has an adapter as it is, whatever peft_config it is told",
+        f"trainer/{name}_trainer.py: `if not isinstance(model, PeftModel)` before both, or `return model`",
+        read_in,
+        until,
+    )
+    for name, since, read_in, until in (
+        ("sft", "0.4.7", "0.19.1", "0.20"),
+        ("reward", "0.7.11", "0.21.0", "0.22"),
+        ("prm", "0.14", "0.21.0", "0.22"),
+    )
+}
+"""trl_script -> releases whose trainer does neither to such a model; those behind them merge the adapter first, as DPO
+always did, and from 0.29 refuse it (read in sft_trainer.py of 0.4.7, 0.7.4, 0.7.11, 0.8.6, 0.9.6, 0.11.4, 0.15.2 and 0.17.0
+to 1.0.0)."""
+BOUNDARIES = (
+    *PREPARES.values(),
+    *CASTS.values(),
+    *CASTS_ADAPTERS.values(),
+    CASTS_ADAPTERS_TOO,
+    *LEAVES_ADAPTED.values(),
+)

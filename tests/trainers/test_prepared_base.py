@@ -123,6 +123,37 @@ def test_what_a_script_and_its_trainer_make_of_the_base(tmp_path, version, parts
     assert base is not None and base.upcast_unquantized_to_fp32 == upcast
 
 
+PUT_ON = """\
+config = LoraConfig(r=8)
+model = prepare_model_for_kbit_training(model)
+{put}"""
+TOLD = HANDED.replace("LoraConfig(r=8)", "config")
+
+
+@pytest.mark.parametrize(
+    ("version", "put", "upcast", "adapter"),
+    [
+        ("0.8.6", "model = get_peft_model(model, config)", "all", None),
+        ("0.19.1", "model = get_peft_model(model, config)", "all", None),
+        ("0.8.6", "other = get_peft_model(model, config)", "norms", "bf16"),
+        ("0.22.2", "model = get_peft_model(model, config)", "norms", None),
+    ],
+)
+def test_a_model_that_has_an_adapter_is_left_as_it_is(tmp_path, version, put, upcast, adapter):
+    parts = {"prepared": PUT_ON.format(put=put), "trainer": TOLD, "args": ", bf16=True"}
+    plan = read(tmp_path, version, **parts)
+    assert plan.base_quantization.upcast_unquantized_to_fp32 == upcast
+    assert plan.adapter.dtype == adapter
+
+
+def test_an_adapter_that_may_be_on_leaves_open_what_is_done_to_the_base(tmp_path):
+    put = "if ready():\n    model = get_peft_model(model, config)"
+    parts = {"prepared": PUT_ON.format(put=put), "trainer": TOLD, "args": ", bf16=True"}
+    plan = read(tmp_path, "0.8.6", **parts)
+    base, (other,) = plan.base_quantization, plan.origins["base_quantization"].may_be
+    assert {base.upcast_unquantized_to_fp32, other.upcast_unquantized_to_fp32} == {"norms", "all"}
+
+
 def test_a_preparation_that_may_not_run_is_open(tmp_path):
     prepared = "if ready():\n    model = prepare_model_for_kbit_training(model)"
     plan = read(tmp_path, prepared=prepared)

@@ -235,6 +235,7 @@ KINDS: dict[str, str] = {
     "load_in_4bit": "flag",
     "load_in_8bit": "flag",
     "kbit_preparation": "flag",
+    "has_adapter": "flag",
     "use_bnb_nested_quant": "flag",
     "torch_compile": "flag",
     "use_liger_kernel": "flag",

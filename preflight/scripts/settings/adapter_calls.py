@@ -15,6 +15,7 @@ from preflight.scripts.python.nodes import keyword_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.followed_models import followed
+from preflight.scripts.settings.model_calls import given_model
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 
@@ -156,6 +157,20 @@ def read_adapting(reader: ScriptReader, settings: ScriptSettings) -> None:
         for name in OPEN_PARTS:
             settings.put(name, Known(UNKNOWN, place))
             settings.set_later.add(name)
+
+
+def read_adapted(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Note that a trainer which is told of an adapter is given a model that has one, or may have."""
+    for call in reader.calls:
+        told = {each.arg for each in call.node.keywords}
+        given = given_model(reader, call) if "peft_config" in told else None
+        if given is None or not reader.makes_trainer(call):
+            continue
+        made = list(followed(reader, given, call.scope, (*ADAPTING, "from_pretrained")))
+        has_one = [each is not None and adapts(reader, each) for each in made]
+        if any(has_one):
+            known = Known(True if all(has_one) else UNKNOWN, reader.place(call))
+            settings.put("has_adapter", known)
 
 
 def adapts(reader: ScriptReader, call: CallFound) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
@@ -66,8 +66,13 @@ def _classes(node: ast.expr, scope: Scope) -> list[ast.expr]:
     return held or [node]
 
 
-def followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[CallFound | None]:
-    """Yield the calls that a value comes from; None where one of its ways ends at what is not read."""
+def followed(
+    reader: ScriptReader, node: ast.expr, scope: Scope, ends: Collection[str] = ()
+) -> Iterator[CallFound | None]:
+    """Yield the calls that a value comes from; None where one of its ways ends at what is not read.
+
+    `ends` names calls that pass a model on and are yielded all the same.
+    """
     waiting, seen = [(node, scope)], set[int]()
     while waiting:
         node, scope = waiting.pop()
@@ -82,11 +87,14 @@ def followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[Cal
         if isinstance(node, ast.Call):
             name = last_name(node.func)
             receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+            made = CallFound(name, node, scope)
+            if name in ends:
+                yield made
+                continue
             if name in PASSES_ON or (receiver is not None and last_name(receiver) == "PeftModel"):
                 inner = node.args[0] if node.args and name not in OF_MODELS else receiver
                 waiting += [(inner, scope)] if inner is not None else []
                 continue
-            made = CallFound(name, node, scope)
             if name not in reader.functions or loads(made) or is_inherited(reader, made):
                 yield made
                 continue
@@ -126,7 +134,8 @@ def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[as
     name = last_name(node.func if isinstance(node, ast.Call) else node)
     holder = None if isinstance(node, ast.Call) else scope.holder(name)
     if holder is not None and name in holder.assigned:
-        return [(value, holder) for value in reader.evaluator.may_hold(name, holder)]
+        at = (node.lineno, node.col_offset) if holder is scope else None
+        return [(value, holder) for value in reader.evaluator.may_hold(name, holder, at)]
     if holder is not None:
         return _arguments(reader, name, holder)
     return _returned(reader, name, 0)

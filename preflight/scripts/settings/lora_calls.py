@@ -15,6 +15,7 @@ from preflight.scripts.settings.adapter_calls import (
     adapts,
     beside_lora,
     lora_values,
+    read_adapted,
     read_adapting,
     written_adapters,
 )
@@ -29,6 +30,7 @@ TARGETS = "lora_target_modules"
 
 def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read kind, size and targets of the one that a trainer or a model is surely given; open what only running tells."""
+    read_adapted(reader, settings)
     calls = [each for each in reader.named("LoraConfig") if is_loaded(reader, each)]
     others = [each for each in reader.maybe("LoraConfig") if is_loaded(reader, each)]
     for found in () if len(calls) == 1 else others:

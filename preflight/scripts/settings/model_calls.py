@@ -186,14 +186,20 @@ def _is_own(reader: ScriptReader, call: CallFound) -> bool:
 def made_for_trainer(reader: ScriptReader) -> Iterator[CallFound]:
     """Yield the calls that make what a Trainer is given as its model, and the Trainer's own where they are not found."""
     for call in reader.possible_trainers:
-        keywords = {each.arg: each.value for each in call.node.keywords}
-        given = keywords.get("model") or keywords.get("model_init") or _unpacked(reader, call)
-        is_own = reader.class_of(call.name, call.scope.path) is not None
-        if given is None and call.node.args and not (is_own and _takes_no_model(reader, call)):
-            given = call.node.args[0]
+        given = given_model(reader, call)
         if given is not None:
             for each in followed(reader, given, call.scope):
                 yield each or call
+
+
+def given_model(reader: ScriptReader, call: CallFound) -> ast.expr | None:
+    """Return what the call of a Trainer is given as its model; None where it is given none."""
+    keywords = {each.arg: each.value for each in call.node.keywords}
+    given = keywords.get("model") or keywords.get("model_init") or _unpacked(reader, call)
+    is_own = reader.class_of(call.name, call.scope.path) is not None
+    if given is None and call.node.args and not (is_own and _takes_no_model(reader, call)):
+        given = call.node.args[0]
+    return given
 
 
 def _made_for_loop(reader: ScriptReader) -> Iterator[CallFound]:
