@@ -13,7 +13,8 @@ class Place:
     """Where a value is written, so that it can be written again."""
 
     kind: str
-    """yaml, json, toml, argv, env, script, default, or shipped: of a framework's own file, which is not here."""
+    """yaml, json, toml, argv, env, script, default, flags: of a file of them, or shipped: of a framework's own file, which is
+    not here."""
     document: str
     """The file's path as the user spelled it, a training script's too; empty for argv, env and default."""
     key: str
@@ -26,7 +27,7 @@ class Place:
     @property
     def where(self) -> str:
         """Return the place as an Origin or an error names it."""
-        if self.kind in ("yaml", "json", "toml", "script", "shipped"):
+        if self.kind in ("yaml", "json", "toml", "script", "flags", "shipped"):
             return self.document if self.line is None else place_of(self.document, self.line)
         if self.kind == "env":
             return f"${self.key}"

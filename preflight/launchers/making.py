@@ -136,7 +136,7 @@ def origin_of(place: Place, libraries: Libraries) -> Origin:
 
 
 def lacking(command: LaunchCommand, libraries: Libraries) -> Iterator[Problem]:
-    """Yield the arguments, and the calls and imports of the script, at which every rank would stop."""
+    """Yield the arguments, and the calls and imports of the script, at which every rank would stop: what runs has others."""
     known = {name: libraries.version(name) for name in libraries.known if libraries.is_known(name)}
     script = command.named_script() or ""
     for each in not_taken(command, known):
@@ -145,4 +145,5 @@ def lacking(command: LaunchCommand, libraries: Libraries) -> Iterator[Problem]:
         message = f"{each.words}: {release} does not have it {when}, and the script stops there"
         fix = f"{each.library}{each.span}, or what it is called there"
         where = f"{script}:{each.line}" if each.line else each.words
-        yield Problem(message, where, fix, "PF151", "warning")
+        unpriced = f"a release of {each.library} that has {each.words}"
+        yield Problem(message, where, fix, "PF151", "warning", unpriced, "either")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from preflight.scripts.python.own_parser import OwnParser
     from preflight.scripts.python.reader import ScriptReader
     from preflight.scripts.settings.script_settings import ScriptSettings
+    from preflight.trainers.flag_files import FlagFiles
 
 
 class Told(NamedTuple):
@@ -83,10 +85,18 @@ def read_command_line(
         is_sure=kind.is_own_script or _has_trainers_parser(kind.text),
         abbreviates=kind.trainer in HF_TRAINERS and _may_take_prefixes(kind.text),
     )
+    files = problems.take(_flag_files(words, line, kind, rules))
+    named = frozenset() if files is None else files.not_words
     file, rest = problems.take(_argument_file(words, line.first_index, command, table, kind, rules))
-    rest = [(index, word) for index, word in rest if index not in line.not_its_own]
+    not_its_own = line.not_its_own | {line.first_index + position for position in named}
+    rest = [(index, word) for index, word in rest if index not in not_its_own]
     own = opened[1] if opened is not None else None
     parsed = parse_argv(rest, table, rules, own)
+    if files is not None:
+        from preflight.trainers.flag_files import behind
+
+        of_files = [(index, word) for index, (_, _, word) in enumerate(files.words)]
+        parsed = behind(parsed, parse_argv(of_files, table, rules, own), files)
     problems.extend(parsed.problems)
     as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
     unread_file = None
@@ -100,6 +110,22 @@ def read_command_line(
             problems.append(replace(missing, severity="warning"))
     told = script_told(as_given, opened[0], unread_file) if opened is not None else None
     return Told(as_given, told, file, is_exact, problems)
+
+
+def _flag_files(
+    words: Sequence[str], line: CommandLine, kind: TrainerKind, rules: ParserRules
+) -> Reading[FlagFiles | None]:
+    """Return the files of flags that the script's parser puts in front of its words; None where there is none."""
+    script = line.script
+    if script is None or not kind.text or not rules.is_sure or kind.is_own_script:
+        return Reading(None)
+    if "args_file" not in kind.text and not line.command.exists(
+        f"{os.path.splitext(script)[0]}.args"
+    ):
+        return Reading(None)
+    from preflight.trainers.flag_files import flag_files  # few launches have any
+
+    return flag_files(words, line.command, script, kind.text)
 
 
 _NAMES_FILE = lazy_pattern(r"\.(json|ya?ml)$")

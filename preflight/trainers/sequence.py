@@ -32,7 +32,7 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     if counted is not None:
         fields.put("target_len", counted.value, counted)
     setting = fields.get("seq_len", "seq_len")
-    if setting is not None and (setting.value is None or _says_no_limit(setting)):
+    if setting is not None and (setting.value is None or _says_no_limit(given, setting)):
         said = "empty" if setting.value is None else setting.value
         fields.problems.append(
             Problem(
@@ -84,10 +84,15 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     return fields.reading()
 
 
-def _says_no_limit(setting: Setting) -> bool:
-    """Tell whether a script's own code says -1 or 0 for a length, as it does where rows stay as they are."""
-    is_number = isinstance(setting.value, int) and not isinstance(setting.value, bool)
-    return setting.place.kind == "script" and is_number and setting.value < 1
+def _says_no_limit(given: Given, setting: Setting) -> bool:
+    """Tell whether a length says that rows stay as they are: -1 or 0 in a script's own code, and less than 0 for TRL, whose
+    parser takes it and whose slices count it from the end (sft_trainer.py:1441, 1.16.0)."""
+    value = setting.value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return (
+        value < 1 if setting.place.kind == "script" else value < 0 and given.kind.trainer == "trl"
+    )
 
 
 def _padded(fields: FieldReader, length: int) -> int:

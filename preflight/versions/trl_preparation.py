@@ -85,8 +85,7 @@ CASTS_ADAPTERS: Mapping[str, Boundary] = {
 }
 """trl_script -> where its trainer makes adapters on a quantized base 16 bits itself."""
 LEAVES_ADAPTED: Mapping[str, Boundary] = {
-    name: Boundary(
-        _NAME,
+    name: _since(
         since,
         f"{name} leaves a model that has an adapter as it is, whatever peft_config it is told",
         f"trainer/{name}_trainer.py: `if not isinstance(model, PeftModel)` before both, or `return model`",

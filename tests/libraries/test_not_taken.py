@@ -73,7 +73,11 @@ def test_a_launch_is_told_of_it(tmp_path):
     )
     plan = load_plugins().first("preflight_read_launch", command=launch)
 
-    assert [notice.where for notice in plan.notices if notice.id == "PF151"] == ["train.py:2"]
+    (notice,) = (each for each in plan.notices if each.id == "PF151")
+    assert notice.where == "train.py:2"
+    # what fits in that release says nothing of the one that will run
+    assert notice.unpriced == "a release of trl that has SFTConfig(max_length=)"
+    assert notice.takes == "either"
 
 
 def test_a_model_that_the_installed_release_does_not_know_stops_it(tmp_path):

@@ -42,6 +42,16 @@ class Loader:
          'AutoLigerKernelForCausalLM.from_pretrained("gpt2")', None),
         (WRAPPER, "Wrapper()", "Wrapper"),
         (LOADER, "Loader().load()", None),
+        ("from strange import Around\nfrom strange.more import Config", f"Around(Config(), {LOADED})", "Around"),
+        ("import strange as st\nclass Around(st.Base):\n    def __init__(self, config, model):\n        super().__init__(config, model)",
+         f"Around(None, {LOADED})", "Around"),
+        (METHODS.format(base="LlamaForCausalLM") + "if LONG:\n    kind = OwnForCausalLM\nelse:\n    kind = LlamaForCausalLM",
+         'kind.from_pretrained("gpt2")', "OwnForCausalLM"),
+        (METHODS.format(base="LlamaForCausalLM").replace("ForCausalLM(L", "ForRows(L") + "if LONG:\n    kind = OwnForRows\nelse:\n    kind = LlamaForCausalLM",
+         'kind.from_pretrained("gpt2")', "OwnForRows"),
+        ("kind = LlamaForCausalLM", 'kind.from_pretrained("gpt2")', None),
+        ("import shapes", "shapes.__dict__[NAME](size=3)", "shapes.__dict__[NAME]"),
+        ("import shapes", "getattr(shapes, NAME)(size=3)", "getattr(shapes, NAME)"),
     ],
 )  # fmt: skip
 def test_what_a_class_adds_is_named(tmp_path, before, made, name):
@@ -50,6 +60,21 @@ def test_what_a_class_adds_is_named(tmp_path, before, made, name):
     held = {each for each in plan.script_facts.uncounted if each.endswith("to the model")}
 
     assert held == (set() if name is None else {f"what {name} adds to the model"})
+
+
+def test_a_wrapper_from_a_file_that_is_not_read_is_named(tmp_path):
+    """A helper's own imports are not followed where nothing shows that they make what trains."""
+    files = {
+        "train.py": SCRIPT.format(
+            before="from parts import wrapped",
+            made='wrapped(LlamaForCausalLM.from_pretrained("gpt2"))',
+        ),
+        "parts/__init__.py": "from .tools import wrapped\n",
+        "parts/tools.py": "from .around import Around\ndef wrapped(model):\n    outer = Around(model)\n    return outer\n",
+        "parts/around.py": "from torch import nn\nclass Around(nn.Module):\n    def __init__(self, model):\n        super().__init__()\n",
+    }
+    plan = plan_of(tmp_path, "python train.py", files)
+    assert "what Around adds to the model" in plan.script_facts.uncounted
 
 
 ARGUMENTS_ALONE = """\

@@ -92,6 +92,13 @@ def test_trls_defaults_are_assumed_and_named(tmp_path):
     assert arguments.origins["micro_batch_size"].where == "default of transformers 5.24.0"
 
 
+def test_trl_counts_a_length_below_nothing_from_the_end(tmp_path):
+    arguments = read("--max_length -1", tmp_path)
+
+    assert "seq_len" not in arguments.settings
+    assert len([1, 2, 3][slice(None, -1)]) == 2  # as sft_trainer.py cuts rows
+
+
 def test_the_trainers_defaults_are_not_trls(tmp_path):
     arguments = read("--output_dir out", tmp_path, "train.py", HF)
     found = values(arguments)

@@ -10,7 +10,7 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Parsed, Scope
-from preflight.scripts.settings.own_model import is_inherited
+from preflight.scripts.settings.own_model import is_inherited, named_classes
 from preflight.versions.peft import PREPARING
 
 _MODEL_CLASS = lazy_pattern(
@@ -55,15 +55,8 @@ def loads(call: CallFound) -> bool:
     func = call.node.func
     if call.name not in ("from_pretrained", "from_config") or not isinstance(func, ast.Attribute):
         return False
-    named = _classes(func.value, call.scope)
+    named = named_classes(func.value, call.scope)
     return bool(named) and all(_MODEL_CLASS.match(last_name(each)) for each in named)
-
-
-def _classes(node: ast.expr, scope: Scope) -> list[ast.expr]:
-    """Return what a class is named by: itself, or every class that a variable of the script may hold."""
-    holder = scope.holder(node.id) if isinstance(node, ast.Name) else None
-    held = [] if holder is None or not isinstance(node, ast.Name) else holder.assigned.get(node.id)
-    return held or [node]
 
 
 def followed(

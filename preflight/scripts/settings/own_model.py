@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.imported_files import LIBRARIES
 from preflight.scripts.python.library_classes import dotted
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import Scope
 
 MODULES = ("Module", "PreTrainedModel")
 _WRAPS_MODELS = frozenset({*LIBRARIES, "optimum"})
 """Libraries whose classes of models are those of transformers, or are read elsewhere."""
+_OF_TRANSFORMERS = lazy_pattern(r"^transformers\..*(?:Model|For[A-Z]\w+)$")
 _MOST_BASES = 8
 
 
@@ -23,31 +26,48 @@ def own_class(reader: ScriptReader, found: CallFound) -> str:
     It is the class that is asked to load, where it adds methods, or the module in one of whose methods the call stands.
     A class of a package that nobody knows may add anything.
     """
-    func = found.node.func
-    asked = func.value if isinstance(func, ast.Attribute) else func
-    name = last_name(asked)
-    if reader.class_of(name, found.scope.path) is not None:
-        return name if _methods(reader, name, found.scope.path) else _around(reader, found)
-    library = dotted(reader, asked, found.scope.path).partition(".")[0]
-    if library and library not in _WRAPS_MODELS:
-        return name
+    func, path = found.node.func, found.scope.path
+    for asked in named_classes(_asked(func), found.scope):
+        name = last_name(asked)
+        is_own = reader.class_of(name, path) is not None
+        if _methods(reader, name, path) if is_own else _is_strange(reader, asked, path):
+            return name
     return _around(reader, found)
 
 
+def _asked(func: ast.expr) -> ast.expr:
+    """Return what a call asks for a model: a class, or what has the method that makes one."""
+    return func.value if isinstance(func, ast.Attribute) else func
+
+
+def named_classes(node: ast.expr, scope: Scope) -> list[ast.expr]:
+    """Return what a class is named by: itself, or every class that a variable of the script may hold."""
+    holder = scope.holder(node.id) if isinstance(node, ast.Name) else None
+    held = [] if holder is None or not isinstance(node, ast.Name) else holder.assigned.get(node.id)
+    return held or [node]
+
+
+def _is_strange(reader: ScriptReader, node: ast.expr, path: str) -> bool:
+    """Tell whether a class is of a package that nobody knows."""
+    library = dotted(reader, node, path).partition(".")[0]
+    return bool(library) and library not in _WRAPS_MODELS
+
+
 def class_of_made(reader: ScriptReader, made: CallFound) -> str:
-    """Return the module of the script's own that a call makes by itself, or by one of its methods, or the class of a package
-    that nobody knows; empty for another, and for what is made of a model."""
-    func = made.node.func
-    library = dotted(reader, func, made.scope.path).partition(".")[0]
-    given = (*made.node.args, *(each.value for each in made.node.keywords))
-    is_around = any(last_name(each).endswith("model") for each in given)
-    if library and library not in _WRAPS_MODELS and made.name[:1].isupper() and not is_around:
-        return made.name
-    name = last_name(func.value) if isinstance(func, ast.Attribute) else made.name
-    if name == "cls":
-        name = reader.class_around(made.scope)
-    is_module = _is_module(reader, name, made.scope.path)
-    return name if is_module and _methods(reader, name, made.scope.path) else ""
+    """Return the module of the script's own that a call makes by itself, or by one of its methods, the class of a package or
+    of a file that is not read, or what a class is looked up by; empty for another."""
+    func, path = made.node.func, made.scope.path
+    if isinstance(func, (ast.Subscript, ast.Call)):
+        return unparse(func)
+    if made.name[:1].isupper() and reader.class_of(made.name, path) is None:
+        library = dotted(reader, func, path).partition(".")[0]
+        return "" if library in _WRAPS_MODELS else made.name
+    for asked in named_classes(_asked(func), made.scope):
+        name = last_name(asked)
+        name = reader.class_around(made.scope) if name == "cls" else name
+        if _is_module(reader, name, path) and _methods(reader, name, path):
+            return name
+    return ""
 
 
 def is_inherited(reader: ScriptReader, made: CallFound) -> bool:
@@ -61,13 +81,16 @@ def is_inherited(reader: ScriptReader, made: CallFound) -> bool:
     return is_class and made.name not in _methods(reader, name, made.scope.path)
 
 
-def _line(reader: ScriptReader, name: str, path: str, depth: int = 0) -> Iterator[ast.ClassDef]:
-    """Yield a class of the script's own, and those of its own that it stands on; nothing for a name of another's."""
+def _line(
+    reader: ScriptReader, name: str, path: str, depth: int = 0
+) -> Iterator[tuple[ast.ClassDef, str]]:
+    """Yield a class of the script's own, and those of its own that it stands on, with their files; nothing for a name of
+    another's."""
     held = reader.class_of(name, path)
     if held is None or depth > _MOST_BASES:
         return
     cls, scope = held
-    yield cls
+    yield cls, scope.path
     for base in map(last_name, cls.bases):
         if base != name:
             yield from _line(reader, base, scope.path, depth + 1)
@@ -75,16 +98,20 @@ def _line(reader: ScriptReader, name: str, path: str, depth: int = 0) -> Iterato
 
 def _methods(reader: ScriptReader, name: str, path: str) -> list[str]:
     """Return the methods that a class has of the script's own."""
-    nodes = (node for cls in _line(reader, name, path) for node in cls.body)
+    nodes = (node for cls, _ in _line(reader, name, path) for node in cls.body)
     return [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
 
 
 def _is_module(reader: ScriptReader, name: str, path: str) -> bool:
-    """Tell whether a class of the script's own stands on a module of torch's or a model of transformers'."""
+    """Tell whether a class of the script's own stands on a module of torch's, a model of transformers' or a class of a package
+    that nobody knows."""
     return any(
-        last_name(base) in MODULES and last_name(base) != cls.name
-        for cls in _line(reader, name, path)
+        last_name(base) in MODULES
+        or _OF_TRANSFORMERS.match(dotted(reader, base, file))
+        or _is_strange(reader, base, file)
+        for cls, file in _line(reader, name, path)
         for base in cls.bases
+        if last_name(base) != cls.name
     )
 
 
