@@ -119,3 +119,25 @@ def test_a_class_whose_constructor_is_made_otherwise_stays_as_it_is(text):
     write_plainly(tree)
 
     assert ast.unparse(tree) == ast.unparse(ast.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("imported", "value", "is_left_out"),
+    [
+        ("from typing import cast", "cast(int, 1 + 1)", True),
+        ("from typing import cast as as_a", "[as_a('int', as_a(int, 2))]", True),
+        ("import typing as t", "t.cast(list[int], [3])", True),
+        ("def cast(kind, value): return kind(value)", "cast(str, 2)", False),
+    ],
+)
+def test_a_cast_for_type_checkers_is_what_it_is_given(imported, value, is_left_out):
+    text = f"{imported}\nvalue = {value}\n"
+    tree = ast.parse(text)
+    write_plainly(tree)
+    before: dict[str, object] = {}
+    after: dict[str, object] = {}
+    exec(text, before)
+    exec(compile(ast.fix_missing_locations(tree), "script", "exec"), after)
+
+    assert before["value"] == after["value"]
+    assert any(isinstance(node, ast.Call) for node in ast.walk(tree)) is not is_left_out

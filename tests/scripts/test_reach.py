@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -244,3 +246,44 @@ def test_a_line_ends_where_python_ends_it(tmp_path, end):
 
     assert ENGINE in found.unpriced
     assert ENGINE not in signs(tmp_path, f"x = 1{end}import served{end}x = 2\n", FILES).unpriced
+
+
+@pytest.mark.parametrize(
+    ("script", "argv", "is_run"),
+    [
+        ("from tools import go\ngo()\n", "own/train.py", False),
+        ("from own.tools import go\ngo()\n", "own/train.py", True),
+        ("from .tools import go\ngo()\n", "-m own.train", True),
+    ],
+)
+def test_a_script_of_a_package_runs_the_package_where_it_is_imported(
+    script, argv, is_run, tmp_path
+):
+    """`python own/train.py` runs no `own/__init__.py`; Python itself says whether the file ran."""
+    files = {
+        "own/__init__.py": "from . import aside\n",
+        "own/aside.py": "import at_import\n",
+        "own/tools.py": "def go(): ...\n",
+        "at_import.py": "from served import serve\nserve()\n",
+        "served.py": FILES["served.py"],
+        "vllm.py": "class LLM:\n    def __init__(self, name): print('served')\n",
+        "own/train.py": script,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    words = argv.split()
+    run = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    command = LaunchCommand(("python", *words), {"PYTHONPATH": str(tmp_path)}, str(tmp_path))
+    name = words[-1]
+    reader = open_script(command, name, script)
+    found = signs_of(command, name, reader).unpriced
+
+    assert (run.returncode, "served" in run.stdout) == (0, is_run)
+    assert (ENGINE in found) == is_run

@@ -2,7 +2,8 @@
 
 `setattr(args, "packing", True)` and `vars(args)["packing"] = True` are `args.packing = True`; `self.rows, self.length = 2,
 length` are two statements; a `match` over values alone is `if`, `elif` and `else`; a dataclass whose objects are called,
-as collators are, is a class with the constructor that its decorator writes.
+as collators are, is a class with the constructor that its decorator writes; `cast(Settings, parse())` of typing is what it
+is given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from preflight.scripts.python.nodes import is_namespace, last_name
 
 _BLOCKS = ("body", "orelse", "finalbody")
 SIGN = lazy_pattern(
-    r"setattr|\bvars\(|__dict__|^\s*match\b.*:|^\s*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
+    r"setattr|\bcast\(|\bvars\(|__dict__|^\s*match\b.*:|^\s*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
     re.MULTILINE,
 )
 """What stands in a text that has any."""
@@ -25,6 +26,7 @@ SIGN = lazy_pattern(
 
 def write_plainly(tree: ast.Module) -> None:
     """Write every such statement of a new tree as the plainer one that it is."""
+    _leave_casts_out(tree)
     for node in ast.walk(tree):  # nodes.walk would keep what the tree was before
         for name in _BLOCKS:
             block = getattr(node, name, None)
@@ -36,6 +38,32 @@ def write_plainly(tree: ast.Module) -> None:
                 ]
         if isinstance(node, ast.ClassDef):
             _construct(node)
+
+
+def _leave_casts_out(tree: ast.Module) -> None:
+    """Put what `typing.cast` is given in its place."""
+    names = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in _TYPING:
+            names |= {each.asname or each.name for each in node.names if each.name == "cast"}
+        elif isinstance(node, ast.Import):
+            modules = (each.asname or each.name for each in node.names if each.name in _TYPING)
+            names |= {f"{name}.cast" for name in modules}
+    if names:
+        _Casts(names).visit(tree)
+
+
+_TYPING = ("typing", "typing_extensions")
+
+
+class _Casts(ast.NodeTransformer):
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        is_cast = len(node.args) == 2 and ast.unparse(node.func) in self.names
+        return node.args[1] if is_cast else node
 
 
 def _one_by_one(statement: ast.stmt) -> Iterator[ast.stmt]:

@@ -40,6 +40,9 @@ class ReachFiles(ABC):
     def __init__(self, command: LaunchCommand, script: str, reader: ScriptReader | None) -> None:
         self.modules = Modules(command, script, None if reader is None else reader.modules)
         self.reader = reader
+        self.top = os.path.dirname(os.path.normpath(command.script_file(script)))
+        """The folder of a script that is started as a file: its modules are in no package, unless one is imported by its name."""
+        self.is_file = script.endswith(".py")
         self.values = ReachValues(command, self._imported, self._parsed, self._sites)
         self.classes = ClassesUsed(self.modules, self.values)
         self.lookups = Lookups(self.modules, self.values)
@@ -81,7 +84,7 @@ class ReachFiles(ABC):
         """Return the calls of a function; None where something else may call it too."""
 
     def _enter(self, module: Module | None) -> None:
-        """Run a file that is imported, with the packages that it is in."""
+        """Run a file that is imported, with the package that it is in."""
         if module is None or module.path in self.lines:
             return
         if len(self.files) >= MOST_FILES:
@@ -90,7 +93,8 @@ class ReachFiles(ABC):
         self._run(module, module.entry)
         folder = os.path.dirname(module.path)
         package = os.path.join(folder, "__init__.py")
-        if package != module.path and self.modules.command.exists(package):
+        is_in = package != module.path and not (self.is_file and folder == self.top)
+        if is_in and self.modules.command.exists(package):
             self.imported_files.append(os.path.normpath(package))
 
     def _run(self, module: Module, body: list[ast.stmt]) -> None:
@@ -110,8 +114,17 @@ class ReachFiles(ABC):
         for written, name in written_in(node):
             for each in (written, joined(written, name)) if name else (written,):
                 path = self.modules.find(module.path, each)
-                if path is not None and path not in self.lines:
-                    self.imported_files.append(path)
+                if path is None:
+                    continue
+                found = [path, *self._own_package(path, each)]
+                self.imported_files += [file for file in found if file not in self.lines]
+
+    def _own_package(self, path: str, written: str) -> list[str]:
+        """Return the package that the script lies in, where a file beside it is imported as a part of that."""
+        name = os.path.basename(self.modules.command.resolve(self.top))
+        package = os.path.join(self.top, "__init__.py")
+        is_part = os.path.dirname(path) == self.top and written.partition(".")[0] in ("", name)
+        return [package] if is_part and self.modules.command.exists(package) else []
 
     def _keep_all(self, module: Module) -> None:
         self.lines[module.path].update(range(1, module.text.count("\n") + 2))
