@@ -67,6 +67,8 @@ TRAINED = frozenset({"out", "output", "outputs", "result", "results", "run", "ru
 """Folders that trainings write to: what lies in them has the name that somebody gave a run."""
 _HUB_CACHE = lazy_pattern(r"(?:^|/)models--([^/]+?)--([^/]+)(?:/snapshots(?:/[^/]+)?)?/?$")
 """A folder of the hub's cache, whole or one snapshot of it (huggingface_hub/file_download.py repo_folder_name, 1.0)."""
+_ID_IN_NAME = lazy_pattern(r"([a-z\d-]+?)(?:--|__?)([\w.-]+)")
+"""An id whose slash a folder's name cannot have."""
 SAME = 0.001
 """Share by which parameter counts of one shape may differ: a few rows of the vocabulary."""
 
@@ -133,7 +135,7 @@ def named_by_folder(path: str) -> OtherName | None:
 
     The name is a model's own, or one with a size that its owner or a public list gives it, or it says as much of a shape
     as such a name (`llama2-7b`, `Qwen2.5-7B-Base`), and belongs to one shape; a folder of the hub's cache has the id in
-    its name.
+    its name, and others are called by it (`EleutherAI_pythia-6.9b`).
     """
     cached = _HUB_CACHE.search(path.replace("\\", "/"))
     if cached is not None:
@@ -141,7 +143,14 @@ def named_by_folder(path: str) -> OtherName | None:
         packing = "" if other is None else other.packing
         return None if entry is None else OtherName(path, entry.id, "folder", packing=packing)
     *above, last = ["", *(part for part in path.lower().replace("\\", "/").split("/") if part)]
-    if not is_sized(stem_of(last)) or not TRAINED.isdisjoint(above):
+    if not TRAINED.isdisjoint(above):
+        return None
+    by_id = _ID_IN_NAME.fullmatch(last)
+    entry, other = find("/".join(by_id.groups())) if by_id is not None else (None, None)
+    if entry is not None and (other is None or other.evidence not in ("sibling", "name")):
+        packing = "" if other is None else other.packing
+        return OtherName(path, entry.id, "folder", packing=packing)
+    if not is_sized(stem_of(last)):
         return None
     models, names = _models_beside(stem_of(last)), _names_beside(stem_of(last))
     of_models = [OtherName(entry.id, entry.id, "folder") for entry in models]

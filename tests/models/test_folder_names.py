@@ -14,6 +14,9 @@ from preflight.request import Request
 from preflight.verdict import Answer
 
 NAMES = {
+    "/data/EleutherAI_gpt-neox-20b/": "EleutherAI/gpt-neox-20b",
+    "pretrained/meta-llama--Llama-2-7b-hf": "meta-llama/Llama-2-7b-hf",
+    "/data/openai-community__gpt2": "openai-community/gpt2",
     "~/model_weights/llama-7b": "huggyllama/llama-7b",
     "/data/Llama-2-70b-hf": "meta-llama/Llama-2-70b-hf",
     "/mnt/llama-2-70B-HF/": "meta-llama/Llama-2-70b-hf",
@@ -39,6 +42,9 @@ NO_NAMES = [
     "/data/qwen7b",  # Qwen, Qwen1.5, Qwen2 or Qwen2.5
     "output/llama2-7b",
     "/data/checkpoint-500",
+    "output/EleutherAI_pythia-6.9b",
+    "/data/somebody_pythia-tuned",
+    "/data/my_qwen",
     "/hub/models--somebody--unheard-of",
     "/hub/datasets--openai-community--gpt2",
     "/hub/models--openai-community--gpt2/blobs",
