@@ -113,6 +113,36 @@ def tokenizing(reader: ScriptReader) -> frozenset[str]:
     return reader.truncating.union(TOKENIZING)
 
 
+def told_length(reader: ScriptReader, found: CallFound, said: Known | None) -> Known | None:
+    """Return where a truncating call of a tokenizer cuts, `said` being its max_length: where that is none, or the tokenizer's
+    own, it is what the tokenizer was loaded with (transformers/tokenization_utils_base.py, 5.24.0)."""
+    given = keyword_of(found.node, "max_length")
+    is_own = said is None or (said.value is UNKNOWN and given is not None and is_tokenizers(given))
+    return (loaded_length(reader) or said) if is_own else said
+
+
+def is_tokenizers(node: ast.expr) -> bool:
+    """Tell whether an expression is the length of a tokenizer: `self.tokenizer.model_max_length`."""
+    return isinstance(node, ast.Attribute) and node.attr == OF_TOKENIZER
+
+
+def loaded_length(reader: ScriptReader) -> Known | None:
+    """Return the length that all tokenizers of a script are loaded with; None where one is loaded without, or with another."""
+    calls = [
+        each
+        for each in reader.possible("from_pretrained")
+        if _LOADS.search(unparse(each.node.func))
+    ]
+    told = [reader.keywords(each)[0].get(OF_TOKENIZER) for each in calls]
+    lengths = {known.value if known is not None else None for known in told}
+    is_one = len(lengths) == 1 and isinstance(next(iter(lengths)), int)
+    return told[0] if is_one else None
+
+
+OF_TOKENIZER = "model_max_length"
+_LOADS = lazy_pattern(r"Tokenizer\w*\.from_pretrained$|Processor\.from_pretrained$")
+
+
 def _switches(item: ast.withitem) -> bool:
     call = item.context_expr
     return isinstance(call, ast.Call) and last_name(call.func) in SWITCHES

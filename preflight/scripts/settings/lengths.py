@@ -20,6 +20,7 @@ from preflight.scripts.settings.answer_lengths import (
     length_of_answers,
     lengths_of_answers,
     tokenizing,
+    told_length,
 )
 from preflight.scripts.settings.collators import filled_rows
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
@@ -150,8 +151,11 @@ def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known
             values, _ = reader.keywords(found)
             if "tokenize" in values and values["tokenize"].value is False:
                 continue  # a chat's text
-            length, truncates = values.get("max_length"), values.get("truncation")
-            if length is not None and truncates is not None and truncates.value not in (None, False):  # fmt: skip
+            truncates = values.get("truncation")
+            if truncates is None or truncates.value in (None, False):
+                continue
+            length = told_length(reader, found, values.get("max_length"))
+            if length is not None:
                 of_calls[id(found.node)] = length
         elif _is_dataset(reader, found):
             changed = reader.evaluator.changed_attributes

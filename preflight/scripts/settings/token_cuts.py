@@ -6,7 +6,8 @@ import ast
 
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import Scope
+from preflight.scripts.python.scope import UNKNOWN, Scope
+from preflight.scripts.settings.answer_lengths import is_tokenizers, loaded_length
 
 
 class NotToldError(Exception):
@@ -42,6 +43,9 @@ class TokenCuts:
 
     def number(self, node: ast.expr) -> float:
         value = self.reader.evaluator.evaluate(node, self.scope).value
+        if value is UNKNOWN and is_tokenizers(node):
+            loaded = loaded_length(self.reader)
+            value = UNKNOWN if loaded is None else loaded.value
         if not isinstance(value, int) or isinstance(value, bool):
             raise NotToldError
         return float(value)
