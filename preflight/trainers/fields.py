@@ -96,17 +96,16 @@ class FieldReader:
             return None
         value = setting.value
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            self.problems.append(self._no_count(setting, plan_field))
+            self.problems.append(self._wrong(setting, plan_field, "a whole number from 1"))
             return None
         return setting
 
-    def _no_count(self, setting: Setting, plan_field: str) -> Problem:
-        """Return what there is to say of a value that is no count: a script's own flag may mean something else by it."""
+    def _wrong(self, setting: Setting, plan_field: str, what: str) -> Problem:
+        """Return what a value must be and is not; a script's own flag may mean something else by it, and is not read."""
         name = setting.place.key or plan_field
-        wrong = f"{name} must be a whole number from 1, not {setting.value!r}"
-        if self.inferred.pop(plan_field, None) is None:
-            return Problem(wrong, setting.place.where)
-        return Problem.not_understood(setting.value, name, setting.place.where)
+        if self.inferred.pop(plan_field, None) is not None:
+            return Problem.not_understood(setting.value, name, setting.place.where)
+        return Problem(f"{name} must be {what}, not {setting.value!r}", setting.place.where)
 
     def put(self, plan_field: str, value: Any, *stated: Setting) -> None:
         """Record a plan field with the settings that say it, the deciding one first."""
@@ -136,7 +135,7 @@ class FieldReader:
         origin = Origin(f"default of {versions.label(library)}", assumed=True, reason=why)
         self.defaults[plan_field] = (value, origin)
 
-    def dtype(self, setting: Setting) -> str | None:
+    def dtype(self, setting: Setting, plan_field: str = "") -> str | None:
         """Return a dtype in the plan's words, None for auto; a problem where it is no dtype."""
         word = str(setting.value).removeprefix("torch.")
         if setting.value is None or word in ("auto", "None"):
@@ -145,10 +144,6 @@ class FieldReader:
             self.leave_out("weights in 64 bits are estimated in 32", WIDE_WEIGHTS, "more", setting)
             return "fp32"
         if word not in DTYPES:
-            self.problems.append(
-                Problem(
-                    f"{setting.place.key} must be auto, bfloat16, float16 or float32, not {setting.value!r}",
-                    setting.place.where,
-                )
-            )
+            what = "auto, bfloat16, float16 or float32"
+            self.problems.append(self._wrong(setting, plan_field, what))
         return DTYPES.get(word)

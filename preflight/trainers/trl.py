@@ -60,7 +60,9 @@ def _load_dtype(given: Given) -> Reading[PlanFields]:
             )
     if setting is not None and setting.value is not None:
         is_stored = str(setting.value) == "auto"
-        fields.put("load_dtype", "auto" if is_stored else fields.dtype(setting), setting)
+        dtype = "auto" if is_stored else fields.dtype(setting, "load_dtype")
+        if dtype is not None or not fields.problems:
+            fields.put("load_dtype", dtype, setting)
         return fields.reading()
     if not given.has_trainer:
         return fields.reading()

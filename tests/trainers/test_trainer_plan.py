@@ -366,13 +366,13 @@ def test_names_that_turn_no_adapter_on_are_not_said_to(flag, is_said, tmp_path):
 
 
 def test_a_value_that_only_the_script_understands_is_not_given(tmp_path):
-    arguments = read(
-        "--batch_size auto --gradient_checkpointing unsloth", tmp_path, "train.py", LOOP
-    )
+    line = "--batch_size auto --gradient_checkpointing unsloth --dtype bf16 fp32"
+    arguments = read(line, tmp_path, "train.py", LOOP)
 
     assert "micro_batch_size" not in arguments.settings
     assert "activation_checkpointing" not in arguments.settings
-    assert [problem.severity for problem in arguments.notices] == ["warning", "warning"]
+    assert "load_dtype" not in arguments.settings
+    assert [problem.severity for problem in arguments.notices] == ["warning"] * 3
 
 
 def test_a_slip_of_the_pen_is_pointed_out(tmp_path):
