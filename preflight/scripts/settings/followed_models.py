@@ -64,7 +64,7 @@ def followed(
 ) -> Iterator[CallFound | None]:
     """Yield the calls that a value comes from; None where one of its ways ends at what is not read.
 
-    `ends` names calls that pass a model on and are yielded all the same.
+    `ends` names calls that pass a model on and are yielded all the same, in place of what came before them.
     """
     waiting, seen = [(node, scope)], set[int]()
     while waiting:
@@ -91,7 +91,7 @@ def followed(
             if name not in reader.functions or loads(made) or is_inherited(reader, made):
                 yield made
                 continue
-        before = _before(reader, node, scope)
+        before = _before(reader, node, scope, is_last=bool(ends))
         if not before:
             yield None
         waiting += before
@@ -107,8 +107,13 @@ def _is_name(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
     return isinstance(known.value, (str, type(None))) or bool(known.flag)
 
 
-def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[ast.expr, Scope]]:
-    """Return what a value is taken from, with the scope that it stands in; nothing where that is not read."""
+def _before(
+    reader: ScriptReader, node: ast.expr, scope: Scope, *, is_last: bool
+) -> list[tuple[ast.expr, Scope]]:
+    """Return what a value is taken from, with the scope that it stands in; nothing where that is not read.
+
+    `is_last` leaves out what a name held before the last statement that sets it.
+    """
     if isinstance(node, ast.Subscript):  # one of several things that a call gives back
         place, called = getattr(node.slice, "value", None), node.value
         name = last_name(called.func) if isinstance(called, ast.Call) else ""
@@ -127,7 +132,7 @@ def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[as
     name = last_name(node.func if isinstance(node, ast.Call) else node)
     holder = None if isinstance(node, ast.Call) else scope.holder(name)
     if holder is not None and name in holder.assigned:
-        at = (node.lineno, node.col_offset) if holder is scope else None
+        at = (node.lineno, node.col_offset) if is_last and holder is scope else None
         return [(value, holder) for value in reader.evaluator.may_hold(name, holder, at)]
     if holder is not None:
         return _arguments(reader, name, holder)
