@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapted_experts import ON_EXPERTS
 from preflight.formulas.adapters.grouped_experts import on_experts_at_most
-from preflight.formulas.limits.bounds import dearest_of
+from preflight.formulas.limits.bounds import ADDED, dearest_of
 from preflight.launch import LaunchPlan
 from preflight.models import describe
 from preflight.models.registry import find_model
@@ -71,3 +72,10 @@ def test_they_are_bounded_beside_a_base_that_is_not_packed(packed, bounded):
     dearest = dearest_of(plan, model, {})
 
     assert (None if dearest is None else dearest.names) == bounded
+
+
+@pytest.mark.parametrize("path", ADDED.values())
+def test_what_the_table_of_bounds_names_is_there(path):
+    """They are imported where a launch has them, and no type checker looks."""
+    module, _, function = path.partition(":")
+    assert callable(getattr(import_module(f"preflight.formulas.{module}"), function))

@@ -81,7 +81,7 @@ class Dearest:
 
 ADDED = {
     OLMO_CORE: "olmo_core:olmo_core_at_most",
-    ON_EXPERTS: "layers.packed_experts:on_experts_at_most",
+    ON_EXPERTS: "adapters.grouped_experts:on_experts_at_most",
     PACKED_EXPERTS: "layers.packed_experts:packed_experts_at_most",
     SCATTERED: "layers.packed_experts:scattered_at_most",
     LOOPED_EXPERTS: "layers.looped_stacks:looped_at_most",
