@@ -6,11 +6,11 @@ divided_automodel.py makes the rows again, from the wheel of 0.7.0.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from divided_sizes import SIZES
+from recorded import recorded
 from test_divided_steps import STEP, predicted
 
 from preflight.errors import Problem
@@ -23,10 +23,7 @@ from preflight.memory import Level
 from preflight.models import describe
 from preflight.plan_parts import Adapter
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("automodel_steps.jsonl").read_text().splitlines()
-]
+ROWS = recorded("automodel_steps.jsonl")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 

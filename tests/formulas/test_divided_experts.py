@@ -5,20 +5,16 @@ divided_experts.py makes the rows again, in an environment with torchtitan 0.2.2
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded import recorded
 
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.models import describe
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("divided_experts.jsonl").read_text().splitlines()
-]
+ROWS = recorded("divided_experts.jsonl")
 KEPT = {
     "params": ("parameters, trainable",),
     "gradients": ("gradients", "gradient of the embedding"),

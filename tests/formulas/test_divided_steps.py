@@ -7,7 +7,6 @@ Counts are of the fullest rank of each row.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from divided_sizes import BUCKETS, SIZES
+from recorded import recorded
 
 from preflight.hooks.read_axolotl import preflight_read_launch as read_axolotl
 from preflight.judge import estimate_memory
@@ -24,10 +24,7 @@ from preflight.memory import Level, MemoryEstimate, Moment
 from preflight.models import describe
 from preflight.plan_parts import DeepSpeedSettings
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("divided_steps.jsonl").read_text().splitlines()
-]
+ROWS = recorded("divided_steps.jsonl")
 TOO_LOW, TOO_HIGH = 0.02, 0.04
 """Of the peak of a step. What is counted and not allocated is a layer gathered or a gradient of so few layers."""
 SCHEDULES = {"1F1B": "1f1b", "GPipe": "gpipe", "Interleaved1F1B": "interleaved_1f1b"}

@@ -5,21 +5,16 @@ engine_steps.py makes a row again.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from engine_steps import ENGINES, KINDS, NOT_RUN, ONLINE, case_of
+from recorded import recorded
 from small_llama import ZERO
 from test_objectives import predicted
 
 from preflight.launch import Adapter, DeepSpeedSettings, Generation, LaunchPlan
 from preflight.memory import Moment
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("engine_steps.jsonl").read_text().splitlines()
-]
+ROWS = recorded("engine_steps.jsonl")
 TOLERANCE = 0.02
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from experiment_steps import CONFIG, case_of
+from recorded import recorded
 from test_rollouts import parts_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
@@ -17,10 +15,7 @@ from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.models import describe
 from preflight.plugins import load_plugins
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("experiments.jsonl").read_text().splitlines()
-]
+ROWS = recorded("experiments.jsonl")
 TOLERANCE = 0.02
 
 

@@ -5,10 +5,10 @@ fake_quantized_linears.py makes the rows again, with the torchao that is on the 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from recorded import recorded
 
 import preflight
 from preflight.formulas.fake_quantized import (
@@ -20,10 +20,7 @@ from preflight.formulas.fake_quantized import (
 from preflight.launchers.axolotl.left_out import FORMATS
 from preflight.plan_parts import FAKE_QUANTIZED, QUANTIZED_WIDELY
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("fake_quantized.jsonl").read_text().splitlines()
-]
+ROWS = recorded("fake_quantized.jsonl")
 WIDER = {row["scheme"] for row in ROWS if "/" in row["scheme"]}
 SIZES = {"bfloat16": 2, "float32": 4}
 

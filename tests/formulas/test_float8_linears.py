@@ -5,18 +5,15 @@ float8_linears.py makes the rows again, with the torchao that is on the path.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from recorded import recorded
 
 import preflight
 from preflight.formulas.layers.float8_linears import Matrix, float8_at_most
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("float8_linears.jsonl").read_text().splitlines()
-]
+ROWS = recorded("float8_linears.jsonl")
 CONFIG = """distributed_type: MULTI_GPU
 num_machines: 1
 num_processes: 8

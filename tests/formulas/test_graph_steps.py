@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from graph_cases import case_of
+from recorded import recorded
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.graph_steps import graph_step_at_most
@@ -17,10 +15,7 @@ from preflight.memory import STEP_MOMENTS, Level, MemoryTerm
 from preflight.models import describe
 from preflight.plugins import load_plugins
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("graph_steps.jsonl").read_text().splitlines()
-]
+ROWS = recorded("graph_steps.jsonl")
 MODES = {"default": "selective_op", "eager": "selective_op", "full": "full"}
 RESHARD = {"default": "default", "never": False}
 STATES = 4

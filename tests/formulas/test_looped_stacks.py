@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from looped_stacks import CASES, SHAPE
+from recorded import recorded
 
 import preflight
 from preflight.formulas.layers.looped_stacks import looped_at_most
@@ -14,10 +12,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import Moment
 from preflight.models import describe
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("looped_stacks.jsonl").read_text().splitlines()
-]
+ROWS = recorded("looped_stacks.jsonl")
 NEWER = {
     (row["case"], row["dtype"], row["is_checkpointed"], row["tokens"]): row
     for row in ROWS

@@ -6,11 +6,9 @@ there, so that no row is without 16 bits.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from older_steps import CASES, CONFIG
+from recorded import recorded
 from test_objectives import PURE_SIMPO, TOLERANCE, predicted
 
 from preflight.formulas.limits.unpriced import unpriced_objective
@@ -20,10 +18,7 @@ from preflight.launch_facts import TrainerFacts
 from preflight.versions.boundary import release
 from preflight.versions.transformers import READS_GROUPED_KEYS
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("older_objectives.jsonl").read_text().splitlines()
-]
+ROWS = recorded("older_objectives.jsonl")
 OLDER_LAYERS = 0.035
 """Of layers whose coefficients were traced on newer releases of transformers, the worst of Llama before 4.54."""
 

@@ -7,11 +7,10 @@ takes 9 bytes more of each row's logits: a part of a rollout that a tiny model s
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from recorded import recorded
 from small_llama import LLAMA
 from test_rollouts import TOLERANCE, plan_of
 
@@ -31,10 +30,7 @@ from preflight.plugins import load_plugins
 from preflight.setting import Place
 from preflight.versions.boundary import release
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("older_rollouts.jsonl").read_text().splitlines()
-]
+ROWS = recorded("older_rollouts.jsonl")
 WIDE = {
     **LLAMA, "hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2, "vocab_size": 32768,
 }  # fmt: skip

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from olmo_core_steps import case_of
+from recorded import recorded
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.olmo_core import olmo_core_at_most
@@ -16,10 +14,7 @@ from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.models import describe
 from preflight.plugins import load_plugins
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("olmo_core.jsonl").read_text().splitlines()
-]
+ROWS = recorded("olmo_core.jsonl")
 
 
 def plan_of(case: dict) -> LaunchPlan:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from recorded import recorded
 from torch.distributed.fsdp._fully_shard._fsdp_param import FSDPParam
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
@@ -27,7 +26,6 @@ from preflight.trace import quantized, run
 from preflight.trace.job import job_of
 from preflight.trace.patches import replaced
 
-STEPS = Path(__file__).with_name("scattered_steps.jsonl")
 LENGTH = 640
 
 
@@ -127,7 +125,7 @@ def model_of(case):
     return ModelSpec("one layer", {}, "mixtral", hidden, 1, 1, (layer,))
 
 
-@pytest.mark.parametrize("case", [json.loads(line) for line in STEPS.read_text().splitlines()])
+@pytest.mark.parametrize("case", recorded("scattered_steps.jsonl"))
 def test_scattermoe_makes_no_more_than_its_bound(case):
     plan = replace(
         small_launch("mixtral", "QLoRA, autocast", True, checkpointing_reentrant=True),

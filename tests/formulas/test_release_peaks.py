@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
+from recorded import recorded
 
 from preflight.derive.costs.release_costs import LIBRARIES, installed
 from preflight.derive.layouts.small_models import SMALL_MODELS, small_config
@@ -14,10 +12,7 @@ from preflight.judge import estimate_memory
 from preflight.models import describe
 from tests.formulas.release_peaks import CASES, launch_of, traced_peak
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("release_peaks.jsonl").read_text().splitlines()
-]
+ROWS = recorded("release_peaks.jsonl")
 MOST_UNDER, MOST_OVER = 0.005, 0.04
 
 

@@ -5,10 +5,8 @@ retriever_steps.py makes a row again, in an environment with that release and th
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
+from recorded import recorded
 from retriever_steps import case_of
 from test_objectives import predicted
 
@@ -19,10 +17,7 @@ from preflight.launch_facts import TrainerFacts
 from preflight.setting import Place, Setting
 from preflight.trainers.retrievers import LINEAR
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("retriever_steps.jsonl").read_text().splitlines()
-]
+ROWS = recorded("retriever_steps.jsonl")
 TOLERANCE = 0.02
 
 

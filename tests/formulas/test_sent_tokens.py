@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from recorded import recorded
 
 from preflight.errors import Problem
 from preflight.formulas.sent_tokens import row_bytes, rows_from_others, sent_at_most
@@ -18,10 +17,7 @@ from preflight.plan_parts import SENT_TOKENS
 from preflight.plugins import load_plugins
 from preflight.request import Request
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("sent_tokens.jsonl").read_text().splitlines()
-]
+ROWS = recorded("sent_tokens.jsonl")
 BF16 = 2
 
 

@@ -5,11 +5,10 @@ strided_steps.py makes the rows again, from the trainer of axolotl 0.18.0.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded import recorded
 
 from preflight.errors import Problem
 from preflight.formulas.limits.bounds import dearest_of
@@ -23,8 +22,7 @@ from preflight.plugins import load_plugins
 from preflight.setting import Place, Setting
 from preflight.values import replace
 
-STEPS = Path(__file__).with_name("strided_steps.jsonl").read_text().splitlines()
-ROWS = [json.loads(line) for line in STEPS]
+ROWS = recorded("strided_steps.jsonl")
 PLUGINS = load_plugins()
 PARTS = {
     "sampling": (Moment.FORWARD,),

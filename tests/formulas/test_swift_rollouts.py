@@ -5,20 +5,15 @@ swift_rollouts.py makes a row again, in an environment with that release and the
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
+from recorded import recorded
 from swift_rollouts import case_of
 from test_rollouts import estimate, parts_of
 
 from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.launch import Adapter, Generation, LaunchPlan
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("swift_rollouts.jsonl").read_text().splitlines()
-]
+ROWS = recorded("swift_rollouts.jsonl")
 TOLERANCE = 0.02
 OLDER = 0.035
 """Before transformers 5, whose cache grows otherwise, and under LoRA beside few logits."""

@@ -5,21 +5,17 @@ sentence_steps.py makes a row again, in an environment with that release and the
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from recorded import recorded
 from sentence_steps import case_of
 from test_objectives import predicted
 
 from preflight.formulas.texts import forwards_of
 from preflight.launch import Adapter, LaunchPlan
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("sentence_steps.jsonl").read_text().splitlines()
-]
+ROWS = recorded("sentence_steps.jsonl")
 TOLERANCE = 0.021
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+from recorded import recorded
 from test_objectives import TOLERANCE, predicted
 from verl_steps import ANSWER, CASES, CONFIG, PROMPT
 
@@ -24,10 +25,7 @@ from preflight.models import describe
 from preflight.plugins import load_plugins
 from preflight.setting import Place, Setting
 
-ROWS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("verl_steps.jsonl").read_text().splitlines()
-]
+ROWS = recorded("verl_steps.jsonl")
 SYNC = Path(__file__).with_name("verl_sync.py")
 COMPILES = "actor_rollout_ref.actor.use_torch_compile"
 COEFFICIENT = "actor_rollout_ref.actor.entropy_coeff"
