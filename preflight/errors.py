@@ -28,9 +28,17 @@ class Problem:
     """Where something is unpriced, what the launch takes beside the estimate: `more`, `less` or `either`."""
 
     @classmethod
-    def left_out(cls, message: str, where: str, unpriced: str, takes: str) -> Problem:
-        """Return the warning that an argument turns on what no formula counts."""
-        return cls(message, where, "", "PF143", "warning", unpriced, takes)
+    def left_out(
+        cls,
+        message: str,
+        where: str,
+        unpriced: str,
+        takes: str,
+        fix: str = "",
+        id: str = "PF143",
+    ) -> Problem:
+        """Return the warning that no formula counts something: by default, what an argument turns on."""
+        return cls(message, where, fix, id, "warning", unpriced, takes)
 
     @classmethod
     def not_understood(cls, value: object, spelling: str, where: str) -> Problem:

@@ -21,12 +21,11 @@ def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) ->
     means = f"{num_devices} times the micro batch per step, and the first GPU holds the model states and gathers what all others return"
     if trainer.trainer == "trl":
         means = "and TRL's trainers stop unless device_map spreads the model"
-    yield Problem(
+    yield Problem.left_out(
         f"one process sees {num_devices} GPUs: Trainer takes nn.DataParallel, {means}",
         launcher,
-        f"torchrun --nproc-per-node {num_devices} in place of {launcher}, or CUDA_VISIBLE_DEVICES=0",
-        "PF136",
-        "warning",
         REPLICAS,
         "more",
+        f"torchrun --nproc-per-node {num_devices} in place of {launcher}, or CUDA_VISIBLE_DEVICES=0",
+        "PF136",
     )

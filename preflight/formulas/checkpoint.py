@@ -103,14 +103,13 @@ def _noticed(plan: LaunchPlan, problem: Problem) -> LaunchPlan:
 
 
 def _not_priced(plan: LaunchPlan, model: ModelSpec, method: str) -> Problem:
-    return Problem(
+    return Problem.left_out(
         f"the weights of {model.name} are stored in {method}, and counted as if they were not",
         _where(plan),
+        f"weights stored in {method}",
+        "either",
         "the model that it is a copy of, or a bitsandbytes copy of it",
         "PF124",
-        "warning",
-        unpriced=f"weights stored in {method}",
-        takes="either",
     )
 
 
@@ -161,14 +160,12 @@ def packed_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
 
 
 def _layers_left(plan: LaunchPlan, model: ModelSpec) -> Problem:
-    return Problem(
+    return Problem.left_out(
         f"{model.name} leaves some of its layers in 16 bits, and they are counted as packed",
         _where(plan),
-        "",
-        "PF124",
-        "warning",
-        unpriced=LEFT_WHOLE,
-        takes="more",
+        LEFT_WHOLE,
+        "more",
+        id="PF124",
     )
 
 

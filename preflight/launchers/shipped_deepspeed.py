@@ -64,14 +64,13 @@ def take_shipped_deepspeed(keys: FrameworkKeys, command: LaunchCommand) -> tuple
         return ()
     keys.given["deepspeed"] = Setting(shipped, Place("shipped", named.value, "deepspeed"))
     return (
-        Problem(
+        Problem.left_out(
             f"there is no {path} here: it is taken for {keys.library.name}'s own file of that name",
             named.place.where,
+            "another DeepSpeed config, if the file is one",
+            "less",
             "run preflight where the launch starts, if it is another",
             "PF145",
-            "warning",
-            unpriced="another DeepSpeed config, if the file is one",
-            takes="less",
         ),
     )
 

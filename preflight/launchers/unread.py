@@ -45,7 +45,7 @@ def unread_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan:
 def unread(command: LaunchCommand, message: str, where: str, fix: str = READERS) -> LaunchPlan:
     """Return the plan of a launch of which nothing is known: it starts, and nobody says that it fits."""
     unpriced = "a launch that was not read"
-    notice = Problem(message, where, fix, "PF125", "warning", unpriced, "either")
+    notice = Problem.left_out(message, where, unpriced, "either", fix, "PF125")
     return LaunchPlan(cwd=command.cwd, command=command, notices=(notice,))
 
 

@@ -73,5 +73,5 @@ def _with_release_that_does_not(plan: LaunchPlan, model_type: str, origin: Origi
     where = plan.origins.get("versions.transformers", origin).where
     fix = "a newer transformers, or --set versions.transformers=VERSION where it has one"
     unpriced = f"a release of transformers that knows {model_type}"
-    notice = Problem(message, where, fix, LACKS, "warning", unpriced, "either")
+    notice = Problem.left_out(message, where, unpriced, "either", fix, LACKS)
     return replace(plan, notices=(*plan.notices, notice))

@@ -134,14 +134,13 @@ def own_tower(arguments: Mapping[str, Setting]) -> Problem | None:
         (f", projector {arguments[name].value}" for name in PROJECTORS if _is_said(arguments.get(name))),
         "",
     )  # fmt: skip
-    return Problem(
+    return Problem.left_out(
         f"the script builds {towers}{projector} into the language model itself: the estimate counts the language model",
         named[0].place.where,
+        f"vision tower {towers}{projector}",
+        "more",
         "a checkpoint in transformers' own format (`llava-hf/...`) is counted whole",
         "PF126",
-        "warning",
-        unpriced=f"vision tower {towers}{projector}",
-        takes="more",
     )
 
 

@@ -59,14 +59,13 @@ def _counts(given: Given) -> Reading[PlanFields]:
     finder = fields.get("auto_find_batch_size")
     if finder is not None and finder.value is True:
         fields.problems.append(
-            Problem(
+            Problem.left_out(
                 "auto_find_batch_size changes the global batch when a rank runs out of memory",
                 finder.place.where,
-                "give a micro batch that fits; the estimate is for the one that is tried first",
-                "PF431",
-                "warning",
                 "the smaller micro batch that auto_find_batch_size finds",
                 "less",
+                "give a micro batch that fits; the estimate is for the one that is tried first",
+                "PF431",
             )
         )
     return fields.reading()

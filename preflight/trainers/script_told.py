@@ -337,14 +337,13 @@ def _known_when_it_runs(place: Place, names: list[str]) -> Problem:
     unpriced = next((OF_ONLINE[name] for name in names if name in OF_ONLINE), "")
     both = " and ".join(names)
     by_script = f"{place.document} sets {both} to something that is known only when it runs"
-    return Problem(
+    return Problem.left_out(
         f"{why_open(place)}: {both}" if place.kind == "argv" else by_script,
         place.where,
+        unpriced or ("how pairs are compared" if "objective" in names else ""),
+        "either",
         f"say it with --set {names[0]}=VALUE",
         "PF121",
-        "warning",
-        unpriced=unpriced or ("how pairs are compared" if "objective" in names else ""),
-        takes="either",
     )
 
 

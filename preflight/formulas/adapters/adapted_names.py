@@ -45,14 +45,13 @@ def left_out_of_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]
     """Yield the names of an adapter that no listed module has."""
     elsewhere = saves_other_names(plan, model)
     if elsewhere:
-        yield Problem(
+        yield Problem.left_out(
             f"modules_to_save has {', '.join(elsewhere)}, which is none of the names that are known of {model.name}",
             "the adapter's modules_to_save",
+            SAVED_ELSEWHERE,
+            "more",
             "`preflight trace` runs the model itself",
             "PF127",
-            "warning",
-            unpriced=SAVED_ELSEWHERE,
-            takes="more",
         )
     if makes_unsloths(plan) and _names_experts(plan, model) and is_fused(plan, model):
         yield Problem.left_out(
@@ -62,26 +61,24 @@ def left_out_of_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]
             "more",
         )
     if model.tower is not None and _saves_what_only_running_tells(plan):
-        yield Problem(
+        yield Problem.left_out(
             "which modules train whole beside the adapter is known only when the script runs: the tower may be one of them",
             "the adapter's modules_to_save",
+            SAVED_ELSEWHERE,
+            "more",
             "--set adapter.modules_to_save=NAME,... says which",
             "PF127",
-            "warning",
-            unpriced=SAVED_ELSEWHERE,
-            takes="more",
         )
     if plan.adapter is not None and adapts_other_names(plan, model):
         names = adapter_targets(plan.adapter, model)
         shown = names if isinstance(names, str) else ", ".join(names)
-        yield Problem(
+        yield Problem.left_out(
             f"the target modules {shown} are none of the names that are known of {model.name}: the adapter is not counted, and it fits only where one on every linear layer does",
             "the adapter's target modules",
+            UNLISTED,
+            "either",
             "--set adapter.targets=all-linear counts one on every linear layer",
             "PF127",
-            "warning",
-            unpriced=UNLISTED,
-            takes="either",
         )
 
 

@@ -120,28 +120,25 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
 def _of_another_model(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     """Yield that a model is known by the name of a folder alone, which is not here."""
     if model.like is not None and model.like.evidence == BY_FOLDER:
-        yield Problem(
+        yield Problem.left_out(
             f"there is no folder {plan.model} here: it is taken for {model.like.model}, by its name alone",
             where_of(plan, "model"),
+            ANOTHER_MODEL,
+            "less",
             f"--set model={model.like.model} where that is so, or --set model_config=FILE",
             "PF150",
-            "warning",
-            unpriced=ANOTHER_MODEL,
-            takes="less",
         )
 
 
 def _of_stages(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     """Yield that a model's layers cannot be divided over the stages of a pipeline as the formula does."""
     if plan.pipeline is not None and not is_divisible(plan.pipeline, model):
-        yield Problem(
+        yield Problem.left_out(
             f"every rank is estimated with all of {model.name}: its layers are of several kinds, share a weight between"
             " stages, or are fewer than those",
             where_of(plan, "pipeline"),
-            id="PF143",
-            severity="warning",
-            unpriced=STAGES,
-            takes="either",
+            STAGES,
+            "either",
         )
 
 
@@ -163,70 +160,62 @@ def _of_an_engine(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec) -> Ite
 def _of_images(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     """Yield what a launch that was read may show beside text, and what that does to its length."""
     if _is_left_out(plan, model):
-        yield Problem(
+        yield Problem.left_out(
             f"{model.name} takes images or audio too: the estimate has its weights and counts text alone",
             "the model's config",
+            BESIDE_TEXT,
+            "more",
             "nothing where the rows are text alone: it takes what is counted",
             "PF126",
-            "warning",
-            unpriced=BESIDE_TEXT,
-            takes="more",
         )
     if may_see(plan, model) and is_cut_only(plan):
-        yield Problem(
+        yield Problem.left_out(
             f"rows with images are as long as what they show: few reach the {plan.seq_len:,} tokens at which they are cut",
             "the length of rows",
+            LENGTH_OF_IMAGES,
+            "less",
             "--set seq_len=N, the longest row of the data",
             "PF126",
-            "warning",
-            unpriced=LENGTH_OF_IMAGES,
-            takes="less",
         )
 
 
 def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
     """Yield what the plan alone names and no formula knows: an optimizer, a number format."""
     if plan.optimizer == MUON and plan.engine not in ("single", "ddp"):
-        yield Problem(
+        yield Problem.left_out(
             "what Muon gathers of matrices that are divided over ranks is not counted",
             where_of(plan, "optimizer"),
+            "the states of muon",
+            "either",
             "--set optimizer=adamw_torch estimates the launch with AdamW",
             "PF406",
-            "warning",
-            unpriced="the states of muon",
-            takes="either",
         )
     if plan.optimizer.startswith(LOW_RANK):
-        yield Problem(
+        yield Problem.left_out(
             f"the low-rank states of {plan.optimizer} are estimated as AdamW's two of every matrix, which are no less",
             where_of(plan, "optimizer"),
-            "",
-            "PF406",
-            "warning",
-            unpriced=f"the states of {plan.optimizer}",
-            takes="less",
+            f"the states of {plan.optimizer}",
+            "less",
+            id="PF406",
         )
     elif not is_known(plan.optimizer):
-        yield Problem(
+        yield Problem.left_out(
             f"optimizer {plan.optimizer} is not known: the estimate has AdamW's two states per parameter",
             where_of(plan, "optimizer"),
+            f"the states of {plan.optimizer}",
+            "either",
             nearest_fix(plan.optimizer, (*NUM_STATES, "adafactor"))
             or "`--set optimizer=adafactor`, or another of the Trainer's names, estimates that one",
             "PF406",
-            "warning",
-            unpriced=f"the states of {plan.optimizer}",
-            takes="either",
         )
     is_named = any(notice.unpriced == FLOAT8 for notice in plan.notices)
     if plan.mixed_precision == "fp8" and not is_named:
-        yield Problem(
+        yield Problem.left_out(
             "fp8 matrices are estimated as the 16-bit ones that they are made from",
             where_of(plan, "mixed_precision"),
+            FP8,
+            "either",
             "--set mixed_precision=bf16 estimates the launch without them",
-            "PF143",
-            "warning",
-            unpriced=FP8,
-            takes="either",
         )
 
 
@@ -235,14 +224,12 @@ def _unread_arguments(plan: LaunchPlan) -> Iterator[Problem]:
     for name, is_asked, unpriced, takes in UNCOUNTED_ARGUMENTS:
         said = argument(plan, name)
         if said.value is not None and is_asked(said.value):
-            yield Problem(
+            yield Problem.left_out(
                 f"{name} {said.value} adds {unpriced}, which the estimate does not count",
                 said.where,
+                unpriced,
+                takes,
                 f"leave {name} out to have the rest judged",
-                "PF143",
-                "warning",
-                unpriced=unpriced,
-                takes=takes,
             )
 
 
@@ -263,14 +250,12 @@ def _without_liger(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     is_whole = own in WITHOUT_FUSED_LOSS and not told.get("fused_linear_cross_entropy")
     if not is_its_type or is_whole:
         kind = f"kernels for {own} models" if not is_its_type else f"fused loss of {own} models"
-        yield Problem(
+        yield Problem.left_out(
             f"Liger puts in no {kind}: the loss stays one over whole logits",
             asked.where,
+            "a loss that Liger does not fuse",
+            "more",
             "leave it out to have the launch judged as it runs",
-            "PF143",
-            "warning",
-            unpriced="a loss that Liger does not fuse",
-            takes="more",
         )
 
 

@@ -44,14 +44,12 @@ def _of_prompts(plan: LaunchPlan) -> Iterator[Problem]:
     asked = TAKES_NUM_LOGITS_TO_KEEP if trains_groups(plan) else TAKES_LOGITS_TO_KEEP
     if not asked.holds_in(plan.versions):
         argument = "num_logits_to_keep" if trains_groups(plan) else "logits_to_keep"
-        yield Problem(
+        yield Problem.left_out(
             f"models of this release of transformers know no {argument}: logits of prompts are made, and are not counted",
             "the release of transformers",
+            PROMPT_LOGITS,
+            "more",
             f"--set versions.transformers={asked.since}, where that is so",
-            "PF143",
-            "warning",
-            unpriced=PROMPT_LOGITS,
-            takes="more",
         )
 
 
@@ -74,14 +72,12 @@ def _of_the_actor(plan: LaunchPlan) -> Iterator[Problem]:
     if is_known and SERVES_ITS_ENGINE.holds_in(plan.versions):
         return
     of_logits = ", and logits as the release of verl that takes most has them"
-    yield Problem(
+    yield Problem.left_out(
         f"an engine's share is estimated as one of the whole card{'' if is_known else of_logits}",
         "versions.verl" if is_known else "nothing says which verl the launch will have",
+        ENGINES_ROOM if is_known else ACTORS_RELEASE,
+        "less",
         "" if is_known else "`--set versions.verl=VERSION`",
-        "PF143",
-        "warning",
-        unpriced=ENGINES_ROOM if is_known else ACTORS_RELEASE,
-        takes="less",
     )
 
 
@@ -93,20 +89,18 @@ def _of_ligers_chunks(plan: LaunchPlan) -> Iterator[Problem]:
     """
     at = where_of(plan, "loss")
     message = "Liger's loss is estimated as it is without torch.compile, which makes less of an answer's logits"
-    yield Problem(message, at, "", "PF143", "warning", unpriced=COMPILED_CHUNKS, takes="less")
+    yield Problem.left_out(message, at, COMPILED_CHUNKS, "less")
     if uses_autocast(plan) and plan.engine != "fsdp1" and plan.load_dtype in (None, "fp32"):
         message = "Liger's loss calls the model past accelerate's autocast: its activations are fp32, as its weights are"
         unpriced = "a forward past autocast"
-        yield Problem(
-            message, at, "--dtype bfloat16", "PF143", "warning", unpriced=unpriced, takes="more"
-        )
+        yield Problem.left_out(message, at, unpriced, "more", "--dtype bfloat16")
     if plan.objective != "dpo":
         return
     if plan.is_fsdp:
         message = "Liger's loss of pairs calls layers past the wrapper that gathers them: it is estimated as if they were"
         unpriced = "Liger's loss of pairs under FSDP"
-        yield Problem(message, at, "", "PF143", "warning", unpriced=unpriced, takes="either")
+        yield Problem.left_out(message, at, unpriced, "either")
     if reference_of(plan) == "same" and not DPO_TAKES_ENTROPY.holds_in(plan.versions):
         message = "before TRL 0.29 the reference model of Liger's loss runs with a graph, whose activations are not counted"
         unpriced = "a reference model with a graph"
-        yield Problem(message, at, "trl>=0.29", "PF143", "warning", unpriced=unpriced, takes="more")
+        yield Problem.left_out(message, at, unpriced, "more", "trl>=0.29")

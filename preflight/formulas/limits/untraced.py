@@ -63,7 +63,7 @@ def untraced(
 
 def _untraced(message: str, where: str, fix: str, takes: str) -> Problem:
     """Return what to say of layers of which no trace was taken as this launch runs them."""
-    return Problem(message, where, fix, "PF129", "warning", unpriced=UNTRACED, takes=takes)
+    return Problem.left_out(message, where, UNTRACED, takes, fix, "PF129")
 
 
 def _of_fused_kernels(plan: LaunchPlan, model: ModelSpec) -> Problem:
@@ -145,14 +145,12 @@ def _of_packed_experts(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
         )
     else:
         return
-    yield Problem(
+    yield Problem.left_out(
         f"experts that are packed while they are loaded are not counted {why}",
         where_of(plan, "base_quantization"),
-        "",
-        "PF129",
-        "warning",
-        unpriced=PACKED_EXPERTS,
-        takes=takes,
+        PACKED_EXPERTS,
+        takes,
+        id="PF129",
     )
 
 
@@ -170,18 +168,17 @@ def _of_packages(
     method = method_of(plan, precision_of(plan, model))
     has_table = has_own_release(plan, model, method) and not loops_over_experts(plan, model)
     is_read = scans_as_newest(plan, model, device) or has_table
-    return Problem(
+    return Problem.left_out(
         f"layers of {model.model_type} are counted as transformers{'' if is_read else ' 5.18'} runs them without"
         f" {' and '.join(packages)}: with these they take less"
         + ("" if is_read else ", and without these an older release takes more"),
         "the model's config",
+        KERNELS,
+        "less" if is_read else "either",
         "--set versions.transformers=5.18.0 or newer, where that is so"
         if not is_read
         else "nothing where it fits; `preflight trace` runs the model itself",
         "PF129",
-        "warning",
-        unpriced=KERNELS,
-        takes="less" if is_read else "either",
     )
 
 

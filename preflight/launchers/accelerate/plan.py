@@ -174,14 +174,13 @@ def accelerate_part(
 def _check_mode(settings: LauncherSettings) -> Iterator[Problem]:
     if settings.mode in ("megatron", "tpu"):
         name = {"megatron": "Megatron-LM", "tpu": "TPU"}[settings.mode]
-        yield Problem(
+        yield Problem.left_out(
             f"preflight does not read {name} launches",
             settings.mode_place.where,
+            "a launch that was not read",
+            "either",
             "FSDP, DeepSpeed, multi-GPU and single-GPU launches are read",
             "PF125",
-            "warning",
-            unpriced="a launch that was not read",
-            takes="either",
         )
 
 

@@ -210,7 +210,7 @@ def _unknown(what: str, where: Place) -> Problem:
 
 
 def _left_out(message: str, where: Place, unpriced: str, fix: str) -> Problem:
-    return Problem(message, where.where, fix, "PF143", "warning", unpriced, "either")
+    return Problem.left_out(message, where.where, unpriced, "either", fix)
 
 
 def unknown_keys(config: TitanConfig, flags: Mapping[str, Setting]) -> Iterator[Problem]:

@@ -197,14 +197,13 @@ def _no_config(command: LaunchCommand, name: str, recipe: str) -> Problem:
     is_file = name.endswith((".yaml", ".yml"))
     is_here = in_checkout(command, "recipes/__init__.py") is not None
     if not near and not is_file and not is_here and not _is_table_release(command):
-        return Problem(
+        return Problem.left_out(
             f"{name} is no config of torchtune {TABLE_VERSION}; the release of the launch may have it",
             "--config",
+            f"the config {name}",
+            "either",
             "give its file: tune cp NAME FILE makes one",
             "PF111",
-            "warning",
-            unpriced=f"the config {name}",
-            takes="either",
         )
     return Problem(
         f"{name} is neither a file here nor a config of torchtune {TABLE_VERSION}",
