@@ -23,39 +23,33 @@ from preflight.records.site_correction import uncorrected
 from preflight.report import Report
 from preflight.streams import say
 from preflight.units import GIB, MIB
+from preflight.values import dataclass
 
 MOST_AT_END_BYTES = 32 * MIB
 """Of records that the end of a training reads, in a second or two; of more, `preflight history` makes the corrections."""
 
 
+@dataclass
 class Measurement:
     """What a training takes, from start to finish. Nothing that it does may end the training."""
 
-    def __init__(
-        self,
-        *,
-        args: Any = None,
-        accelerator: Any = None,
-        micro_batch_size: int | None = None,
-        seq_len: int | None = None,
-        device: str | None = None,
-        cpu_limit_bytes: int | None = None,
-        folder: str | None = None,
-        report_to: IO[str] | None = None,
-    ) -> None:
-        self.args, self.accelerator = args, accelerator
-        self.micro_batch_size, self.seq_len = micro_batch_size, seq_len
-        self.device, self.cpu_limit_bytes, self.folder = device, cpu_limit_bytes, folder
-        self.report_to = report_to
-        self.model: Any = None
-        self.optimizer: Any = None
-        self.trainer: Any = None
-        self.recorder: Recorder | None = None
-        self.record: RunRecord | None = None
-        """What was written down, once there is something."""
-        self.run_id = ""
-        self.has_looked = False
-        """Whether the line after the first steps was said."""
+    args: Any = None
+    accelerator: Any = None
+    micro_batch_size: int | None = None
+    seq_len: int | None = None
+    device: str | None = None
+    cpu_limit_bytes: int | None = None
+    folder: str | None = None
+    report_to: IO[str] | None = None
+    model: Any = None
+    optimizer: Any = None
+    trainer: Any = None
+    recorder: Recorder | None = None
+    record: RunRecord | None = None
+    """What was written down, once there is something."""
+    run_id: str = ""
+    has_looked: bool = False
+    """Whether the line after the first steps was said."""
 
     def start(self, model: Any = None, optimizer: Any = None, uses_hooks: bool = True) -> None:
         """Begin to count; without a model, while it is still to be loaded."""
