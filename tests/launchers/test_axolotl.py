@@ -15,7 +15,8 @@ from framework_launches import CONFIGS, EIGHT, Rewritten, cases_of, command_of
 
 from preflight.errors import BadInput
 from preflight.formulas.limits.left_out import with_left_out
-from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_launch
+from preflight.hooks.read_axolotl import preflight_read_launch as read
+from preflight.hooks.read_axolotl import preflight_write_launch as write
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl.adapter import pattern_names
 from preflight.launchers.axolotl.keys import axolotl_table, option_of
@@ -31,10 +32,6 @@ LLAMA = {
 CASES = cases_of("axolotl")
 ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
 SETTLED = {name: said for name, said in ASKED.items() if "refused" not in said}
-
-
-def read(command: LaunchCommand) -> LaunchPlan | None:
-    return preflight_read_launch(command=command)
 
 
 def plan_of(config: str) -> LaunchPlan:
@@ -235,9 +232,6 @@ ROUND_TRIPS = [
 
 
 def rewritten(name: str, edits: dict[str, Any], tmp_path: Any) -> Rewritten:
-    def write(before: LaunchPlan, after: LaunchPlan) -> Any:
-        return preflight_write_launch(before=before, after=after)
-
     return Rewritten(tmp_path, "axolotl", read, write, CASES[name], edits)
 
 

@@ -17,7 +17,8 @@ from framework_launches import CONFIGS, Rewritten, cases_of, command_of
 
 import preflight
 from preflight.errors import BadInput
-from preflight.hooks.read_llamafactory import preflight_read_launch, preflight_write_launch
+from preflight.hooks.read_llamafactory import preflight_read_launch as read
+from preflight.hooks.read_llamafactory import preflight_write_launch as write
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.llamafactory.keys import llamafactory_arguments
 
@@ -27,10 +28,6 @@ ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text(
 DTYPES = ASKED.pop("trained_dtypes")
 SETTLED = {name: said for name, said in ASKED.items() if "refused" not in said}
 ATTENTIONS = {"auto": "sdpa", "sdpa": "sdpa", "disabled": "eager", "fa2": "flash_attention_2"}
-
-
-def read(command: LaunchCommand) -> LaunchPlan | None:
-    return preflight_read_launch(command=command)
 
 
 def plan_of(config: str) -> LaunchPlan:
@@ -281,9 +278,6 @@ ROUND_TRIPS = [
 
 
 def rewritten(name: str, edits: dict[str, Any], tmp_path: Any) -> Rewritten:
-    def write(before: LaunchPlan, after: LaunchPlan) -> Any:
-        return preflight_write_launch(before=before, after=after)
-
     return Rewritten(tmp_path, "llamafactory", read, write, CASES[name], edits)
 
 
@@ -429,8 +423,8 @@ def test_an_optimizer_that_it_makes_itself_is_not_written_over(name, tmp_path):
         "".join(f"{key}: {value}\n" for key, value in config.items())
     )
     command = LaunchCommand(("llamafactory-cli", "train", "own.yaml"), dict(ALONE), str(tmp_path))
-    plan = preflight_read_launch(command=command)
+    plan = read(command)
     assert plan is not None
 
-    assert preflight_write_launch(plan, plan.with_edits({"optimizer": "adamw_bnb_8bit"})) is None
-    assert preflight_write_launch(plan, plan.with_edits({"seq_len": 512})) is not None
+    assert write(plan, plan.with_edits({"optimizer": "adamw_bnb_8bit"})) is None
+    assert write(plan, plan.with_edits({"seq_len": 512})) is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from framework_launches import CONFIGS, Rewritten, cases_of, command_of
+from framework_launches import CONFIGS, Rewritten, cases_of, plan_of_case
 
 import preflight
 from preflight.errors import BadInput
@@ -41,9 +41,7 @@ def read(argv: str, folder: Path = FOLDER, **env: str) -> LaunchPlan:
 
 
 def of_case(name: str) -> LaunchPlan:
-    plan = preflight_read_launch(command=command_of(CASES[name], FOLDER))
-    assert plan is not None
-    return plan
+    return plan_of_case(preflight_read_launch, CASES[name], FOLDER)
 
 
 def test_the_parser_refuses_what_is_refused_and_nothing_else() -> None:
@@ -229,13 +227,8 @@ ROUND_TRIPS = [
 
 
 def rewritten(name: str, edits: dict[str, Any], tmp_path: Path) -> Rewritten:
-    def read_it(command: LaunchCommand) -> LaunchPlan | None:
-        return preflight_read_launch(command=command)
-
-    def write(before: LaunchPlan, after: LaunchPlan) -> Any:
-        return preflight_write_launch(before=before, after=after)
-
-    return Rewritten(tmp_path, "swift", read_it, write, CASES[name], edits)
+    hooks = preflight_read_launch, preflight_write_launch
+    return Rewritten(tmp_path, "swift", *hooks, CASES[name], edits)
 
 
 @pytest.mark.parametrize(("name", "edits", "lines"), ROUND_TRIPS)

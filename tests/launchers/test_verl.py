@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from framework_launches import CONFIGS, cases_of, command_of
+from framework_launches import CONFIGS, cases_of, plan_of_case
 
 import preflight
 from preflight.formulas.user_loop import holds_copy
@@ -32,9 +32,7 @@ def read(argv: str, folder: Path = FOLDER) -> LaunchPlan:
 
 
 def of_case(name: str) -> LaunchPlan:
-    plan = preflight_read_launch(command=command_of(CASES[name], FOLDER))
-    assert plan is not None
-    return plan
+    return plan_of_case(preflight_read_launch, CASES[name], FOLDER)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("sft")])
