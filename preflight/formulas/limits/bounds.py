@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 
 from preflight.device import DeviceSpec
@@ -166,9 +166,7 @@ def dearest_of(
         terms += of_automodel
         names |= {AUTOMODEL, STORED_DTYPE}
     for name in [each for each in ADDED if each in named]:
-        module, _, function = ADDED[name].partition(":")
-        at_most = getattr(import_module(f"preflight.formulas.{module}"), function)
-        if added := at_most(plan, model):
+        if added := bound_of(name)(plan, model):
             terms += added
             names.add(name)
     if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
@@ -216,6 +214,14 @@ def dearest_of(
         return None
     num_gradients = sum(each.count for each in held_tensors(plan, model) if each.trains)
     return Dearest(dearest, tuple(terms), frozenset(names), num_gradients)
+
+
+def bound_of(name: str) -> Callable[[LaunchPlan, ModelSpec], list[MemoryTerm]]:
+    """Return what gives the terms of a name of ADDED."""
+    module, _, function = ADDED[name].partition(":")
+    at_most: Callable[[LaunchPlan, ModelSpec], list[MemoryTerm]]
+    at_most = getattr(import_module(f"preflight.formulas.{module}"), function)
+    return at_most
 
 
 def _of_float8(plan: LaunchPlan, model: ModelSpec, named: Collection[str]) -> Sequence[MemoryTerm]:
