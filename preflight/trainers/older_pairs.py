@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.handed import handed_reference
 from preflight.trainers.lookup import Given
 from preflight.values import NamedTuple
-from preflight.versions.trl import FUSES_HEAD
+from preflight.versions.trl import FUSES_HEAD, LIGER_KERNEL_IS_LOSS
 from preflight.versions.trl_pairs import (
     DPO_HAS_PADDING_FREE,
     DPO_KEEPS_REFERENCE,
@@ -29,13 +30,15 @@ WIDER = "a reference model that TRL loads in fp32"
 LIGER = NotPriced("the log-probabilities of Liger's loss", "either")
 COMPLETIONS = NotPriced("logits of completions alone", "less")
 SUPERVISED = NotPriced("a cross entropy beside log-probabilities", "more")
-UNPADDED = NotPriced("log-probabilities without padding", "either")
+UNPAIRED = NotPriced("pairs that Liger's loss does not find in one row without padding", "either")
+"""Of a row it takes no half for the chosen answers, and its loss is not a number (`target.shape[0] // 2` of
+liger_kernel/chunked_loss/fused_linear_preference.py, 0.5.10 to 0.8.5; trl/trainer/dpo_trainer.py _compute_loss_liger, 0.28.0)."""
 ARGUMENTS = {
     "use_liger_kernel": LIGER,
     "use_liger_loss": LIGER,
     "use_logits_to_keep": COMPLETIONS,
     "use_num_logits_to_keep": COMPLETIONS,
-    "padding_free": UNPADDED,
+    "padding_free": UNPAIRED,
     "rpo_alpha": SUPERVISED,
 }
 """Argument of DPO in 0.9 to 1.14, and of KTO in 1.8 to 1.13 -> what it does to whole logits."""
@@ -50,10 +53,20 @@ def not_priced(given: Given, objective: str, losses: set[str]) -> NotPriced | No
         if found is LIGER and objective == "dpo":
             continue
         said = given.known.get(name) or given.others.get(name)
-        is_off = name == "padding_free" and not DPO_HAS_PADDING_FREE.holds_in(versions)
-        if said is not None and said.value not in (False, None, 0) and not is_off:
+        if found is UNPAIRED and not (
+            DPO_HAS_PADDING_FREE.holds_in(versions) and _takes_ligers_loss(given, versions)
+        ):
+            continue
+        if said is not None and said.value not in (False, None, 0):
             return found
     return SUPERVISED if "sft" in losses else None
+
+
+def _takes_ligers_loss(given: Given, versions: Mapping[str, str]) -> bool:
+    """Tell whether an argument asks for Liger's loss of pairs, and not for its modules alone."""
+    name = "use_liger_kernel" if LIGER_KERNEL_IS_LOSS.holds_in(versions) else "use_liger_loss"
+    said = given.known.get(name) or given.others.get(name)
+    return said is not None and said.value not in (False, None, 0)
 
 
 def loads_wider_reference(fields: FieldReader) -> bool:

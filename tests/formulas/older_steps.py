@@ -49,6 +49,8 @@ CASES: dict[str, dict] = {
     "deep": {"load": "bf16", "config": DEEP},
     "deep, checkpointed": {"load": "bf16", "checkpointing": True, "config": DEEP},
     "computed before": {"load": "bf16", "computed": True},
+    "no padding": {"load": "bf16", "free": True},
+    "no padding, autocast": {"load": "fp32", "autocast": True, "free": True},
     "few tokens": {"load": "bf16", "length": 32},
     "few tokens, autocast": {"load": "fp32", "autocast": True, "length": 32},
 }
@@ -95,6 +97,7 @@ def trainer_of(case: dict, folder: Path):
     }  # fmt: skip
     lengths = {"max_length": case["length"], "max_prompt_length": PROMPT}
     own = {} if not case.get("computed") else {"precompute_ref_log_probs": True}
+    own |= {"padding_free": True} if case.get("free") else {}
     if objective in ("ipo", "simpo"):
         own |= {"loss_type": objective} | ({"cpo_alpha": 0.0} if objective == "simpo" else {})
     common = {"train_dataset": data_of(objective, case["length"])}
@@ -123,6 +126,8 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
     AcceleratorState._reset_state(True)
     if VERSION == (1, 14):
         use_kernel(True)
+    if case.get("free"):  # flash attention takes no mask of which rows are apart
+        transformers.masking_utils.find_packed_sequence_indices = lambda position_ids: None
     trainer, allocations = trainer_of(case, folder), Allocations()
     trainer.autocast_smart_context_manager = (
         nullcontext  # is there on a CPU alone, around the whole loss

@@ -9,6 +9,7 @@ from preflight.formulas.objective import takes_cross_entropy
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launch_facts import TrainerFacts
 from preflight.trainers.arguments import read_trainer_arguments
+from preflight.trainers.older_pairs import UNPAIRED
 
 VERSIONS = {"trl": "1.16.0", "transformers": "5.24.0", "torch": "2.13.0"}
 MADE = """
@@ -334,7 +335,10 @@ def test_a_script_that_is_only_named_after_a_trainer_is_not_priced_as_it(tmp_pat
         ("--use_liger_kernel true", "1.12.0", []),
         ("--use_liger_loss true", "0.24.0", []),
         ("--use_logits_to_keep true", "0.24.0", ["logits of completions alone"]),
-        ("--padding_free true", "0.24.0", ["log-probabilities without padding"]),
+        ("--padding_free true", "0.24.0", []),
+        ("--padding_free true --use_liger_kernel true", "0.24.0", []),
+        ("--padding_free true --use_liger_loss true", "0.24.0", [UNPAIRED.name]),
+        ("--padding_free true --use_liger_kernel true", "0.28.0", [UNPAIRED.name]),
         ("--padding_free true", "1.12.0", []),
         ("--rpo_alpha 1.0", "0.24.0", ["a cross entropy beside log-probabilities"]),
         ("--loss_type sft sigmoid", "1.12.0", ["a cross entropy beside log-probabilities"]),

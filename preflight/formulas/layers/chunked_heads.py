@@ -256,7 +256,9 @@ def _ligers_answers(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadByte
 
     E entries, W the head, counted without torch.compile (which makes less): of a pair 16 E, in fp32 with W beside; of a
     completion 14 E, and 12 E + W in fp32 to 0.7, 20 of a piece + 2 W and W from 0.8 on. Which Liger a launch has nobody
-    says: the larger. A head that does not train had its gradient made all the same to 0.8.0.
+    says: the larger. A head that does not train had its gradient made all the same to 0.8.0. Compiled, a pair's are 8 E (12 in
+    fp32): logits, the reference's, and what log-probabilities are scattered to in fp32, beside the gradient; one graph does for
+    all lengths (Inductor's buffers on torch 2.13, Liger 0.5.10 to 0.8.5).
     """
     size = _sizes(plan, model)
     h, vocab = model.hidden_size, model.vocab_size

@@ -17,7 +17,7 @@ from preflight.formulas.layers.encoders import left_out_of_encoder
 from preflight.formulas.layers.kernels import LIGER_BY_CALL, LIGER_TYPES, WITHOUT_FUSED_LOSS
 from preflight.formulas.limits.left_out_of_answers import left_out_of_answers
 from preflight.formulas.limits.untraced import untraced
-from preflight.formulas.objective import LANGUAGE_MODEL, ONLINE
+from preflight.formulas.objective import COMPARED, LANGUAGE_MODEL, ONLINE, is_of_trl
 from preflight.formulas.objectives.actor_losses import pads_to_the_cap
 from preflight.formulas.objectives.generated_answers import generates
 from preflight.formulas.optimizers import LOW_RANK, MUON, NUM_STATES, is_known
@@ -92,7 +92,9 @@ def is_cut_only(plan: LaunchPlan) -> bool:
         return False
     if makes_rows(plan):
         return not pads_to_the_cap(plan)
-    return plan.sequence_kind not in ("packed", "fixed")
+    if plan.sequence_kind == "packed":  # TRL's DPO puts a micro batch into one row, and fills none
+        return plan.objective in COMPARED and is_of_trl(plan)
+    return plan.sequence_kind != "fixed"
 
 
 def makes_rows(plan: LaunchPlan) -> bool:

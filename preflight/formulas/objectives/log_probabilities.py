@@ -24,7 +24,7 @@ tests/formulas/test_older_objectives.py, n sequences:
 
 c: the share of a row that is its completion. BCO's columns are of 16 bits (and of 32).
 torchtune with an adapter holds the reference's logits beside them: to the next one's, or from 0.7 on to the next step's own.
-In brackets where the logits have 16 bits: each row's softmax is kept.
+In brackets where the logits have 16 bits: each row's softmax is kept. Without padding n is 1, and of 2/n there is one.
 """
 
 from __future__ import annotations
@@ -218,8 +218,8 @@ def scoring_bytes(
     plan: LaunchPlan, scoring: Scoring, size: int, outputs: int, entries: int, vocab: int
 ) -> ScoringBytes:
     """Return what a step's logits take: a head of `size` bytes each, `outputs` bytes as the model returns them."""
-    # what ms-swift puts into one row is scored as one
-    rows = 1 if is_of_swift(plan) and plan.sequence_kind == "packed" else num_sequences(plan)
+    # what ms-swift and TRL put into one row is scored as one
+    rows = 1 if plan.sequence_kind == "packed" else num_sequences(plan)
     compares = reference_of(plan) != "none"
     logits = outputs * entries
     row = ceil_div(logits, rows)
@@ -234,7 +234,8 @@ def scoring_bytes(
     elif scoring.reads == "halves":  # the first one's softmax beside copy and softmax of the second
         scored, alone = 3 * logits // 2, logits
     if scoring.reads == "rows":
-        graph, scored, alone = (0, row, row) if is_wide else (logits, logits, 2 * row)
+        # of 16 bits the row before lives until there is another
+        graph, scored, alone = (0, row, row) if is_wide else (logits, logits, min(2, rows) * row)
         backward = 4 * logits if is_wide else 2 * logits
     elif scoring.reads == "completions":
         return _of_completions(plan, size, outputs, entries)
