@@ -11,6 +11,7 @@ from preflight.formulas.adapters.unpacked_experts import is_stack
 from preflight.formulas.layers.heads import scores
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.objective import (
+    is_of_swift,
     reads_completion_logits,
     sequences_per_sample,
     tokens_with_logits,
@@ -30,6 +31,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.units import ceil_div
 from preflight.values import replace
 
 EVALUATION = frozenset({Moment.EVALUATION})
@@ -42,7 +44,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         return
     precision = precision_of(plan, model)
     rows = sequences_per_sample(plan) * plan.eval_micro_batch_size
-    tokens = rows * plan.seq_len
+    # ms-swift's ranks share the rows of an evaluation too
+    shared = plan.sequence_parallel_degree if is_of_swift(plan) else 1
+    tokens = rows * ceil_div(plan.seq_len, shared)
     scored = rows * (plan.target_len or 1) if model.has_both_stacks else tokens
     logits = 0
     scoring = scoring_of(plan)

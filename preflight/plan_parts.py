@@ -113,6 +113,7 @@ LOOPED_EXPERTS = "experts that are indexed one by one"
 """Stacks of which older releases of transformers take each expert by itself: its gradient is as large as all, at most."""
 SCATTERED = "experts that scattermoe runs"
 BESIDE_TEXT = "images or audio beside the text"
+SWIFT_SEQUENCES = "ms-swift's sequence parallelism"
 """axolotl's kernels over packed stacks and their adapters: at most."""
 TEACHER = "a teacher"
 """A second model whose whole distribution the one that trains is to match: TRL's GKD and

@@ -20,6 +20,7 @@ from preflight.formulas.objective import reference_of, takes_cross_entropy
 from preflight.hooks.read_swift import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.swift.table import arguments_of, newest_with, preset
+from preflight.plan_parts import SWIFT_SEQUENCES
 
 PLUGIN = Path(__file__).with_name("ask_swift.py")
 """A file that is here, and loads no model."""
@@ -179,6 +180,21 @@ def test_a_loss_beside_the_model_makes_whole_logits_under_liger_too(more: str, l
 
     assert plan.loss == loss
     assert plan.kernels is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "degree", "named"),
+    [
+        ("--attn_impl flash_attn", 4, [SWIFT_SEQUENCES]),
+        ("", 1, ["sequence parallelism"]),
+    ],
+)
+def test_ranks_share_a_sequence_where_flash_attention_takes_it(more, degree, named) -> None:
+    argv = f"swift sft --model Qwen/Qwen2.5-7B --dataset a --sequence_parallel_size 4 {more}"
+    plan = read(argv, NPROC_PER_NODE="8")
+
+    assert plan.sequence_parallel_degree == degree
+    assert [notice.unpriced for notice in plan.notices if notice.unpriced] == named
 
 
 def test_a_rank_that_may_see_more_gpus_may_take_less() -> None:

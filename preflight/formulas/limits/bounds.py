@@ -49,6 +49,7 @@ from preflight.plan_parts import (
     SGLANG,
     STATE_DICT_ON_CARD,
     STORED_DTYPE,
+    SWIFT_SEQUENCES,
     TEACHER,
     WIDE_PART,
     ZEROPP_WEIGHTS,
@@ -88,6 +89,7 @@ ADDED = {
     SENT_TOKENS: "sent_tokens:sent_at_most",
     GRAPH_STEP: "graph_steps:graph_step_at_most",
     BESIDE_TEXT: "tune_images:images_at_most",
+    SWIFT_SEQUENCES: "swift_sequences:sequences_at_most",
 }
 """What is bounded by more terms alone -> the function of formulas that gives those of a plan and its model; few launches
 have any, and import it."""
@@ -169,6 +171,11 @@ def dearest_of(
         if added := bound_of(name)(plan, model):
             terms += added
             names.add(name)
+    if (
+        SWIFT_SEQUENCES in named - names
+    ):  # of rings, experts and towers: less than a whole row on every rank
+        dearest = replace(dearest, sequence_parallel_degree=1)
+        names.add(SWIFT_SEQUENCES)
     if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
         generation = replace(plan.generation, max_completion_len=plan.seq_len)
         dearest = replace(dearest, generation=generation)

@@ -60,6 +60,10 @@ def _by_objective(plan: LaunchPlan, model: ModelSpec, size: int, autocast: bool)
         # before 4.46 the model itself makes them fp32
         upcasts = loss_rule(plan, model.model_type).upcasts_in_model
         return pair_loss_bytes(plan, size, casts or upcasts)
+    if is_of_swift(plan) and plan.sequence_parallel_degree > 1:
+        from preflight.formulas.swift_sequences import logits_of_part  # few launches share rows
+
+        return logits_of_part(plan, size, casts)
     # the loss of an encoder, and of one with a decoder, is over all positions and in its head's dtype in every release, as traced
     is_of_words = model.is_encoder and head_of_encoder(plan, model) != CAUSAL_LM
     is_of_trace = is_of_words or model.has_both_stacks
@@ -77,6 +81,10 @@ def logits_of_evaluation(plan: LaunchPlan, precision: Precision) -> tuple[int, s
     size = precision.bytes_of("logits")
     is_cut = plan.trainer_facts.value("cut_cross_entropy") is True
     is_ligers = plan.loss == "fused_linear" and plan.trainer in HF_TRAINERS and not is_cut
+    if is_of_swift(plan) and plan.sequence_parallel_degree > 1:
+        from preflight.formulas.swift_sequences import SOURCE, logits_of_part
+
+        return logits_of_part(plan, size, uses_autocast(plan)).forward, SOURCE
     if plan.loss in (None, "full_logits") or is_ligers:
         source = "transformers/loss/loss_utils.py ForCausalLMLoss, nothing saved for backward"
         if is_ligers:

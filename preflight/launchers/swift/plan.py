@@ -23,6 +23,7 @@ from preflight.launchers.swift.model import (
 )
 from preflight.launchers.swift.objective import read_objective
 from preflight.launchers.swift.table import default_of
+from preflight.plan_parts import SWIFT_SEQUENCES
 from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.versions.ms_swift import KEEPS_LOGITS, PLAIN_DDP_RECOMPUTES
@@ -75,7 +76,7 @@ def read_swift_plan(keys: FrameworkKeys, name: str, part: LauncherPart) -> None:
     read_frozen(keys)
     attention = read_attention(keys)
     _checkpointing(keys, part)
-    _length(keys, attention)
+    _length(keys, attention, objective)
     _loss(keys, objective)
     name_left_out(keys)
 
@@ -179,7 +180,7 @@ def _reentrant(kwargs: Setting | None) -> bool | None:
     return said if isinstance(said, bool) else None
 
 
-def _length(keys: FrameworkKeys, attention: str | None) -> None:
+def _length(keys: FrameworkKeys, attention: str | None, objective: str) -> None:
     packing, flat = keys.flag("packing"), keys.flag("padding_free")
     is_packed = packing is not None and bool(packing.value)
     length = keys.count("max_length")
@@ -196,9 +197,15 @@ def _length(keys: FrameworkKeys, attention: str | None) -> None:
     else:
         keys.assume("sequence_kind", "padded", "neither packing nor padding_free")
     parallel = keys.count("sequence_parallel_size")
-    if parallel is not None and parallel.value > 1:
-        message = "every rank is estimated with its whole sequence: swift's own sequence parallelism is not counted"
-        keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)
+    if parallel is None or parallel.value <= 1:
+        return
+    if is_flash and objective in ("sft", "pretrain"):
+        keys.put("sequence_parallel_degree", parallel.value, parallel)
+        message = "what swift's ranks exchange of a sequence is bounded where keys have heads for all of them"
+        keys.leave_out(NotModelled(message, SWIFT_SEQUENCES, "either"), parallel)
+        return
+    message = "every rank is estimated with its whole sequence: swift's own sequence parallelism is not counted"
+    keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)
 
 
 def _beside_the_model(keys: FrameworkKeys) -> Setting | None:
