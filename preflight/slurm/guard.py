@@ -27,7 +27,7 @@ from preflight.slurm.judged_launch import JudgedLaunch
 from preflight.slurm.judgement import LaunchJudgement, judge_launch
 from preflight.slurm.nodes import Candidates, Fit, candidates, candidates_with, site_map
 from preflight.slurm.reading import read_job_script
-from preflight.slurm.scripted_launch import ScriptLaunch, ScriptReading
+from preflight.slurm.scripted_launch import ScriptLaunch, ScriptReading, unset_variables
 from preflight.values import dataclass
 from preflight.verdict import Answer as Verdict
 
@@ -209,6 +209,7 @@ def _only_the_job_knows(launch: ScriptLaunch, error: BadInput) -> str:
     said = " ".join(problem.message for problem in error.problems)
     missing = [source for source in launch.unknown if source in said or repr(source)[1:-1] in said]
     missing += [launch.dropped[p.where] for p in error.problems if p.where in launch.dropped]
+    missing += unset_variables(launch.argv, launch.dropped, error.problems)
     return f"{missing[0]} is known only when the job runs" if missing else ""
 
 

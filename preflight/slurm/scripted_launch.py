@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
+from preflight.errors import Problem
 from preflight.launchers.all import programs
 from preflight.launchers.launcher_behind import starts_another
 from preflight.shell.starters.program_names import TRAINS_NOTHING, called, program_name
@@ -33,6 +34,21 @@ class ScriptLaunch:
     """What of it only the running job can fill in, as written."""
     dropped: Mapping[str, str] = field(default_factory=dict)
     """Option -> the variable behind it that nobody has set, which leaves no word."""
+
+
+def unset_variables(
+    argv: Sequence[str], dropped: Mapping[str, str], problems: Iterable[Problem]
+) -> tuple[str, ...]:
+    """Return the variables that nobody has set, where all that is refused of a launch comes of their leaving no word: an
+    option without a value, and behind it what it took for one, `--master_addr $ADDR train.py --bf16`."""
+    errors = [each for each in problems if each.severity == "error"]
+    refused = [each for each in errors if each.where]  # an option may take the script
+    if not refused or not dropped:
+        return ()
+    first = min((argv.index(flag) for flag in dropped if flag in argv), default=len(argv))
+    behind = {word.partition("=")[0] for word in argv[first:]}
+    are_theirs = (e.where in dropped or (e.id == "PF111" and e.where in behind) for e in refused)
+    return tuple(dict.fromkeys(dropped.values())) if all(are_theirs) else ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from preflight.plugin_manager import PluginManager
 from preflight.report import Report
 from preflight.request import Request
 from preflight.rewriting import read_launch
+from preflight.slurm.scripted_launch import unset_variables
 from preflight.studies.launch_files import (
     SHELL_ENDINGS,
     FoundCommand,
@@ -184,11 +185,9 @@ def check_found(
     except BadInput as error:
         if found.unknown:
             return replace(scanned, untold=f"{SHELL_KNOWS} {', '.join(found.unknown)}")
-        errors = [each for each in error.problems if each.severity == "error"]
-        refused = [each.where for each in errors if each.where]  # an option may take the script
-        if refused and found.dropped.keys() >= {*refused}:
-            names = dict.fromkeys(found.dropped[where] for where in refused)
-            return replace(scanned, untold=f"{SHELL_KNOWS} {', '.join(names)}")
+        unset = unset_variables(found.argv, found.dropped, error.problems)
+        if unset:
+            return replace(scanned, untold=f"{SHELL_KNOWS} {', '.join(unset)}")
         if os.path.basename(path).startswith("README"):
             first = next((p for p in error.problems if p.severity == "error"), error.problems[0])
             return replace(scanned, untold=first.message)  # an example with blanks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 
 import pytest
 from in_process import preflight
@@ -118,6 +119,31 @@ def test_what_only_the_shell_knows_is_said_and_started(folder):
 
     assert done.returncode == 0
     assert done.stdout.startswith("asks.sh:2: not checked: only a shell knows $KIND")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("torchrun --nproc_per_node 2 --master_addr $ADDR train.py --bf16 true\n", "$ADDR"),
+        ("torchrun --nproc_per_node $N --master_addr $ADDR train.py --bf16 true\n", "$N, $ADDR"),
+        ('export ADDR=${HOST}\nFIRST="$ADDR"\ntorchrun --master_addr $FIRST train.py --bf16 true\n', "$HOST"),
+        ("ADDR=\ntorchrun --master_addr $ADDR train.py --bf16 true\n", None),
+        ("torchrun --no_such_option 3 --master_addr $ADDR train.py\n", None),
+    ],
+)  # fmt: skip
+def test_a_variable_that_nobody_has_set_is_no_option_of_the_launcher(folder, text, names):
+    """The shell drops the word, and the option in front takes the script for its value: bash says so, too."""
+    (folder / "unset.sh").write_text(text)
+    if names:
+        count = text.replace("torchrun", "count() { echo $#; }; count")
+        words = subprocess.run(["bash", "-c", count], capture_output=True, text=True, env={})
+        assert int(words.stdout) == len(text.splitlines()[-1].split()) - 1 - len(names.split())
+    done = preflight(folder, "check", *PLENTY, "--", "bash", "unset.sh")
+
+    if names:
+        assert done.returncode == 0 and f"only a shell knows {names}\n" in done.stdout
+    else:
+        assert done.returncode == 2 and "torchrun has no option" in done.stderr
 
 
 RANKS = ("$(nvidia-smi -L | wc -l)", "$GPUS", "$(( N * 8 ))", "`count`")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from preflight.shell.grammar.syntax import Assignment, Word
 from preflight.shell.grammar.text import Array, Text, Value, not_known
-from preflight.shell.meaning.expansion import expand, number_of, text_of
+from preflight.shell.meaning.expansion import expand, number_of, text_of, unset_name
 from preflight.shell.meaning.state import State
 
 
@@ -31,6 +31,9 @@ def assign(state: State, one: Assignment) -> None:
         state.set_item(one.name, _key(state, one.index, old), text_of(one.value, state), one.is_added)  # fmt: skip
     else:
         value = text_of(one.value, state)
+        unset = unset_name(one.value.pieces, state)
+        if unset:
+            state.world.emptied[one.name] = unset
         state.set(one.name, state.text(one.name) + value if one.is_added else value)
 
 

@@ -158,19 +158,25 @@ def expand(words: Iterable[Word], state: State) -> list[Text]:
     for word in words:
         for pieces in brace_words(word.pieces):
             made = _expanded(pieces, state)
-            if not made and found and (name := _unset_name(pieces, state)):
+            if not made and found and (name := unset_name(pieces, state)):
                 state.world.dropped[found[-1].shown] = f"${name}"
             found += made
         state.world.steps.spend(1 + len(found) // 64)
     return found
 
 
-def _unset_name(pieces: Sequence[Piece], state: State) -> str:
-    """Return the variable that a word is, where nobody has set it; empty for any other word."""
+def unset_name(pieces: Sequence[Piece], state: State) -> str:
+    """Return the variable that a word is, where nobody has set it, or the one that it was set to; empty for any other word."""
     piece = pieces[0] if len(pieces) == 1 else None
+    if isinstance(piece, Double) and len(piece.pieces) == 1:
+        piece = piece.pieces[0]
     if not isinstance(piece, Parameter) or piece.operator or not piece.name.isidentifier():
         return ""
-    return piece.name if state.get(piece.name) is None else ""
+    held = state.get(piece.name)
+    if held is None:
+        return piece.name
+    is_empty = isinstance(held, Text) and held.known == ""
+    return state.world.emptied.get(piece.name, "") if is_empty else ""
 
 
 def _expanded(pieces: Sequence[Piece], state: State) -> list[Text]:

@@ -30,6 +30,8 @@ class World:
     """The text is given to a shell that a user starts: neither its arguments nor any `$(...)` are known."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Word -> the variable behind it that nobody has set: the shell drops it, and an option is without its value."""
+    emptied: dict[str, str] = field(default_factory=dict)
+    """Variable -> the one that nobody has set and that it was set to: `export ADDR=$OTHER`."""
     output_of: Callable[[Substitution], Text] = lambda piece: not_known(piece.raw)
     """Runs what stands in `$(...)`."""
 
