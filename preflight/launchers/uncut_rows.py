@@ -57,4 +57,6 @@ def _of_tokenizer(trainer: TrainerArguments, signs: Signs) -> str:
         setting = trainer.raw.get(name)
         if setting is not None and STRTOBOOL.read(setting.value) is True:
             return f"{name} joins the rows of a batch as they are"
+    if not signs.hands_length_on:
+        return "no tokenizer of the script is given it"
     return "" if signs.cuts_rows else "neither the script nor what it imports here truncates a row"

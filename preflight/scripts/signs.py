@@ -34,6 +34,7 @@ from preflight.scripts.uncounted.sign_words import (
     BESIDE_TEXT,
     CUTS,
     FROZEN,
+    HANDS_LENGTH_ON,
     INFERS,
     LOOKS_AT_ROWS,
     MAKES_ROWS,
@@ -69,6 +70,8 @@ class Signs:
     """Whether all of it was read, and nothing in it speaks of images or audio."""
     cuts_rows: bool
     """False where all of it was read, it makes its rows, and nothing in it cuts them at a length."""
+    hands_length_on: bool
+    """False where all of it was read, and nothing in it does anything with an argument `model_max_length`."""
     may_train: bool
     """False where it was read, and neither it nor what it imports has a call that trains."""
     trains_if_asked: bool
@@ -155,6 +158,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         unpriced,
         is_whole and not beside and not LOOKS_AT_ROWS.search(whole),
         cuts_rows or not makes_rows,
+        not is_whole or HANDS_LENGTH_ON.search(whole) is not None,
         not reach.is_followed or trains(reach, f"{of_script}\n{whole}"),
         is_whole and trains_if_asked((each.tree for each in reach.files), of_script),
         re.search(INFERS, whole) is not None,

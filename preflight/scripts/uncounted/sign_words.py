@@ -101,6 +101,13 @@ CUTS = lazy_pattern(
 )
 """Words of a script that cuts rows; that its tokenizer knows a `model_max_length` cuts none."""
 
+HANDS_LENGTH_ON = lazy_pattern(
+    r"\bmodel_max_length[ \t]*=(?!=)|[\"']model_max_length|(?<!okenizer)(?<!\btok)\.model_max_length\b"
+    r"|okenizer\w*\.from_pretrained\([^)]*\*\*"
+)
+"""Words of a script that gives a tokenizer an argument `model_max_length`, or reads one of its own of that name: a tokenizer
+that is asked for its length has another, of its own, where neither is done."""
+
 MAKES_ROWS = lazy_pattern(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
 """Calls that make the rows, of a script whose data are its own."""
 
