@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from preflight.derive.layouts.small_models import EVERY_MODEL, small_config
@@ -11,8 +13,10 @@ from preflight.formulas.layers.attention import (
     with_default_attention,
 )
 from preflight.launch import LaunchPlan, Origin
+from preflight.model import Likeness
 from preflight.models import describe
 from preflight.models.families.groups import GROUPS
+from preflight.models.registry import find
 
 LAID_OUT = sorted({name for names in GROUPS.values() for name in names} & set(EVERY_MODEL))
 ASSUMED = {"attention": Origin("default of transformers", assumed=True)}
@@ -104,3 +108,27 @@ def test_releases_without_sdpa_run_eager(versions, attention, why):
     assert why in settled.origins["attention"].reason
     said = LaunchPlan(attention="sdpa", versions=versions, trainer="transformers")
     assert with_default_attention(said, model) is said
+
+
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [
+        ("internlm/internlm2_5-7b", "eager"),
+        ("openbmb/MiniCPM-2B-sft-bf16", "sdpa"),
+        ("meta-llama/Llama-2-7b-hf", "sdpa"),
+    ],
+)
+def test_a_model_of_a_natives_shape_runs_what_the_code_beside_it_runs(name, attention):
+    entry, _ = find(name)
+    versions = {"transformers": "4.48.1", "torch": "2.6.0"}
+    model = describe(entry.config, name, "registry")
+    plan = LaunchPlan(model=name, attention="sdpa", origins=ASSUMED, versions=versions)
+    settled = with_default_attention(plan, model)
+
+    assert settled.attention == attention
+    copied = replace(model, name="me/tuned", like=Likeness(name, "by its name alone", True))
+    assert with_default_attention(plan, copied).attention == attention
+    said = LaunchPlan(model=name, attention="flash_attention_2", versions=versions)
+    assert with_default_attention(said, model) is said
+    if attention == "eager":
+        assert "code beside its weights" in settled.origins["attention"].reason

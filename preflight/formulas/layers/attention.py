@@ -38,6 +38,13 @@ EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
 Read in modeling_*.py of the releases 4.36.2 to 5.24.0. `get_correct_attn_implementation` (modeling_utils.py,
 5.24.0) takes eager there: ALiBi, sinks and capped scores are not in torch's kernel.
 """
+OF_OWN_CODE = {"internlm": "eager"}
+"""Owner of models whose checkpoints bring code that transformers has not -> what that runs where nobody names an attention.
+
+InternLM2's config fills in eager where it has none, and looks its class up by that word (internvl/model/internlm2/
+configuration_internlm2.py:121 and modeling_internlm2.py:617-629 of OpenGVLab/InternVL, a copy of theirs); MiniCPM's and
+Qwen's first code run SDPA as transformers does.
+"""
 RUNS_SDPA = (transformers.HAS_SDPA, torch.SERVES_SDPA)
 """What must hold for any class to run SDPA."""
 
@@ -53,10 +60,17 @@ def default_attention(model_type: str, versions: Mapping[str, str]) -> str:
 
 def attention_of_class(model: ModelSpec, versions: Mapping[str, str]) -> str:
     """Return what a model's class runs when nobody names an attention; a table says it of a type that has one."""
+    if (owner := owner_of_code(model)) in OF_OWN_CODE:
+        return OF_OWN_CODE[owner]
     of_table = model.facts.get("attention")
     if model.model_type in EAGER_VERSIONS:
         of_table = None
     return str(of_table) if of_table else default_attention(model.model_type, versions)
+
+
+def owner_of_code(model: ModelSpec) -> str:
+    """Return the owner of a model, or of the one whose shapes it was given."""
+    return (model.name if model.like is None else model.like.model).partition("/")[0]
 
 
 def attention_in(plan: LaunchPlan, model: ModelSpec) -> str:
@@ -77,7 +91,9 @@ def with_default_attention(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     version = plan.versions.get("transformers")
     library = "transformers" + (f" {version}" if version else "")
     is_old = not torch.SERVES_SDPA.holds_in(plan.versions)
-    what = "it takes no SDPA of this torch" if is_old else f"{model.model_type} has no SDPA there"
+    is_own = owner_of_code(model) in OF_OWN_CODE
+    of_type = f"{'the code beside its weights' if is_own else model.model_type} has no SDPA there"
+    what = "it takes no SDPA of this torch" if is_old else of_type
     reason = f"{what}, and nobody names another attention"
     may_be = origin.may_be if origin is not None else ()
     settled = Origin(f"{OF_CLASS}{library}", True, reason, may_be)
