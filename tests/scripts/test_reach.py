@@ -253,6 +253,8 @@ def test_a_line_ends_where_python_ends_it(tmp_path, end):
     [
         ("from tools import go\ngo()\n", "own/train.py", False),
         ("from own.tools import go\ngo()\n", "own/train.py", True),
+        ("from own import tools\ntools.go()\n", "own/train.py", True),
+        ("import tools\ntools.go()\n", "own/train.py", False),
         ("from .tools import go\ngo()\n", "-m own.train", True),
     ],
 )

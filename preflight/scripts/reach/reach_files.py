@@ -121,9 +121,8 @@ class ReachFiles(ABC):
 
     def _own_package(self, path: str, written: str) -> list[str]:
         """Return the package that the script lies in, where a file beside it is imported as a part of that."""
-        name = os.path.basename(self.modules.command.resolve(self.top))
         package = os.path.join(self.top, "__init__.py")
-        is_part = os.path.dirname(path) == self.top and written.partition(".")[0] in ("", name)
+        is_part = os.path.dirname(path) == self.top and "." in written
         return [package] if is_part and self.modules.command.exists(package) else []
 
     def _keep_all(self, module: Module) -> None:
