@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from preflight.trace.liger import Kernel, StandIn
 from preflight.trace.patches import replaced
 
 FIELDS = ("log_probs", "entropy", "is_top1")
@@ -36,13 +37,6 @@ def head_like_cuda(autocast_dtype: Callable[[], Any]) -> Iterator[None]:
     def get_autocast_dtype(device_type: str) -> Any:
         return autocast_dtype() or asked(device_type)
 
-    class Triton:
-        """As much of the module as the head calls outside of kernels."""
-
-        @staticmethod
-        def cdiv(dividend: int, divisor: int) -> int:
-            return -(-dividend // divisor)
-
     def uses_triton(device: Any) -> bool:
         return True
 
@@ -53,24 +47,14 @@ def head_like_cuda(autocast_dtype: Callable[[], Any]) -> Iterator[None]:
         for owner in (kernels, head):
             patches.enter_context(replaced(owner, "_use_triton", uses_triton))
         for name in ("_forward_kernel", "_backward_kernel"):
-            patches.enter_context(replaced(kernels, name, _InPlace()))
+            patches.enter_context(replaced(kernels, name, Kernel()))
         patches.enter_context(replaced(kernels, "_addmm_fp32", adds_in_place))
         patches.enter_context(replaced(torch, "get_autocast_dtype", get_autocast_dtype))
         if not hasattr(kernels, "triton"):
-            setattr(kernels, "triton", Triton)  # noqa: B010 (not a name that the module exports)
+            setattr(kernels, "triton", StandIn("triton"))  # noqa: B010 (not a name that the module exports)
             patches.callback(delattr, kernels, "triton")
         patches.enter_context(_every_position_counts())
         yield
-
-
-class _InPlace:
-    """A Triton kernel: launched over a grid, it writes where it reads."""
-
-    def __getitem__(self, grid: Any) -> Callable[..., None]:
-        def launch(*_: Any, **__: Any) -> None:
-            return None
-
-        return launch
 
 
 def _every_position_counts() -> Any:

@@ -68,14 +68,14 @@ def _nothing(*arguments: Any, **settings: Any) -> None:
     """Be a kernel that was launched."""
 
 
-class _Kernel:
+class Kernel:
     """A function behind `@triton.jit`: `kernel[grid](...)` launches it."""
 
     def __getitem__(self, grid: Any) -> Callable[..., None]:
         return _nothing
 
 
-class _StandIn(ModuleType):
+class StandIn(ModuleType):
     """A module of Triton of which only names are asked, and the few functions that run outside of kernels."""
 
     __version__ = "3.0.0"
@@ -92,7 +92,7 @@ class _StandIn(ModuleType):
 
     @staticmethod
     def jit(function: Any = None, **settings: Any) -> Any:
-        return _Kernel() if function is not None else lambda inner: _Kernel()
+        return Kernel() if function is not None else lambda inner: Kernel()
 
     @staticmethod
     def cdiv(dividend: int, divisor: int) -> int:
@@ -115,7 +115,7 @@ class _Any:
 
 @contextmanager
 def _standing_in() -> Iterator[None]:
-    modules = {name: _StandIn(name) for name in TRITON_MODULES}
+    modules = {name: StandIn(name) for name in TRITON_MODULES}
     for name, module in modules.items():
         owner, _, last = name.rpartition(".")
         if owner:
