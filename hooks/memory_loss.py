@@ -157,6 +157,12 @@ def _pairs(
     held = held_with_logits(plan, model, tokens, scoring, has_graph=True)
     if held:
         yield MemoryTerm("held by the model's outputs", held, FORWARD, f"{held:,}", scoring.source)
+    if found.waiting:
+        yield MemoryTerm(
+            "logits and log-probabilities of another forward", found.waiting,
+            frozenset({Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD}),
+            f"{entries:,} entries: {found.waiting:,}", scoring.source,
+        )  # fmt: skip
     for name, num_bytes, moments in (
         ("logits and log-probabilities, forward", forward, FORWARD),
         ("logits and log-probabilities, backward", backward, BACKWARD),

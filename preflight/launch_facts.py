@@ -57,6 +57,8 @@ class LogitsBytes(NamedTuple):
     """What names of a loop hold until the next step."""
     evaluation: float
     """At most without a graph."""
+    waiting: float = 0
+    """Of the forwards before the last, while the gradient goes back through that one's layers."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class StepLoss:
     """False where some way through the step, which only running tells, takes less."""
     caches_keys: bool = False
     """Whether a forward of what it is compared with may give back keys and values of every layer."""
+    asks_layers: int = 0
+    """In how many places it asks the model for the outputs of every layer, which live as long as the logits."""
     is_prepared_below: bool = False
     """Whether the reference is loaded and divided by the library's trainer that the step's own stands on."""
 

@@ -30,7 +30,7 @@ from preflight.scripts.settings.model_shape import adds_to_model
 from preflight.scripts.settings.second_model import SECOND_MODEL
 from preflight.scripts.signs import OF_STEP, signs_of
 from preflight.scripts.uncounted.sign_words import FROZEN
-from preflight.scripts.uncounted.uncounted import OF_PARALLELISM, REPLICAS
+from preflight.scripts.uncounted.uncounted import OF_PARALLELISM, OUTPUTS, REPLICAS
 from preflight.setting import Place, Setting
 from preflight.shell.starters.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
@@ -93,7 +93,8 @@ def take_what_the_script_holds(making: Making) -> None:
         making.put("objective", objective)
     step = priced_step(trainer, signs.step_loss)
     if step is not None:
-        held = {k: v for k, v in held.items() if k not in OF_STEP}
+        of_step = OF_STEP | ({OUTPUTS} if step.asks_layers else frozenset())
+        held = {k: v for k, v in held.items() if k not in of_step}
         settings = settings_of_step(step)
         trainer = replace(trainer, settings={**trainer.settings, **settings})
         if step.compares == "reference":

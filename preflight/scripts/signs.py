@@ -199,6 +199,8 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
     )
     if found is None or (not found.compares and _REFERENCE.search(whole)):
         return None
+    if found.asks_layers and found.asks_layers != len(re.findall(UNCOUNTED[OUTPUTS][0], whole)):
+        return None  # something else asks for them too
     if _SEVERAL.search(whole) is None:
         return replace(found, is_exact=False) if found.has_pairs else found
     return found if found.has_pairs else None

@@ -89,6 +89,17 @@ class InTurn(Trainer):
         return log_probs(model(input_ids=ids).logits, ids)
 
 
+class Deep(Trainer):
+    """Takes them one after the other, and asks for what every layer gave."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        ids = inputs["input_ids"]
+        chosen = model(input_ids=ids[0::2], labels=ids[0::2], output_hidden_states=True)
+        rejected = model(input_ids=ids[1::2], output_hidden_states=True)
+        margin = log_probs(chosen.logits, ids[0::2]) - log_probs(rejected.logits, ids[1::2])
+        return chosen.loss - functional.logsigmoid(margin).mean()
+
+
 class Weighed(Trainer):
     """Weighs each word's likelihood with itself."""
 

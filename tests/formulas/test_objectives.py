@@ -90,6 +90,19 @@ CASES: dict[str, dict] = {
     "own pairs, one after the other": {
         "objective": "preference_pairs", "how": "InTurn", "load": "bf16",
     },
+    "own pairs, one after the other, checkpointed": {
+        "objective": "preference_pairs", "how": "InTurn", "load": "bf16", "checkpointing": True,
+        "config": {**CONFIG, "vocab_size": 64},
+    },
+    "own pairs, deep": {"objective": "preference_pairs", "how": "Deep", "load": "bf16"},
+    "own pairs, deep, few tokens": {
+        "objective": "preference_pairs", "how": "Deep", "load": "bf16", "length": 16,
+        "config": {**CONFIG, "vocab_size": 512},
+    },
+    "own pairs, deep, checkpointed": {
+        "objective": "preference_pairs", "how": "Deep", "load": "bf16", "checkpointing": True,
+        "config": {**CONFIG, "vocab_size": 64},
+    },
     "own pairs below TRL's": {"objective": "dpo", "how": "Below", "load": "bf16"},
     "own pairs below TRL's, autocast": {
         "objective": "dpo", "how": "Below", "load": "fp32", "autocast": True,
@@ -188,7 +201,8 @@ def test_pairs_stand_side_by_side(measured, name):
     case = case_of(name)
     at_once = (
         1
-        if case["objective"] == "kto" or case.get("how") in ("one after the other", "InTurn")
+        if case["objective"] == "kto"
+        or case.get("how") in ("one after the other", "InTurn", "Deep")
         else 2
     )
     rows = case["micro"] * at_once

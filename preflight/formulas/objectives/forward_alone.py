@@ -39,7 +39,12 @@ from preflight.formulas.objective import (
     tokens_with_logits,
 )
 from preflight.formulas.objectives.actor_losses import actor_units, trains_actor
-from preflight.formulas.objectives.log_probabilities import Scoring, logits_of_pairs, scoring_of
+from preflight.formulas.objectives.log_probabilities import (
+    OF_STEP,
+    Scoring,
+    logits_of_pairs,
+    scoring_of,
+)
 from preflight.formulas.objectives.pair_losses import completion_rules
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
 from preflight.formulas.sharding import held_tensors, wrap_units
@@ -187,6 +192,8 @@ def held_with_logits(
     found = 0
     if scoring.keeps_hidden_states:
         found += outputs_of_layers(plan, model, tokens, has_graph)
+    if scoring.keeps_hidden_states and scoring.reads == OF_STEP:  # what the last norm was given
+        found += stream_element_bytes(plan, model) * tokens * model.hidden_size
     if scoring.scores_others and not scoring.drops_logits and not has_graph:
         found += 4 * tokens * local_vocab(plan, model.vocab_size)
     trains = has_graph or reference_of(plan) != "same"

@@ -129,13 +129,18 @@ class ScoringBytes(NamedTuple):
     """At most without a graph."""
     kept: int
     """Held by a loop until its next step."""
+    waiting: int = 0
+    """Of another forward, whose gradient is taken when that of the last has gone through its layers."""
 
 
 def scoring_of(plan: LaunchPlan) -> Scoring | None:
     """Return how a plan's trainer takes log-probabilities of whole logits; None where it does not, or that is not known."""
     own = plan.script_facts.step_loss
     if own is not None:
-        return Scoring(OF_STEP, "cut", True, caches_keys=own.caches_keys, source=own.place.where)
+        return Scoring(
+            OF_STEP, "cut", True, keeps_hidden_states=own.asks_layers > 0,
+            caches_keys=own.caches_keys, source=own.place.where,
+        )  # fmt: skip
     if is_of_llamafactory(plan) and plan.objective in OF_LLAMAFACTORY:
         # logits of both halves are handed on, in fp32 (0.9.4)
         is_kto = plan.objective == "kto"
@@ -202,7 +207,9 @@ def _of_step(own: StepLoss, size: int, outputs: int, entries: int) -> ScoringByt
     """Return what a step of the script's own takes of so many logits (preflight/scripts/uncounted/step_loss.py)."""
     taken = own.wide if outputs == 4 else own.narrow
     casting = (size + outputs if size != outputs else 0) * entries
-    forward, beside, after, backward, kept, evaluation = (ceil(each * entries) for each in taken)
+    forward, beside, after, backward, kept, evaluation, waiting = (
+        ceil(each * entries) for each in taken
+    )
     return ScoringBytes(
         max(casting, forward),
         beside,
@@ -211,6 +218,7 @@ def _of_step(own: StepLoss, size: int, outputs: int, entries: int) -> ScoringByt
         backward,
         max(casting, evaluation),
         kept,
+        waiting,
     )
 
 

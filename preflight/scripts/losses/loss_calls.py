@@ -115,7 +115,9 @@ def _forward(machine: Machine, model: Model, node: ast.Call) -> object:
             raise GivenUp("arguments of a model in order")
     for keyword in node.keywords:
         text = written(keyword.value)
-        if keyword.arg in OUTPUTS_OF_LAYERS and text != "False":
+        if keyword.arg == "output_hidden_states" and text == "True":
+            machine.asks_layers.add(node)
+        elif keyword.arg in OUTPUTS_OF_LAYERS and text != "False":
             raise GivenUp("outputs of every layer")
         if keyword.arg in ("labels", "num_logits_to_keep", "logits_to_keep") and text != "None":
             if keyword.arg != "labels":

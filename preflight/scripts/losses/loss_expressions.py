@@ -46,12 +46,14 @@ class Expressions(Operations, ABC):
         self.num_statements = 0
         self.forwards = 0
         self.compares = ""
-        self.before_reference = self.beside = Fraction(0)
+        self.before_reference = self.beside = self.waiting = Fraction(0)
         self.backward: Fraction | None = None
         self.halves: set[str] = set()
         self.doubts: set[str] = set()
         self.makes_rows = False
         self.caches_keys = False
+        self.asks_layers: set[ast.Call] = set()
+        """Calls of a model that ask for the outputs of every layer."""
         self.evaluates = False
         """Whether nothing goes back, as in an evaluation."""
 

@@ -106,10 +106,13 @@ def total(held: Iterable[Storage]) -> Fraction:
     return sum((each.size for each in held), Fraction(0))
 
 
-def gone_back(loss: Sequence[Node], held: Sequence[object], released: set[int]) -> Fraction:
-    """Return the most that is alive while the gradient of a loss is taken, with what values hold beside it."""
+def gone_back(
+    loss: Sequence[Node], held: Sequence[object], released: set[int]
+) -> tuple[Fraction, Fraction]:
+    """Return the most that is alive while the gradient of a loss is taken, with what values hold beside it; and what is when
+    it has come to the logits of the last forward, of those before."""
     gradients: dict[int, Storage | None] = {id(node): None for node in loss}
-    most = Fraction(0)
+    most, waiting_then = Fraction(0), None
     for node in _in_order(loss):
         given = gradients.pop(id(node), None)
         passed = {id(each): Storage(size) if size else given for each, size in node.inputs}
@@ -117,10 +120,13 @@ def gone_back(loss: Sequence[Node], held: Sequence[object], released: set[int]) 
         alive = storages([*held, *loss], released) | {each for each in waiting if each is not None}
         most = max(most, total(alive))
         released.add(id(node))
+        if not node.inputs and waiting_then is None:  # a forward's logits
+            left = storages(loss, released) - storages(held, released)
+            waiting_then = total(left | {each for each in gradients.values() if each is not None})
         for before, gradient in passed.items():
             # a second gradient is added to the first, in place
             gradients[before] = gradients.get(before) or gradient
-    return most
+    return most, waiting_then or Fraction(0)
 
 
 def _in_order(loss: Sequence[Node]) -> Iterator[Node]:

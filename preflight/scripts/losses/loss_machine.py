@@ -227,7 +227,7 @@ class Machine(Expressions, ABC):
             return
         if self.backward is not None or not isinstance(loss, Tensor) or not loss.nodes:
             raise GivenUp("the loss that the gradient is taken of")
-        self.backward = gone_back(loss.nodes, list(self.held()), self.released)
+        self.backward, self.waiting = gone_back(loss.nodes, list(self.held()), self.released)
 
     def entered(self, function: ast.FunctionDef, given: dict[str, object]) -> object:
         if len(self.frames) > MOST_DEPTH:

@@ -48,6 +48,7 @@ class _Way(NamedTuple):
     """Whether tensors are joined or repeated on the way, of which the model may see more than a batch has."""
     is_sure: bool
     caches_keys: bool
+    asks_layers: frozenset[ast.Call]
 
 
 def step_loss(files: Sequence[File]) -> StepLoss | None:
@@ -91,6 +92,7 @@ def step_loss(files: Sequence[File]) -> StepLoss | None:
         and any(PARTITIONS.search(unparse(file.tree)) is not None for file in files),
         is_exact and forwards == 1 and len(compares) == 1,
         any(way.caches_keys for way in ways),
+        len(frozenset().union(*(way.asks_layers for way in ways))),
     )
 
 
@@ -169,12 +171,13 @@ def _run(entry: _Entry, machine: Step) -> _Way | None:
         forward, after = machine.before_reference, machine.most
     kept = machine.alive()
     share = Fraction(1, machine.forwards)  # of all rows, that one of the forwards sees
-    counts = (forward, machine.beside, after, machine.backward, kept, Fraction(0))
+    waiting = machine.waiting if machine.forwards > 1 else Fraction(0)
+    counts = (forward, machine.beside, after, machine.backward, kept, Fraction(0), waiting)
     taken = LogitsBytes(*(float(share * each) for each in counts))
     is_halved = machine.halves >= {"begin", "end"} or "unpacked" in machine.halves
     return _Way(
         taken, machine.forwards, machine.compares, is_halved, machine.makes_rows, not machine.doubts,
-        machine.caches_keys and bool(machine.compares),
+        machine.caches_keys and bool(machine.compares), frozenset(machine.asks_layers),
     )  # fmt: skip
 
 
