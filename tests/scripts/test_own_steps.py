@@ -516,6 +516,39 @@ def test_what_a_callback_asks_of_the_model_is_named(method, line, name):
     assert names_of(text, text) == ([name] if name else [])
 
 
+OF_TRAINER = """
+from transformers import Trainer
+class OwnTrainer(Trainer):
+    def {method}(self, *given, **named):
+        {line}
+        return super().{method}(*given, **named)
+
+    def answered(self, rows):
+        return self.model.generate(rows, max_new_tokens=64)
+
+    def asked(self, rows):
+        return self.model(rows).logits
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "line", "name"),
+    [
+        ("log", "self.model.generate(self.prompt)", "generation within a step"),
+        ("_prepare_inputs", "rows = self.answered(given[0])", "generation within a step"),
+        ("training_step", "rows = self.answered(given[1])", "generation within a step"),
+        ("_prepare_inputs", "scores = self.model(**given[0])", "a forward pass in a callback"),
+        ("log", "shown = self.asked(self.prompt)", "a forward pass in a callback"),
+        ("get_batch_samples", "rows = self.answered(given[0])", None),
+        ("log", "self.store(given[0])", None),
+    ],
+)
+def test_what_a_trainer_of_ones_own_generates_in_every_step_is_named(method, line, name):
+    text = OF_TRAINER.format(method=method, line=line)
+
+    assert names_of(text, text) == ([name] if name else [])
+
+
 AFTER = """
 def validate(model, rows):
     for batch in rows:

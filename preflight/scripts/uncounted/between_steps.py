@@ -4,7 +4,7 @@ callbacks."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeGuard
 
 from preflight.lazy_pattern import lazy_pattern
@@ -29,6 +29,40 @@ def generates_beside(nodes: Iterable[ast.AST], steps: Container[int]) -> Iterato
         elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
             made = filter(_is_of_model, own_nodes(node.body))
             yield from ((GENERATES_BESIDE, call.lineno) for call in made)
+
+
+def generates_of_trainers(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield where a trainer of a script's own generates in a method that every step runs, or in one that such a method
+    calls, and where what makes its rows or logs asks a model."""
+    for cls in nodes:
+        if not isinstance(cls, ast.ClassDef) or not any(
+            last_name(base).endswith("Trainer") for base in cls.bases
+        ):
+            continue
+        methods = {node.name: node for node in cls.body if isinstance(node, ast.FunctionDef)}
+        for name in _called_by(_OF_EVERY_STEP & {*methods}, methods):
+            made = filter(_is_of_model, walk(methods[name]))
+            yield from ((GENERATES, call.lineno) for call in made)
+        for name in _called_by(_BESIDE_LOSS & {*methods}, methods):
+            calls = (node for node in walk(methods[name]) if isinstance(node, ast.Call))
+            asked = (each for each in calls if MODEL.match(unparse(each.func)))
+            yield from ((FORWARD_BESIDE, call.lineno) for call in asked)
+
+
+def _called_by(names: Iterable[str], methods: Mapping[str, ast.FunctionDef]) -> list[str]:
+    """Return some methods of a class, and those of it that they call, but for what evaluates."""
+    found = [*names]
+    for name in found:
+        asked = (node.func for node in walk(methods[name]) if isinstance(node, ast.Call))
+        below = {last_name(func) for func in asked if unparse(func) == f"self.{last_name(func)}"}
+        below = {each for each in below if not _BESIDE_STEPS.match(each)}
+        found += sorted(below & {*methods} - {*found})
+    return found
+
+
+_BESIDE_LOSS = frozenset({"log", "_prepare_inputs", "_maybe_log_save_evaluate"})
+_OF_EVERY_STEP = _BESIDE_LOSS | {"training_step", "compute_loss", "_compute_loss"}
+"""Methods that Trainer runs in every step or between two of them (transformers/trainer.py, 4.28 to 5.24)."""
 
 
 def _is_of_model(node: ast.AST) -> TypeGuard[ast.Call]:

@@ -27,6 +27,7 @@ from preflight.scripts.uncounted.between_steps import (
     GENERATES_BESIDE,
     generates,
     generates_beside,
+    generates_of_trainers,
     own_nodes,
 )
 from preflight.scripts.uncounted.changed_parts import (
@@ -112,6 +113,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     nodes = walk(tree)
     steps = _steps(nodes)
     yield from generates_beside(nodes, steps)
+    yield from generates_of_trainers(nodes)
     yield from own_optimizers(nodes)
     yield from without_graph(nodes)
     yield from trained_beside(nodes)
