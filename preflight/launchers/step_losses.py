@@ -26,23 +26,18 @@ def priced_step(trainer: TrainerArguments, step: StepLoss | None) -> StepLoss | 
 
 
 def _of_trl(trainer: TrainerArguments, step: StepLoss) -> StepLoss | None:
-    """Return what the step of a trainer takes that stands on TRL's DPO, and has a loss of its own that was read.
+    """Return what the step of a trainer takes that stands on TRL's SFT or DPO, and has a loss of its own that was read.
 
     The one below loads, divides and prepares the reference; where it has none, the step runs the model itself again.
     """
-    loss, reference = trainer.settings.get("loss"), trainer.settings.get("reference_model")
-    is_fused = loss is not None and loss.value == "fused_linear"
-    is_read = trainer.own is not None and trainer.own.is_counted and not is_fused
-    is_of_pairs = (
-        step.has_pairs
-        and step.forwards == 1
-        and "objective" in trainer.settings
-        and trainer.settings["objective"].value == "dpo"
-    )
-    if not is_read or not is_of_pairs:
+    said = {name: None if s is None else s.value for name in ("loss", "objective", "reference_model") for s in [trainer.settings.get(name)]}  # fmt: skip
+    if trainer.own is None or not trainer.own.is_counted or said["loss"] == "fused_linear":
         return None
-    kind = None if reference is None else reference.value
-    if kind == "none" or kind not in (None, "same", "adapter_off"):
+    if trainer.method == "sft":
+        is_read = said["objective"] in (None, "sft") and not step.has_pairs and not step.compares
+        return replace(step, is_prepared_below=True) if is_read else None
+    is_of_pairs = step.has_pairs and step.forwards == 1 and said["objective"] == "dpo"
+    if not is_of_pairs or said["reference_model"] not in (None, "same", "adapter_off"):
         return None
     is_exact = step.is_exact and bool(step.compares)
     return replace(step, is_prepared_below=True, is_exact=is_exact)

@@ -84,6 +84,8 @@ def read_objective(given: Given) -> Reading[PlanFields]:
 
             unpriced = read_teacher(fields)
     if objective == "sft" and not unpriced:
+        if own is not None and any(each.is_of_rows for each in own.overrides):
+            fields.problems.append(_of_own(own, objective))
         return fields.reading()
     if not (names or own or kind.is_own_script or unpriced.startswith("the trainer")):
         unpriced = _other_trainer(kind.text)  # before what is left out beside TRL's own
@@ -93,10 +95,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
 
         argument = not_priced(given, objective, losses)
     if own is not None:
-        message = f"TRL's {objective} trainer is estimated in part, without {own}"
-        fields.problems.append(
-            Problem(message, id="PF438", severity="warning", unpriced=str(own), takes="either")
-        )
+        fields.problems.append(_of_own(own, objective))
     subclass = "" if own else _subclass(kind.text, names)
     unpriced = subclass or unpriced or _not_counted(given, objective, fields)
     if argument is not None and not unpriced:
@@ -140,6 +139,11 @@ def own_trainer(kind: TrainerKind, names: Collection[str]) -> OwnTrainer | None:
     """Return the one trainer of a script's repository that it makes, where it makes none of TRL's beside its base."""
     own = kind.own[0] if len(kind.own) == 1 else None
     return own if own is not None and {own.base} >= {*names} else None
+
+
+def _of_own(own: OwnTrainer, objective: str) -> Problem:
+    message = f"TRL's {objective} trainer is estimated in part, without {own}"
+    return Problem(message, id="PF438", severity="warning", unpriced=str(own), takes="either")
 
 
 def _is_plain(text: str) -> bool:

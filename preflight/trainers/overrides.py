@@ -22,7 +22,7 @@ from preflight.trainers.handed_on import (
     parameters,
     root_of,
 )
-from preflight.trainers.trainer_methods import BASES, HARMLESS, KINDS, OF_LOSS, PER_ROW
+from preflight.trainers.trainer_methods import BASES, HARMLESS, KINDS, OF_LOSS, OF_ROWS, PER_ROW
 from preflight.values import NamedTuple
 
 _READ_OF_MODELS = frozenset({"config", "generation_config", "device", "dtype", "training", "name_or_path"})  # fmt: skip
@@ -51,6 +51,11 @@ class Override(NamedTuple):
         """Return where it stands among those that are named, those first of which most is known."""
         kinds = [*dict.fromkeys(KINDS.values())]
         return kinds.index(KINDS[self.name]) if self.name in KINDS else len(kinds)
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether it says which rows a model gets, and how often."""
+        return self.name in OF_ROWS
 
     def __str__(self) -> str:
         known = KINDS.get(self.name)

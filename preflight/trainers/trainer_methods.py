@@ -72,6 +72,8 @@ OF_LOSS = frozenset(
     {"compute_loss", "get_batch_loss_metrics", "get_batch_metrics", "concatenated_forward", "get_batch_logps", "prediction_step"}
 )  # fmt: skip
 """Methods that only a trainer's loss runs, with the function that takes a step of an evaluation."""
+OF_ROWS = frozenset({"_prepare_inputs", "training_step", "_inner_training_loop"})
+"""Methods that say which rows a model gets, and how often: a loss of a class's own beside them is looked for by its calls."""
 KINDS = {
     **dict.fromkeys(("_generate_and_score_completions", "_generate", "generate", "_generate_completions"), "generation of its own"),
     **dict.fromkeys(("training_step", "_inner_training_loop", "train"), "a step of its own"),

@@ -103,6 +103,13 @@ CASES: dict[str, dict] = {
         "objective": "preference_pairs", "how": "Deep", "load": "bf16", "checkpointing": True,
         "config": {**CONFIG, "vocab_size": 64},
     },
+    "own loss below TRL's": {"objective": "sft", "how": "Smoothed", "load": "bf16"},
+    "own loss below TRL's, checkpointed": {
+        "objective": "sft", "how": "Smoothed", "load": "bf16", "checkpointing": True,
+    },
+    "own loss below TRL's, autocast": {
+        "objective": "sft", "how": "Smoothed", "load": "fp32", "autocast": True,
+    },
     "own pairs below TRL's": {"objective": "dpo", "how": "Below", "load": "bf16"},
     "own pairs below TRL's, autocast": {
         "objective": "dpo", "how": "Below", "load": "fp32", "autocast": True,
@@ -111,6 +118,8 @@ CASES: dict[str, dict] = {
 }  # fmt: skip
 
 
+BELOW = ("Below", "Smoothed")
+"""Trainers of own_pairs.py that stand on TRL's."""
 REFERENCES = {"Compared": "same"}
 """Trainer of own_pairs.py -> what it compares its model with."""
 PURE_SIMPO = TrainerFacts("cpo", {"cpo_alpha": Setting(0.0, Place("script", "", "CPOConfig"))})
@@ -127,7 +136,7 @@ def step_of(name: str) -> StepLoss | None:
     ]
     lines = frozenset(range(1, text.count("\n") + 2))
     found = step_loss([File(str(OWN_PAIRS), ast.Module(own, []), lines)])
-    return found if found is None else replace(found, is_prepared_below=name == "Below")
+    return found if found is None else replace(found, is_prepared_below=name in BELOW)
 
 
 def case_of(name: str) -> dict:
@@ -146,7 +155,7 @@ def plan_of(name: str) -> LaunchPlan:
     fuses = case["objective"] in ("dpo", "ipo", "kto") and "how" not in case
     return LaunchPlan(
         objective=case["objective"],
-        trainer="trl" if case.get("how") in (None, "Below") else "transformers",
+        trainer="trl" if case.get("how") in (None, *BELOW) else "transformers",
         versions=case.get("versions", {}),
         load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",
@@ -201,7 +210,7 @@ def test_pairs_stand_side_by_side(measured, name):
     case = case_of(name)
     at_once = (
         1
-        if case["objective"] == "kto"
+        if case["objective"] in ("kto", "sft")
         or case.get("how") in ("one after the other", "InTurn", "Deep")
         else 2
     )

@@ -82,3 +82,62 @@ def test_what_was_not_read_is_named(tmp_path, reference, compared, more):
 
     assert plan.objective is None and plan.script_facts.step_loss is None
     assert set(unpriced(plan).values()) & {"more", "either"}
+
+
+BELOW = """
+import torch
+import torch.nn.functional as F
+from trl import {kind}Config, {kind}Trainer
+from transformers import AutoModelForCausalLM, HfArgumentParser
+from pairs import scores
+
+class OwnTrainer({kind}Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        logits = model(input_ids=inputs["input_ids"], use_cache=False).logits
+        {loss}
+{more}
+(args,) = HfArgumentParser({kind}Config).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", torch_dtype=torch.bfloat16)
+OwnTrainer(model=model, args=args, train_dataset=rows).train()
+"""
+FOCAL = "return F.cross_entropy(logits.view(-1, logits.size(-1)), inputs['labels'].view(-1))"
+MARGIN = """logps = scores(logits, inputs["input_ids"])
+        n = len(logps) // 2
+        with torch.no_grad():
+            others = scores(self.ref_model(inputs["input_ids"], use_cache=False).logits, inputs["input_ids"])
+        return -F.logsigmoid(logps[:n] - logps[n:] - others[:n] + others[n:]).mean()"""
+ROWS = "    def concatenated_inputs(self, batch, padding_value):\n        return {}\n"
+
+
+def launch_below(folder, kind, loss, more=""):
+    text = BELOW.format(kind=kind, loss=loss, more=more)
+    command = f"{COMMAND} true --max_length 512"
+    return plan_of(folder, command, {"train.py": text, "pairs.py": PAIRS})
+
+
+@pytest.mark.parametrize(("kind", "loss"), [("SFT", FOCAL), ("DPO", MARGIN)])
+def test_a_loss_of_a_trainer_below_which_trls_stands_is_counted(tmp_path, kind, loss):
+    plan = launch_below(tmp_path, kind, loss)
+    step = plan.script_facts.step_loss
+
+    assert (plan.objective or "sft", plan.loss) == (kind.lower(), "full_logits")
+    assert step.is_prepared_below and bool(step.compares) is (kind == "DPO")
+    assert not set(unpriced(plan).values()) & {"more", "either"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss", "more"),
+    [
+        ("DPO", MARGIN, ROWS),
+        ("DPO", FOCAL, ""),
+        ("DPO", MARGIN.replace("no_grad", "enable_grad"), ""),
+        ("SFT", MARGIN, ""),
+        ("SFT", FOCAL, "    def _prepare_inputs(self, rows):\n        return self.longer(rows)\n"),
+        ("KTO", MARGIN, ""),
+    ],
+)
+def test_one_that_is_not_of_its_rows_alone_is_named(tmp_path, kind, loss, more):
+    plan = launch_below(tmp_path, kind, loss, more)
+
+    assert plan.script_facts.step_loss is None
+    assert set(unpriced(plan).values()) & {"more", "either"}

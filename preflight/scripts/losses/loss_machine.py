@@ -188,6 +188,8 @@ class Machine(Expressions, ABC):
         """Return what a model gives back, a graph behind it unless there is none."""
         if self.backward is not None:
             raise GivenUp("a forward after the gradient was taken")
+        if model.is_reference and self.has_graph:
+            raise GivenUp("a reference with a graph")
         has_graph = self.has_graph and not model.is_reference
         if not has_graph and not (self.evaluates and not model.is_reference):
             self._compare("reference" if model.is_reference else "itself")
