@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.errors import Problem
-from preflight.formulas.objective import GENERATED_PAIRS
+from preflight.formulas.objective import GENERATED_PAIRS, ONLINE
 from preflight.reading import Reading
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields
@@ -15,6 +15,8 @@ from preflight.versions.trl_pairs import DPO_HAS_PADDING_FREE
 MAX_LENGTH_DEFAULT = 1024
 """TRL's max_length, and the cap of max_seq_length before it (sft_config.py, 0.9 to 1.16)."""
 NEW_TOKENS_OF_GKD = 128
+BLOCK = "block_size"
+"""A flag that says how long rows are in scripts of language models, and how many words a diffusion model writes at once."""
 PAIRS = ("dpo", "kto", "orpo", "cpo", "bco")
 """Trainings on pairs of answers, or on answers that are labelled, with a length of their own."""
 
@@ -32,6 +34,8 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     if counted is not None:
         fields.put("target_len", counted.value, counted)
     setting = fields.get("seq_len", "seq_len")
+    if given.kind.trl_script in ONLINE and setting is not None and BLOCK in setting.place.key:
+        setting = None  # of what is generated at once, where rows are prompts with completions
     if setting is not None and (setting.value is None or _says_no_limit(given, setting)):
         said = "empty" if setting.value is None else setting.value
         fields.problems.append(

@@ -289,3 +289,19 @@ def test_pairs_that_are_generated_have_no_length_that_cuts_a_prompt(tmp_path):
     assert value(arguments, "reward_models") == ("some/reward",)
     assert value(arguments, "loss") == "full_logits"
     assert value(read("", tmp_path, text=PAIRS), "generation").max_completion_len == 64
+
+
+OWN_CONFIG = """
+from dataclasses import dataclass
+@dataclass
+class Config(GRPOConfig):
+    block_size: int = 64
+"""
+
+
+def test_words_that_are_written_at_once_are_no_length_of_rows(tmp_path):
+    text = MADE.format(more="", rewards="reward", given="").replace("((GRPOConfig", "((Config")
+    text = text.replace("def reward", f"{OWN_CONFIG}\ndef reward")
+    arguments = read("--block_size 32 --max_completion_length 256", tmp_path, text=text)
+
+    assert value(arguments, "seq_len") is None
