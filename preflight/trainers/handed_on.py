@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import children, last_name, unparse, walk
 
 _POSITIONS = ("model", "ref_model", "reward_funcs", "args", "self")
 """First parameters of the constructors below, by which a call in order is read."""
@@ -48,9 +48,33 @@ def hands_on(function: ast.FunctionDef) -> bool:
         is_asked = keyword.arg == "return_outputs" and isinstance(keyword.value, ast.Constant)
         if not (is_own and is_same) and not is_asked:
             return False
-    return not any(_changes(node, own - {"self"}) for node in walk(function))
+    is_changed = any(_changes(node, own - {"self"}) for node in walk(function))
+    return not is_changed and _leaves_outputs(function, call)
 
 
+def _leaves_outputs(function: ast.FunctionDef, call: ast.Call) -> bool:
+    """Tell whether of what the method above gives back only the loss is looked at; the rest is handed on."""
+    above = {id(below): node for node in walk(function) for below in children(node)}
+    held: set[str] = set()
+    for node in walk(function):
+        if isinstance(node, ast.Assign) and node.value is call:
+            pairs = [each.elts[1:] if isinstance(each, ast.Tuple) else [each] for each in node.targets]  # fmt: skip
+            held |= {each.id for pair in pairs for each in pair if isinstance(each, ast.Name)}
+    used = [node for node in walk(function) if isinstance(node, ast.Name) and node.id in held]
+    for node in (call, *(each for each in used if isinstance(each.ctx, ast.Load))):
+        parent = above.get(id(node))
+        if isinstance(parent, ast.Attribute):
+            if parent.attr not in _OF_LOSS:
+                return False
+        elif isinstance(parent, ast.Subscript):
+            taken = getattr(parent.slice, "value", None)
+            beside = isinstance(above.get(id(parent)), (ast.Tuple, ast.Return, ast.IfExp))
+            if taken not in (0, "loss") and not beside:
+                return False
+    return True
+
+
+_OF_LOSS = frozenset({"loss", "mean", "sum", "item", "detach", "backward", "cpu", "device", "dtype", "float"})  # fmt: skip
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
 
 

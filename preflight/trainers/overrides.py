@@ -139,6 +139,8 @@ class Methods:
                 return False
             if isinstance(node, ast.Attribute) and node.attr in _OF_OUTPUTS:
                 return False
+            if isinstance(node, ast.Subscript) and getattr(node.slice, "value", "") in _OF_OUTPUTS:
+                return False
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
                 return False
             if isinstance(node, ast.Call):

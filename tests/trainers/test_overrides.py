@@ -102,6 +102,17 @@ MORE = {
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         return loss + outputs.logits.softmax(-1).mean()
 """,
+    "logits by their place": """
+    def compute_loss(self, model, inputs, return_outputs=False):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        return loss + outputs[1].softmax(-1).mean()
+""",
+    "logits of what is handed back": """
+    def compute_loss(self, model, inputs, return_outputs=False):
+        found = super().compute_loss(model, inputs, return_outputs=True)
+        shown = found[1]
+        return found[0] + shown["logits"].softmax(-1).mean()
+""",
     "a penalty on weights": """
     def compute_loss(self, model, inputs, return_outputs=False):
         loss = super().compute_loss(model, inputs)
