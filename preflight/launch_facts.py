@@ -82,8 +82,9 @@ class StepLoss:
     """Whether DeepSpeed is given the copy, so that its stage 3 partitions it."""
     is_exact: bool = True
     """False where some way through the step, which only running tells, takes less."""
-    caches_keys: bool = False
-    """Whether a forward of what it is compared with may give back keys and values of every layer."""
+    caches_keys: bool | None = False
+    """Whether a forward of what it is compared with may give back keys and values of every layer; None where only a model
+    without checkpointing does, as the script loads it."""
     asks_layers: int = 0
     """In how many places it asks the model for the outputs of every layer, which live as long as the logits."""
     is_prepared_below: bool = False

@@ -183,6 +183,10 @@ OF_STEP = frozenset({OWN_LOSS, NARROW_LOSS, PAIRS, "a second forward pass"})
 """Signs of a step that takes its loss of logits itself."""
 _REFERENCE = lazy_pattern(r"\bref(?:erence)?_(?:model|engine)\b(?!\s*=\s*None\b)")
 _COPIED = lazy_pattern(r"\bref\w*\s*=\s*(?:copy\.)?deepcopy\(")
+_UNCACHED = lazy_pattern(
+    r"(?<!config\.)\buse_cache[\"']?\s*[=:]\s*(?:False\b(?!\s+if\b)|(False\s+if\s+[\w.]*gradient_checkpointing\b))"
+)
+"""What a script says of keys and values of its models: none, or none where layers are checkpointed."""
 _SEVERAL = lazy_pattern(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b|num_return|candidates")
 """Words of a script of which a row may become several sequences."""
 
@@ -201,6 +205,9 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
         return None
     if found.asks_layers and found.asks_layers != len(re.findall(UNCOUNTED[OUTPUTS][0], whole)):
         return None  # something else asks for them too
+    uncached = _UNCACHED.search(whole)
+    if found.caches_keys and uncached is not None:
+        found = replace(found, caches_keys=None if uncached[1] else False)
     if _SEVERAL.search(whole) is None:
         return replace(found, is_exact=False) if found.has_pairs else found
     return found if found.has_pairs else None

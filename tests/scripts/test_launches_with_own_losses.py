@@ -141,3 +141,21 @@ def test_one_that_is_not_of_its_rows_alone_is_named(tmp_path, kind, loss, more):
 
     assert plan.script_facts.step_loss is None
     assert set(unpriced(plan).values()) & {"more", "either"}
+
+
+@pytest.mark.parametrize(
+    ("said", "caches"),
+    [
+        ("pass", True),
+        ("options = dict(use_cache=False)", False),
+        ("options = dict(use_cache=False if args.gradient_checkpointing else True)", None),
+        ("self.model.config.use_cache = False", True),
+    ],
+)
+def test_keys_of_a_reference_are_held_unless_the_script_says_that_it_has_none(
+    tmp_path, said, caches
+):
+    reference = f"self.ref_model = copy.deepcopy(self.model).eval(); {said}"
+    plan = launch(tmp_path, reference, BESIDE)
+
+    assert plan.script_facts.step_loss.caches_keys is caches

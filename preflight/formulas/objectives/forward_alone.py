@@ -197,7 +197,8 @@ def held_with_logits(
     if scoring.scores_others and not scoring.drops_logits and not has_graph:
         found += 4 * tokens * local_vocab(plan, model.vocab_size)
     trains = has_graph or reference_of(plan) != "same"
-    if scoring.caches_keys and plan.seq_len and not (trains and is_checkpointed):
+    is_dropped = has_graph and scoring.reads == OF_STEP  # with the policy's outputs, at its head
+    if scoring.caches_keys and not is_dropped and plan.seq_len and not (trains and is_checkpointed):
         shape = model.layers[0].layer if model.layers else None
         repeats = shape is not None and shape.num_kv_heads < shape.num_heads
         if not has_graph or (repeats and not READS_GROUPED_KEYS.holds_in(plan.versions)):

@@ -136,10 +136,12 @@ class ScoringBytes(NamedTuple):
 def scoring_of(plan: LaunchPlan) -> Scoring | None:
     """Return how a plan's trainer takes log-probabilities of whole logits; None where it does not, or that is not known."""
     own = plan.script_facts.step_loss
+    is_checkpointed = plan.activation_checkpointing != "none"
     if own is not None:
+        caches = not is_checkpointed if own.caches_keys is None else own.caches_keys
         return Scoring(
             OF_STEP, "cut", True, keeps_hidden_states=own.asks_layers > 0,
-            caches_keys=own.caches_keys, source=own.place.where,
+            caches_keys=caches, source=own.place.where,
         )  # fmt: skip
     if is_of_llamafactory(plan) and plan.objective in OF_LLAMAFACTORY:
         # logits of both halves are handed on, in fp32 (0.9.4)
