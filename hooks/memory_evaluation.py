@@ -20,6 +20,7 @@ from preflight.formulas.objectives.forward_alone import (
     DEEPSPEED_SOURCE,
     FSDP_SOURCE,
     gathered_in_forward,
+    hidden_states,
     scored_forward,
 )
 from preflight.formulas.objectives.generated_answers import generated_bytes, generates
@@ -64,6 +65,11 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{scored:,} x {model.vocab_size:,} x {size}, or what log-probabilities take: {logits:,}",
             source,
         )
+    if scoring is not None and scoring.keeps_hidden_states:
+        held = hidden_states(plan, model, tokens)
+        yield MemoryTerm(
+            "held by the model's outputs in an evaluation", held, EVALUATION, f"{held:,}", scoring.source
+        )  # fmt: skip
     kept, passing = gathered_in_forward(plan, model)
     if kept:
         yield MemoryTerm(

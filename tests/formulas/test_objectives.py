@@ -217,3 +217,14 @@ def test_pairs_stand_side_by_side(measured, name):
     rows = case["micro"] * at_once
 
     assert [rows, case["length"]] in measured[name]["shapes"]
+
+
+def test_outputs_of_every_layer_live_in_an_evaluation_too():
+    peaks = [
+        predicted(replace(plan_of(name), eval_micro_batch_size=2), CONFIG, Moment.EVALUATION)
+        for name in ("own pairs, deep", "own pairs, one after the other")
+    ]
+    deep, plain = (each[Moment.EVALUATION.value] for each in peaks)
+    hidden = 2 * 4 * LENGTH * CONFIG["hidden_size"] * (CONFIG["num_hidden_layers"] + 1)
+
+    assert deep - plain >= hidden
