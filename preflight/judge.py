@@ -19,7 +19,7 @@ from preflight.formulas.layers.both_stacks import with_both_lengths
 from preflight.formulas.layers.checkpointing import as_its_class_runs
 from preflight.formulas.layers.heads import with_head
 from preflight.formulas.layers.shared_keys import with_own_keys
-from preflight.formulas.limits.doubts import beside, doubts_of
+from preflight.formulas.limits.doubts import beside, counted_among, doubts_of
 from preflight.formulas.limits.left_out import with_left_out
 from preflight.formulas.limits.row_limits import with_open_length
 from preflight.formulas.objective import STRIDED, is_taught
@@ -176,7 +176,8 @@ class _Judging:
         doubts = doubts_of(one)
         if not doubts:
             return frozenset()
-        rest = _without(estimate, *sorted(doubts))
+        counted = counted_among(doubts, one, self.model)
+        rest = _without(estimate, counted, *sorted(doubts))
         is_refused = self._verdict(one, rest, missing).answer is Answer.DOES_NOT_FIT
         return doubts if is_refused else frozenset()
 
@@ -256,9 +257,9 @@ def _peaks(every: tuple[MemoryTerm, ...], is_cuda: bool, *missing: str) -> Memor
 
 
 @remembered
-def _without(estimate: MemoryEstimate, *doubts: str) -> MemoryEstimate:
+def _without(estimate: MemoryEstimate, counted: str, *doubts: str) -> MemoryEstimate:
     """Return the peaks of what no doubt is about: many readings have the same estimate."""
-    return estimate_peaks(beside(estimate, doubts), estimate.unknown)
+    return estimate_peaks(beside(estimate, doubts, counted), estimate.unknown)
 
 
 def collect_terms(

@@ -157,7 +157,7 @@ def _with_open_group(
         ranks["world_size"].value,
         ranks["world_size"].value // ranks["num_nodes"].value,
     )
-    # FSDP1 may not shard at all; a mesh of FSDP2 has two ranks, or nobody had made one
+    # FSDP1 may not shard at all; a mesh of FSDP2 has two ranks, or nobody had made one; a `node` has all of its own
     fewest = (1,) if own.engines[0] == "fsdp1" else (2,) if own.group == "mesh" else ()
     may_be = tuple(dict.fromkeys((degree.value, world, per_node, *fewest)))
     if len(may_be) == 1 or world == 1:

@@ -17,6 +17,7 @@ from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import (
     BESIDE_TEXT,
     COMM_HOOK,
+    DIVIDED,
     GATHERED,
     NOTHING_SAYS,
     OLMO_CORE,
@@ -255,8 +256,8 @@ def _is_moot(name: str, trainer: TrainerArguments) -> bool:
     is_of_loop = optimizer is not None and optimizer.place.kind == "script"
     if optimizer is not None and is_of_loop and name == states_of(str(optimizer.value)):
         return True  # that of the loop, and priced
-    if name == OLMO_LOOP and OLMO_CORE in trainer.script.uncounted:
-        return True  # read, and bounded
+    if name in (OLMO_LOOP, DIVIDED) and OLMO_CORE in trainer.script.uncounted:
+        return True  # read, and bounded; what divides a sequence is read with it
     if name in ASKED_FOR:
         return ASKED_FOR[name] not in {*trainer.raw, *trainer.arguments}
     return name == "logits gathered for compute_metrics" and not evaluates

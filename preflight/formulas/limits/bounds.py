@@ -41,6 +41,7 @@ from preflight.plan_parts import (
     LOOPED_EXPERTS,
     MIXTURE_OF_DEPTHS,
     OLMO_CORE,
+    OLMO_PARTS,
     PACKED_EXPERTS,
     PROMPT_LOGITS,
     RANDOM_LTD,
@@ -52,6 +53,7 @@ from preflight.plan_parts import (
     SWIFT_SEQUENCES,
     TEACHER,
     WIDE_PART,
+    Z_LOSS,
     ZEROPP_WEIGHTS,
 )
 from preflight.values import dataclass, replace
@@ -82,6 +84,8 @@ class Dearest:
 
 ADDED = {
     OLMO_CORE: "olmo_core:olmo_core_at_most",
+    OLMO_PARTS: "olmo_core:parts_at_most",
+    Z_LOSS: "olmo_core:z_loss_at_most",
     ON_EXPERTS: "adapters.grouped_experts:on_experts_at_most",
     PACKED_EXPERTS: "layers.packed_experts:packed_experts_at_most",
     SCATTERED: "layers.packed_experts:scattered_at_most",

@@ -9,6 +9,7 @@ from preflight.formulas.limits.untraced import FUSED, UNTRACED
 from preflight.formulas.objective import STRIDED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
+from preflight.model import ModelSpec
 from preflight.plan_parts import (
     AUTOMODEL,
     GRAPH_STEP,
@@ -20,6 +21,7 @@ from preflight.plan_parts import (
     SGLANG,
     UNSLOTH,
 )
+from preflight.values import replace
 
 COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
 ACTORS_RELEASE = "what the release of verl decides"
@@ -122,7 +124,31 @@ def _is_on_one_device(plan: LaunchPlan) -> bool:
     return bool(visible.strip()) and "," not in visible
 
 
-def beside(estimate: MemoryEstimate, doubts: Iterable[str]) -> tuple[MemoryTerm, ...]:
-    """Return the terms that no doubt is about: a refusal that rests on these alone holds in spite of them."""
-    doubtful = [DOUBTFUL[name] for name in doubts]
-    return tuple(term for term in estimate.terms if not any(is_of(term) for is_of in doubtful))
+AT_LEAST = 75
+"""Percent of what is estimated, where no step of other code that was counted took less (tests/formulas/test_olmo_core_steps.py)."""
+
+
+def counted_among(doubts: Iterable[str], plan: LaunchPlan, model: ModelSpec | None) -> str:
+    """Return the doubt that is about code of which steps were counted: it takes no less than AT_LEAST percent; empty where none is."""
+    if OLMO_CORE not in doubts or model is None:
+        return ""
+    from preflight.formulas.olmo_core import is_counted  # few launches run it
+
+    return OLMO_CORE if is_counted(plan, model) else ""
+
+
+def beside(
+    estimate: MemoryEstimate, doubts: Iterable[str], counted: str = ""
+) -> tuple[MemoryTerm, ...]:
+    """Return the terms that no doubt is about, and the least of those that one is about whose code was counted: a refusal that
+    rests on these alone holds in spite of them."""
+    doubtful = [DOUBTFUL[name] for name in doubts if name != counted]
+    terms = (term for term in estimate.terms if not any(is_of(term) for is_of in doubtful))
+    if not counted:
+        return tuple(terms)
+    return tuple(
+        replace(term, num_bytes=term.num_bytes * AT_LEAST // 100)
+        if DOUBTFUL[counted](term)
+        else term
+        for term in terms
+    )

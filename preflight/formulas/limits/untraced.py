@@ -25,7 +25,7 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.plan_parts import LOOPED_EXPERTS, PACKED_EXPERTS
+from preflight.plan_parts import LOOPED_EXPERTS, OLMO_CORE, PACKED_EXPERTS
 from preflight.values import replace
 from preflight.versions.peft import FOLDS_DELTAS
 from preflight.versions.transformers import (
@@ -42,7 +42,13 @@ FUSED = "fused kernels"
 def untraced(
     plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None = None
 ) -> Iterator[Problem]:
-    """Yield what layers take in this launch that was derived in no trace, or with other kernels."""
+    """Yield what layers take in this launch that was derived in no trace, or with other kernels; nothing of OLMo-core's own layers,
+    whose bound is of them all."""
+    if any(notice.unpriced == OLMO_CORE for notice in plan.notices):
+        from preflight.formulas.olmo_core import is_bounded  # few launches run them
+
+        if is_bounded(plan, model):
+            return
     without = not_derived(plan, model, precision_of(plan, model))
     if without:
         yield _untraced(

@@ -19,6 +19,7 @@ LIBRARIES = frozenset(
         "datasets",
         "deepspeed",
         "liger_kernel",
+        "olmo_core",
         "peft",
         "sentence_transformers",
         "torch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.argument_parsers import argparse_names
@@ -26,6 +27,8 @@ from preflight.scripts.python.reached import in_file
 from preflight.scripts.python.scope import FlagOf, Known, Parsed, Scope, starred
 from preflight.scripts.python.settings_objects import class_of_command, loaded
 from preflight.scripts.python.values import Evaluator
+
+_Returns = tuple[list[tuple[ast.expr, Way]], Scope]
 
 
 class ScriptMeanings(ClassMeanings):
@@ -176,19 +179,41 @@ class ScriptMeanings(ClassMeanings):
 
     def _returned(self, node: ast.Call, scope: Scope) -> object:
         """Return what a function of the script's own gives back to this call, where every `return` that may run agrees."""
+        with self._told(node, scope) as called:
+            return None if called is None else self.evaluator.agreed(*called)
+
+    @contextmanager
+    def made_by(self, node: ast.expr, scope: Scope) -> Iterator[list[tuple[ast.expr, Scope]]]:
+        """Give what may make what an expression is, each with its block: what a name holds, or what a function of the script's
+        own may return to this very call, whose parameters are its values while the context lasts."""
+        only = self.evaluator.only_node(node, scope)
+        if only is None or not isinstance(only[0], ast.Call):
+            yield [] if only is None else [only]
+            return
+        with self._told(only[0], only[1]) as called:
+            if called is None:
+                yield [only]
+            else:
+                yield [(each, called[1]) for each in self.evaluator.reached(*called)]
+
+    @contextmanager
+    def _told(self, node: ast.Call, scope: Scope) -> Iterator[_Returns | None]:
+        """Give what a function of the script's own returns, and its block with the values of a call; None of any other call."""
         name = self.called(node.func, scope)
         held = self.called_so(name)
         if len(held) != 1 or name in self._returning:
-            return None
+            yield None
+            return
         function, own = held[0]
         if name not in self._returns:
             self._returns[name] = _ways_out(function)
         told = told_by(function, own, (self.methods.bound(node, scope), scope), self.evaluator)
         self._returning.add(name)
-        with self.evaluator.told(own, told):
-            known = self.evaluator.agreed(self._returns[name], own)
-        self._returning.discard(name)
-        return known
+        try:
+            with self.evaluator.told(own, told):
+                yield self._returns[name], own
+        finally:
+            self._returning.discard(name)
 
 
 def _validated(node: ast.Call) -> ast.Call | None:

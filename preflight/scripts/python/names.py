@@ -116,11 +116,14 @@ class Names(ABC):
 
     def agreed(self, written: Iterable[tuple[ast.expr, Way]], scope: Scope) -> Known | None:
         """Return what some expressions of a block say alike, those that may be reached; None where they do not."""
-        nodes, _ = live(written, None, lambda guard: self._holds(guard, scope, 0))
-        known = [self.evaluate(node, scope) for node in nodes]
+        known = [self.evaluate(node, scope) for node in self.reached(written, scope)]
         if not known or not all(is_same(each.value, known[0].value) for each in known):
             return None
         return None if known[0].value is UNKNOWN else known[0]
+
+    def reached(self, written: Iterable[tuple[ast.expr, Way]], scope: Scope) -> list[ast.expr]:
+        """Return those of some expressions of a block that may be reached."""
+        return live(written, None, lambda guard: self._holds(guard, scope, 0))[0]
 
     def may_hold(self, name: str, scope: Scope, at: Position | None = None) -> list[ast.expr]:
         """Return what a block assigns to a name, before a place of it, without branches that are not taken."""

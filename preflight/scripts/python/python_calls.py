@@ -33,6 +33,11 @@ _KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "
 WORLD_SIZE = "WORLD_SIZE"
 COUNTS_RANKS = ("dist.get_world_size", "torch.distributed.get_world_size")
 """Calls that count the ranks of the process group that a launcher starts; one with a group counts others."""
+ENUMERATIONS = ("AttentionBackendName", "LMLossImplementation", "TransformerActivationCheckpointingMode")  # fmt: skip
+"""Enumerations of olmo_core whose members are texts that say their own names (nn/attention/backend.py, nn/lm_head.py,
+nn/transformer/config.py, 2.6.0 and 3.0.0)."""
+COUNTS_DEVICES = "torch.cuda.device_count"
+OF_DEVICES = (COUNTS_DEVICES, "torch.cuda.is_available")
 DOWNLOADS = "snapshot_download"
 """Function of huggingface_hub and of ModelScope that gives the folder of a repository: here that is its name."""
 SET_BY_LAUNCHERS = (
@@ -73,6 +78,8 @@ class PythonCalls(Names):
         self.updates: Sequence[Update] = ()
         """What gives objects names that are no text of the script."""
         self._updating = False
+        self.devices: int | None = None
+        """What stands for how many devices a node has, while something is asked of them."""
         self.blocks: Sequence[tuple[list[ast.stmt], Scope]] = ()
         """The script's, in which it may set variables."""
 
@@ -126,12 +133,16 @@ class PythonCalls(Names):
                 )
             except (ValueError, OverflowError):
                 return UNKNOWN
+        if name.rpartition(".")[2] in ENUMERATIONS and len(node.args) == 1 and not node.keywords:
+            return self.evaluate(node.args[0], scope, depth)
         if name.rpartition(".")[2] == DOWNLOADS:
             told = [k.value for k in node.keywords if k.arg in ("repo_id", "model_id")]
             given = [*node.args[:1], *told]
             return self.evaluate(given[0], scope, depth) if given else UNKNOWN
         if name in COUNTS_RANKS and not node.args and not node.keywords:
             return self.ranks()
+        if self.devices is not None and name in OF_DEVICES:
+            return self.devices if name == COUNTS_DEVICES else True
         if name == "getattr" and len(node.args) >= 2:
             attribute = self.value(node.args[1], scope, depth)
             if isinstance(attribute, str) and attribute in DTYPE_NAMES:
@@ -186,6 +197,15 @@ class PythonCalls(Names):
             }
             return values if len(values) == len(node.keywords) else UNKNOWN
         return UNKNOWN
+
+    def for_devices(self, node: ast.expr, scope: Scope, devices: int) -> object:
+        """Return the value of an expression where a node has so many devices."""
+        self.devices = devices
+        try:
+            with self.told(scope, dict(scope.parameters)):
+                return self.value(node, scope)
+        finally:
+            self.devices = None
 
     def _of_path(self, node: ast.Call, name: str, scope: Scope, depth: int) -> object:
         """Return the path that a call makes of others; UNKNOWN for any other call."""

@@ -17,7 +17,7 @@ from preflight.scripts.python.names import MAX_DEPTH
 from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.own_words import is_argv, word
-from preflight.scripts.python.python_calls import DTYPE_NAMES, PythonCalls
+from preflight.scripts.python.python_calls import DTYPE_NAMES, ENUMERATIONS, PythonCalls
 from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Known, Parsed, Scope, SetInside
 from preflight.scripts.python.set_variables import is_environment
 from preflight.setting import Place
@@ -160,6 +160,8 @@ class Evaluator(PythonCalls):
             and isinstance(node.value, ast.Name)
             and node.value.id == "torch"
         ):
+            return node.attr
+        if last_name(node.value) in ENUMERATIONS:
             return node.attr
         is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
         if is_own:

@@ -114,7 +114,7 @@ class OwnEngine:
     strategy: str = "FULL_SHARD"
     """FSDP1's sharding strategy."""
     group: str = "all"
-    """Over which ranks FSDP divides the model: `all`, those of a `mesh` that is not read, or `perhaps` those of one, where not all
+    """Over which ranks FSDP divides the model: `all`, those of a `mesh` that is not read, of a `node` or all, or `perhaps` those of one, where not all
     arguments of the call are read."""
     unread: Mapping[str, Place] = field(default_factory=dict)
     """Plan field -> the call that sets it to what only running tells."""
