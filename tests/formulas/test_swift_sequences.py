@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from recorded import recorded
 from swift_sequence_steps import case_of, config_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
@@ -17,7 +16,7 @@ from preflight.memory import Level, Moment
 from preflight.models import describe
 from preflight.plugins import load_plugins
 
-ROWS = [json.loads(line) for line in Path(__file__).with_name("swift_sequences.jsonl").read_text().splitlines()]  # fmt: skip
+ROWS = recorded("swift_sequences.jsonl")
 STEP = (
     Moment.FORWARD, Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD,
     Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD,
@@ -54,7 +53,6 @@ def peaks(case: dict) -> tuple[int, int]:
 def test_no_step_of_ranks_that_share_sequences_takes_more_than_its_bound(row):
     estimated, most = peaks(case_of(row["name"]))
     counted = max(row["peaks"].values())
-    print(row["name"], estimated / counted, most / counted)
 
     assert 0.9 * estimated < counted <= most < 1.35 * counted
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from recorded import recorded
 from tune_image_steps import LORA, case_of, config_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
@@ -17,7 +16,7 @@ from preflight.models import describe
 from preflight.peaks import estimate_peaks
 from preflight.plugins import load_plugins
 
-ROWS = [json.loads(line) for line in Path(__file__).with_name("tune_images.jsonl").read_text().splitlines()]  # fmt: skip
+ROWS = recorded("tune_images.jsonl")
 TARGETS = (*(name.replace("output_proj", "o_proj") for name in LORA), "gate_proj", "up_proj", "down_proj", "fc1", "fc2")  # fmt: skip
 
 
