@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from preflight.formulas.adapters.frozen_parts import PROJECTOR, attends_to_images
+from preflight.formulas.layers.tune_layers import UNPACKED
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan
@@ -35,9 +36,6 @@ from preflight.units import ceil_div
 _term = partial(at_most, source=__name__)
 
 KEPT = frozenset(STEP_MOMENTS) - {Moment.EMBEDDING_BACKWARD}
-UNPACKED = 14
-"""Bytes of an element that torchao unpacks of 4 bits: two int64 of which one is every other element's, its value before and
-after its scale, and both put together (dtypes/nf4tensor.py get_original_weight, 0.10.0)."""
 NUM_ADAPTED = 6
 """Linears of a layer that may have an adapter and see tokens of text, those on rows of images among them."""
 
@@ -62,9 +60,9 @@ def _unpacked(plan: LaunchPlan, model: ModelSpec) -> Iterator[MemoryTerm]:
     if plan.base_quantization is None:
         return
     largest = max(t.num_params for u in model.layers for t in u.tensors)
-    moments = {Moment.FORWARD, *LAYER_BACKWARD, *TOWER_MOMENTS}
+    formula = f"{largest:,} x {UNPACKED}"
     yield _term(
-        "a matrix that is unpacked", UNPACKED * largest, moments, f"{largest:,} x {UNPACKED}"
+        "a matrix of the tower that is unpacked", UNPACKED * largest, TOWER_MOMENTS, formula
     )
 
 

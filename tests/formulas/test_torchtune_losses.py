@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from formulas.allocations import Allocations
 from torch._subclasses.fake_tensor import FakeTensorMode
+from tune_layers import FEW, WIDTH
 from tune_pair_steps import case_of, config_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
@@ -25,7 +26,7 @@ from preflight.formulas.precision import precision_of
 from preflight.hooks.memory_loss import preflight_memory_terms
 from preflight.hooks.memory_reference import preflight_memory_terms as reference_terms
 from preflight.judge import estimate_memory
-from preflight.launch import Adapter, LaunchPlan
+from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
 from preflight.plugins import load_plugins
@@ -224,6 +225,31 @@ def test_a_layer_keeps_keys_of_every_head_and_norms_that_train_in_fp32(row):
     saved = layer_costs(plan, model, model.largest_layer, precision_of(plan, model)).saved
 
     assert saved == pytest.approx(row["kept"], rel=0.03 if row["adapted"] else 0.002)
+
+
+@pytest.mark.parametrize(
+    "row", rows_of("tune_unpacked.jsonl"), ids=lambda row: f"{row['inner']} {row['torchao']}"
+)
+def test_a_packed_matrix_is_unpacked_by_way_of_wider_ones(row):
+    sizes = {
+        "hidden_size": WIDTH,
+        "intermediate_size": row["inner"],
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    }
+    model = describe(
+        {"model_type": "llama", **sizes, "num_hidden_layers": 1, "vocab_size": 256}, "small", "here"
+    )
+    targets = ("q_proj", "gate_proj", "up_proj", "down_proj")
+    plan = LaunchPlan(
+        trainer="torchtune", load_dtype="bf16", mixed_precision="no", micro_batch_size=1, seq_len=FEW, attention="sdpa",
+        activation_checkpointing="none", adapter=Adapter(rank=8, targets=targets, dtype="bf16"),
+        base_quantization=BaseQuantization("nf4", True, "bf16", None, "none"), versions={"torchtune": row["torchtune"]},
+    )  # fmt: skip
+    costs = layer_costs(plan, model, model.largest_layer, precision_of(plan, model))
+
+    assert costs.traced_forward_bytes == pytest.approx(row["peaks"]["forward"], rel=0.03)
+    assert costs.traced_backward_bytes == pytest.approx(row["peaks"]["backward"], rel=0.05)
 
 
 def pairs_plan_of(case: dict[str, Any], **more: Any) -> LaunchPlan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 
 import torch
 from allocations import Allocations
@@ -15,6 +16,7 @@ from allocations import Allocations
 SHAPES = ((256, 768, 4, 4), (256, 768, 4, 2), (512, 1536, 8, 2), (512, 2048, 8, 8))
 """Width, that of the MLP, heads of queries, of keys."""
 ROWS, LENGTH, RANK = 2, 256, 8
+WIDTH, FEW = 1024, 8
 
 
 def kept(num_layers: int, is_adapted: bool, shape: tuple[int, int, int, int]) -> int:
@@ -44,11 +46,44 @@ def kept(num_layers: int, is_adapted: bool, shape: tuple[int, int, int, int]) ->
         return seen.now - before
 
 
+def unpacking(inner: int) -> dict[str, int]:
+    """Return the most that a few tokens' step with a 4-bit base makes: what a matrix of the MLP takes while it is unpacked."""
+    from torchtune import training
+    from torchtune.models.llama3 import lora_llama3
+    from torchtune.modules.peft import get_adapter_params, set_trainable_params
+
+    sizes = {"embed_dim": WIDTH, "intermediate_dim": inner, "num_heads": 4, "num_kv_heads": 4}
+    sizes |= {"vocab_size": 256, "num_layers": 1, "max_seq_len": 64}
+    with training.set_default_dtype(torch.bfloat16):
+        model = lora_llama3(
+            ["q_proj"],
+            apply_lora_to_mlp=True,
+            lora_rank=RANK,
+            lora_alpha=16,
+            quantize_base=True,
+            **sizes,
+        )
+    set_trainable_params(model, get_adapter_params(model))
+    ids = torch.randint(0, 256, (1, FEW))
+    with Allocations() as seen:
+        seen.mark("forward")
+        total = model(ids).sum()
+        seen.mark("backward")
+        total.backward()
+    return {part: seen.peaks[part] for part in ("forward", "backward")}
+
+
 def main() -> None:
-    """Print a row for each shape, whole and with an adapter."""
+    """Print a row for each shape, whole and with an adapter, or with the word `unpacking` for each width of a packed MLP."""
+    import torchao
     import torchtune
 
     version = torchtune.__version__.partition("+")[0]
+    if "unpacking" in sys.argv:
+        for inner in (4096, 8192):
+            row = {"torchtune": version, "torchao": torchao.__version__, "inner": inner}
+            print(json.dumps({**row, "peaks": unpacking(inner)}), flush=True)
+        return
     for is_adapted in (False, True):
         for shape in SHAPES:
             each = (kept(4, is_adapted, shape) - kept(2, is_adapted, shape)) // (2 * ROWS * LENGTH)
