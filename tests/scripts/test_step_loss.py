@@ -298,5 +298,23 @@ def test_a_step_that_does_what_is_not_known_is_given_up(name):
     assert read(step_of(*NOT_READ[name])) is None
 
 
+def test_a_condition_that_takes_a_graph_away_is_tried_both_ways():
+    """One that adds to a loss is taken to do so; one that ends a part of it is not."""
+    lines = (
+        "logits = model(**inputs).logits",
+        "scores = logits.logsumexp(-1)",
+        "first = F.cross_entropy(logits.view(-1, logits.size(-1)), inputs['y'])",
+        "if self.adds:",
+        "    first = {}",
+        "return first.mean()",
+    )
+    most = read(step_of(*(each.format("first + scores.mean()") for each in lines)))
+    ends = read(step_of(*(each.format("first.detach() + scores.mean()") for each in lines)))
+    least = read(step_of(*lines[:3], "return first.mean()"))
+
+    assert ends.wide.backward >= least.wide.backward
+    assert most.wide.backward >= ends.wide.backward
+
+
 def test_of_two_losses_none_is_taken():
     assert read(step_of("return model(**inputs).logits.logsumexp(-1).mean()") * 2) is None

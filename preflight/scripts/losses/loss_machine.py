@@ -21,6 +21,8 @@ from preflight.scripts.python.nodes import walk
 from preflight.scripts.reach.reach_files import may_run
 
 MOST_DEPTH = 12
+_ENDS = lazy_pattern(r"detach|\bitem\b|\bdata\b|tolist|numpy|zeros|ones|tensor\(")
+"""What leaves a value without the graph behind it."""
 _ASKS = lazy_pattern(r"label|logits|output_|use_cache|input_ids|past")
 """Arguments of a model that decide what it gives back."""
 MOST_STATEMENTS = 3_000
@@ -96,7 +98,7 @@ class Machine(Expressions, ABC):
                 continue
             target = each.targets[0] if isinstance(each, ast.Assign) else getattr(each, "target", None)  # fmt: skip
             value = getattr(each, "value", None)
-            if node.orelse or target is None or value is None:
+            if node.orelse or target is None or value is None or _ENDS.search(written(value)):
                 return False
             is_entry = isinstance(target, ast.Subscript) and not _ASKS.search(written(target.slice))
             is_added = isinstance(each, ast.AugAssign) or written(target) in map(written, walk(value))  # fmt: skip
