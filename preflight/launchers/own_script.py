@@ -71,14 +71,15 @@ def take_what_the_script_holds(making: Making) -> None:
         if frozen is not None:
             held.pop(FROZEN)
             trainer = replace(trainer, script=replace(trainer.script, frozen=frozen))
+    is_own_loop = trainer.trainer in (None, "plain_loop") and signs.may_train
     shares, is_loop = fields.get("context_parallel_degree"), trainer.trainer == "plain_loop"
-    if shares is not None and signs.may_train and not signs.asks_shares and is_loop:
+    if shares is not None and not signs.asks_shares and is_loop and is_own_loop:
         # accelerate divides the weights all the same, and rows only in maybe_context_parallel (accelerator.py, 1.15)
-        whole = Setting(1, shares.place)
-        trainer = replace(trainer, settings={**trainer.settings, "context_parallel_degree": whole})
-        making.put("context_parallel_degree", whole)
-        others = {k: v for k, v in making.engine.fields.items() if k != "context_parallel_degree"}
-        making.engine = replace(making.engine, fields=others)
+        trainer = _taken(making, trainer, "context_parallel_degree", replace(shares, value=1))
+    for name, nothing in NEEDS_A_WORD.items() if is_own_loop and trainer.is_here else ():
+        said = trainer.settings.get(name) if signs.takes_launchers else fields.get(name)
+        if said is not None and said.place.kind != "script" and name not in signs.fields:
+            trainer = _taken(making, trainer, name, replace(said, value=nothing))
     if signs.divided is not None and num_ranks is not None and not has_open_ranks:
         held.pop(DIVIDED, None)
         degree = Setting(num_ranks.value, signs.divided)
@@ -123,6 +124,20 @@ def take_what_the_script_holds(making: Making) -> None:
         making.problems += (uncut,)
         fields.pop("seq_len"), making.origins.pop("seq_len", None)
         making.trainer = without_length(making.trainer)
+
+
+NEEDS_A_WORD = {"activation_checkpointing": "none", "mixed_precision": "no"}
+"""Plan field that a flag or the launcher says -> what a loop has of it in whose text no word brings it about."""
+
+
+def _taken(
+    making: Making, trainer: TrainerArguments, name: str, setting: Setting
+) -> TrainerArguments:
+    """Return the arguments with a field as the script has it, whatever the launcher says of it."""
+    making.put(name, setting)
+    others = {each: said for each, said in making.engine.fields.items() if each != name}
+    making.engine = replace(making.engine, fields=others)
+    return replace(trainer, settings={**trainer.settings, name: setting})
 
 
 def _frozen_by_statements(trainer: TrainerArguments) -> dict[str, Place] | None:

@@ -90,6 +90,8 @@ class Signs:
     """Classes of its own that are a tower, a language model and a projector -> the projector's modules with weights."""
     attention: ReplacedAttention | None
     """What it puts in place of a model's attention."""
+    takes_launchers: bool
+    """Whether it may make what takes the launcher's settings, accelerate's Accelerator or Lightning's, or not all of it was read."""
     asks_shares: bool
     """Whether it may ask accelerate for one rank's share of its rows, or not all of it was read."""
     divided: Place | None
@@ -172,12 +174,14 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
             for each in reach.files
             if REPLACES.search(each.text)
         ),
+        not is_whole or _TAKES_LAUNCHERS.search(whole) is not None,
         not is_whole or "maybe_context_parallel" in whole,
         _divided(reach) if DIVIDED in unpriced else None,
         not is_whole or ASKS_INPUTS.search(whole) is not None,
     )
 
 
+_TAKES_LAUNCHERS = lazy_pattern(r"\bAccelerator\b|\bFabric\b|lightning|\bdeepspeed\b")
 COPY = "a second copy of the model"
 OF_STEP = frozenset({OWN_LOSS, NARROW_LOSS, PAIRS, "a second forward pass"})
 """Signs of a step that takes its loss of logits itself."""

@@ -54,9 +54,9 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
             because = f"{script} uses a Trainer of its own"
             return kind._replace(trainer=None, trl_script=None, because=because)
         if _only_imports(kind, reader):
-            trainer = "plain_loop" if "Accelerator" in kind.text else None
-            because = f"{script} imports a Trainer and makes none"
-            return kind._replace(trainer=trainer, trl_script=None, because=because)
+            return _as_loop(kind, f"{script} imports a Trainer and makes none")
+    if kind.trainer in HF_TRAINERS and _trains_by_hand(reader):
+        return _as_loop(kind, f"{os.path.basename(reader.path)} trains with a loop of its own")
     trains_trl = any(name.startswith("trl.") and name.endswith("Trainer") for name in classes)
     plain = {"transformers.Trainer", "transformers.Seq2SeqTrainer"} & classes
     if kind.trainer == "trl" and plain and not trains_trl and not classes & TRL_CONFIGS:
@@ -111,6 +111,25 @@ def _is_others(kind: TrainerKind, reader: ScriptReader) -> bool:
         and _OF_MODULE.search(kind.text) is None
         and all(is_anothers(reader, *each) for each in named)
     )
+
+
+def _as_loop(kind: TrainerKind, because: str) -> TrainerKind:
+    trainer = "plain_loop" if "Accelerator" in kind.text else None
+    return kind._replace(trainer=trainer, trl_script=None, because=because)
+
+
+def _trains_by_hand(reader: ScriptReader) -> bool:
+    """Tell whether a script makes no trainer anywhere, and calls for gradients itself: what its parser has of a Trainer's
+    arguments is what its loop makes of it."""
+    from preflight.scripts.python.flow import takes_gradient
+    from preflight.scripts.python.nodes import walk
+
+    if any(reader.makes_trainer(call) for call in reader.everywhere):
+        return False
+    is_whole = not any(
+        name.endswith("Trainer") for held in reader.libraries.values() for name in held
+    )
+    return is_whole and any(takes_gradient(walk(tree)) for tree in reader.trees.values())
 
 
 def _only_imports(kind: TrainerKind, reader: ScriptReader) -> bool:
