@@ -28,7 +28,7 @@ from preflight.launchers.undecided import (
 from preflight.plan_parts import DIVIDED, GRADIENTS_STAY
 from preflight.scripts.settings.model_shape import adds_to_model
 from preflight.scripts.settings.second_model import SECOND_MODEL
-from preflight.scripts.signs import OF_STEP, signs_of
+from preflight.scripts.signs import MAKES, OF_STEP, signs_of
 from preflight.scripts.uncounted.sign_words import FROZEN
 from preflight.scripts.uncounted.uncounted import OF_PARALLELISM, OUTPUTS, REPLICAS
 from preflight.setting import Place, Setting
@@ -104,6 +104,8 @@ def take_what_the_script_holds(making: Making) -> None:
             making.problems = [p for p in making.problems if p.unpriced != str(trainer.own)]
         for name, setting in settings.items():
             making.put(name, setting)
+    twice = [each.removesuffix(MAKES).split()[-1] for each in held if each.endswith(MAKES)]
+    trainer = trainer.without_uncounted([adds_to_model(cls) for cls in twice])
     making.problems += left_out(trainer, held, making.problems)
     making.problems += () if step is None else doubts_of(step)
     if not signs.may_train and (trainer.trainer is None or signs.infers):

@@ -71,7 +71,7 @@ class Signs:
     cuts_rows: bool
     """False where all of it was read, it makes its rows, and nothing in it cuts them at a length."""
     hands_length_on: bool
-    """False where all of it was read, and nothing in it does anything with an argument `model_max_length`."""
+    """False where all of it was read, it makes its rows, and nothing in it does anything with an argument `model_max_length`."""
     may_train: bool
     """False where it was read, and neither it nor what it imports has a call that trains."""
     trains_if_asked: bool
@@ -160,7 +160,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         unpriced,
         is_whole and not beside and not LOOKS_AT_ROWS.search(whole),
         cuts_rows or not makes_rows,
-        not is_whole or HANDS_LENGTH_ON.search(whole) is not None,
+        not (is_whole and makes_rows) or HANDS_LENGTH_ON.search(whole) is not None,
         not reach.is_followed or trains(reach, f"{of_script}\n{whole}"),
         is_whole and trains_if_asked((each.tree for each in reach.files), of_script),
         re.search(INFERS, whole) is not None,
@@ -240,13 +240,13 @@ def _has_no_reference(reach: Reach) -> bool:
     return is_never_made((each.tree, reach.lines[each.path]) for each in files)
 
 
-_MAKES = " makes of the model"
+MAKES = " makes of the model"
 """How own_steps.py ends what it says of a function or class that a model is put through."""
 
 
 def _scorer(reach: Reach, unpriced: Mapping[str, Place]) -> Scorer | None:
     """Return what scores the answers of a pair, where that is all that a script puts its model through."""
-    names = [name.split()[1] for name in unpriced if name.endswith(_MAKES)]
+    names = [name.split()[1] for name in unpriced if name.endswith(MAKES)]
     if len(names) != 1:
         return None
     from preflight.scripts.uncounted.scoring_models import scoring_model  # few scripts have one
