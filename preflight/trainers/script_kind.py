@@ -126,10 +126,10 @@ def _trains_by_hand(reader: ScriptReader) -> bool:
 
     if any(reader.makes_trainer(call) for call in reader.everywhere):
         return False
-    is_whole = not any(
-        name.endswith("Trainer") for held in reader.libraries.values() for name in held
-    )
-    return is_whole and any(takes_gradient(walk(tree)) for tree in reader.trees.values())
+    names = {name for held in reader.libraries.values() for name in held}
+    names |= {getattr(node, "attr", "") for node in reader.nodes}
+    may_make = any(name.lower().endswith("trainer") for name in names)
+    return not may_make and any(takes_gradient(walk(tree)) for tree in reader.trees.values())
 
 
 def _only_imports(kind: TrainerKind, reader: ScriptReader) -> bool:

@@ -92,8 +92,16 @@ def test_a_launchers_precision_is_an_accelerators(plan, parts, precision):
     assert read.activation_checkpointing == "none"
 
 
-def test_a_trainer_takes_its_flags(plan):
-    made = "from transformers import Trainer\nTrainer(model=model, args=args, train_dataset=rows).train()"
+@pytest.mark.parametrize(
+    "made",
+    [
+        "from transformers import Trainer\nTrainer(model=model, args=args, train_dataset=rows).train()",
+        "import transformers\nkind = transformers.Trainer\nkind(model=model, args=args).train()",
+        "from theirs import build_trainer\nbuild_trainer(model, args).train()",
+    ],
+    ids=["made", "by another name", "by a function of a library"],
+)
+def test_a_trainer_takes_its_flags(plan, made):
     read = plan(PLAIN, made=made)
 
     assert told(read)[:4] == ("fsdp2", "bf16", "full", "adamw_8bit")
