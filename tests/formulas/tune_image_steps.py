@@ -7,11 +7,11 @@ Run in an environment with torchtune 0.6.1 and torchvision:
 from __future__ import annotations
 
 import gc
-import json
 from typing import Any
 
 import torch
 from allocations import Allocations
+from tune_teacher_steps import print_rows
 
 CASES: dict[str, dict[str, Any]] = {
     "trained": {},
@@ -165,17 +165,5 @@ def counted(case: dict[str, Any]) -> dict[str, int]:
     return {part: seen.peaks[part] for part in ("forward", "backward")}
 
 
-def main() -> None:
-    """Print a row for each case."""
-    import torchtune
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    version = torchtune.__version__.partition("+")[0]
-    for name in CASES:
-        row = {"name": name, "torchtune": version}
-        print(json.dumps({**row, "peaks": counted(case_of(name))}), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(CASES, lambda name: counted(case_of(name)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -147,17 +148,17 @@ def counted(case: dict[str, Any]) -> dict[str, int]:
     return {part: seen.peaks[part] for part in ("loss", "backward")}
 
 
-def main() -> None:
-    """Print a row for each case."""
+def print_rows(names: Iterable[str], peaks_of: Callable[[str], dict[str, int]]) -> None:
+    """Print a row for each case, with the release that counted it."""
     import torchtune
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     version = torchtune.__version__.partition("+")[0]
-    for name in CASES:
-        row = {"name": name, "torchtune": version}
-        print(json.dumps({**row, "peaks": counted(case_of(name))}), flush=True)
+    for name in names:
+        row = {"name": name, "torchtune": version, "peaks": peaks_of(name)}
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    print_rows(CASES, lambda name: counted(case_of(name)))
