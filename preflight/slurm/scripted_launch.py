@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
+from itertools import pairwise
 
 from preflight.errors import Problem
 from preflight.launchers.all import programs
@@ -45,8 +46,9 @@ def unset_variables(
     refused = [each for each in errors if each.where]  # an option may take the script
     if not refused or not dropped:
         return ()
-    first = min((argv.index(flag) for flag in dropped if flag in argv), default=len(argv))
-    behind = {word.partition("=")[0] for word in argv[first:]}
+    pairs = enumerate(pairwise(argv))
+    takes = (i for i, (flag, word) in pairs if flag in dropped and not word.startswith("-"))
+    behind = {word.partition("=")[0] for word in argv[next(takes, len(argv)) :]}
     are_theirs = (e.where in dropped or (e.id == "PF111" and e.where in behind) for e in refused)
     return tuple(dict.fromkeys(dropped.values())) if all(are_theirs) else ()
 

@@ -204,7 +204,7 @@ def test_a_release_that_is_not_priced_says_so(tmp_path):
 
 
 def test_an_engine_of_trl_0_15_is_on_the_card_after_the_ranks(tmp_path):
-    words = f"{GRPO} --use_vllm true --bf16 true"
+    words = f"{GRPO} --use_vllm true --bf16 true".replace("--dtype", "--torch_dtype")
     edits = {"versions.trl": "0.15.2", "versions.transformers": "4.49.0", "seq_len": 768}
     report = check(words, tmp_path, **edits)
     named = check(f"{words} --vllm_device cuda:7", tmp_path, **edits)
