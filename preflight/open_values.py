@@ -7,6 +7,7 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import DIVIDES_NOTHING
 
 Values = Mapping[str, Any]
 """Open field -> a value of it."""
@@ -46,7 +47,7 @@ def filled_in(plan: LaunchPlan, values: Values) -> LaunchPlan | None:
         if engine == "single" and ranks > 1:
             engine = edits["engine"] = "ddp"
         edits.update(degrees_of(engine, ranks))
-        if not divides(engine) and plan.engine_facts.fsdp_checkpoints:
+        if engine in DIVIDES_NOTHING and plan.engine_facts.fsdp_checkpoints:
             edits["activation_checkpointing"] = "none"  # FSDP's own, not the trainer's
     try:
         return plan.with_edits(edits)
@@ -54,14 +55,9 @@ def filled_in(plan: LaunchPlan, values: Values) -> LaunchPlan | None:
         return None
 
 
-def divides(engine: str) -> bool:
-    """Tell whether an engine divides anything of a model's over ranks."""
-    return engine not in ("single", "ddp", "zero0")
-
-
 def degrees_of(engine: str, ranks: int) -> dict[str, Any]:
     """Return how an engine of which nothing else is said divides the model: over all ranks, or not at all."""
-    if not divides(engine):
+    if engine in DIVIDES_NOTHING:
         whole = {"shard_degree": 1, "replicate_degree": 1}
         return {**whole, "offload_params": "none", "offload_optimizer": "none"}
     degrees: dict[str, Any] = {"shard_degree": ranks, "replicate_degree": 1}

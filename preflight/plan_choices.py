@@ -29,6 +29,8 @@ HF_TRAINERS = ("transformers", "trl")
 `transformers`."""
 
 ENGINES = ("single", "ddp", "fsdp1", "fsdp2", "zero0", "zero1", "zero2", "zero3")
+DIVIDES_NOTHING = ("single", "ddp", "zero0")
+"""Engines under which every rank has all of a model, its gradients and its states."""
 
 OBJECTIVES = (
     "sft", "pretrain", "dpo", "ipo", "orpo", "cpo", "simpo", "kto", "bco", "reward", "prm", "grpo", "rloo",

@@ -18,6 +18,7 @@ from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens, quantized_bytes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_choices import DIVIDES_NOTHING
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
 
@@ -144,7 +145,7 @@ def _host_seconds(
     plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed, weight_bytes: float, reduced: float
 ) -> tuple[float, float]:
     """Return copies of a micro step, and those of the optimizer step, between device and host."""
-    degree = 1 if plan.engine in ("single", "ddp", "zero0") else plan.shard_degree
+    degree = 1 if plan.engine in DIVIDES_NOTHING else plan.shard_degree
     hidden = once = 0.0
     if plan.offload_params != "none":
         passes = 2 if plan.reshard_after_forward is not False else 1

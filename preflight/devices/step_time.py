@@ -20,6 +20,7 @@ from preflight.formulas.sharding import num_tokens
 from preflight.formulas.user_loop import optimizer_kernel
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_choices import DIVIDES_NOTHING
 from preflight.units import ceil_div, dtype_bytes
 from preflight.values import dataclass
 
@@ -83,7 +84,7 @@ def estimate_step_time(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | 
 
 
 def _optimizer_seconds(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> float:
-    degree = 1 if plan.engine in ("single", "ddp", "zero0") else plan.shard_degree
+    degree = 1 if plan.engine in DIVIDES_NOTHING else plan.shard_degree
     degree *= plan.tensor_parallel_degree
     local = ceil_div(num_trainable_params(plan, model), degree)
     precision = precision_of(plan, model)

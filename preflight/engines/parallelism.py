@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from math import prod
 
 from preflight.errors import Problem
+from preflight.plan_choices import DIVIDES_NOTHING
 from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
@@ -136,7 +137,7 @@ def shard_fields(
     """Return shard_degree and replicate_degree that follow from the engine alone."""
     world, nodes = ranks["world_size"], ranks["num_nodes"]
     one = Setting(1, place)
-    if engine in ("single", "ddp", "zero0"):
+    if engine in DIVIDES_NOTHING:
         return {"shard_degree": one}
     if engine == "fsdp1" and strategy == "NO_SHARD":
         return {"shard_degree": one}

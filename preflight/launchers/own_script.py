@@ -28,7 +28,7 @@ from preflight.launchers.undecided import (
 from preflight.plan_parts import DIVIDED, GRADIENTS_STAY
 from preflight.scripts.settings.model_shape import adds_to_model
 from preflight.scripts.settings.second_model import SECOND_MODEL
-from preflight.scripts.signs import MAKES, OF_STEP, signs_of
+from preflight.scripts.signs import MAKES, OF_STEP, Signs, signs_of
 from preflight.scripts.uncounted.sign_words import FROZEN
 from preflight.scripts.uncounted.uncounted import OF_PARALLELISM, OUTPUTS, REPLICAS
 from preflight.setting import Place, Setting
@@ -71,15 +71,8 @@ def take_what_the_script_holds(making: Making) -> None:
         if frozen is not None:
             held.pop(FROZEN)
             trainer = replace(trainer, script=replace(trainer.script, frozen=frozen))
-    is_own_loop = trainer.trainer in (None, "plain_loop") and signs.may_train
-    shares, is_loop = fields.get("context_parallel_degree"), trainer.trainer == "plain_loop"
-    if shares is not None and not signs.asks_shares and is_loop and is_own_loop:
-        # accelerate divides the weights all the same, and rows only in maybe_context_parallel (accelerator.py, 1.15)
-        trainer = _taken(making, trainer, "context_parallel_degree", replace(shares, value=1))
-    for name, nothing in NEEDS_A_WORD.items() if is_own_loop and trainer.is_here else ():
-        said = trainer.settings.get(name) if signs.takes_launchers else fields.get(name)
-        if said is not None and said.place.kind != "script" and name not in signs.fields:
-            trainer = _taken(making, trainer, name, replace(said, value=nothing))
+    if trainer.trainer in (None, "plain_loop") and signs.may_train:
+        trainer = _as_the_loop_has_it(making, trainer, signs)
     if signs.divided is not None and num_ranks is not None and not has_open_ranks:
         held.pop(DIVIDED, None)
         degree = Setting(num_ranks.value, signs.divided)
@@ -90,20 +83,17 @@ def take_what_the_script_holds(making: Making) -> None:
         held = beside_scorer(held, scorer)
         trainer = trainer.without_uncounted([adds_to_model(scorer.name)])
         objective = Setting("scored_pairs", scorer.place)
-        trainer = replace(trainer, settings={**trainer.settings, "objective": objective})
-        making.put("objective", objective)
+        trainer = _taken(making, trainer, "objective", objective)
     step = priced_step(trainer, signs.step_loss)
     if step is not None:
         of_step = OF_STEP | ({OUTPUTS} if step.asks_layers else frozenset())
         held = {k: v for k, v in held.items() if k not in of_step}
-        settings = settings_of_step(step)
-        trainer = replace(trainer, settings={**trainer.settings, **settings})
+        for name, setting in settings_of_step(step).items():
+            trainer = _taken(making, trainer, name, setting)
         if step.compares == "reference":
             trainer = trainer.without_uncounted([SECOND_MODEL])
         if trainer.own is not None:
             making.problems = [p for p in making.problems if p.unpriced != str(trainer.own)]
-        for name, setting in settings.items():
-            making.put(name, setting)
     twice = [each.removesuffix(MAKES).split()[-1] for each in held if each.endswith(MAKES)]
     trainer = trainer.without_uncounted([adds_to_model(cls) for cls in twice])
     making.problems += left_out(trainer, held, making.problems)
@@ -130,6 +120,22 @@ def take_what_the_script_holds(making: Making) -> None:
 
 NEEDS_A_WORD = {"activation_checkpointing": "none", "mixed_precision": "no"}
 """Plan field that a flag or the launcher says -> what a loop has of it in whose text no word brings it about."""
+
+
+def _as_the_loop_has_it(
+    making: Making, trainer: TrainerArguments, signs: Signs
+) -> TrainerArguments:
+    """Return the arguments of a loop of somebody's own without what a flag or the launcher says and it never takes up."""
+    fields = making.fields
+    shares = fields.get("context_parallel_degree")
+    if shares is not None and not signs.asks_shares and trainer.trainer == "plain_loop":
+        # accelerate divides the weights all the same, and rows only in maybe_context_parallel (accelerator.py, 1.15)
+        trainer = _taken(making, trainer, "context_parallel_degree", replace(shares, value=1))
+    for name, nothing in NEEDS_A_WORD.items() if trainer.is_here else ():
+        said = trainer.settings.get(name) if signs.takes_launchers else fields.get(name)
+        if said is not None and said.place.kind != "script" and name not in signs.fields:
+            trainer = _taken(making, trainer, name, replace(said, value=nothing))
+    return trainer
 
 
 def _taken(

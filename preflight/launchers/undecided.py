@@ -12,8 +12,7 @@ from preflight.formulas.adapters.adapter_kinds import BRANCHES, NOT_LORA
 from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
-from preflight.open_values import divides
-from preflight.plan_choices import OPEN_VALUES
+from preflight.plan_choices import DIVIDES_NOTHING, OPEN_VALUES
 from preflight.plan_parts import (
     BESIDE_TEXT,
     COMM_HOOK,
@@ -120,7 +119,7 @@ def undecided(
 def _not_taken_up(engine: Setting) -> dict[str, Origin]:
     """Return the origin of an engine that a launcher says and no call of the script's is seen to make of its model: a loop
     that hands its model to nobody trains all of it on every rank, whatever accelerate's file or DeepSpeed's flag says."""
-    if engine.place.kind == "script" or not divides(str(engine.value)):
+    if engine.place.kind == "script" or engine.value in DIVIDES_NOTHING:
         return {}
     reason = "no call of the script hands its model to accelerate or DeepSpeed, without which nothing is divided"
     return {"engine": Origin(engine.place.where, True, reason, ("ddp",))}

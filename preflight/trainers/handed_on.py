@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.scripts.python.nodes import children, last_name, root_of, unparse, walk
 
 _POSITIONS = ("model", "ref_model", "reward_funcs", "args", "self")
 """First parameters of the constructors below, by which a call in order is read."""
@@ -64,7 +64,7 @@ def _leaves_outputs(function: ast.FunctionDef, call: ast.Call) -> bool:
     for node in (call, *(each for each in used if isinstance(each.ctx, ast.Load))):
         parent = above.get(id(node))
         if isinstance(parent, ast.Attribute):
-            if parent.attr not in _OF_LOSS:
+            if parent.attr not in _LOOKED_AT:
                 return False
         elif isinstance(parent, ast.Subscript):
             taken = getattr(parent.slice, "value", None)
@@ -74,7 +74,7 @@ def _leaves_outputs(function: ast.FunctionDef, call: ast.Call) -> bool:
     return True
 
 
-_OF_LOSS = frozenset({"loss", "mean", "sum", "item", "detach", "backward", "cpu", "device", "dtype", "float"})  # fmt: skip
+_LOOKED_AT = frozenset({"loss", "mean", "sum", "item", "detach", "backward", "cpu", "device", "dtype", "float"})  # fmt: skip
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
 
 
@@ -90,12 +90,6 @@ def _changes(node: ast.AST, names: set[str]) -> bool:
             return False  # a column that the model does not take
         return is_own and node.func.attr in (*KEEPS, "pop", "clear", "popitem")
     return False
-
-
-def root_of(node: ast.expr) -> str:
-    while isinstance(node, (ast.Attribute, ast.Subscript)):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def only_sets(function: ast.FunctionDef) -> bool:

@@ -12,7 +12,7 @@ import builtins
 from collections.abc import Iterable, Mapping
 
 from preflight.scripts.losses.own_losses import MODEL
-from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.scripts.python.nodes import children, last_name, root_of, unparse, walk
 from preflight.trainers.handed_on import (
     KEEPS,
     hands_on,
@@ -20,7 +20,6 @@ from preflight.trainers.handed_on import (
     is_called_above,
     only_sets,
     parameters,
-    root_of,
 )
 from preflight.trainers.trainer_methods import BASES, HARMLESS, KINDS, OF_LOSS, OF_ROWS, PER_ROW
 from preflight.values import NamedTuple

@@ -122,14 +122,13 @@ def _trains_by_hand(reader: ScriptReader) -> bool:
     """Tell whether a script makes no trainer anywhere, and calls for gradients itself: what its parser has of a Trainer's
     arguments is what its loop makes of it."""
     from preflight.scripts.python.flow import takes_gradient
-    from preflight.scripts.python.nodes import walk
 
     if any(reader.makes_trainer(call) for call in reader.everywhere):
         return False
     names = {name for held in reader.libraries.values() for name in held}
     names |= {getattr(node, "attr", "") for node in reader.nodes}
     may_make = any(name.lower().endswith("trainer") for name in names)
-    return not may_make and any(takes_gradient(walk(tree)) for tree in reader.trees.values())
+    return not may_make and takes_gradient(reader.nodes)
 
 
 def _only_imports(kind: TrainerKind, reader: ScriptReader) -> bool:

@@ -175,9 +175,8 @@ def dearest_of(
         if added := bound_of(name)(plan, model):
             terms += added
             names.add(name)
-    if (
-        SWIFT_SEQUENCES in named - names
-    ):  # of rings, experts and towers: less than a whole row on every rank
+    if SWIFT_SEQUENCES in named - names:
+        # Of rings, experts and towers: less than a whole row on every rank.
         dearest = replace(dearest, sequence_parallel_degree=1)
         names.add(SWIFT_SEQUENCES)
     if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:

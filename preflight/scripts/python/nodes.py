@@ -76,6 +76,13 @@ def last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def root_of(node: ast.expr) -> str:
+    """Return the name of which an expression is a part, `args` of `args.paths[0].name`; empty where none stands at its root."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def keyword_of(call: ast.Call, name: str) -> ast.expr | None:
     """Return what a call gives by a keyword; None where it has none of that name."""
     return next((each.value for each in call.keywords if each.arg == name), None)

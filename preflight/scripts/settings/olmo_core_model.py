@@ -17,6 +17,7 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
+from preflight.units import ceil_div
 
 CONFIG = "TransformerConfig"
 TAKES = {"vocab_size", "attn_backend", "use_flash"}
@@ -88,7 +89,7 @@ def _words(reader: ScriptReader, node: ast.Call, scope: Scope, known: dict[str, 
     multiple = 128  # the default of padded_vocab_size (olmo_core/data/tokenizer.py)
     if (isinstance(given, ast.Call) and (given.args or given.keywords)) or words is None:
         return None
-    return -(-words // multiple) * multiple
+    return ceil_div(words, multiple) * multiple
 
 
 def _changes(reader: ScriptReader, made: ast.Call) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.settings.made_and_given import is_given, is_loaded
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -63,7 +62,6 @@ def _loads_divided(reader: ScriptReader) -> bool:
     """Tell whether a script has that argument, as a keyword or as a key of some."""
     return any(
         _LOADS_DIVIDED in (getattr(node, "arg", None), getattr(node, "value", None))
-        for tree in reader.trees.values()
-        for node in walk(tree)
+        for node in reader.nodes
         if isinstance(node, (ast.keyword, ast.Constant))
     )

@@ -15,7 +15,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import takes_gradient, trains
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, root_of, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.scope import UNKNOWN
 
@@ -159,7 +159,7 @@ def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     made = [
         node.value
         for node in own
-        if isinstance(node, ast.Assign) and _root(node.targets[0]) in names
+        if isinstance(node, ast.Assign) and root_of(node.targets[0]) in names
     ]
     for value in (*given, *made):
         if any(isinstance(node, ast.Call) and _grows(node) for node in walk(value)):
@@ -183,7 +183,7 @@ def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
         [each for each in walk_block(loop.body) if id(each) not in within] if taken else []
     )
     taken -= {
-        _root(n.targets[0]) for n in every_round if isinstance(n, ast.Assign) and not _adds_to(n)
+        root_of(n.targets[0]) for n in every_round if isinstance(n, ast.Assign) and not _adds_to(n)
     }
     for node in every_round:
         if _adds_to(node) in taken:
@@ -199,7 +199,7 @@ def _gone_back(backwards: Sequence[ast.AST], block: Sequence[ast.AST]) -> set[st
     """Return the names of which gradients are taken, and of those that they are made of in a block."""
     taken = {n.id for call in backwards for n in walk(call) if isinstance(n, ast.Name)}
     for node in block:
-        if isinstance(node, ast.Assign) and _root(node.targets[0]) in taken:
+        if isinstance(node, ast.Assign) and root_of(node.targets[0]) in taken:
             taken |= {n.id for n in walk(node.value) if isinstance(n, ast.Name)}
     return taken
 
@@ -214,12 +214,12 @@ def _adds_to(node: ast.AST) -> str:
         calls = (each for each in walk(node.args[0]) if isinstance(each, ast.Call))
         is_number = any(last_name(each.func) in _LET_GO for each in calls)
         owner = node.func.value if isinstance(node.func, ast.Attribute) else node.func
-        return "" if is_number else _root(owner)
+        return "" if is_number else root_of(owner)
     if isinstance(node, ast.AugAssign):
-        return _root(node.target) if isinstance(node.op, ast.Add) else ""
+        return root_of(node.target) if isinstance(node.op, ast.Add) else ""
     if not isinstance(node, ast.Assign):
         return ""
-    name, parts = _root(node.targets[0]), walk(node.value)
+    name, parts = root_of(node.targets[0]), walk(node.value)
     is_sum = any(isinstance(each, ast.BinOp) and isinstance(each.op, ast.Add) for each in parts)
     is_in = any(isinstance(each, ast.Name) and each.id == name for each in parts)
     return name if is_sum and is_in else ""
@@ -240,10 +240,3 @@ def _grows(call: ast.Call) -> bool:
     name = last_name(call.func)
     sizes = call.args[0].elts if call.args and isinstance(call.args[0], ast.Tuple) else call.args
     return name in _GROWS or (name in _FOLDS and len(sizes) > 1)
-
-
-def _root(target: ast.expr) -> str:
-    """Return the name that is given something, or of which a part is."""
-    while isinstance(target, (ast.Subscript, ast.Attribute)):
-        target = target.value
-    return target.id if isinstance(target, ast.Name) else ""
