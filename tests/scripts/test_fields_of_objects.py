@@ -99,3 +99,38 @@ def test_fields_behind_those_of_a_library_have_no_place(tmp_path):
 
     assert length(tmp_path, "collate = Joining(tokenizer, args.question)", own) is None
     assert length(tmp_path, MADE, own) == 640
+
+
+OWN = """\
+from transformers import HfArgumentParser
+
+@dataclass
+class Own:
+    longest: int = 768
+
+class Data:
+    def __init__(self, own):
+        self.own = {kept}
+    def encode(self, row):
+        return tokenizer(row["text"], max_length=self.own{asked}, truncation=True)
+
+own, = HfArgumentParser(Own).parse_args_into_dataclasses()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked"),
+    [
+        ("own", ".longest"),
+        ("vars(own)", "['longest']"),
+        ("dataclasses.asdict(own)", "['longest']"),
+    ],
+)
+def test_an_object_as_a_dict_holds_what_the_object_does(kept, asked, tmp_path):
+    """What a loop asked of `asdict(args)` was not known: its batch, its length, its optimizer."""
+    rows = "collate = None\nrows = rows.map(Data(own).encode)"
+    more = OWN.format(kept=kept, asked=asked)
+    text = SCRIPT.format(more=more, made=rows).replace("args = parser.parse_args()\n", "")
+    plan = plan_of(tmp_path, "python train.py --longest 1024", {"train.py": text})
+
+    assert plan.seq_len == 1024 and "seq_len" not in opens(plan)

@@ -129,3 +129,56 @@ def test_rows_that_it_validates_are_those_of_the_other_loader(tmp_path):
     plan = read_launch(LaunchCommand(("python", "train.py"), {}, str(tmp_path)), load_plugins())
 
     assert (plan.micro_batch_size, plan.eval_micro_batch_size) == (2, 64)
+
+
+OF_ITS_OWN = """\
+import lightning as L
+import torch
+from lightning.fabric.strategies import FSDPStrategy
+from network import Network
+
+batch_size = 5
+
+def main(devices: int = 4):
+    fabric = L.Fabric(devices=devices, precision="bf16-mixed", strategy={strategy})
+    fabric.launch()
+    model = fabric.setup_module(Network())
+    optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+    for rows in torch.utils.data.DataLoader(read(), batch_size=batch_size):
+        fabric.backward(model(rows))
+        optimizer.step()
+
+from jsonargparse import CLI
+CLI(main)
+"""
+
+
+def test_ranks_are_read_of_a_script_that_loads_nothing_of_transformers(tmp_path):
+    """Nothing of it was read: one GPU without mixed precision, whatever its Fabric is told."""
+    (tmp_path / "train.py").write_text(OF_ITS_OWN.format(strategy="FSDPStrategy()"))
+    argv = ("python", "train.py", "--devices", "8")
+    plan = read_launch(LaunchCommand(argv, {}, str(tmp_path)), load_plugins())
+
+    assert (plan.world_size, plan.mixed_precision, plan.micro_batch_size) == (8, "bf16", 5)
+    assert plan.optimizer == "adamw_torch" and not plan.origins["optimizer"].may_be
+    assert {"ddp", "fsdp2"} <= {*plan.origins["engine"].may_be}
+
+
+BY_HAND = """import torch
+from network import Network
+from torch.nn.parallel import DistributedDataParallel
+model = DistributedDataParallel(Network())
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for rows in torch.utils.data.DataLoader(read(), batch_size=6):
+    model(rows).backward()
+    optimizer.step()
+"""
+
+
+def test_a_loop_of_torch_alone_is_read(tmp_path):
+    (tmp_path / "train.py").write_text(BY_HAND)
+    argv = ("torchrun", "--nproc_per_node", "2", "train.py")
+    plan = read_launch(LaunchCommand(argv, {}, str(tmp_path)), load_plugins())
+
+    assert (plan.optimizer, plan.micro_batch_size) == ("sgd", 6)
+    assert not plan.origins["engine"].may_be

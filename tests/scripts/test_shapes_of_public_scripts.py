@@ -78,10 +78,10 @@ class LlamaForSequenceClassification(Llama):
 
 def test_a_class_that_only_its_own_decorator_names_is_not_used(tmp_path):
     files = {"train.py": CLASSES, "models.py": MODELS}
-    alone = plan_of(tmp_path, "torchrun train.py", files)
+    alone = plan_of(tmp_path, "python train.py", files)
     files["train.py"] = CLASSES.replace("Llama\n", "Llama, LlamaForSequenceClassification\n", 1)
     files["train.py"] += "LlamaForSequenceClassification()\n"
-    used = plan_of(tmp_path, "torchrun train.py", files)
+    used = plan_of(tmp_path, "python train.py", files)
 
     assert not [notice for notice in alone.notices if notice.unpriced]
     assert [notice.unpriced for notice in used.notices if notice.unpriced]
@@ -263,6 +263,15 @@ class SFTTrainer(ABC):
             self.optimizer.step()
 """,
 }
+
+
+@pytest.mark.parametrize("one", ["train_batch_size_per_device", "batch_size_per_device", "micro_batch_size"])  # fmt: skip
+def test_rows_of_one_rank_are_not_those_of_all(one, tmp_path):
+    """Of a script whose arguments a library parses nothing but the flags is known."""
+    text = "from rl import get_args, run\nrun(get_args())\n"
+    command = f"python train.py --pretrain gpt2 --train_batch_size 128 --{one} 2"
+
+    assert plan_of(tmp_path, command, {"train.py": text}).micro_batch_size == 2
 
 
 def test_what_classes_of_a_framework_are_made_with_is_read(tmp_path):

@@ -50,6 +50,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "per_device_batch_size",
         "per_gpu_batch_size",
         "batch_size_per_gpu",
+        "batch_size_per_device",
+        "train_batch_size_per_device",
         "train_batch_size",
         "batch_size",
     ),

@@ -32,6 +32,8 @@ class Names(ABC):
         """Those that are being worked out: one that depends on itself is not known."""
         self._asked: set[int] = set()
         """Conditions that are being evaluated: one that depends on itself is not known."""
+        self.inner_scopes: list[Scope] = []
+        """The blocks of comprehensions, one for each round: kept, since what a name holds is kept by the id of its block."""
         self.num_steps = 0
         """Expressions that were looked at."""
         self.num_cuts = 0

@@ -36,6 +36,8 @@ COUNTS_RANKS = ("dist.get_world_size", "torch.distributed.get_world_size")
 ENUMERATIONS = ("AttentionBackendName", "LMLossImplementation", "TransformerActivationCheckpointingMode")  # fmt: skip
 """Enumerations of olmo_core whose members are texts that say their own names (nn/attention/backend.py, nn/lm_head.py,
 nn/transformer/config.py, 2.6.0 and 3.0.0)."""
+AS_DICT = ("vars", "asdict", "dataclasses.asdict")
+"""Functions that give what an object holds by its names."""
 COUNTS_DEVICES = "torch.cuda.device_count"
 OF_DEVICES = (COUNTS_DEVICES, "torch.cuda.is_available")
 DOWNLOADS = "snapshot_download"
@@ -177,7 +179,7 @@ class PythonCalls(Names):
             is_dtype = isinstance(value, str) and value in DTYPE_NAMES  # a text stands for it here
             is_open = kind is None or value is UNKNOWN or is_dtype or isinstance(value, Parsed)
             return UNKNOWN if is_open or kind is None else isinstance(value, kind)
-        if name == "vars" and len(node.args) == 1:
+        if name in AS_DICT and len(node.args) == 1:
             held = self.value(node.args[0], scope, depth)
             if not isinstance(held, Parsed):
                 return UNKNOWN

@@ -72,6 +72,28 @@ def calls_of_both_stacks(reader: ScriptReader) -> frozenset[ast.Call]:
     )
 
 
+def counted_calls(reader: ScriptReader) -> frozenset[ast.Call]:
+    """Return the calls of which only the number of tokens is asked, as a filter does: they make no row."""
+    counts = (node for tree in reader.trees.values() for node in walk(tree))
+    return frozenset(
+        call for node in counts for counted in _counted(node) if (call := _made_by(counted))
+    )
+
+
+def _counted(node: ast.AST) -> list[ast.expr]:
+    """Return X of `len(X)` and of `X.shape`."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
+        return node.args[:1]
+    return [node.value] if isinstance(node, ast.Attribute) and node.attr == "shape" else []
+
+
+def _made_by(node: ast.expr) -> ast.Call | None:
+    """Return the call of `tokenizer(text).input_ids` and `tokenizer(text)["input_ids"]`."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node if isinstance(node, ast.Call) else None
+
+
 def length_of_answers(reader: ScriptReader, answers: frozenset[ast.Call]) -> Known | None:
     """Return the length that all calls agree on for answers; None where that is not known, or one cuts nothing."""
     lengths = list(lengths_of_answers(reader, answers))

@@ -16,6 +16,7 @@ from preflight.scripts.settings.answer_lengths import (
     OF_CHATS,
     answer_calls,
     calls_of_both_stacks,
+    counted_calls,
     has_both_stacks,
     length_of_answers,
     lengths_of_answers,
@@ -23,6 +24,7 @@ from preflight.scripts.settings.answer_lengths import (
     told_length,
 )
 from preflight.scripts.settings.collators import filled_rows
+from preflight.scripts.settings.packed_rows import joins_rows, read_packed
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
 from preflight.setting import Place
 from preflight.units import ceil_div
@@ -32,10 +34,6 @@ LENGTHS = (
     "block_size", "cutoff_len", "context_length",
 )  # fmt: skip
 """Arguments of a script's own datasets that cut rows."""
-PACKED = lazy_pattern(
-    r"(?:max_)?pack(?:ed|ing)?_(?:sequence_|seq_)?(?:max_)?(?:tokens|len|length|size)"
-)
-"""Arguments of a script's own datasets that say how long a row is that several are joined to."""
 PADS_EACH = "pads_each_row"
 """Argument of none: whether every row is as long as the length at which rows are cut."""
 HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
@@ -53,6 +51,7 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
     cut = _cut_at(settings)
     for known in filled_rows(reader, cut) if cut is not None else ():
         _lengthen(settings, known, is_sure=True)
+    read_packed(reader, settings, _cut_at(settings))
 
 
 def _cut_at(settings: ScriptSettings) -> int | None:
@@ -87,11 +86,13 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
     of_answers = length_of_answers(reader, answers) if is_apart else None
     if of_answers is not None and "target_len" not in settings.arguments:
         settings.put("target_len", of_answers)
-    if _joins_rows(reader, settings) or "seq_len" in settings.arguments:
+    if joins_rows(reader, settings) or "seq_len" in settings.arguments:
         return
     elsewhere = answers if is_apart else calls_of_both_stacks(reader)
-    kept = [] if is_apart else _kept(reader)
-    cutting = kept or list(_cutting(reader, elsewhere))
+    elsewhere |= counted_calls(reader)
+    pieces = list(_pieces(reader))
+    kept = [] if is_apart or pieces else _kept(reader)
+    cutting = kept or list(_cutting(reader, elsewhere, pieces))
     is_whole = bool(cutting) and cutting[0].place.key == IDS
     if cutting and not (is_apart or kept or is_whole):
         # the other part of a row may be as long again
@@ -119,28 +120,11 @@ def _pads_each(reader: ScriptReader, places: set[Place]) -> bool:
     )
 
 
-def _joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
-    """Record how long the rows are that a dataset joins, and tell whether that may be more than each is cut at."""
-    cut = settings.arguments.get("seq_len")
-    is_longer = False
-    for found in reader.possible_calls:
-        told = reader.keywords(found)[0] if "data" in found.name.lower() else {}
-        for name, joined in told.items():
-            is_known = isinstance(joined.value, int)
-            if not PACKED.fullmatch(name) or joined.value is None:
-                continue
-            if cut is None or not is_known or joined.value > cut.value:
-                is_sure = is_known and found in reader.calls
-                settings.put("seq_len", joined if is_sure else Known(UNKNOWN, joined.place))
-                settings.set_later.add("seq_len")
-                is_longer = True
-    return is_longer
-
-
-def _cutting(reader: ScriptReader, elsewhere: frozenset[ast.Call]) -> list[Known]:
+def _cutting(
+    reader: ScriptReader, elsewhere: frozenset[ast.Call], by_pieces: list[Known]
+) -> list[Known]:
     """Return the lengths of the pieces that the script cuts joined rows into, and what may be cut longer; else those that
     truncating tokenizers are called with, but for calls that make no whole row; else those that the script's datasets are made with."""
-    by_pieces = list(_pieces(reader))
     of_calls: dict[int, Known] = {}
     by_dataset: list[Known] = []
     names = {*tokenizing(reader), OF_CHATS}

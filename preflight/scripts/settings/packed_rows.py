@@ -1,0 +1,146 @@
+"""How long the rows are that a script's functions join of rows that are tokens already, until a length is reached.
+
+`data.map(Blocks(2048), batched=True)` and a dataset around another give rows as long as they say, however short a tokenizer
+or a filter left what they join: llama-recipes' Concatenator and ConcatDataset (0.0.3 utils/concatenator.py), packing by first
+fit, and all that is made after them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.arguments.trainer_spellings import SPELLINGS
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.handed_functions import OF_ROWS, function_of_rows
+from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.answer_lengths import OF_CHATS, OF_EVALUATION, tokenizing
+from preflight.scripts.settings.script_settings import ScriptSettings, said_of
+from preflight.setting import Place
+
+_GROWS = frozenset({"extend", "chain", "from_iterable", "concatenate", "cat", "sum"})
+"""Functions that put rows behind each other; `+=` does so too."""
+_REACHED = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+
+
+PACKED = lazy_pattern(
+    r"(?:max_)?pack(?:ed|ing)?_(?:sequence_|seq_)?(?:max_)?(?:tokens|len|length|size)"
+)
+"""Arguments of a script's own datasets that say how long a row is that several are joined to."""
+
+
+class Packed(NamedTuple):
+    """A call that joins rows, and until which length."""
+
+    found: CallFound
+    length: Known
+    keeps_longer: bool
+    """Whether a row that is longer alone stays whole: what is joined until it is full, and cut nowhere."""
+
+
+def joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
+    """Record how long the rows are that a dataset joins, and tell whether that may be more than each is cut at."""
+    cut = settings.arguments.get("seq_len")
+    is_longer = False
+    for found in reader.possible_calls:
+        told = reader.keywords(found)[0] if "data" in found.name.lower() else {}
+        for name, joined in told.items():
+            is_known = isinstance(joined.value, int)
+            if not PACKED.fullmatch(name) or joined.value is None:
+                continue
+            if cut is None or not is_known or joined.value > cut.value:
+                is_sure = is_known and found in reader.calls
+                settings.put("seq_len", joined if is_sure else Known(UNKNOWN, joined.place))
+                settings.set_later.add("seq_len")
+                is_longer = True
+    return is_longer
+
+
+def read_packed(reader: ScriptReader, settings: ScriptSettings, cut: int | None) -> None:
+    """Record until which length rows are joined that are cut at another, unless a row alone may be longer and stays whole."""
+    for found, length, keeps_longer in packed_rows(reader):
+        if cut is None and "seq_len" not in settings.unread:
+            flag = reader.flag_of(SPELLINGS["seq_len"])
+            cut = int(flag.value) if flag is not None and str(flag.value).isdecimal() else None
+        is_sure = isinstance(length.value, int) and found in reader.calls
+        is_shorter = cut is not None and isinstance(length.value, int) and length.value <= cut
+        if not (is_shorter and (keeps_longer or not is_sure)):
+            settings.put("seq_len", length if is_sure else Known(UNKNOWN, length.place))
+            settings.set_later.add("seq_len")
+
+
+def packed_rows(reader: ScriptReader) -> Iterator[Packed]:
+    """Yield the calls of a script that may join the rows that are trained on; a length that is not known is UNKNOWN."""
+    names = {*tokenizing(reader), OF_CHATS}
+    scopes = {id(f): scope for held in reader.functions.values() for f, scope in held}
+    for found in reader.possible_calls:
+        for function in _functions(reader, found):
+            nodes = list(walk(function))
+            calls = {last_name(node.func) for node in nodes if isinstance(node, ast.Call)}
+            grows = calls & _GROWS or any(isinstance(node, ast.AugAssign) for node in nodes)
+            if id(function) in scopes and grows and not calls & names:
+                yield from _joined(reader, found, nodes, scopes[id(function)])
+
+
+def _functions(reader: ScriptReader, found: CallFound) -> Iterator[ast.FunctionDef]:
+    """Yield the functions through which a call puts several rows at once: `map` with batches of them, and a dataset's own."""
+    node = found.node
+    if found.name in OF_ROWS and any(each.arg == "batched" for each in node.keywords):
+        given = function_of_rows(node)
+        made = given if isinstance(given, ast.Call) else None
+        if isinstance(given, ast.Name) and (holder := found.scope.holder(given.id)) is not None:
+            held = holder.assigned.get(given.id, [])
+            made = held[0] if len(held) == 1 and isinstance(held[0], ast.Call) else None
+        if made is not None and last_name(made.func) == "partial":
+            given = next(iter(made.args), None)
+        name = "" if given is None else last_name(given)
+        if made is not None and last_name(made.func) in reader.classes:
+            yield from _methods(reader, last_name(made.func), ("__call__",))
+        else:
+            yield from (function for function, _ in reader.functions.get(name, ()))
+    elif found.name in reader.classes and not OF_EVALUATION.search(unparse(node)):
+        bases = [found.name, *map(last_name, reader.classes[found.name][0].bases)]
+        if any("dataset" in each.lower() for each in bases):
+            yield from _methods(reader, found.name, ("__init__", "__iter__", "__getitem__"))
+
+
+def _methods(reader: ScriptReader, name: str, names: tuple[str, ...]) -> Iterator[ast.FunctionDef]:
+    own = reader.classes[name][0].body
+    yield from (each for each in own if isinstance(each, ast.FunctionDef) and each.name in names)
+
+
+def _joined(
+    reader: ScriptReader, found: CallFound, nodes: list[ast.AST], scope: Scope
+) -> Iterator[Packed]:
+    """Yield the length until which a function joins: N of `len(block) + len(ids) < N`, and of `block[:N]`, `block[N:]`."""
+    slices = [node.slice for node in nodes if isinstance(node, ast.Subscript)]
+    cuts = [each for each in slices if isinstance(each, ast.Slice) and each.step is None]
+    kept = {unparse(each.upper): each.upper for each in cuts if each.lower is None and each.upper}
+    rest = {unparse(each.lower) for each in cuts if each.upper is None and each.lower}
+    for text, bound in kept.items():
+        if text in rest:
+            yield Packed(found, _evaluated(reader, bound, scope), False)
+            return
+    for node in nodes:
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], _REACHED):
+            for side, bound in ((node.left, node.comparators[0]), (node.comparators[0], node.left)):
+                if _adds_lengths(side) and "len(" not in unparse(bound):
+                    yield Packed(found, _evaluated(reader, bound, scope), True)
+                    return
+
+
+def _adds_lengths(node: ast.expr) -> bool:
+    """Tell whether an expression is how long something is with something more behind it."""
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and "len" in unparse(node)
+
+
+def _evaluated(reader: ScriptReader, bound: ast.expr, scope: Scope) -> Known:
+    known = reader.evaluator.evaluate(bound, scope)
+    return Known(
+        known.value,
+        known.place if said_of(known) else Place("script", scope.path, "", bound.lineno),
+    )
