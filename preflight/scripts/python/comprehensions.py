@@ -9,7 +9,6 @@ from preflight.scripts.python.names import Names
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope, bare
 from preflight.setting import Place
 
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 _MOST_ITEMS = 256
 _OF_DICT = ("items", "keys", "values")

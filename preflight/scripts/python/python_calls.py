@@ -200,6 +200,17 @@ class PythonCalls(Names):
             return values if len(values) == len(node.keywords) else UNKNOWN
         return UNKNOWN
 
+    def of_loop(
+        self,
+        node: ast.ListComp | ast.DictComp | ast.SetComp | ast.GeneratorExp,
+        scope: Scope,
+        depth: int,
+    ) -> object:
+        """Return what a comprehension gives."""
+        from preflight.scripts.python.comprehensions import comprehended  # few scripts need one
+
+        return comprehended(self, node, scope, depth)
+
     def for_devices(self, node: ast.expr, scope: Scope, devices: int) -> object:
         """Return the value of an expression where a node has so many devices."""
         self.devices = devices

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.attribute_changes import Filled, SetOnce, set_before
-from preflight.scripts.python.comprehensions import COMPREHENSIONS, comprehended
 from preflight.scripts.python.file_paths import OF_FILE, of_attribute
 from preflight.scripts.python.flow import Position
 from preflight.scripts.python.names import MAX_DEPTH
@@ -118,8 +117,8 @@ class Evaluator(PythonCalls):
             return self.evaluate(node.body if test else node.orelse, scope, deeper)
         if isinstance(node, ast.BoolOp):
             return self._bool(node, scope, deeper)
-        if isinstance(node, COMPREHENSIONS):
-            return comprehended(self, node, scope, deeper)
+        if isinstance(node, (ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)):
+            return self.of_loop(node, scope, deeper)
         return self._arithmetic(node, scope, deeper)
 
     def _cut(self, holder: object, cut: ast.Slice, scope: Scope, depth: int) -> object:
