@@ -54,7 +54,7 @@ WORTH_READING = lazy_pattern(
     r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)|EncoderTrainer\("
     r"|TransformerTrainer\("
     r"|TransformerTrainModule(?:Config)?\("
-    r"|Fabric\(|DistributedDataParallel\(|\bDDP\(|\.backward\("
+    r"|Fabric\(|Trainer\.from_argparse_args\(|DistributedDataParallel\(|\bDDP\(|\.backward\("
     r"|(?:HfArgument|Trl)Parser\(|\bFSDP\(|FullyShardedDataParallel\(|fully_shard\(|deepspeed\.initialize\(|\b(?:spawn|ScalingConfig)\("
 )
 

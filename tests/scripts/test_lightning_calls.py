@@ -182,3 +182,39 @@ def test_a_loop_of_torch_alone_is_read(tmp_path):
 
     assert (plan.optimizer, plan.micro_batch_size) == ("sgd", 6)
     assert not plan.origins["engine"].may_be
+
+
+FROM_FLAGS = """\
+from argparse import ArgumentParser
+from pytorch_lightning import Trainer
+from network import Module, Rows
+parser = Trainer.add_argparse_args(ArgumentParser())
+args = parser.parse_args()
+Trainer.from_argparse_args(args{more}).fit(Module(args), Rows(args))
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "flags", "said"),
+    [
+        ("", "--gpus 4 --precision 16", (4, "fp16", 1)),
+        ("", "--devices 2 --num_nodes 2 --accumulate_grad_batches 8", (4, "no", 8)),
+        (", devices=8", "--devices 2 --precision bf16", (8, "bf16", 1)),
+        (", callbacks=[log()]", "--gpus 1 --precision 32", (1, "no", 1)),
+    ],
+)
+def test_a_trainer_that_a_parser_makes_is_told_by_flags(more, flags, said, tmp_path):
+    """Its own keywords beat them, as they do in pytorch_lightning 1.9.5."""
+    (tmp_path / "train.py").write_text(FROM_FLAGS.format(more=more))
+    argv = ("python", "train.py", *flags.split())
+    plan = read_launch(LaunchCommand(argv, {}, str(tmp_path)), load_plugins())
+
+    assert (plan.world_size, plan.mixed_precision, plan.gradient_accumulation_steps) == said
+
+
+def test_a_strategy_that_a_flag_says_leaves_the_engine_open(tmp_path):
+    (tmp_path / "train.py").write_text(FROM_FLAGS.format(more=""))
+    argv = ("python", "train.py", "--gpus", "4", "--strategy", "deepspeed_stage_1")
+    plan = read_launch(LaunchCommand(argv, {}, str(tmp_path)), load_plugins())
+
+    assert plan.world_size == 4 and "zero3" in plan.origins["engine"].may_be

@@ -236,3 +236,33 @@ def test_a_parser_that_is_only_imported_takes_no_prefixes(tmp_path, imported):
     plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 t.py --per 6", {"t.py": text})
 
     assert plan.micro_batch_size == 6
+
+
+OR_DICT = """\
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+def own(parser, args=None):
+    if args is not None:
+        return parser.parse_dict(args)
+    return parser.parse_args_into_dataclasses()
+
+def get_args(args=None):
+    return own(HfArgumentParser(TrainingArguments), args)
+
+def train(args=None):
+    training_args, = get_args(args)
+    model = AutoModelForCausalLM.from_pretrained("gpt2")
+    Trainer(model=model, args=training_args, train_dataset=rows).train()
+
+train({given})
+"""
+
+
+@pytest.mark.parametrize(("given", "batch"), [("", 8), ("None", 8), ("find()", None), ("{'output_dir': 'out'}", None)])  # fmt: skip
+def test_a_dict_that_no_call_hands_over_is_none(given, batch, tmp_path):
+    """All that such a script trains with was open, since one of its two ways of parsing is given a dict."""
+    text = OR_DICT.format(given=given)
+    plan = plan_of(tmp_path, "python train.py --output_dir out", {"train.py": text})
+
+    assert plan.micro_batch_size == batch
+    assert ("optimizer" in opens(plan)) is (batch is None)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from preflight.scripts.python.class_meanings import PARSES_DATACLASSES
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import keyword_of, last_name
+from preflight.scripts.python.parsed_file import PARSES_FILE
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.settings_objects import class_of_command
 from preflight.scripts.settings.followed_models import followed
@@ -37,7 +38,7 @@ def _is_read(reader: ScriptReader, made: CallFound) -> bool:
     name = made.name
     return (
         name in reader.trainer_names()
-        or name in (*PARSES_DATACLASSES, *COPIES, "parse")
+        or name in (*PARSES_DATACLASSES, *PARSES_FILE, *COPIES, "parse")
         or name in reader.classes
         or class_of_command(made.node) is not None
     )

@@ -18,7 +18,10 @@ from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.by_call import is_quantized
 from preflight.scripts.settings.script_settings import OwnEngine, Said, ScriptSettings, said_of
 
-STARTERS = ("Trainer", "Fabric")
+FROM_ARGUMENTS = "from_argparse_args"
+"""Method of Lightning's Trainer before 2.0 that takes its arguments from a parser's: what its own keywords do not say
+(pytorch_lightning/utilities/argparse.py, 1.9.5)."""
+STARTERS = ("Trainer", "Fabric", FROM_ARGUMENTS)
 MODULES = ("lightning", "pytorch_lightning")
 
 
@@ -40,12 +43,28 @@ OF_TRAINER = {
 }
 
 
+OF_FLAGS = ("accelerator", "devices", "gpus", "num_nodes", "precision", "strategy", *OF_TRAINER)
+
+
+def arguments_of(reader: ScriptReader, call: CallFound) -> tuple[dict[str, Known], bool]:
+    """Return what Lightning's trainer is told, by flags where it takes them, and whether something else may be."""
+    values, is_open = reader.keywords(call)
+    if call.name == FROM_ARGUMENTS:
+        for name in OF_FLAGS:
+            flag = reader.flag_of([name])
+            if flag is not None:
+                text = str(flag.value)
+                value = int(text) if text.isdecimal() else text
+                values.setdefault(name, Known(value, reader.place(call), name))
+    return values, is_open
+
+
 def read_lightning(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read the precision and the gradients of Lightning's trainer; those of plugins, which may be any, are left open."""
     call = lightning_trainer(reader)
     if call is None:
         return
-    values, is_open = reader.keywords(call)
+    values, is_open = arguments_of(reader, call)
     place = reader.place(call)
     for keyword, name in OF_TRAINER.items():
         if keyword in values and values[keyword].value is not None:
@@ -66,7 +85,7 @@ def lightning_trainer(reader: ScriptReader) -> CallFound | None:
     """Return the call that makes Lightning's Trainer, or its Fabric; None where a script has none, or it trains on a CPU."""
     for call in reader.possible(*STARTERS):
         if _is_lightnings(reader, call):
-            values, _ = reader.keywords(call)
+            values, _ = arguments_of(reader, call)
             on_cpu = "accelerator" in values and values["accelerator"].value == "cpu"
             return None if on_cpu else call
     return None
@@ -78,7 +97,7 @@ def with_trainer(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> Ow
     if ranks is not None and ranks.value == 1:
         return engine
     place = reader.place(call)
-    strategy = reader.keywords(call)[0].get("strategy")
+    strategy = arguments_of(reader, call)[0].get("strategy")
     said = "auto" if strategy is None else strategy.value
     if not engine.engines and isinstance(said, str) and (said == "auto" or said.startswith("ddp")):
         engine = replace(engine, engines=("ddp",), is_sure=call in reader.calls, place=place)
@@ -87,7 +106,7 @@ def with_trainer(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> Ow
 
 def _ranks(reader: ScriptReader, call: CallFound) -> Said | None:
     """Return how many ranks it starts; None where it takes all GPUs that there are, or only running tells."""
-    values, is_open = reader.keywords(call)
+    values, is_open = arguments_of(reader, call)
     devices = values.get("devices") or values.get("gpus")
     nodes = values.get("num_nodes")
     count, num_nodes = _count(devices), 1 if nodes is None else _count(nodes)
