@@ -119,6 +119,20 @@ def test_a_row_that_is_longer_alone_stays_whole_where_nothing_cuts_it(tmp_path):
     assert length(read(tmp_path, "a buffer", flags=flags)) == 256
 
 
+@pytest.mark.parametrize(("packer", "expected"), [("first fit", None), ("a buffer", 2048), ("pieces", 2048)])  # fmt: skip
+def test_rows_that_nothing_cuts_are_bounded_only_by_what_splits_them(packer, expected, tmp_path):
+    """A row that is longer alone is one that nobody knows the length of."""
+    text = SCRIPT.format(
+        packer=PACKERS[packer],
+        cut="rows = rows.map(lambda row: tokenizer(row['text']))",
+        joined=MAPPED,
+        asked="own.joins",
+    ).replace("    model_max_length: int = 512\n", "")
+    command = "torchrun --nproc_per_node 8 train.py --output_dir out --joins"
+
+    assert length(plan_of(tmp_path, command, {"train.py": text})) == expected
+
+
 def test_a_length_that_only_running_tells_is_open(tmp_path):
     joined = "rows.map(Blocks(size=find_size()), batched=True)"
 

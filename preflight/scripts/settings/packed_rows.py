@@ -66,7 +66,8 @@ def read_packed(reader: ScriptReader, settings: ScriptSettings, cut: int | None)
         if cut is None and "seq_len" not in settings.unread:
             flag = reader.flag_of(SPELLINGS["seq_len"])
             cut = int(flag.value) if flag is not None and str(flag.value).isdecimal() else None
-        is_sure = isinstance(length.value, int) and found in reader.calls
+        is_bounded = cut is not None or not keeps_longer  # else a row alone may be of any length
+        is_sure = isinstance(length.value, int) and found in reader.calls and is_bounded
         is_shorter = cut is not None and isinstance(length.value, int) and length.value <= cut
         if not (is_shorter and (keeps_longer or not is_sure)):
             settings.put("seq_len", length if is_sure else Known(UNKNOWN, length.place))
