@@ -36,6 +36,7 @@ def near_misses(
         if (
             name in read
             or name in OLD_NAMES
+            or name in given.table.arguments  # with a value that is none of its own
             or name in declared
             or setting.place.where in mentioned
             or _is_of_release(given, name)

@@ -381,6 +381,16 @@ def test_a_slip_of_the_pen_is_pointed_out(tmp_path):
     assert arguments.notices[0].fix == "did you mean per_device_train_batch_size"
 
 
+@pytest.mark.parametrize("text", [HF, ""])
+def test_an_argument_that_the_trainer_has_is_no_slip_of_itself(text, tmp_path):
+    """A value that only a shell or the script understands is not what the Trainer takes: its name is the Trainer's all the same."""
+    line = "--per_device_train_batch_size 1 --seed $RANDOM --lerning_rate 1e-4"
+    arguments = read(line, tmp_path, "train.py", text)
+
+    said = [notice.fix for notice in arguments.notices if notice.fix.startswith("did you mean")]
+    assert said == ["did you mean learning_rate"]
+
+
 @pytest.mark.parametrize(("release", "is_slip"), [("0.17.0", False), ("1.16.0", True)])
 def test_an_argument_of_the_release_that_runs_is_no_slip(release, is_slip, tmp_path):
     text = "from mine import GRPOConfig\nfrom trl import GRPOTrainer, TrlParser\nGRPOTrainer(\n"
