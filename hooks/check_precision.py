@@ -24,7 +24,7 @@ from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.plan_parts import CONVERTED_BY
+from preflight.unpriced_names import CONVERTED_BY
 
 SMALL_LEARNING_RATE = 1e-4
 """A step of AdamW moves a weight by the learning rate, and bf16 keeps 8 bits: a weight of the usual 0.02

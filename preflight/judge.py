@@ -22,8 +22,7 @@ from preflight.formulas.layers.shared_keys import with_own_keys
 from preflight.formulas.limits.doubts import beside, counted_among, doubts_of
 from preflight.formulas.limits.left_out import with_left_out
 from preflight.formulas.limits.row_limits import with_open_length
-from preflight.formulas.objective import STRIDED, is_taught
-from preflight.formulas.objectives.reward_models import OF_REWARDS
+from preflight.formulas.objective import is_taught
 from preflight.formulas.precision import missing_inputs
 from preflight.formulas.vision import with_image_masks, with_open_images, without_unseen_layers
 from preflight.launch import LaunchPlan
@@ -32,13 +31,13 @@ from preflight.memory import MemoryEstimate, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.models.built_tower import with_built_tower
 from preflight.peaks import estimate_peaks
-from preflight.plan_parts import BESIDE_TEXT, SCATTERED, TEACHER
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, Readings, read_all_ways
 from preflight.records.known import known_correction
 from preflight.remembered import remembered
 from preflight.units import GIB
+from preflight.unpriced_names import BESIDE_TEXT, OF_REWARDS, SCATTERED, STRIDED, TEACHER
 from preflight.values import dataclass, replace
 from preflight.verdict import Answer, Verdict, judge, with_unpriced
 

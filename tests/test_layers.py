@@ -21,6 +21,7 @@ FLOORS = (
         "reading",
         "plan_types",
         "near_names",
+        "unpriced_names",
         "own_tables",
         "notebooks",
         "streams",

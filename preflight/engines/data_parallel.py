@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from preflight.errors import Problem
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.uncounted.uncounted import REPLICAS
 from preflight.trainers.arguments import TrainerArguments
+from preflight.unpriced_names import REPLICAS
 
 
 def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.formulas.optimizer_classes import optimizer_of
-from preflight.plan_parts import DIVIDED, ZEROPP_WEIGHTS
+from preflight.unpriced_names import DIVIDED, ZEROPP_WEIGHTS
 from preflight.values import NamedTuple
 
 _ZERO = "zero_optimization"

@@ -45,9 +45,9 @@ from preflight.memory import (
     Moment,
     Phase,
 )
-from preflight.plan_parts import CUDA_GRAPH
 from preflight.remembered import remembered
 from preflight.units import format_gib
+from preflight.unpriced_names import CUDA_GRAPH
 
 SOURCE = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
 LOSS = frozenset(PHASE_MOMENTS[Phase.LOSS])

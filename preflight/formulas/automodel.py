@@ -15,7 +15,7 @@ from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan
 from preflight.memory import EVERY_STEP, MemoryTerm
 from preflight.model import ModelSpec
-from preflight.plan_parts import AUTOMODEL
+from preflight.unpriced_names import AUTOMODEL
 from preflight.values import replace
 
 OWN_CLASSES = frozenset(

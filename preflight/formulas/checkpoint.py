@@ -14,8 +14,8 @@ from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import BaseQuantization, LaunchPlan, Origin
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import EXPERTS, LINEAR, ModelSpec
-from preflight.plan_parts import GPTQ_OR_AWQ, LEFT_WHOLE
 from preflight.units import ceil_div
+from preflight.unpriced_names import GPTQ_OR_AWQ, LEFT_WHOLE
 from preflight.values import replace
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
 

@@ -17,7 +17,7 @@ from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan
 from preflight.memory import EVERY_STEP, MemoryTerm
 from preflight.model import LINEAR, ModelSpec, ModelUnit
-from preflight.plan_parts import FAKE_QUANTIZED, QUANTIZED_WIDELY
+from preflight.unpriced_names import FAKE_QUANTIZED, QUANTIZED_WIDELY
 
 BESIDE_COPIES = {FAKE_QUANTIZED: 5, QUANTIZED_WIDELY: 24}
 """Bytes of an element that masks, scales and what is in fp32 take beside its two copies, by what is named."""
@@ -27,13 +27,25 @@ IN_PASSING = 16
 """Bytes of an element of the larger of input and weight, beyond what is kept, while a linear layer runs."""
 
 
-def fake_quantized_at_most(plan: LaunchPlan, model: ModelSpec, name: str) -> MemoryTerm:
+def copies_at_most(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
+    """Return the terms of FAKE_QUANTIZED."""
+    return _at_most(plan, model, BESIDE_COPIES[FAKE_QUANTIZED])
+
+
+def wide_copies_at_most(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
+    """Return the terms of QUANTIZED_WIDELY."""
+    return _at_most(plan, model, BESIDE_COPIES[QUANTIZED_WIDELY])
+
+
+def _at_most(plan: LaunchPlan, model: ModelSpec, beside_copies: int) -> list[MemoryTerm]:
     """Return a term of what the linear layers keep between forward and backward, and of the largest one as it runs.
 
     Where decoder layers run again in the backward, one of them has its own at a time.
     """
+    if not plan.seq_len or not model.layers:
+        return []
     if plan.adapter is not None and plan.trainer == "torchtune":
-        return _beside_adapter(plan, model)
+        return [_beside_adapter(plan, model)]
     tokens = num_tokens(plan)
     head = [tokens * model.hidden_size, model.vocab_size * model.hidden_size]
     layers = [list(_elements(unit, tokens)) for unit in model.layers]
@@ -45,13 +57,14 @@ def fake_quantized_at_most(plan: LaunchPlan, model: ModelSpec, name: str) -> Mem
     kept += sum(head)
     largest = max(max(each) for each in (head, *layers))
     precision = precision_of(plan, model)
-    size = 2 * max(map(precision.bytes_of, ("compute", "trainable"))) + BESIDE_COPIES[name]
-    return MemoryTerm(
+    size = 2 * max(map(precision.bytes_of, ("compute", "trainable"))) + beside_copies
+    copies = MemoryTerm(
         "fake-quantized copies, at most",
         size * kept + IN_PASSING * largest,
         frozenset(EVERY_STEP),
         f"{kept:,} x {size} + {largest:,} x {IN_PASSING}",
     )
+    return [copies]
 
 
 def _beside_adapter(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:

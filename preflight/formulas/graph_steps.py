@@ -20,8 +20,8 @@ from preflight.formulas.tensor_parallel import cuts_stream
 from preflight.launch import LaunchPlan
 from preflight.memory import ALL_SAVED, EVERY_STEP, LAYER_BACKWARD, MemoryTerm, Moment, at_most
 from preflight.model import LINEAR, ModelSpec, ModelUnit
-from preflight.plan_parts import GRAPH_STEP
 from preflight.units import ceil_div
+from preflight.unpriced_names import GRAPH_STEP
 
 _term = partial(at_most, source=GRAPH_STEP)
 

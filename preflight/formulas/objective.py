@@ -91,10 +91,6 @@ OF_AXOLOTL = ("dpo", "ipo", "kto", "orpo", "simpo", "reward", "prm")
 dpo/trainer.py, core/builders/rl.py, 0.18.0)."""
 
 
-STRIDED = "blocks that strided EBFT samples"
-"""What axolotl's `rl: ebft` in its mode `strided` trains on, in the place of rows as they are."""
-
-
 class Blocks(NamedTuple):
     """What strided EBFT makes of a row: blocks of tokens that it samples all along it, and features of some layers."""
 

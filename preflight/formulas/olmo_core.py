@@ -17,7 +17,7 @@ from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.launch import LaunchPlan
 from preflight.memory import EVERY_STEP, MemoryTerm, Moment, at_most
 from preflight.model import ModelSpec
-from preflight.plan_parts import OLMO_CORE, OLMO_PARTS, Z_LOSS
+from preflight.unpriced_names import OLMO_CORE, OLMO_PARTS, Z_LOSS
 
 _term = partial(at_most, source=OLMO_CORE)
 

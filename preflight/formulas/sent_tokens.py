@@ -16,8 +16,8 @@ from preflight.formulas.tensor_parallel import cuts_stream
 from preflight.launch import LaunchPlan
 from preflight.memory import ALL_SAVED, LAYER_BACKWARD, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.plan_parts import SENT_TOKENS
 from preflight.units import ceil_div
+from preflight.unpriced_names import SENT_TOKENS
 from preflight.values import dataclass
 
 PLACES = 16

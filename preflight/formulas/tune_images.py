@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from preflight.formulas.adapters.frozen_parts import PROJECTOR, attends_to_images
+from preflight.formulas.adapters.frozen_parts import attends_to_images
 from preflight.formulas.layers.tune_layers import UNPACKED
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
@@ -31,6 +31,7 @@ from preflight.memory import (
     at_most,
 )
 from preflight.model import LayerShape, ModelSpec, Tower
+from preflight.plan_parts import PROJECTOR
 from preflight.units import ceil_div
 
 _term = partial(at_most, source=__name__)

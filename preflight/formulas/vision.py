@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.formulas.adapters.adapters import adapter_tensors
-from preflight.formulas.adapters.frozen_parts import PROJECTOR, SEEING, attends_to_images
+from preflight.formulas.adapters.frozen_parts import SEEING, attends_to_images
 from preflight.formulas.cost_tables import FOLDER, in_words, method_of
 from preflight.formulas.layers.layer_sizes import Form, bytes_of
 from preflight.formulas.objective import num_sequences
@@ -24,6 +24,7 @@ from preflight.formulas.user_loop import finds_gradients
 from preflight.launch import LaunchPlan, Origin, Vision
 from preflight.model import ModelSpec, Tower
 from preflight.own_tables import read_table
+from preflight.plan_parts import PROJECTOR
 from preflight.remembered import remembered
 from preflight.units import ceil_div
 from preflight.values import dataclass, replace

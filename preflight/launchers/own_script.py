@@ -25,24 +25,31 @@ from preflight.launchers.undecided import (
     with_replaced_attention,
     without_gathers,
 )
-from preflight.plan_parts import DIVIDED, GRADIENTS_STAY
-from preflight.scripts.settings.model_shape import adds_to_model
-from preflight.scripts.settings.second_model import SECOND_MODEL
-from preflight.scripts.signs import MAKES, OF_STEP, Signs, signs_of
-from preflight.scripts.uncounted.sign_words import FROZEN
-from preflight.scripts.uncounted.uncounted import OF_PARALLELISM, OUTPUTS, REPLICAS
+from preflight.scripts.signs import Signs, unread
 from preflight.setting import Place, Setting
 from preflight.shell.starters.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import has_adapter
 from preflight.trainers.own_towers import beside_projector, counted_composites, with_tower
+from preflight.unpriced_names import (
+    DIVIDED,
+    FROZEN,
+    GRADIENTS_STAY,
+    MAKES,
+    OF_PARALLELISM,
+    OF_STEP,
+    OUTPUTS,
+    REPLICAS,
+    SECOND_MODEL,
+    adds_to_model,
+)
 
 
 def take_what_the_script_holds(making: Making) -> None:
     """Take what a script of somebody's own speaks of: fields that it may set, what nobody prices, rows that nothing cuts."""
     command, part, fields = making.command, making.part, making.fields
     script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-    signs = signs_of(command, script, making.trainer.reader)
+    signs = _signs_of(making, script)
     trainer = with_tower(making.trainer, signs.llava_classes)
     published = settings_of_published(script, trainer)
     trainer = replace(trainer, settings={**published, **trainer.settings})
@@ -116,6 +123,15 @@ def take_what_the_script_holds(making: Making) -> None:
         making.problems += (uncut,)
         fields.pop("seq_len"), making.origins.pop("seq_len", None)
         making.trainer = without_length(making.trainer)
+
+
+def _signs_of(making: Making, script: str) -> Signs:
+    """Return what a script speaks of; one that is not here does without the sixty modules that read it."""
+    if not making.command.exists(making.command.script_file(script)):
+        return unread(script)
+    from preflight.scripts.read_signs import signs_of
+
+    return signs_of(making.command, script, making.trainer.reader)
 
 
 NEEDS_A_WORD = {"activation_checkpointing": "none", "mixed_precision": "no"}

@@ -19,10 +19,10 @@ from preflight.launchers.not_read import not_here
 from preflight.launchers.other_versions import plan_values, version_readings
 from preflight.libraries.resolve import libraries_of
 from preflight.plan_choices import OPEN_VALUES
-from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
+from preflight.unpriced_names import FLOAT8, FLOAT8_HEAD
 from preflight.writers.source import LaunchSource
 
 

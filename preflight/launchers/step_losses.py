@@ -10,6 +10,7 @@ from preflight.formulas.objective import OWN_PAIRS
 from preflight.launch_facts import Scorer, StepLoss
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
+from preflight.unpriced_names import SCORES
 
 
 def priced_step(trainer: TrainerArguments, step: StepLoss | None) -> StepLoss | None:
@@ -80,6 +81,3 @@ def beside_scorer(held: Mapping[str, Place], scorer: Scorer) -> dict[str, Place]
         if f" {scorer.name} " not in name
         and not (name == SCORES and place.key.startswith("reward_model"))
     }
-
-
-SCORES = "generation and the models that score it"

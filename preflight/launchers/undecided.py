@@ -4,41 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
-from preflight.formulas.adapters.adapter_kinds import BRANCHES, NOT_LORA
+from preflight.formulas.adapters.adapter_kinds import BRANCHES
 from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import DIVIDES_NOTHING, OPEN_VALUES
-from preflight.plan_parts import (
-    BESIDE_TEXT,
-    COMM_HOOK,
-    DIVIDED,
-    GATHERED,
-    NOTHING_SAYS,
-    OLMO_CORE,
-    OLMO_LOOP,
-    STATE_DICT_ON_CARD,
-    TEACHER,
-    UNWRAPPED,
-)
-from preflight.scripts.settings.collators import GROWN
-from preflight.scripts.settings.second_model import SECOND_MODEL
-from preflight.scripts.uncounted.beside_adapter import (
-    BESIDE_ADAPTER,
-    PROJECTOR_BESIDE,
-    TUNED_BESIDE,
-)
-from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS
-from preflight.scripts.uncounted.replaced_attention import ReplacedAttention
+from preflight.plan_parts import NOTHING_SAYS
 from preflight.scripts.uncounted.sign_words import UNPRICED
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import trains_projector_alone
 from preflight.trainers.own_towers import own_tower
+from preflight.unpriced_names import (
+    BESIDE_ADAPTER,
+    BESIDE_TEXT,
+    COMM_HOOK,
+    DIVIDED,
+    GATHERED,
+    GATHERED_LOGITS,
+    GROWN_BY_COLLATOR,
+    NOT_LORA,
+    OLMO_CORE,
+    OLMO_LOOP,
+    OTHER_HEAD,
+    OWN_LOSS,
+    PAIRS,
+    PROJECTOR_BESIDE,
+    SCORES,
+    SECOND_FORWARD,
+    SECOND_MODEL,
+    STATE_DICT_ON_CARD,
+    TAKES_OF_CALLS,
+    TEACHER,
+    TUNED_BESIDE,
+    UNWRAPPED,
+)
+
+if TYPE_CHECKING:
+    from preflight.scripts.uncounted.replaced_attention import ReplacedAttention
 
 SCRIPT_FIELDS = (
     "activation_checkpointing", "adapter", "attention", "base_quantization", "gradient_accumulation_steps",
@@ -49,10 +56,10 @@ SCRIPT_FIELDS = (
 
 HELD_BESIDE = frozenset(
     {
-        "a reference model and pairs of answers",
-        "generation and the models that score it",
-        "a teacher",
-        "images or audio beside the text",
+        PAIRS,
+        SCORES,
+        TEACHER,
+        BESIDE_TEXT,
     }
 )
 """Signs that speak of such a model already."""
@@ -259,22 +266,22 @@ def _is_moot(name: str, trainer: TrainerArguments) -> bool:
         return True  # read, and bounded; what divides a sequence is read with it
     if name in ASKED_FOR:
         return ASKED_FOR[name] not in {*trainer.raw, *trainer.arguments}
-    return name == "logits gathered for compute_metrics" and not evaluates
+    return name == GATHERED_LOGITS and not evaluates
 
 
 def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     """Tell whether a sign speaks of what the objective is priced with."""
     setting = trainer.settings.get("objective")
     objective = None if setting is None else setting.value
-    if name in ("a loss of its own", "logits gathered for compute_metrics"):
+    if name in (OWN_LOSS, GATHERED_LOGITS):
         return objective in SCORED  # read with the objective, and of scores alone
-    if name == GROWN:
+    if name == GROWN_BY_COLLATOR:
         return objective in (*SCORED, *COMPARED, "embedding")  # whose rows are pairs or groups
-    if name == "a second forward pass" and objective == "scored_in_turn":
+    if name == SECOND_FORWARD and objective == "scored_in_turn":
         return True
     if name == TEACHER and objective == "gkd":
         return True
-    if name == "a head that is no language model's":
+    if name == OTHER_HEAD:
         if objective in ("ppo", *GENERATED_PAIRS):
             return True  # of the value model, and of the one that scores
         if objective == "embedding":
@@ -282,10 +289,10 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
         return objective in SCORED and "SentenceTransformer" not in sign.key
     if objective in ONLINE:
         return name in (
-            "a reference model and pairs of answers",
-            "generation and the models that score it",
+            PAIRS,
+            SCORES,
         )
-    return name == "a reference model and pairs of answers" and objective in COMPARED + KEEPS_LOGITS
+    return name == PAIRS and objective in COMPARED + KEEPS_LOGITS
 
 
 def _open(name: str, taken_as: str, sign: Place) -> Origin:

@@ -7,7 +7,6 @@ from typing import cast
 
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import UNWRAPPED
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
@@ -18,6 +17,7 @@ from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.uncounted.held_outputs import held_outputs
 from preflight.scripts.uncounted.parts_of_rows import IN_PARTS, in_parts
 from preflight.setting import Place
+from preflight.unpriced_names import UNWRAPPED
 
 ROWS = ("per_device_train_batch_size", "loop_eval_rows")
 """Arguments that say how many rows a loader of a plain loop gives at once."""

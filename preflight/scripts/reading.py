@@ -5,7 +5,6 @@ from __future__ import annotations
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import ON_CPU
 from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import keyword_of, last_name, unparse
@@ -22,7 +21,7 @@ from preflight.scripts.settings.by_call import (
     read_optimizer,
     read_trainers_own,
 )
-from preflight.scripts.settings.collators import GROWN, grown_collator, uncut_collator
+from preflight.scripts.settings.collators import grown_collator, uncut_collator
 from preflight.scripts.settings.deepspeed_plugin import deepspeed_plugin
 from preflight.scripts.settings.fsdp_units import left_whole
 from preflight.scripts.settings.handed_arguments import changed_arguments
@@ -39,7 +38,7 @@ from preflight.scripts.settings.own_variables import read_own_variables
 from preflight.scripts.settings.parameter_casts import read_parameter_casts
 from preflight.scripts.settings.reward_calls import read_rewards
 from preflight.scripts.settings.script_settings import Refused, ScriptSettings, said_of
-from preflight.scripts.settings.second_model import SECOND_MODEL, model_beside
+from preflight.scripts.settings.second_model import model_beside
 from preflight.scripts.settings.sentence_calls import read_sentences
 from preflight.scripts.settings.set_attributes import read_attention, read_attributes, read_targets
 from preflight.scripts.settings.set_on_trainers import read_set_on_trainers
@@ -47,6 +46,7 @@ from preflight.scripts.settings.unread_trainers import unread_trainer
 from preflight.scripts.settings.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.scripts.settings.vocabulary import note_vocabulary
 from preflight.setting import Place
+from preflight.unpriced_names import GROWN_BY_COLLATOR, ON_CPU, SECOND_MODEL
 from preflight.versions.spans import classes_of
 
 WORTH_READING = lazy_pattern(
@@ -132,7 +132,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         settings.seen["collator"] = collator
     grown = grown_collator(reader)
     if grown is not None:
-        settings.uncounted[GROWN] = Uncounted(grown, "more")
+        settings.uncounted[GROWN_BY_COLLATOR] = Uncounted(grown, "more")
     beside = model_beside(reader, settings.seen.get("model"), "model_by_name" in settings.seen)
     if beside is not None:
         settings.uncounted[SECOND_MODEL] = Uncounted(beside, "more")

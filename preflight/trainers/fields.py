@@ -10,9 +10,9 @@ from preflight.errors import Problem
 from preflight.launch import Origin, ScriptFacts
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import DTYPES
-from preflight.scripts.uncounted.uncounted import WIDE_WEIGHTS
 from preflight.setting import Place, Setting
 from preflight.trainers.lookup import Given
+from preflight.unpriced_names import WIDE_WEIGHTS
 from preflight.values import dataclass
 
 

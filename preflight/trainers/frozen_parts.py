@@ -1,4 +1,4 @@
-"""Which parts of a vision-language model a launch is told not to train: by the flags of its script (scripts/settings/freezing.py),
+"""Which parts of a vision-language model a launch is told not to train: by the flags of its script (scripts/arguments/trainer_spellings.py),
 or by statements in it (scripts/settings/frozen_statements.py)."""
 
 from __future__ import annotations
@@ -7,15 +7,8 @@ from collections.abc import Mapping
 
 from preflight.bool_words import STRTOBOOL
 from preflight.launch import Vision
-from preflight.plan_parts import FREEZABLE
-from preflight.scripts.settings.freezing import (
-    FREEZES,
-    LANGUAGE_MODEL,
-    PROJECTOR,
-    TOWER,
-    TUNES,
-    TUNES_PROJECTOR_ALONE,
-)
+from preflight.plan_parts import FREEZABLE, LANGUAGE_MODEL, PROJECTOR, TOWER
+from preflight.scripts.arguments.trainer_spellings import FREEZES, TUNES, TUNES_PROJECTOR_ALONE
 from preflight.setting import Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import dataclass

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 from preflight.errors import Problem
 from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, ONLINE
-from preflight.formulas.objectives.reward_models import OF_ANOTHER_SIZE
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import TEACHER
 from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
@@ -22,6 +20,7 @@ from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import read_ppo
 from preflight.trainers.retrievers import read_retriever
 from preflight.trainers.texts import read_texts
+from preflight.unpriced_names import OTHER_REWARD_MODEL, TEACHER
 
 if TYPE_CHECKING:
     from preflight.trainers.own_subclasses import OwnTrainer
@@ -121,7 +120,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     message = f"TRL's {objective} trainer is estimated in part, without {unpriced}"
     if left_out != unpriced:
         message = f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})"
-    elif unpriced in (OF_ANOTHER_SIZE, TEACHER):
+    elif unpriced in (OTHER_REWARD_MODEL, TEACHER):
         message = f"{unpriced} is estimated at its most, and where its shapes are known"
     fields.problems.append(
         Problem(

@@ -14,11 +14,11 @@ from preflight.errors import Problem
 from preflight.launch import Adapter, Origin
 from preflight.launch_facts import BuiltTower
 from preflight.models.registry import entry_of
-from preflight.scripts.settings.freezing import LANGUAGE_MODEL, PROJECTOR, TOWER
-from preflight.scripts.settings.model_shape import adds_to_model
+from preflight.plan_parts import LANGUAGE_MODEL, PROJECTOR, TOWER
 from preflight.setting import Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import frozen_by_flags, unfreezes
+from preflight.unpriced_names import adds_to_model
 
 TOWERS = ("vision_tower", "mm_vision_tower", "vision_tower_aux", "vision_path")
 PROJECTORS = ("mm_projector_type", "mm_projector", "connector_type")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.plan_parts import LABEL_SMOOTHING
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import SIZES, attention_of
 from preflight.setting import Setting
@@ -13,6 +12,7 @@ from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import has_own_loop, ignores_precision, policy_argument
 from preflight.trainers.sequence import read_sequence
+from preflight.unpriced_names import LABEL_SMOOTHING
 
 
 def read_plan_fields(given: Given) -> Reading[PlanFields]:

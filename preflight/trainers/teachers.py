@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 
-from preflight.plan_parts import TEACHER
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.handed import ways_of
+from preflight.unpriced_names import TEACHER
 
 ARGUMENT = "teacher_model_name_or_path"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from preflight.unpriced_names import OWN_LOSS
+
 HARMLESS = frozenset(
     {
         "tokenize_row", "build_tokenized_answer", "process_row", "_prepare_dataset", "log", "store_metrics",
@@ -78,6 +80,6 @@ KINDS = {
     **dict.fromkeys(("_generate_and_score_completions", "_generate", "generate", "_generate_completions"), "generation of its own"),
     **dict.fromkeys(("training_step", "_inner_training_loop", "train"), "a step of its own"),
     **dict.fromkeys(("concatenated_forward", "get_batch_logps", "_get_per_token_logps", "_get_per_token_logps_and_entropies"), "log-probabilities of its own"),
-    **dict.fromkeys(("compute_loss", "_compute_loss", "get_batch_loss_metrics", "get_batch_metrics"), "a loss of its own"),
+    **dict.fromkeys(("compute_loss", "_compute_loss", "get_batch_loss_metrics", "get_batch_metrics"), OWN_LOSS),
 }  # fmt: skip
 """Method -> what a class has that has one of its own, where more is known than its name."""

@@ -13,11 +13,11 @@ from preflight.launch import LaunchPlan
 from preflight.memory import Moment
 from preflight.models import describe
 from preflight.models.families import wholes
-from preflight.plan_parts import BESIDE_TEXT
 from preflight.plugins import load_plugins
 from preflight.trace.build import build
 from preflight.trace.job import job_of
 from preflight.trace.run import trace
+from preflight.unpriced_names import BESIDE_TEXT
 
 DECODERS = {"fuyu": "persimmon", "got_ocr2": "qwen2", "lfm2_vl": "lfm2", "voxtral": "llama"}
 """One without a section of its own for images, one whose class has no SDPA, one whose decoder a table lays out, one

@@ -13,9 +13,9 @@ from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.model import LINEAR
 from preflight.models import describe
-from preflight.plan_parts import GPTQ_OR_AWQ
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
+from preflight.unpriced_names import GPTQ_OR_AWQ
 from preflight.verdict import Answer
 
 PLUGINS = load_plugins()

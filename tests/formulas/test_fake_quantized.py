@@ -18,7 +18,7 @@ from preflight.formulas.fake_quantized import (
     OF_ITS_INPUT,
 )
 from preflight.launchers.axolotl.left_out import FORMATS
-from preflight.plan_parts import FAKE_QUANTIZED, QUANTIZED_WIDELY
+from preflight.unpriced_names import FAKE_QUANTIZED, QUANTIZED_WIDELY
 
 ROWS = recorded("fake_quantized.jsonl")
 WIDER = {row["scheme"] for row in ROWS if "/" in row["scheme"]}

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from preflight.errors import Problem
-from preflight.formulas.adapters.adapted_experts import ON_EXPERTS
 from preflight.formulas.adapters.grouped_experts import on_experts_at_most
 from preflight.formulas.limits.bounds import ADDED, dearest_of
 from preflight.launch import LaunchPlan
 from preflight.models import describe
 from preflight.models.registry import find_model
 from preflight.plan_parts import Adapter, BaseQuantization
+from preflight.unpriced_names import ON_EXPERTS
 
 COUNTED = {
     "plain": ((128, 256, 4, 256, 1, 3419), (256, 1024, 16, 512, 1, 11784), (512, 512, 16, 1024, 1, 9355), (128, 512, 8, 512, 2, 10421), (320, 512, 16, 4096, 1, 7483)),

@@ -25,9 +25,9 @@ from preflight.launch import LaunchPlan
 from preflight.launch_facts import ScriptFacts
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
-from preflight.plan_parts import PROMPT_LOGITS
 from preflight.plugins import load_plugins
 from preflight.setting import Place
+from preflight.unpriced_names import PROMPT_LOGITS
 from preflight.versions.boundary import release
 
 ROWS = recorded("older_rollouts.jsonl")

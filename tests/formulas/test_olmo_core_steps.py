@@ -25,8 +25,8 @@ from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.models import describe
-from preflight.plan_parts import OLMO_CORE
 from preflight.plugins import load_plugins
+from preflight.unpriced_names import OLMO_CORE
 from preflight.values import replace
 
 ROWS = recorded("olmo_core.jsonl")

@@ -20,11 +20,11 @@ from preflight.formulas.sharding import held_tensors
 from preflight.memory import EVERY_STEP, Moment
 from preflight.model import EXPERTS, LayerShape, ModelSpec, ModelUnit, ParameterTensor
 from preflight.models import describe
-from preflight.plan_parts import PACKED_EXPERTS
 from preflight.plugins import load_plugins
 from preflight.trace import quantized, run
 from preflight.trace.job import job_of
 from preflight.trace.patches import replaced
+from preflight.unpriced_names import PACKED_EXPERTS
 
 LENGTH = 640
 

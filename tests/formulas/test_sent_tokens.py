@@ -13,9 +13,9 @@ from preflight.launch import LaunchPlan
 from preflight.memory import Moment
 from preflight.models import describe
 from preflight.pipeline import check_plan
-from preflight.plan_parts import SENT_TOKENS
 from preflight.plugins import load_plugins
 from preflight.request import Request
+from preflight.unpriced_names import SENT_TOKENS
 
 ROWS = recorded("sent_tokens.jsonl")
 BF16 = 2

@@ -12,7 +12,6 @@ from recorded import recorded
 
 from preflight.errors import Problem
 from preflight.formulas.limits.bounds import dearest_of
-from preflight.formulas.objective import STRIDED
 from preflight.judge import collect_terms
 from preflight.launch import LaunchPlan, TrainerFacts
 from preflight.memory import Level, Moment
@@ -20,6 +19,7 @@ from preflight.models import describe
 from preflight.plan_parts import Adapter
 from preflight.plugins import load_plugins
 from preflight.setting import Place, Setting
+from preflight.unpriced_names import STRIDED
 from preflight.values import replace
 
 ROWS = recorded("strided_steps.jsonl")

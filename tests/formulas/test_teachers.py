@@ -23,9 +23,9 @@ from preflight.launch import Adapter, LaunchPlan
 from preflight.launch_facts import TrainerFacts
 from preflight.models import describe
 from preflight.peaks import estimate_peaks
-from preflight.plan_parts import TEACHER
 from preflight.plugins import load_plugins
 from preflight.setting import Place, Setting
+from preflight.unpriced_names import TEACHER
 
 
 def rows_of(name: str) -> list[dict]:

@@ -32,7 +32,7 @@ from preflight.launch import Adapter, LaunchPlan, Origin, ScriptFacts, Vision
 from preflight.memory import EVERY_STEP, Level, Moment
 from preflight.models import describe
 from preflight.models.registry import find_model
-from preflight.plan_parts import BESIDE_TEXT
+from preflight.unpriced_names import BESIDE_TEXT
 
 STILL, PROJECTOR = ("tower", "projector"), ("tower",)
 STEPS = [

@@ -18,7 +18,7 @@ from preflight.errors import BadInput
 from preflight.hooks.read_automodel import preflight_read_launch
 from preflight.launch import LaunchPlan
 from preflight.launchers.automodel.plan import DTYPES
-from preflight.plan_parts import AUTOMODEL
+from preflight.unpriced_names import AUTOMODEL
 from preflight.verdict import Answer
 
 FOLDER = CONFIGS / "automodel"

@@ -21,8 +21,8 @@ from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPla
 from preflight.launchers.axolotl.adapter import pattern_names
 from preflight.launchers.axolotl.keys import axolotl_table, option_of
 from preflight.models import describe
-from preflight.plan_parts import OTHERS_QAT, QUANTIZED_WIDELY
 from preflight.plugins import load_plugins
+from preflight.unpriced_names import OTHERS_QAT, QUANTIZED_WIDELY
 
 FOLDER = CONFIGS / "axolotl"
 LLAMA = {

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from preflight.formulas.objective import STRIDED
 from preflight.hooks.read_axolotl import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
 from preflight.launchers.axolotl.objective import UNPRICED
-from preflight.plan_parts import SCATTERED
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
+from preflight.unpriced_names import SCATTERED, STRIDED
 
 CONFIG = """\
 base_model: Qwen/Qwen2.5-0.5B

@@ -12,9 +12,9 @@ from preflight.engines.deepspeed_keys import REMOVED_KEYS, REMOVED_ZERO_KEYS
 from preflight.engines.deepspeed_left_out import LEFT_OUT
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
-from preflight.plan_parts import ZEROPP_WEIGHTS
 from preflight.plugins import load_plugins
 from preflight.request import Request
+from preflight.unpriced_names import ZEROPP_WEIGHTS
 from preflight.verdict import Answer
 
 LAUNCH = (

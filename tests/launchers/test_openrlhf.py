@@ -16,7 +16,6 @@ from framework_launches import CONFIGS
 
 from preflight.errors import BadInput
 from preflight.formulas.engines.groups import FEWER
-from preflight.formulas.objectives.critics import CRITIC
 from preflight.hooks.read_openrlhf import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan
@@ -25,6 +24,7 @@ from preflight.launchers.openrlhf.table import short
 from preflight.memory import Moment
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
+from preflight.unpriced_names import CRITIC
 from preflight.verdict import Answer
 
 FOLDER = CONFIGS / "openrlhf"

@@ -16,7 +16,7 @@ import preflight
 from preflight.errors import BadInput
 from preflight.hooks.read_primerl import preflight_read_launch
 from preflight.launch import LaunchPlan
-from preflight.plan_parts import PRIME_RL, SENT_TOKENS
+from preflight.unpriced_names import PRIME_RL, SENT_TOKENS
 from preflight.verdict import Answer
 
 FOLDER = Path(__file__).with_name("prime_rl")

@@ -13,8 +13,8 @@ from preflight.hooks.read_python import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
-from preflight.scripts.uncounted.uncounted import REPLICAS
 from preflight.shell.starters.program_names import called
+from preflight.unpriced_names import REPLICAS
 
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()

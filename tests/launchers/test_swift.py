@@ -20,7 +20,7 @@ from preflight.formulas.objective import reference_of, takes_cross_entropy
 from preflight.hooks.read_swift import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.swift.table import arguments_of, newest_with, preset
-from preflight.plan_parts import SWIFT_SEQUENCES
+from preflight.unpriced_names import SWIFT_SEQUENCES
 
 PLUGIN = Path(__file__).with_name("ask_swift.py")
 """A file that is here, and loads no model."""

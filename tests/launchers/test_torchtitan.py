@@ -19,8 +19,9 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.torchtitan.table import FILE_VERSIONS, MODULE_VERSION, table
 from preflight.models import describe
 from preflight.models.registry import find_model
-from preflight.plan_parts import CUDA_GRAPH, SENT_TOKENS, plain
+from preflight.plan_parts import plain
 from preflight.slurm.script_reader import read_script
+from preflight.unpriced_names import CUDA_GRAPH, SENT_TOKENS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load(

@@ -9,9 +9,9 @@ import pytest
 import preflight
 from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand
-from preflight.plan_parts import CUDA_GRAPH, GRAPH_STEP
 from preflight.scripts.python.made_objects import FunctionReader, Made
 from preflight.scripts.python.scope import UNKNOWN
+from preflight.unpriced_names import CUDA_GRAPH, GRAPH_STEP
 from preflight.verdict import Answer
 
 CLASSES = """\

@@ -17,7 +17,7 @@ import preflight
 from preflight.formulas.user_loop import holds_copy
 from preflight.hooks.read_verl import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.plan_parts import OTHERS_QAT
+from preflight.unpriced_names import OTHERS_QAT
 
 FOLDER = CONFIGS / "verl"
 CASES = cases_of("verl")

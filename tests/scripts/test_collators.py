@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launch_of_script import plan_of
 
-from preflight.scripts.settings.collators import GROWN
+from preflight.unpriced_names import GROWN_BY_COLLATOR
 
 SCRIPT = """\
 import torch
@@ -43,7 +43,7 @@ def test_rows_that_a_collator_makes_more_of_are_named(body, is_grown, tmp_path):
         tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": SCRIPT.format(body=body)}
     )
 
-    assert (GROWN in {notice.unpriced for notice in plan.notices}) is is_grown
+    assert (GROWN_BY_COLLATOR in {notice.unpriced for notice in plan.notices}) is is_grown
 
 
 LOOP = """\
@@ -82,7 +82,7 @@ def test_so_are_those_of_a_loader_in_a_loop_of_ones_own(name, is_grown, tmp_path
     files = {"train.py": LOOP.format(name=name), "rows.py": COLLATES}
     plan = plan_of(tmp_path, "accelerate launch --num_processes 8 train.py", files)
 
-    assert (GROWN in {notice.unpriced for notice in plan.notices}) is is_grown
+    assert (GROWN_BY_COLLATOR in {notice.unpriced for notice in plan.notices}) is is_grown
 
 
 REWARD = """\
@@ -115,7 +115,7 @@ def test_pairs_of_a_reward_model_are_counted(tmp_path):
     plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": REWARD})
 
     assert plan.objective == "scored_pairs"
-    assert GROWN not in {notice.unpriced for notice in plan.notices}
+    assert GROWN_BY_COLLATOR not in {notice.unpriced for notice in plan.notices}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from launch_of_script import plan_of
 
 import preflight
-from preflight.plan_parts import COMM_HOOK
+from preflight.unpriced_names import COMM_HOOK
 
 SCRIPT = """\
 import torch

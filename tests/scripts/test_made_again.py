@@ -7,8 +7,8 @@ import weakref
 
 import pytest
 
-from preflight.scripts.uncounted.own_loops import MADE_AGAIN
 from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
+from preflight.unpriced_names import MADE_AGAIN
 
 LOADED = 'model = AutoModelForCausalLM.from_pretrained("m")'
 TRAINED = "trainer = Trainer(model=model, args=args)\n    trainer.train()"

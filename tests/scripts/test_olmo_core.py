@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import preflight
-from preflight.plan_parts import DIVIDED, OLMO_CORE, OLMO_LOOP, OLMO_PARTS
+from preflight.unpriced_names import DIVIDED, OLMO_CORE, OLMO_LOOP, OLMO_PARTS
 
 SCRIPT = """\
 import argparse

@@ -9,8 +9,8 @@ import pytest
 import preflight
 from preflight.models import describe
 from preflight.own_tables import table_beside
-from preflight.plan_parts import OLMO_CORE, OLMO_LOOP, Z_LOSS
 from preflight.scripts.settings import olmo_core_model
+from preflight.unpriced_names import OLMO_CORE, OLMO_LOOP, Z_LOSS
 
 TABLE = table_beside(olmo_core_model.__file__, "olmo_core_models.json")
 SCRIPT = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launch_of_script import plan_of
 
-from preflight.formulas.adapters.adapter_kinds import NOT_LORA
+from preflight.unpriced_names import NOT_LORA
 
 SCRIPT = """\
 import torch

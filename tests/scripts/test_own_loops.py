@@ -9,9 +9,9 @@ from launch_of_script import plan_of as plan_of_script
 
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
-from preflight.plan_parts import UNWRAPPED
 from preflight.plugins import load_plugins
 from preflight.request import Request
+from preflight.unpriced_names import UNWRAPPED
 
 LOOP = """\
 import argparse

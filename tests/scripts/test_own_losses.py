@@ -6,7 +6,8 @@ import ast
 
 import pytest
 
-from preflight.scripts.losses.own_losses import NARROW_LOSS, OWN_LOSS, own_losses
+from preflight.scripts.losses.own_losses import own_losses
+from preflight.unpriced_names import NARROW_LOSS, OWN_LOSS
 
 FILE = """
 import torch.nn.functional as F

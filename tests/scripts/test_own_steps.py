@@ -7,12 +7,20 @@ import re
 import pytest
 from launch_of_script import opens, plan_of
 
-from preflight.plan_parts import FREED_EARLY, WIDE_PART
-from preflight.scripts.uncounted.changed_parts import NO_GRAPH, TAKEN_OFF
-from preflight.scripts.uncounted.own_loops import GRAPHS, GROWN, KEPT_OF_EACH, LARGE
-from preflight.scripts.uncounted.own_optimizers import IN_SHARDS
-from preflight.scripts.uncounted.own_steps import TAKES_OF_CALLS, functions_of, uncounted_calls
+from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
+from preflight.unpriced_names import (
+    FREED_EARLY,
+    GRAPHS,
+    GROWN,
+    IN_SHARDS,
+    KEPT_OF_EACH,
+    LARGE,
+    NO_GRAPH,
+    TAKEN_OFF,
+    TAKES_OF_CALLS,
+    WIDE_PART,
+)
 
 LOOP = """
 import copy

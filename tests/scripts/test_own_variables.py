@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from launch_of_script import opens, plan_of
 
-from preflight.plan_parts import ON_CPU
-from preflight.scripts.uncounted.uncounted import REPLICAS
+from preflight.unpriced_names import ON_CPU, REPLICAS
 
 SCRIPT = """\
 import os

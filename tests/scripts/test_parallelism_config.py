@@ -11,7 +11,7 @@ from launch_of_script import plan_of
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Parsed
-from preflight.scripts.uncounted.uncounted import OF_PARALLELISM
+from preflight.unpriced_names import OF_PARALLELISM
 
 SCRIPT = """\
 import argparse

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.read_signs import signs_of
 from preflight.scripts.reading import open_script
-from preflight.scripts.signs import Signs, signs_of
+from preflight.scripts.signs import Signs
 from tests.scripts.ways_to_reach import FILES, NOT_REACHED, REACHED
 
 ARGUMENTS = """\

@@ -8,7 +8,7 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
-from preflight.scripts.signs import signs_of
+from preflight.scripts.read_signs import signs_of
 from preflight.verdict import Answer
 
 FORWARDS = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launch_of_script import plan_of
 
-from preflight.scripts.settings.second_model import SECOND_MODEL
+from preflight.unpriced_names import SECOND_MODEL
 
 SCRIPT = """\
 import torch

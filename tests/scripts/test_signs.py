@@ -8,9 +8,9 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
-from preflight.scripts.signs import signs_of
-from preflight.scripts.uncounted.own_steps import BESIDE_ADAPTER
+from preflight.scripts.read_signs import signs_of
 from preflight.scripts.uncounted.sign_words import UNPRICED
+from preflight.unpriced_names import BESIDE_ADAPTER
 from preflight.verdict import Answer
 
 OWN_TRAINER = """\

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from preflight.scripts.uncounted.sign_words import FROZEN, UNPRICED
+from preflight.scripts.uncounted.sign_words import UNPRICED
+from preflight.unpriced_names import FROZEN
 
 ENGINE = UNPRICED["an inference engine's share of the card"][0]
 SWITCHES = [

@@ -7,7 +7,7 @@ from launch_of_script import opens, plan_of
 
 import preflight
 from preflight.launch import Adapter
-from preflight.plan_parts import LEFT_WHOLE, OTHERS_QAT
+from preflight.unpriced_names import LEFT_WHOLE, OTHERS_QAT
 from preflight.verdict import Answer
 
 SCRIPT = """\

@@ -9,7 +9,7 @@ import pytest
 from launch_of_script import plan_of
 
 import preflight
-from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
+from preflight.unpriced_names import GATHERED, STATE_DICT_ON_CARD
 
 SCRIPT = """\
 import torch

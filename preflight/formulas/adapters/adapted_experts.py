@@ -21,8 +21,6 @@ transformers 4 became one stack (peft/utils/transformers_weight_conversion.py, 0
 LEFT_OUT = frozenset({"qwen2_moe", "granitemoe", "phimoe", "gpt_oss"})
 """Types with fused experts that PEFT 0.21.2 has no conversion for; a test compares."""
 
-ON_EXPERTS = "adapters on torchtune's experts"
-"""Those of torchtune's own modules, which are bounded."""
 
 OLD_NAMES: dict[str, tuple[tuple[str, ...], str]] = {"mixtral": (("w1", "w3"), "w2")}
 USUAL_NAMES = (("gate_proj", "up_proj"), "down_proj")

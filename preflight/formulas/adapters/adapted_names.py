@@ -17,10 +17,8 @@ from preflight.formulas.adapters.adapters import (
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import OPEN_PARTS
-from preflight.plan_parts import UNSLOTH
+from preflight.unpriced_names import UNLISTED, UNSLOTH
 from preflight.values import replace
-
-UNLISTED = "an adapter on modules of other names"
 
 SAVED_ELSEWHERE = "modules of other names that train beside the adapter"
 

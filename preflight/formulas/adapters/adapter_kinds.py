@@ -17,7 +17,6 @@ from preflight.versions.boundary import release
 
 BRANCHES = frozenset({"lora", "dora"})
 """Kinds that are two matrices of the adapter's rank beside a layer."""
-NOT_LORA = "an adapter that is not LoRA"
 _FEEDFORWARD, _DROPPING = "(feedforward)", "(dropout)"
 Mode = tuple[str, str, bool]
 """Dtype of the layer, dtype of the adapter, and whether autocast is on."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from preflight.launch import LaunchPlan
 from preflight.model import ModelUnit
-from preflight.plan_parts import DECODER
+from preflight.plan_parts import DECODER, PROJECTOR, TOWER
 
-PROJECTOR = "projector"
 GATE = "cross_attn_attn_gate"
 """A parameter that layers which attend to images have (modeling_mllama.py, 5.24.0)."""
-SEEING = ("tower", PROJECTOR)
+SEEING = (TOWER, PROJECTOR)
 AROUND = ("other", "final_norm")
 """Roles of modules around the layers: linear ones among them are adapted and packed as those in layers are."""
 """Roles of what an image runs through before the language model."""

@@ -8,7 +8,6 @@ from preflight.errors import Problem
 from preflight.formulas.adapters.adapted_experts import adapted_stacks
 from preflight.formulas.adapters.adapter_kinds import (
     BRANCHES,
-    NOT_LORA,
     Mode,
     buffer_bytes,
     is_priced,
@@ -21,6 +20,7 @@ from preflight.formulas.precision import Precision, precision_of, uses_autocast
 from preflight.formulas.trainer_arguments import where_of
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit, ParameterTensor
+from preflight.unpriced_names import NOT_LORA
 
 
 def mode_of_adapter(plan: LaunchPlan, precision: Precision) -> Mode:

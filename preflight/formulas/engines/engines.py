@@ -23,8 +23,8 @@ from preflight.formulas.sharding import held_tensors, quantized_bytes
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.plan_parts import SGLANG
 from preflight.units import GIB, MIB, ceil_div
+from preflight.unpriced_names import SGLANG
 from preflight.values import dataclass, replace
 
 BATCHED_TOKENS = 4096

@@ -6,19 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 
 from preflight.device import DeviceSpec
-from preflight.formulas.adapters.adapted_experts import ON_EXPERTS
-from preflight.formulas.adapters.adapted_names import UNLISTED
 from preflight.formulas.adapters.adapters import adapter_targets
 from preflight.formulas.allocator import graph_at_most
-from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.engines.engines import sglang_at_most
 from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.engines.zero_passing import gathered
-from preflight.formulas.fake_quantized import BESIDE_COPIES, fake_quantized_at_most
-from preflight.formulas.objective import STRIDED, is_taught
-from preflight.formulas.objectives.critics import CRITIC, recomputes, states_of_critic
-from preflight.formulas.objectives.reward_models import OF_REWARDS, scored_at_most
+from preflight.formulas.objective import is_taught
+from preflight.formulas.objectives.reward_models import scored_at_most
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors, num_answer_tokens, shards_parameters
 from preflight.formulas.stored_bytes import whole_bytes
@@ -26,11 +21,13 @@ from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.plan_parts import (
+from preflight.unpriced_names import (
     AUTOMODEL,
     BESIDE_TEXT,
     COMM_HOOK,
+    CRITIC,
     CUDA_GRAPH,
+    FAKE_QUANTIZED,
     FLOAT8,
     FLOAT8_HEAD,
     GATHERED,
@@ -40,18 +37,23 @@ from preflight.plan_parts import (
     LEFT_WHOLE,
     LOOPED_EXPERTS,
     MIXTURE_OF_DEPTHS,
+    OF_REWARDS,
     OLMO_CORE,
     OLMO_PARTS,
+    ON_EXPERTS,
     PACKED_EXPERTS,
     PROMPT_LOGITS,
+    QUANTIZED_WIDELY,
     RANDOM_LTD,
     SCATTERED,
     SENT_TOKENS,
     SGLANG,
     STATE_DICT_ON_CARD,
     STORED_DTYPE,
+    STRIDED,
     SWIFT_SEQUENCES,
     TEACHER,
+    UNLISTED,
     WIDE_PART,
     Z_LOSS,
     ZEROPP_WEIGHTS,
@@ -83,6 +85,8 @@ class Dearest:
 
 
 ADDED = {
+    FAKE_QUANTIZED: "fake_quantized:copies_at_most",
+    QUANTIZED_WIDELY: "fake_quantized:wide_copies_at_most",
     OLMO_CORE: "olmo_core:olmo_core_at_most",
     OLMO_PARTS: "olmo_core:parts_at_most",
     Z_LOSS: "olmo_core:z_loss_at_most",
@@ -146,9 +150,6 @@ def dearest_of(
     if ZEROPP_WEIGHTS in named and plan.engine == "zero3":
         terms += _gathered_in_8_bits(plan, model)
         names.add(ZEROPP_WEIGHTS)
-    for quantized in named & BESIDE_COPIES.keys() if plan.seq_len and model.layers else ():
-        terms.append(fake_quantized_at_most(plan, model, quantized))
-        names.add(quantized)
     of_float8 = _of_float8(plan, model, named)
     if of_float8:
         terms += of_float8
@@ -166,11 +167,14 @@ def dearest_of(
     if WIDE_PART in named:
         dearest = replace(dearest, load_dtype="fp32")
         names.add(WIDE_PART)
-    of_automodel = automodel_at_most(plan, model) if AUTOMODEL in named else []
-    if of_automodel:
-        dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
-        terms += of_automodel
-        names |= {AUTOMODEL, STORED_DTYPE}
+    if AUTOMODEL in named:
+        from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
+
+        of_automodel = automodel_at_most(plan, model)
+        if of_automodel:
+            dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
+            terms += of_automodel
+            names |= {AUTOMODEL, STORED_DTYPE}
     for name in [each for each in ADDED if each in named]:
         if added := bound_of(name)(plan, model):
             terms += added
@@ -210,16 +214,17 @@ def dearest_of(
         names.add(SGLANG)
     if CUDA_GRAPH in named:
         names.add(CUDA_GRAPH)
-    critic = None
-    if CRITIC in named:
+    if CRITIC in named and plan.generation is not None:
+        from preflight.formulas.objectives.critics import recomputes, states_of_critic
+
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)
-    if critic is not None and plan.generation is not None:
-        rows = max(plan.micro_batch_size or 0, plan.generation.critic_rows or 0)
-        dearest = replace(dearest, micro_batch_size=rows)
-        if not recomputes(plan):
-            dearest = replace(dearest, activation_checkpointing="none")
-        terms.append(critic)
-        names.add(CRITIC)
+        if critic is not None:
+            rows = max(plan.micro_batch_size or 0, plan.generation.critic_rows or 0)
+            dearest = replace(dearest, micro_batch_size=rows)
+            if not recomputes(plan):
+                dearest = replace(dearest, activation_checkpointing="none")
+            terms.append(critic)
+            names.add(CRITIC)
     if not names:
         return None
     num_gradients = sum(each.count for each in held_tensors(plan, model) if each.trains)

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from preflight.formulas.layers.installed_kernels import KERNELS, is_of_layers
 from preflight.formulas.limits.untraced import FUSED, UNTRACED
-from preflight.formulas.objective import STRIDED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.model import ModelSpec
-from preflight.plan_parts import (
+from preflight.unpriced_names import (
     AUTOMODEL,
     GRAPH_STEP,
     LABEL_SMOOTHING,
@@ -19,6 +18,7 @@ from preflight.plan_parts import (
     PRIME_RL,
     SENT_TOKENS,
     SGLANG,
+    STRIDED,
     UNSLOTH,
 )
 from preflight.values import replace

@@ -8,7 +8,6 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapted_names import left_out_of_adapter
-from preflight.formulas.adapters.frozen_parts import PROJECTOR
 from preflight.formulas.adapters.other_adapters import not_known
 from preflight.formulas.engines.engines import engine_bytes
 from preflight.formulas.engines.pipelines import is_divisible
@@ -28,12 +27,12 @@ from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
 from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import BESIDE_TEXT, FLOAT8, FP8, SCATTERED
+from preflight.plan_parts import PROJECTOR
 from preflight.units import format_gib
+from preflight.unpriced_names import BESIDE_TEXT, FLOAT8, FP8, GATHERED_LOGITS, SCATTERED
 from preflight.values import replace
 from preflight.versions.transformers import MLLAMA_BY_LAYER
 
-GATHERED_LOGITS = "logits gathered for compute_metrics"
 TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 STAGES, ON_PARAMETERS = "stages of a pipeline", "an adapter on parameters"

@@ -18,7 +18,7 @@ from preflight.formulas.objectives.actor_losses import trains_actor
 from preflight.formulas.precision import uses_autocast
 from preflight.formulas.trainer_arguments import where_of
 from preflight.launch import LaunchPlan
-from preflight.plan_parts import PROMPT_LOGITS
+from preflight.unpriced_names import PROMPT_LOGITS
 from preflight.versions.transformers import TAKES_LOGITS_TO_KEEP, TAKES_NUM_LOGITS_TO_KEEP
 from preflight.versions.trl_pairs import DPO_TAKES_ENTROPY
 from preflight.versions.verl import SERVES_ITS_ENGINE

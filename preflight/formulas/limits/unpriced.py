@@ -27,7 +27,7 @@ from preflight.formulas.objective import (
 from preflight.formulas.objectives.actor_losses import trains_actor
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
-from preflight.plan_parts import TEACHER
+from preflight.unpriced_names import OTHER_REWARD_MODEL, TEACHER
 from preflight.versions.boundary import Boundary, version_in
 from preflight.versions.ms_swift import COMPLETES_ITS_KTO, SCORES_PAIRS_ROW_BY_ROW
 from preflight.versions.torchtune import DELETES_LOGITS
@@ -120,7 +120,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if trains_groups(plan) and plan.reward_models:
         return "a reward model beside the graph of TRL 0.14"
     if any(model != "same" for model in plan.reward_models or ()):
-        return "a reward model of another size"
+        return OTHER_REWARD_MODEL
     return ""
 
 
@@ -159,7 +159,7 @@ def _unpriced_ppo(plan: LaunchPlan) -> str:
     if plan.adapter is not None:
         return "a value model beside an adapter"
     if any(model != "same" for model in plan.reward_models or ()):
-        return "a reward model of another size"
+        return OTHER_REWARD_MODEL
     return "how ppo generates" if plan.generation is None else ""
 
 
@@ -182,7 +182,7 @@ def _unpriced_experiment(plan: LaunchPlan) -> str:
     if plan.generation is None:
         return f"how {objective} generates"
     is_other = any(model != "same" for model in plan.reward_models or ())
-    return "a reward model of another size" if is_other else ""
+    return OTHER_REWARD_MODEL if is_other else ""
 
 
 def _unpriced_of_llamafactory(plan: LaunchPlan) -> str:

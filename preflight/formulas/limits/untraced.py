@@ -25,7 +25,7 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.plan_parts import LOOPED_EXPERTS, OLMO_CORE, PACKED_EXPERTS
+from preflight.unpriced_names import LOOPED_EXPERTS, OLMO_CORE, PACKED_EXPERTS
 from preflight.values import replace
 from preflight.versions.peft import FOLDS_DELTAS
 from preflight.versions.transformers import (

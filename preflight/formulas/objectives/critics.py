@@ -17,7 +17,6 @@ from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
 from preflight.versions.verl import RECOMPUTES_BY_DEFAULT
 
-CRITIC = "a critic"
 SECTION = "critic.model.fsdp_config"
 CHECKPOINTS = "critic.model.enable_gradient_checkpointing"
 ADAM = 3

@@ -30,14 +30,6 @@ from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
 from preflight.values import replace
 
-SCORES = "a reward model"
-"""What is said of verl's, whose size is its own."""
-OF_ANOTHER_SIZE = "a reward model of another size"
-"""What is said of TRL's that is not named as the policy is."""
-
-OF_REWARDS = frozenset({SCORES, OF_ANOTHER_SIZE})
-"""What of these a launch that fits is shown with."""
-
 
 def reward_model_bytes(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int]:
     """Return what a rank holds of TRL's reward model, and what its forward takes."""

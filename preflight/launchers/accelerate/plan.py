@@ -27,7 +27,6 @@ from preflight.launchers.script_arguments import (
 )
 from preflight.libraries.resolve import libraries_of
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
-from preflight.plan_parts import FLOAT8, ON_CPU
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import ParsedOptions
@@ -40,6 +39,7 @@ from preflight.shell.starters.plugin_variables import (
 )
 from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
+from preflight.unpriced_names import FLOAT8, ON_CPU
 from preflight.versions.accelerate import ZERO3_IS_ON_WITHOUT_INIT
 
 

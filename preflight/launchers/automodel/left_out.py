@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import FLOAT8, FLOAT8_HEAD
 from preflight.setting import Setting
+from preflight.unpriced_names import FLOAT8, FLOAT8_HEAD
 
 SWITCHES = {
     "qat.enabled": NotModelled("fake quantization is not estimated", "fake quantization", "either"),

@@ -12,11 +12,11 @@ from preflight.launchers.automodel.keys import KEYS
 from preflight.launchers.automodel.left_out import name_unread, row_length
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.named_optimizer import named_optimizer
-from preflight.plan_parts import AUTOMODEL, STORED_DTYPE
 from preflight.scripts.arguments.trainer_spellings import attention_of
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.units import ceil_div
+from preflight.unpriced_names import AUTOMODEL, STORED_DTYPE
 
 DECIDES = {
     "model.pretrained_model_name_or_path": "model",

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import PACKED_EXPERTS
 from preflight.scripts.arguments.trainer_spellings import DTYPES
 from preflight.setting import Setting
+from preflight.unpriced_names import PACKED_EXPERTS
 
 EXPERTS = "quantize_moe_experts"
 CHARACTERS = lazy_pattern(r"\[(\w{1,20})\]")

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from preflight.launchers.axolotl.keys import axolotl_table, listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import FLOAT8, OTHERS_QAT, PACKED_EXPERTS, QUANTIZED_WIDELY, SCATTERED
 from preflight.setting import Setting
+from preflight.unpriced_names import (
+    FLOAT8,
+    GENERATES_BESIDE,
+    OTHERS_QAT,
+    OWN_LOSS,
+    PACKED_EXPERTS,
+    QUANTIZED_WIDELY,
+    SCATTERED,
+)
 from preflight.versions.axolotl import REBUILDS_UNPACKED
 from preflight.versions.boundary import OLDEST, has_begun
 
@@ -50,7 +58,7 @@ NOT_MODELLED: dict[str, NotModelled] = {
         "less",
     ),
     "do_bench_eval": NotModelled(
-        "answers that an evaluation compares are not counted", "generation in an evaluation", "more"
+        "answers that an evaluation compares are not counted", GENERATES_BESIDE, "more"
     ),
     "deepcompile": NotModelled(
         "what DeepSpeed compiles is estimated as if it were not", "DeepCompile", "either"
@@ -83,20 +91,18 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "use_onebitllms": NotModelled(
         "layers are estimated as they are loaded, not as BitNet's", "BitNet's layers", "either"
     ),
-    "use_eaft": NotModelled(
-        "EAFT's loss is estimated as the language model's", "a loss of its own", "either"
-    ),
+    "use_eaft": NotModelled("EAFT's loss is estimated as the language model's", OWN_LOSS, "either"),
     "trainer_cls": NotModelled(
         "the estimate is for axolotl's own trainer", "a trainer of its own", "either"
     ),
     "do_causal_lm_eval": NotModelled(
         "answers that an evaluation generates are not counted",
-        "generation in an evaluation",
+        GENERATES_BESIDE,
         "more",
     ),
     "generate_samples": NotModelled(
         "samples that are generated while it trains are not counted",
-        "generation in an evaluation",
+        GENERATES_BESIDE,
         "more",
     ),
 }

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from preflight.formulas.objective import COMPARED, EBFT_DEFAULTS, OF_AXOLOTL, STRIDED
+from preflight.formulas.objective import COMPARED, EBFT_DEFAULTS, OF_AXOLOTL
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_choices import OBJECTIVES
 from preflight.setting import Setting
+from preflight.unpriced_names import STRIDED
 
 REWARDS = {"reward_model": "reward", "process_reward_model": "prm"}
 OTHER_LOSSES = ("dpo_use_liger_kernel", "dpo_use_weighting", "dpo_norm_loss", "rpo_alpha")

@@ -10,6 +10,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.near_names import nearest_fix
 from preflight.own_tables import table_beside
 from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable, argument_table
+from preflight.unpriced_names import BESIDE_TEXT
 from preflight.versions.boundary import release
 from preflight.versions.spans import spans_of
 
@@ -52,7 +53,7 @@ RENAMED = {
 """Argument before 0.8.0 -> what it is called since; `kto_ftx` was in no release."""
 OLDER_NOT_MODELLED = {
     "lora_bf16_mode": "the dtype of an adapter",
-    "visual_inputs": "images or audio beside the text",
+    "visual_inputs": BESIDE_TEXT,
 }
 """Argument that only older releases have -> what the estimate lacks of it; the others change no tensor on a GPU, or
 none that the length of a row does not bound (`image_resolution`), or are read (`train_mm_proj_only`)."""

@@ -19,8 +19,8 @@ from preflight.launchers.llamafactory.model import (
     read_trained,
 )
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import FLOAT8, FP8, MIXTURE_OF_DEPTHS, UNSLOTH
 from preflight.scripts.arguments.trainer_tables import argument_table
+from preflight.unpriced_names import FLOAT8, FP8, MIXTURE_OF_DEPTHS, OWN_LOSS, UNSLOTH
 
 DECIDES = {
     "model_name_or_path": "model",
@@ -72,10 +72,10 @@ NOT_MODELLED: dict[str, NotModelled] = {
         "the reference model of use_asft_loss is not counted", "a reference model", "more"
     ),
     "use_dft_loss": NotModelled(
-        "DFT's loss is estimated as the language model's", "a loss of its own", "either"
+        "DFT's loss is estimated as the language model's", OWN_LOSS, "either"
     ),
     "use_eaft_loss": NotModelled(
-        "EAFT's loss is estimated as the language model's", "a loss of its own", "either"
+        "EAFT's loss is estimated as the language model's", OWN_LOSS, "either"
     ),
     "upcast_lmhead_output": NotModelled(
         "the fp32 copy of the logits is counted by the loss's own rule"

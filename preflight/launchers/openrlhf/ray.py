@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.formulas.engines.groups import FEWER
-from preflight.formulas.objectives.critics import CRITIC
 from preflight.launch import Generation, Origin
 from preflight.launch_facts import StepLoss
 from preflight.launchers.framework_keys import NotModelled
@@ -23,6 +22,7 @@ from preflight.models.registry import are_alike
 from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.units import ceil_div
+from preflight.unpriced_names import CRITIC, REWARD_MODEL
 
 ESTIMATORS = {"gae": "ppo", "rloo": "rloo"}
 """`advantage_estimator` -> what it trains for; every other has no critic, as GRPO has none."""
@@ -183,7 +183,7 @@ def _others(said: Defaults, objective: str, ranks: int, shares: bool) -> None:
         joins = joins and said.value("colocate_actor_ref") is not True
         if not _is_alike(said, actor, reward, "reward_pretrain") or (joins and not shares):
             message = f"the reward model {reward}".strip() + " is not in these numbers"
-            left_out = NotModelled(message, "a reward model", "more")
+            left_out = NotModelled(message, REWARD_MODEL, "more")
             keys.leave_out(left_out, said.at("reward_pretrain"))
         elif shares:
             said.put("reward_models", ("same",), "reward_pretrain")

@@ -10,8 +10,8 @@ from typing import Any
 
 from preflight.launch import Adapter
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import PRIME_RL, SENT_TOKENS
 from preflight.setting import Setting
+from preflight.unpriced_names import BESIDE_TEXT, PRIME_RL, SENT_TOKENS
 from preflight.versions.prime_rl import FUSES_ADAMW, SAVES_BY_DEFAULT
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
@@ -32,7 +32,7 @@ SWITCHES = {
 }
 
 
-TOWER = NotModelled("a tower is estimated as text alone", "images or audio beside the text", "more")
+TOWER = NotModelled("a tower is estimated as text alone", BESIDE_TEXT, "more")
 EXPERTS = NotModelled(
     "experts are divided over ranks, whose share of the tokens is estimated as if it was even",
     SENT_TOKENS,

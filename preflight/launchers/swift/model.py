@@ -12,6 +12,7 @@ from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.scripts.arguments.trainer_spellings import DTYPES, attention_of
 from preflight.setting import Setting
+from preflight.unpriced_names import FROZEN
 from preflight.versions.ms_swift import KEEPS_LORA_DTYPE
 
 ALL_LINEAR = "all-linear"
@@ -123,7 +124,7 @@ def read_trained(keys: FrameworkKeys) -> None:
             setting = keys.get(name)
             if setting is not None and setting.value:
                 message = f"{name} trains a part of the weights: the estimate trains all of them"
-                keys.leave_out(NotModelled(message, "frozen parameters", "less"), setting)
+                keys.leave_out(NotModelled(message, FROZEN, "less"), setting)
         return
     if kind not in ALIKE and tuner is not None:
         message = f"the tuner {kind} is estimated as LoRA"

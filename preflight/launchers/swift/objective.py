@@ -13,6 +13,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.swift.table import default_of
 from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Setting
+from preflight.unpriced_names import TEACHER
 
 OBJECTIVES = {
     "dpo": "dpo", "orpo": "orpo", "simpo": "simpo", "kto": "kto", "cpo": "cpo", "rm": "reward", "ppo": "ppo",
@@ -115,7 +116,7 @@ def _preference(keys: FrameworkKeys) -> str:
     teacher = keys.get("teacher_model")
     if teacher is not None:
         message = f"the teacher {teacher.value} is not counted"
-        keys.leave_out(NotModelled(message, "a teacher", "more"), teacher)
+        keys.leave_out(NotModelled(message, TEACHER, "more"), teacher)
     return objective
 
 

@@ -23,9 +23,9 @@ from preflight.launchers.swift.model import (
 )
 from preflight.launchers.swift.objective import read_objective
 from preflight.launchers.swift.table import default_of
-from preflight.plan_parts import SWIFT_SEQUENCES
 from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.unpriced_names import SWIFT_SEQUENCES
 from preflight.versions.ms_swift import KEEPS_LOGITS, PLAIN_DDP_RECOMPUTES
 
 DECIDES = {

@@ -9,8 +9,8 @@ from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config_values import TitanConfig
-from preflight.plan_parts import SENT_TOKENS
 from preflight.setting import Setting
+from preflight.unpriced_names import SENT_TOKENS
 
 RESHARD: dict[Any, bool | str] = {"always": True, "never": False, "default": "default"}
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from preflight.launchers.framework_keys import NotModelled
 from preflight.launchers.torchtitan.degrees import TitanReader
-from preflight.plan_parts import CUDA_GRAPH, GRAPH_STEP
 from preflight.scripts.python.made_objects import FunctionReader, Made
+from preflight.unpriced_names import CUDA_GRAPH, GRAPH_STEP
 
 CONFIGS = "torchtitan/experiments/graph_trainer/configs.py"
 OF_COMPILE = "GraphTrainerCompileConfig"

@@ -13,8 +13,8 @@ from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
 from preflight.launchers.torchtitan.pipeline import read_pipeline
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import CONVERTED_BY, CUDA_GRAPH, FLOAT8, FLOAT8_HEAD, FREED_EARLY
 from preflight.setting import Setting
+from preflight.unpriced_names import CONVERTED_BY, CUDA_GRAPH, FLOAT8, FLOAT8_HEAD, FREED_EARLY
 
 DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 LOSSES = {"ChunkedLossWrapper": "chunked_linear", "CrossEntropyLoss": "full_logits"}

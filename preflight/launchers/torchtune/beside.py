@@ -6,8 +6,8 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import Builder
 from preflight.launchers.torchtune.table import builders
-from preflight.plan_parts import FAKE_QUANTIZED, TEACHER
 from preflight.setting import Setting
+from preflight.unpriced_names import FAKE_QUANTIZED, TEACHER
 
 PPO = "ppo_"
 TEACHES = "knowledge_distillation_"

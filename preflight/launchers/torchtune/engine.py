@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import DIVIDED, FLOAT8
 from preflight.setting import Place, Setting
+from preflight.unpriced_names import DIVIDED, FLOAT8
 
 LATER: Mapping[str, tuple[object, NotModelled]] = {
     "context_parallel_dim": (

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from preflight.formulas.adapters.adapted_experts import ON_EXPERTS
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.table import builders
 from preflight.near_names import nearest_fix
 from preflight.setting import Setting
+from preflight.unpriced_names import ON_EXPERTS
 
 DEFAULT_RANK, DEFAULT_ALPHA = 8, 16
 """lora_rank and lora_alpha of every lora_ builder (models/llama3_1/_model_builders.py:88, 0.6.1)."""

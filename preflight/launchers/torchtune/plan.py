@@ -15,8 +15,9 @@ from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import Builder, read_model
 from preflight.launchers.torchtune.table import OF_SAME_ROWS, longest_row_of
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import FREED_EARLY, open_up_to
+from preflight.plan_parts import open_up_to
 from preflight.setting import Setting
+from preflight.unpriced_names import FREED_EARLY
 
 DTYPES = {
     "fp32": "fp32",

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.formulas.objectives.actor_losses import ACTOR, ROLLOUT
-from preflight.formulas.objectives.critics import CRITIC
-from preflight.formulas.objectives.reward_models import SCORES
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.keys import FSDP, KEYS, MODEL
@@ -27,10 +25,9 @@ from preflight.launchers.verl.workers import (
     read_sharding,
     rows_of,
 )
-from preflight.plan_parts import SGLANG
-from preflight.scripts.uncounted.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
+from preflight.unpriced_names import CRITIC, OTHER_ACCELERATOR, REWARD_MODEL, SGLANG, TEACHER
 from preflight.versions.verl import RECOMPUTES_BY_DEFAULT, REFERENCE_IF_ASKED, SERVES_ITS_ENGINE
 
 ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
@@ -55,7 +52,7 @@ NOT_PRICED = {
     ),
     f"{ACTOR}.qat.enable": OF_ENGINE["qat.enable"],
     "reward.reward_model.enable": ENGINE_OF_REWARDS,
-    "distillation.enabled": NotModelled("the teacher is not counted", "a teacher", "more"),
+    "distillation.enabled": NotModelled("the teacher is not counted", TEACHER, "more"),
     f"{MODEL}.mtp.enable": NotModelled("its layers are not counted", "layers of an MTP", "more"),
 }
 """Key that is on -> what no formula holds of it."""
@@ -243,7 +240,7 @@ def _read_rewards(keys: FrameworkKeys) -> None:
     if path is not None:
         keys.put("reward_models", (str(path.value),), path)
     message = f"the reward model{name} is estimated at its most, and where its shapes are known"
-    keys.leave_out(NotModelled(message, SCORES, "more"), at)
+    keys.leave_out(NotModelled(message, REWARD_MODEL, "more"), at)
 
 
 def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:

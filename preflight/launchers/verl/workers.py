@@ -12,9 +12,9 @@ from typing import Any
 from preflight.formulas.objectives.actor_losses import ACTOR
 from preflight.launch import Adapter, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.plan_parts import OTHERS_QAT
 from preflight.setting import Setting
 from preflight.units import ceil_div
+from preflight.unpriced_names import OTHERS_QAT
 from preflight.versions.verl import UNPADS_BY_DEFAULT
 
 DTYPES = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from preflight.near_names import nearest_fix
+from preflight.plan_parts import LANGUAGE_MODEL, PROJECTOR, TOWER
 
 SIZES = "sizes_of_model"
 """Argument that stands for the config of a model that a script builds; no flag is called so."""
@@ -276,3 +277,22 @@ def attention_of(value: object) -> str | None:
     """Return the plan's word for an attn_implementation, whichever revision or function of a kernel it names
     (`OWNER/NAME@REVISION:FUNCTION`); None for one that is not priced."""
     return ATTENTIONS.get(str(value).split("@")[0].split(":")[0])
+
+
+FREEZES = {
+    "freeze_backbone": TOWER,
+    "freeze_vision_modules": TOWER,
+    "freeze_vision_tower": TOWER,
+    "freeze_vit": TOWER,
+    "freeze_aligner": PROJECTOR,
+    "freeze_merger": PROJECTOR,
+    "freeze_mlp": PROJECTOR,
+    "freeze_multi_modal_projector": PROJECTOR,
+    "freeze_language_model": LANGUAGE_MODEL,
+    "freeze_llm": LANGUAGE_MODEL,
+}
+"""Flag that freezes a part where it is true."""
+TUNES = {"tune_mm_vision": TOWER, "tune_mm_mlp": PROJECTOR, "tune_mm_llm": LANGUAGE_MODEL}
+"""Flag that freezes a part where it is false."""
+TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
+"""LLaVA's flag for its first stage; its code trains the embeddings of new tokens too where that is true."""

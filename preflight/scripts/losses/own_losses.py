@@ -13,11 +13,8 @@ from typing import cast
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.unpriced_names import NARROW_LOSS, OWN_LOSS
 from preflight.values import NamedTuple
-
-OWN_LOSS = "a loss of its own"
-NARROW_LOSS = "a cross entropy in the bits of the logits"
-"""transformers' own makes fp32 of them first (loss/loss_utils.py ForCausalLMLoss, 5.24): it takes more."""
 
 MODEL = lazy_pattern(
     r"^(?:\w+\.)*(?!(?:save|load|get|unwrap|create|build|push|export|log|is|has|use|with)_)\w*model(?:_engine)?$"

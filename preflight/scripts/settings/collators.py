@@ -32,9 +32,6 @@ def uncut_collator(reader: ScriptReader) -> Place | None:
     return None
 
 
-GROWN = "rows that a collator makes more of"
-
-
 def grown_collator(reader: ScriptReader) -> Place | None:
     """Return where a collator of the script's own, a trainer's or a loader's, makes several rows of one, which the batch
     size does not count."""

@@ -11,29 +11,11 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import FREEZABLE
+from preflight.scripts.arguments.trainer_spellings import FREEZES, TUNES
 from preflight.scripts.python.nodes import children, last_name
 from preflight.scripts.python.trees import tree_of
 from preflight.values import dataclass
 
-TOWER, PROJECTOR, LANGUAGE_MODEL = FREEZABLE
-FREEZES = {
-    "freeze_backbone": TOWER,
-    "freeze_vision_modules": TOWER,
-    "freeze_vision_tower": TOWER,
-    "freeze_vit": TOWER,
-    "freeze_aligner": PROJECTOR,
-    "freeze_merger": PROJECTOR,
-    "freeze_mlp": PROJECTOR,
-    "freeze_multi_modal_projector": PROJECTOR,
-    "freeze_language_model": LANGUAGE_MODEL,
-    "freeze_llm": LANGUAGE_MODEL,
-}
-"""Flag that freezes a part where it is true."""
-TUNES = {"tune_mm_vision": TOWER, "tune_mm_mlp": PROJECTOR, "tune_mm_llm": LANGUAGE_MODEL}
-"""Flag that freezes a part where it is false."""
-TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
-"""LLaVA's flag for its first stage; its code trains the embeddings of new tokens too where that is true."""
 FLAG = lazy_pattern(rf"\b(?:{'|'.join((*FREEZES, *TUNES))})\b")
 DEEPEST = 4
 """Functions that call one another between a flag and what it freezes."""

@@ -11,12 +11,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
-from preflight.plan_parts import FREEZABLE
+from preflight.plan_parts import FREEZABLE, PROJECTOR, TOWER
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
-from preflight.scripts.settings.freezing import PROJECTOR, TOWER
 from preflight.setting import Place
 from preflight.values import NamedTuple
 

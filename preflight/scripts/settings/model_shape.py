@@ -12,6 +12,7 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Known
 from preflight.scripts.settings.own_model import class_of_made, own_class
 from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.unpriced_names import adds_to_model
 
 SHAPES = ("num_hidden_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "vocab_size", "intermediate_size",
           "num_attention_heads", "num_key_value_heads")  # fmt: skip
@@ -33,11 +34,6 @@ def _changes_shape(reader: ScriptReader) -> bool:
     return any(_SETS.search(unparse(each)) for each, _ in reader.statements) or any(
         _NAMES.search(unparse(call)) for call in calls
     )
-
-
-def adds_to_model(cls: str) -> str:
-    """Return by which words a class of the script's own is told that makes the model."""
-    return f"what {cls} adds to the model"
 
 
 def note_own(reader: ScriptReader, settings: ScriptSettings, made: CallFound) -> None:

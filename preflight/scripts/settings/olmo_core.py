@@ -11,13 +11,13 @@ import ast
 from collections.abc import Mapping
 
 from preflight.launch_facts import Uncounted
-from preflight.plan_parts import DIVIDED, OLMO_CORE, OLMO_PARTS, Z_LOSS
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import keyword_of, last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import OwnEngine, Said, ScriptSettings
+from preflight.unpriced_names import DIVIDED, OLMO_CORE, OLMO_PARTS, Z_LOSS
 from preflight.values import replace
 
 MODULES = ("TransformerTrainModuleConfig", "TransformerTrainModule")

@@ -6,12 +6,12 @@ import ast
 
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import ON_CPU
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Scope
 from preflight.scripts.python.set_variables import SETTING, set_by
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place, Setting
+from preflight.unpriced_names import ON_CPU
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _READ = lazy_pattern(rf"(?:ACCELERATE_USE_)?FSDP(?:_\w+)?|{VISIBLE}|PYTORCH_(?:CUDA_)?ALLOC_CONF")

@@ -15,7 +15,6 @@ from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.model_calls import BESIDE
 from preflight.setting import Place
 
-SECOND_MODEL = "a model beside the one that trains"
 _NO_WEIGHTS = lazy_pattern(
     r"Token\w*er|Process|Config|Extractor|Schedul|Peft|Template|^(?:[a-z_]|T5Block)"
 )

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import LEFT_WHOLE, OTHERS_QAT
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import last_name, unparse
@@ -22,7 +21,8 @@ from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.adapter_calls import BESIDE_LORA, LORA, beside_lora
 from preflight.scripts.settings.model_calls import made_for_trainer
 from preflight.scripts.settings.script_settings import ScriptSettings
-from preflight.scripts.settings.second_model import SECOND_MODEL, is_after_training, replaces
+from preflight.scripts.settings.second_model import is_after_training, replaces
+from preflight.unpriced_names import LEFT_WHOLE, OTHERS_QAT, SECOND_MODEL
 
 OF_TEXT = "FastLanguageModel"
 CLASSES = (OF_TEXT, "FastModel", "FastVisionModel")

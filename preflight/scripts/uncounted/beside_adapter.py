@@ -7,14 +7,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.arguments.trainer_spellings import TUNES_PROJECTOR_ALONE
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import under
 from preflight.scripts.settings.adapter_calls import ADAPTING
-from preflight.scripts.settings.freezing import TUNES_PROJECTOR_ALONE
+from preflight.unpriced_names import BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE
 
-BESIDE_ADAPTER = "what is trained beside the adapter"
-PROJECTOR_BESIDE = "a projector that trains beside the adapter"
-TUNED_BESIDE = "an embedding that trains with a projector alone"
 LLAVAS = "mm_projector"
 """What LLaVA's code calls the projector that it makes (llava/model/llava_arch.py, 1.2)."""
 OF_ADAPTER = lazy_pattern(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)

@@ -10,10 +10,8 @@ from typing import TypeGuard
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.unpriced_names import FORWARD_BESIDE, GENERATES, GENERATES_BESIDE
 
-GENERATES = "generation within a step"
-GENERATES_BESIDE = "generation in an evaluation"
-FORWARD_BESIDE = "a forward pass in a callback"
 _BESIDE_STEPS = lazy_pattern(
     r"^(?:on_\w+|prediction_step|evaluation_step|validation_step|evaluate)$"
 )

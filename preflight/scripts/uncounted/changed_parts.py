@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import WIDE_PART
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.settings.followed_models import PASSES_ON
+from preflight.unpriced_names import NO_GRAPH, TAKEN_OFF, WIDE_PART
 
 KEEPS_MODEL = frozenset(
     {
@@ -34,7 +34,6 @@ _GIVE_BACK = frozenset(
     {"to", "cuda", "half", "bfloat16", "float", "eval", "train", "requires_grad_"}
 )
 """Methods of a module that return it."""
-TAKEN_OFF = "layers that a script takes off its model"
 _ATTRIBUTES = r"(?:\.(?!\w*config)\w+|\[[^\]]*\])*$"
 _OF_MODEL = lazy_pattern(rf"^(?:\w+\.)*\w*model{_ATTRIBUTES}")
 """A model, or a part of it that is none of its configs."""
@@ -191,10 +190,6 @@ def _added_module(call: ast.Call) -> str:
 def _is_module(name: str) -> bool:
     """Tell whether a class may be a module by its name; a config and a torch.dtype are not."""
     return name[:1].isupper() and not re.search(r"Config|Type|Cache$|Path$|Dict$", name)
-
-
-NO_GRAPH = "a part that runs without a graph"
-"""Of a module of the script's own whose forward runs a model under no_grad: it gets no gradient and keeps nothing."""
 
 
 def without_graph(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:

@@ -18,8 +18,8 @@ from preflight.scripts.python.flow import takes_gradient, trains
 from preflight.scripts.python.nodes import last_name, root_of, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.scope import UNKNOWN
+from preflight.unpriced_names import GRAPHS, GROWN, KEPT_OF_EACH, LARGE, MADE_AGAIN
 
-MADE_AGAIN = "a model that a loop makes while it holds the one before"
 _LOADS = frozenset({"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"})
 _NO_MODEL = lazy_pattern(r"Token|Config|Process|Extractor|Peft")
 
@@ -42,7 +42,6 @@ def _loads(node: ast.expr) -> bool:
     return last_name(node.func) in _LOADS and _NO_MODEL.search(unparse(node.func)) is None
 
 
-KEPT_OF_EACH = "a tensor of every parameter that a loop keeps"
 _OVER_PARAMETERS = lazy_pattern(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
 _SAME_SHAPE = frozenset(
     {"data", "grad", "detach", "clone", "float", "half", "bfloat16", "to", "abs", "pow", "square"}
@@ -103,7 +102,6 @@ def _methods(node: ast.expr, names: Container[str]) -> list[str] | None:
     return found if node.id in names else None
 
 
-LARGE = "a tensor of the script's own"
 _MAKES = frozenset({"empty", "zeros", "ones", "full", "rand", "randn"})
 _ON_CARD = lazy_pattern(r"cuda|device\b|rank|\.to\(")
 LARGE_FROM = 2**26
@@ -138,7 +136,6 @@ def _plain(node: ast.expr) -> object:
     return node.value if isinstance(node, ast.Constant) else UNKNOWN
 
 
-GROWN = "rows that a step makes longer, or more of"
 _GROWS = frozenset(
     {"repeat", "repeat_interleave", "tile", "expand", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "pad"}
 )  # fmt: skip
@@ -164,9 +161,6 @@ def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     for value in (*given, *made):
         if any(isinstance(node, ast.Call) and _grows(node) for node in walk(value)):
             yield GROWN, value.lineno
-
-
-GRAPHS = "graphs of several batches"
 
 
 def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:

@@ -17,8 +17,8 @@ from preflight.formulas.optimizer_classes import (
 )
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse
+from preflight.unpriced_names import IN_SHARDS
 
-IN_SHARDS = "an optimizer that ZeroRedundancyOptimizer divides"
 KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
 HOLD_PARAMETERS = frozenset(

@@ -10,38 +10,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD, WIDE_PART
-from preflight.scripts.losses.own_losses import MODEL, NARROW_LOSS, own_losses
+from preflight.scripts.losses.own_losses import MODEL, own_losses
 from preflight.scripts.python.flow import takes_gradient
 from preflight.scripts.python.nodes import unparse, walk
 from preflight.scripts.python.trees import tree_of
-from preflight.scripts.uncounted.beside_adapter import (
-    BESIDE_ADAPTER,
-    PROJECTOR_BESIDE,
-    TUNED_BESIDE,
-    trained_beside,
-)
+from preflight.scripts.uncounted.beside_adapter import trained_beside
 from preflight.scripts.uncounted.between_steps import (
-    FORWARD_BESIDE,
-    GENERATES,
-    GENERATES_BESIDE,
     generates,
     generates_beside,
     generates_of_trainers,
     own_nodes,
 )
-from preflight.scripts.uncounted.changed_parts import (
-    NO_GRAPH,
-    TAKEN_OFF,
-    changed_parts,
-    without_graph,
-)
+from preflight.scripts.uncounted.changed_parts import changed_parts, without_graph
 from preflight.scripts.uncounted.own_loops import (
-    GRAPHS,
-    GROWN,
-    KEPT_OF_EACH,
-    LARGE,
-    MADE_AGAIN,
     graphs_of_rounds,
     grown_batch,
     grown_rows,
@@ -49,30 +30,11 @@ from preflight.scripts.uncounted.own_loops import (
     large_tensors,
     made_again,
 )
-from preflight.scripts.uncounted.own_optimizers import IN_SHARDS, PARAMETERS, own_optimizers
+from preflight.scripts.uncounted.own_optimizers import PARAMETERS, own_optimizers
 from preflight.scripts.uncounted.whole_gathers import whole_gathers
-
-TAKES_OF_CALLS = {
-    BESIDE_ADAPTER: "more",
-    PROJECTOR_BESIDE: "more",
-    TUNED_BESIDE: "more",
-    GENERATES: "more",
-    GENERATES_BESIDE: "more",
-    FORWARD_BESIDE: "more",
-    MADE_AGAIN: "more",
-    GROWN: "more",
-    GRAPHS: "more",
-    KEPT_OF_EACH: "more",
-    NARROW_LOSS: "less",
-    TAKEN_OFF: "less",
-    WIDE_PART: "more",
-    LARGE: "more",
-    NO_GRAPH: "less",
-    f"the states of {IN_SHARDS}": "less",
-    STATE_DICT_ON_CARD: "more",
-    GATHERED: "more",
-}
-"""What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
+from preflight.unpriced_names import (
+    SECOND_FORWARD,
+)
 
 _STEPS = lazy_pattern(r"^(?:compute_loss|training_step|train_step)$")
 _FUNCTION = lazy_pattern(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
@@ -156,7 +118,7 @@ def goes_back(body: Sequence[ast.stmt]) -> bool:
 def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
     forwards = _forwards(body)
     if len(forwards) > 1:
-        yield "a second forward pass", forwards[1]
+        yield SECOND_FORWARD, forwards[1]
 
 
 def _forwards(body: Sequence[ast.stmt]) -> list[int]:

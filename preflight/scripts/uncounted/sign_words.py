@@ -5,8 +5,19 @@ from __future__ import annotations
 import re
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import DIVIDED, OLMO_LOOP, UNSLOTH
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
+from preflight.unpriced_names import (
+    BESIDE_TEXT,
+    DIVIDED,
+    FROZEN,
+    OLMO_LOOP,
+    OTHER_HEAD,
+    OWN_LOSS,
+    PAIRS,
+    SCORES,
+    TEACHER,
+    UNSLOTH,
+)
 from preflight.versions.peft import PREPARING
 
 SIGNS = {
@@ -24,9 +35,6 @@ SIGNS = {
 }
 """Plan field -> names that a script uses which decides it."""
 
-FROZEN = "frozen parameters"
-
-PAIRS = "a reference model and pairs of answers"
 
 UNPRICED = {
     PAIRS: (
@@ -34,7 +42,7 @@ UNPRICED = {
         r"|(?<![^\W_])(?:chosen|rejected)_(?:logits|log_?p(?:rob)?s)\b|CollatorWith\w*DPO\b",
         "more",
     ),
-    "generation and the models that score it": (
+    SCORES: (
         r"\b(?:PPO|PPOv2|GRPO|RLOO|OnlineDPO|NashMD|XPO)Trainer\b|\breward_(?:model|engine)\b|\bcritic_(?:model|engine)\b",
         "more",
     ),
@@ -43,17 +51,17 @@ UNPRICED = {
         r"|\bvllm\.(?!SamplingParams\b|__version__)\w|\bimport\s+vllm\s+as\b|\bfast_inference\s*=(?!\s*(?:False\b|fast_inference\b(?=(?s:.)*\bfast_inference\s*=\s*False\b)))",
         "more",
     ),
-    "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
-    "a head that is no language model's": (
+    TEACHER: (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
+    OTHER_HEAD: (
         r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|(?:SentenceTransformer|CrossEncoder|SparseEncoder|MultiVectorEncoder)\("
         r"|(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b(?!\.(?:bin|safetensors))|WithValueHead\b",
         "either",
     ),
-    "images or audio beside the text": (
+    BESIDE_TEXT: (
         r"For(?:Vision2Seq|ImageTextToText)\b|process_vision_info|pixel_values|input_features|vision_tower",
         "either",
     ),
-    "a loss of its own": (
+    OWN_LOSS: (
         r"def compute_loss\((?!(?s:(?!\n[ \t]*(?:def|class) ).)*?"
         r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))"
         r"|\bcompute_loss_func\s*=(?!\s*None\b)",
@@ -85,7 +93,7 @@ UNPRICED = {
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
 the estimate: `more`, `less` or `either`."""
 
-BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
+WORDS_BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
 """Words of a script that may train on more than text."""
 
 LOOKS_AT_ROWS = lazy_pattern(

@@ -7,9 +7,10 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.losses.own_losses import NARROW_LOSS, own_losses
+from preflight.scripts.losses.own_losses import own_losses
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of, under_if
+from preflight.unpriced_names import NARROW_LOSS
 
 ASKED = lazy_pattern(r"\boutput_(?:hidden_states|attentions)\s*=\s*True")
 SEES = lazy_pattern(r"(?i)vision|visual|\bvit\b|clip|image_encoder|image_tower")

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from preflight.formulas.adapters.adapter_kinds import NOT_LORA
-from preflight.plan_parts import (
+from preflight.unpriced_names import (
     COMM_HOOK,
+    COPIES,
+    COPY,
+    DEGREES,
     FLOAT8_HEAD,
     FP8,
     FREED_EARLY,
+    GATHERED_LOGITS,
+    GENERATES_BESIDE,
     GPTQ_OR_AWQ,
     GRADIENTS_STAY,
+    MATRICES,
+    NOT_LORA,
+    OTHER_ACCELERATOR,
+    OUTPUTS,
+    REPLICAS,
+    WIDE_WEIGHTS,
 )
 
-REPLICAS = "replicas of nn.DataParallel"
-OUTPUTS = "outputs of every layer"
-WIDE_WEIGHTS = "weights in 64 bits"
-OTHER_ACCELERATOR = "kernels of an accelerator that runs no CUDA"
-DEGREES = "degrees of a ParallelismConfig"
-COPIES = "replicas of a ParallelismConfig"
-MATRICES = "matrices divided over ranks by a tp_plan"
-OF_PARALLELISM = frozenset({DEGREES, COPIES, MATRICES})
-"""Signs that speak of a ParallelismConfig, and of nothing more where it is read."""
 UNCOUNTED = {
-    "a second copy of the model": (
+    COPY: (
         r"\bdeepcopy\(\s*(?:\w+\.)*(?:unwrap_model\(\s*(?:\w+\.)*)?"
         r"(?:\w*model\w*|module|\w*engine|policy|actor|student|net(?:work)?)(?:\.state_dict\(\))?\s*\)"
         r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?<!cpu\(\))\.clone\(\)(?!\.cpu).*(?:state_dict|parameters)\(\)"
@@ -95,7 +96,7 @@ UNCOUNTED = {
         "more",
     ),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
-    "generation in an evaluation": (r"\b(?:WinRate|LogCompletions)Callback\(", "more"),
+    GENERATES_BESIDE: (r"\b(?:WinRate|LogCompletions)Callback\(", "more"),
     "copies of the weights in BEMACallback": (r"\bBEMACallback\(", "more"),
     "a judge of pairs": (r"\bPairRMJudge\(", "more"),
     "derivatives that a script takes itself": (
@@ -112,6 +113,6 @@ UNCOUNTED = {
         r"(?:\b\w*acc\w*\.gather(?:_for_metrics)?|\ball_gather\w*)\((?!.*\bargmax\b)[^\n]*\blogits\b",
         "more",
     ),
-    "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
+    GATHERED_LOGITS: (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
 }
 """What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.plan_parts import GATHERED, STATE_DICT_ON_CARD
 from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
+from preflight.unpriced_names import GATHERED, STATE_DICT_ON_CARD
 
 _OF_MODEL = lazy_pattern(r"model|engine|\bmodule$|\bnet$|policy|fsdp", re.IGNORECASE)
 _ALL = lazy_pattern(r"^(?!.* if ).*(?:model|module|engine)\.parameters\(\)")

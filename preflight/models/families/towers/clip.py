@@ -7,8 +7,6 @@ from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import Tensors, linear, norm, other, split_attention
 from preflight.models.families.towers.own_vits import pixtral
 from preflight.models.families.towers.parts import (
-    PROJECTOR,
-    TOWER,
     Layout,
     norm_alone,
     patch_conv,
@@ -20,6 +18,7 @@ from preflight.models.families.towers.parts import (
     two_linears,
     vectors,
 )
+from preflight.plan_parts import PROJECTOR, TOWER
 from preflight.values import replace
 
 MOST_TILES = {"llava_next": 5, "llava_onevision": 37}

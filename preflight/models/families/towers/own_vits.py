@@ -13,8 +13,6 @@ from preflight.models.families.layout import (
     split_attention,
 )
 from preflight.models.families.towers.parts import (
-    PROJECTOR,
-    TOWER,
     Layout,
     norm_alone,
     patch_conv,
@@ -27,6 +25,7 @@ from preflight.models.families.towers.parts import (
     two_linears,
     vectors,
 )
+from preflight.plan_parts import PROJECTOR, TOWER
 from preflight.units import ceil_div
 from preflight.values import replace
 

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from preflight.model import EMBEDDING, NORM, ModelUnit, ParameterTensor, Tower
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import Tensors, linear, norm, other
+from preflight.plan_parts import PROJECTOR, TOWER
 
 Layout = tuple[tuple[ModelUnit, ...], Tower | None]
 LayOut = Callable[[ConfigView, ConfigView, int], Layout]
 """View of the whole config, of its vision section, hidden size of the decoder -> units and sizes."""
-
-TOWER, PROJECTOR = "tower", "projector"
 
 
 def tower_unit(role: str, path: str, *tensors: ParameterTensor, count: int = 1) -> ModelUnit:

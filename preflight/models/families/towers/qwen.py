@@ -6,8 +6,6 @@ from preflight.model import ModelUnit, Tower
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import Tensors, gated_mlp, linear, norm
 from preflight.models.families.towers.parts import (
-    PROJECTOR,
-    TOWER,
     Layout,
     patch_conv,
     patch_values,
@@ -15,6 +13,7 @@ from preflight.models.families.towers.parts import (
     tower_unit,
     vectors,
 )
+from preflight.plan_parts import PROJECTOR, TOWER
 
 QWEN3_DEEPSTACK = 3
 """Entries of `deepstack_visual_indexes` where the file has none (configuration_qwen3_vl.py)."""
