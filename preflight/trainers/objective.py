@@ -19,7 +19,6 @@ from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS, Traine
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import read_ppo
 from preflight.trainers.retrievers import read_retriever
-from preflight.trainers.texts import read_texts
 from preflight.unpriced_names import OTHER_REWARD_MODEL, TEACHER
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
     kind = given.kind
     if kind.trainer == "transformers" or (kind.trainer == "plain_loop" and _is_plain(kind.text)):
-        if not read_retriever(fields) and not read_texts(fields) and kind.text:
+        if not read_retriever(fields) and not _read_texts(fields) and kind.text:
             from preflight.trainers.script_objective import put_classifier
 
             put_classifier(fields)
@@ -232,3 +231,21 @@ def _words(value: Any) -> set[str]:
         return set()
     items = value if isinstance(value, (list, tuple)) else [value]
     return {str(item).strip("[]'\" ") for item in items}
+
+
+def _read_texts(fields: FieldReader) -> bool:
+    """Put the objective and the texts of a row as the trainer's loss and model say them; tell whether a script trains with
+    sentence-transformers."""
+    objective = fields.given.known.get("sentence_objective")
+    if objective is None:
+        return False
+    fields.put("objective", objective.value, objective)
+    for name in ("texts_per_row", "cached_rows"):
+        if name in fields.given.known:
+            count = fields.positive(name, name)
+            if count is not None:
+                fields.put(name, count.value, count)
+    fields.assume(
+        "sequence_kind", "padded", "every column is padded to its longest text", "transformers"
+    )
+    return True

@@ -15,7 +15,7 @@ from preflight.formulas.engines.zero_passing import gathered
 from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.reward_models import scored_at_most
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import held_tensors, num_answer_tokens, shards_parameters
+from preflight.formulas.sharding import held_tensors, shards_parameters
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
@@ -188,9 +188,11 @@ def dearest_of(
         dearest = replace(dearest, generation=generation)
         names.add(PROMPT_LOGITS)
     if LABEL_SMOOTHING in named and plan.seq_len and plan.trainer == "transformers":
+        from preflight.formulas.objectives.smoothed_labels import smoothed_at_most
+
         # TRL's SFTTrainer runs its model twice for it (tests/hooks/test_training_effects.py)
         dearest = replace(dearest, loss="full_logits")
-        terms += _smoothed(plan, model)
+        terms += smoothed_at_most(plan, model)
         names.add(LABEL_SMOOTHING)
     scoring = named & OF_REWARDS
     of_rewards = scored_at_most(plan, others) if scoring else ()
@@ -293,22 +295,3 @@ def _as_gradients(plan: LaunchPlan, model: ModelSpec, name: str, times: int) -> 
     trained = [each for each in held_tensors(plan, model) if each.trains or each.waits]
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in trained)
     return MemoryTerm(name, times * whole, ALWAYS, f"{times} x {whole:,}")
-
-
-SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}
-"""Bytes of an entry of the logits that smoothed labels take at most beyond the model's own loss: a copy, log-probabilities
-and what is less than those (transformers/trainer_pt_utils.py LabelSmoother, 5.24; counted by tests/formulas/test_smoothing.py)."""
-
-
-def _smoothed(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
-    """Return the terms of a loss of smoothed labels, which the Trainer takes of whole logits."""
-    entries = num_answer_tokens(plan, model) * model.vocab_size
-    return [
-        MemoryTerm(
-            f"{LABEL_SMOOTHING}, {moment.value}",
-            each * entries,
-            frozenset({moment}),
-            f"{entries:,} x {each}",
-        )
-        for moment, each in SMOOTHED.items()
-    ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from preflight.scripts.python.assignments import CHANGING
 from preflight.scripts.python.modules import Module, Modules
-from preflight.scripts.python.nodes import is_namespace, last_name, unparse
+from preflight.scripts.python.nodes import is_namespace, last_name, parts_of, unparse
 from preflight.scripts.python.reach_values import ReachValues
 from preflight.scripts.python.scope import UNKNOWN, Parsed, Scope
 
@@ -114,8 +114,7 @@ def _is_no_object(
     """Tell whether something has no methods of the repository's own: parsed arguments, a library."""
     if isinstance(values.value(node, scope), Parsed):
         return True
-    while isinstance(node, ast.Attribute):
-        node = node.value
+    node = parts_of(node)[0]
     if not isinstance(node, ast.Name) or scope.holds(node.id):
         return False
     written = module.imports.get(node.id, ())

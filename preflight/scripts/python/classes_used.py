@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.modules import FUNCTIONS, Definition, Module, Modules
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import last_name, parts_of, unparse
 from preflight.scripts.python.reach_values import ReachValues
 from preflight.scripts.python.scope import Scope
 from preflight.values import dataclass
@@ -145,13 +145,9 @@ class ClassesUsed:
 
     def _own(self, base: ast.expr, module: Module) -> Iterator[tuple[ast.ClassDef, Module]]:
         """Yield the classes of the repository that a base means."""
-        base = base.value if isinstance(base, ast.Subscript) else base
-        names: list[str] = []
-        while isinstance(base, ast.Attribute):
-            names.insert(0, base.attr)
-            base = base.value
-        found = list(self.modules.given(module, base.id)) if isinstance(base, ast.Name) else []
-        for name in names:
+        root, *parts = parts_of(base.value if isinstance(base, ast.Subscript) else base)
+        found = list(self.modules.given(module, root.id)) if isinstance(root, ast.Name) else []
+        for name in map(last_name, parts):
             found = [m for held, own in found if not own for m in self.modules.member(held, name)]
         for held, name in found:
             for cls in held.definitions.get(name, ()):

@@ -22,7 +22,7 @@ from preflight.scripts.python.class_meanings import PARSES_DATACLASSES, ClassMea
 from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.flow import ANYWHERE, Way, returns, ways_of
 from preflight.scripts.python.methods import Methods
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import last_name, parts_of, unparse
 from preflight.scripts.python.reached import in_file
 from preflight.scripts.python.scope import FlagOf, Known, Parsed, Scope, starred
 from preflight.scripts.python.settings_objects import class_of_command, loaded
@@ -81,9 +81,7 @@ class ScriptMeanings(ClassMeanings):
                 if in_file(file, name) in self.of_file:
                     return in_file(file, name)
             return func.id if func.id in self.functions else self.renamed.get(func.id, "")
-        root = func
-        while isinstance(root, ast.Attribute):
-            root = root.value
+        root = parts_of(func)[0]
         held = imports.get(root.id) if isinstance(root, ast.Name) else None
         if held is None or held[1] or not isinstance(func, ast.Attribute):
             return self.methods.called(func, scope)

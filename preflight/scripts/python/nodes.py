@@ -76,6 +76,15 @@ def last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def parts_of(node: ast.expr) -> list[ast.expr]:
+    """Return the parts of a dotted name from its root on: `a`, `a.b` and `a.b.c`."""
+    parts = [node]
+    while isinstance(node, ast.Attribute):
+        node = node.value
+        parts.insert(0, node)
+    return parts
+
+
 def root_of(node: ast.expr) -> str:
     """Return the name of which an expression is a part, `args` of `args.paths[0].name`; empty where none stands at its root."""
     while isinstance(node, (ast.Attribute, ast.Subscript)):

@@ -9,7 +9,7 @@ import ast
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from preflight.scripts.python.assignments import walk_block
-from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.nodes import last_name, parts_of, walk
 from preflight.scripts.python.scope import Scope
 from preflight.values import dataclass
 
@@ -47,9 +47,7 @@ class Meaning:
         """Return what a node names: `trainer.train` no function `train` of a file, where `trainer` is surely no module."""
         if isinstance(node, ast.Name):
             return (self.own.get(node.id, node.id),)
-        root = node.value
-        while isinstance(root, ast.Attribute):
-            root = root.value
+        root = parts_of(node)[0]
         may_be_module = self.modules is None or (
             isinstance(root, ast.Name) and root.id in self.modules
         )

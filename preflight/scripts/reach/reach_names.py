@@ -10,7 +10,7 @@ from preflight.scripts.python.assignments import scope_of, walk_block
 from preflight.scripts.python.lookups import Entry
 from preflight.scripts.python.methods import receiver_of
 from preflight.scripts.python.modules import FUNCTIONS, Definition, Meant, Module
-from preflight.scripts.python.nodes import walk
+from preflight.scripts.python.nodes import last_name, parts_of, walk
 from preflight.scripts.python.reach_values import Parameters
 from preflight.scripts.python.scope import Known, Scope
 from preflight.scripts.reach.reach_files import Block, ReachFiles
@@ -134,19 +134,14 @@ class ReachNames(ReachFiles):
 
     def _meant(self, node: ast.expr, module: Module) -> list[Meant]:
         """Return what a dotted name means, if it begins with a file; nothing of it is used as a whole file then."""
-        names: list[str] = []
-        inner: list[ast.expr] = []
-        while isinstance(node, ast.Attribute):
-            names.insert(0, node.attr)
-            node = node.value
-            inner.append(node)
-        if not isinstance(node, ast.Name) or node.id not in module.imports:
+        root, *parts = parts_of(node)
+        if not isinstance(root, ast.Name) or root.id not in module.imports:
             return []
-        found = self.modules.given(module, node.id, self.modules.passed_on)
+        found = self.modules.given(module, root.id, self.modules.passed_on)
         if not found or any(name for _, name in found):
             return []
-        self.handled |= {id(node), *map(id, inner)}
-        for name in names:
+        self.handled |= {id(root), *map(id, parts[:-1])}
+        for name in map(last_name, parts):
             for other, held in found:
                 if not held:
                     self._enter(other)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import parts_of
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.by_call import is_quantized
@@ -126,9 +127,7 @@ def _count(known: Known | None) -> int:
 
 
 def _is_lightnings(reader: ScriptReader, call: CallFound) -> bool:
-    root: ast.expr = call.node.func
-    while isinstance(root, ast.Attribute):
-        root = root.value
+    root = parts_of(call.node.func)[0]
     imported: Mapping[str, str] = reader.libraries.get(call.scope.path, {})
     name = imported.get(root.id, "") if isinstance(root, ast.Name) else ""
     return name.partition(".")[0] in MODULES
