@@ -54,14 +54,7 @@ SCRIPT_FIELDS = (
 """What a training script decides, and memory depends on."""
 
 
-HELD_BESIDE = frozenset(
-    {
-        PAIRS,
-        SCORES,
-        TEACHER,
-        BESIDE_TEXT,
-    }
-)
+HELD_BESIDE = frozenset({PAIRS, SCORES, TEACHER, BESIDE_TEXT})
 """Signs that speak of such a model already."""
 NEVER_ABSENT = ("optimizer",)
 """Fields of which a script that is silent has one all the same, and not the usual one for that."""
@@ -288,10 +281,7 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
             return True  # read with the only model that such a script makes
         return objective in SCORED and "SentenceTransformer" not in sign.key
     if objective in ONLINE:
-        return name in (
-            PAIRS,
-            SCORES,
-        )
+        return name in (PAIRS, SCORES)
     return name == PAIRS and objective in COMPARED + KEEPS_LOGITS
 
 

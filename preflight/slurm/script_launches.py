@@ -13,6 +13,7 @@ from preflight.shell.meaning.running import Status
 from preflight.shell.programs.tools import TOOLS
 from preflight.shell.reader import Reader
 from preflight.shell.starters.program_names import is_python, program_name
+from preflight.shell.starters.shell_layers import behind_options
 from preflight.shell.starters.wrapper_notes import rank_environment
 from preflight.shell.starters.wrapper_options import SHELLS
 from preflight.shell.starters.wrappers import unwrapped
@@ -110,17 +111,7 @@ class LaunchFinder:
 
     def shell(self, reader: Reader, one: _Start) -> Status:
         """Follow `bash -c TEXT`, `bash FILE`, or the text that comes in."""
-        words = one.words
-        at, is_text = 1, False
-        while at < len(words) and words[at][:1] in ("-", "+") and len(words[at]) > 1:
-            word = words[at]
-            at += 1
-            is_short = not word.startswith("--")
-            if word in ("--rcfile", "--init-file") or (is_short and {"o", "O"} & set(word)):
-                at += 1
-            if is_short and word[0] == "-" and "c" in word:
-                is_text = True
-                break
+        at, is_text = behind_options(one.words)
         rest = one.argv[at:]
         if is_text and rest:
             name = rest[1] if len(rest) > 1 else known("bash")

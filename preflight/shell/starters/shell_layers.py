@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from preflight.errors import BadInput
@@ -12,9 +12,8 @@ from preflight.shell.starters.layers import Layer
 from preflight.shell.starters.wrapper_notes import notes_on
 
 
-def shell_layers(command: LaunchCommand, name: str) -> list[Layer]:
-    """Return a layer per command of `bash -c TEXT`; a script file is no layer."""
-    argv = command.argv
+def behind_options(argv: Sequence[str]) -> tuple[int, bool]:
+    """Return where the words behind a shell's options begin, and whether the first of them is a text to run, as with `-c`."""
     index = 1
     while index < len(argv) and argv[index][:1] in ("-", "+") and len(argv[index]) > 1:
         word = argv[index]
@@ -23,10 +22,15 @@ def shell_layers(command: LaunchCommand, name: str) -> list[Layer]:
         if word in ("--rcfile", "--init-file") or (is_short and {"o", "O"} & set(word)):
             index += 1  # -euo pipefail
         if is_short and word.startswith("-") and "c" in word:
-            break
-    else:
-        return []
-    if index >= len(argv):
+            return index, True
+    return index, False
+
+
+def shell_layers(command: LaunchCommand, name: str) -> list[Layer]:
+    """Return a layer per command of `bash -c TEXT`; a script file is no layer."""
+    argv = command.argv
+    index, is_text = behind_options(argv)
+    if not is_text or index >= len(argv):
         return []
     # A shell sets PWD itself, whatever it was given.
     env = {**command.env, "PWD": os.path.abspath(command.cwd)}
