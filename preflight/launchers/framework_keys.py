@@ -11,17 +11,15 @@ from typing import Any
 from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.formats.document import Document
-from preflight.launch import LaunchCommand, Origin, ScriptFacts
+from preflight.launch import Origin, ScriptFacts
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.own_copy import copy_of, speaks_of
 from preflight.launchers.placeholders import is_placeholder
-from preflight.libraries.distributions import normalized
-from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems
 from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import NamedTuple, dataclass
-from preflight.versions.boundary import release
 
 
 class NotModelled(NamedTuple):
@@ -33,64 +31,6 @@ class NotModelled(NamedTuple):
     """What is left out of it; empty where the estimate holds all the same."""
     takes: str = ""
     """Whether the launch takes `more`, `less` or `either` beside the estimate."""
-
-
-@dataclass(frozen=True)
-class FrameworkLibrary:
-    """Whose keys these are, and whose defaults hold."""
-
-    name: str
-    """axolotl or LLaMA-Factory, as a person says it."""
-    version: str
-    is_known: bool = False
-    """Whether somebody says the version."""
-    folder: str = ""
-    """Where the launch runs; a copy of the framework's source may be there."""
-    packages: tuple[str, ...] = ()
-    """The names that its package has had."""
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        command: LaunchCommand,
-        newest: str,
-        library: str = "",
-        packages: tuple[str, ...] = (),
-    ) -> FrameworkLibrary:
-        """Return a framework in the version that a launch will have; the newest that is known where nobody says it.
-
-        `library` is its name as a plan's `versions` has it, where that does not follow from what a person says;
-        `packages` are names of its package where that is another, or has been.
-        """
-        libraries = libraries_of(command)
-        library = library or normalized(name.replace("-", ""))
-        is_known = libraries.is_known(library)
-        return cls(
-            name,
-            libraries.version(library) if is_known else newest,
-            is_known,
-            command.cwd,
-            packages or (library,),
-        )
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} {self.version}"
-
-    def is_before(self, version: str) -> bool:
-        """Tell whether the release is older than one."""
-        return release(self.version) < release(version)
-
-    @property
-    def default_place(self) -> Place:
-        """Where a value stands that the framework has by itself."""
-        return Place("default", "", self.label)
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """Return its release as a plan's `versions` has it; a framework of no package has one name."""
-        return {self.packages[0]: self.version}
 
 
 @dataclass

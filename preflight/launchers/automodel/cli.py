@@ -11,8 +11,9 @@ from preflight.launch import LaunchCommand, LaunchPlan, Origin, ScriptFacts
 from preflight.launchers.automodel import LAUNCHER, PROGRAMS, is_ours
 from preflight.launchers.automodel.plan import DECIDES, read_recipe
 from preflight.launchers.automodel.words import RANKS, AutomodelWords, read_words
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
 from preflight.reading import Problems

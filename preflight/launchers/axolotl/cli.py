@@ -20,8 +20,9 @@ from preflight.launchers.axolotl.engine import name_open_degrees, read_axolotl_e
 from preflight.launchers.axolotl.keys import axolotl_table, note_unknown_keys
 from preflight.launchers.axolotl.plan import DECIDES, read_axolotl_plan
 from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fire
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, settings_of
+from preflight.launchers.framework_keys import FrameworkKeys, settings_of
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.launcher_in_front import Front, accelerate_in_front, launcher_in_front
 from preflight.launchers.shipped_deepspeed import take_shipped_deepspeed
 from preflight.reading import Problems, Reading

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.litgpt import LAUNCHER
 from preflight.launchers.litgpt.engine import (
     count_or_default,

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.llamafactory.checks import check_llamafactory, one_process_only
 from preflight.launchers.llamafactory.engine import read_engine_facts
 from preflight.launchers.llamafactory.keys import (

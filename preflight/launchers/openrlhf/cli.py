@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, NotModelled
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.openrlhf import READ, trainer_of
 from preflight.launchers.openrlhf.plan import (

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, NotModelled
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.oumi import LAUNCHER, NAME, STARTS_OTHERS, TRAIN
 from preflight.launchers.oumi.distributed import started_part, without_one_rank

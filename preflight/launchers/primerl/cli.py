@@ -10,8 +10,9 @@ from __future__ import annotations
 from preflight.errors import BadInput
 from preflight.formats.toml import toml_leaves
 from preflight.launch import LaunchCommand, LaunchPlan, ScriptFacts
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.framework_launch import own_loop_plan, with_expandable_segments
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.literal_words import literal_of
 from preflight.launchers.primerl import LAUNCHER, PROGRAMS, is_ours

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, NotModelled
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.python.plan import python_part
 from preflight.launchers.swift import COMMANDS, LAUNCHER

@@ -12,8 +12,9 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import launch_text
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launch_facts import ScriptFacts
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.python.plan import python_part
 from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part

@@ -18,8 +18,9 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.document import with_text_keys
 from preflight.formats.load import load_yaml, read_document, read_text_file
 from preflight.launch import LaunchCommand, LaunchPlan, ScriptFacts
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtune import LAUNCHER
 from preflight.launchers.torchtune.config import TuneConfig, TuneRecipe, resolved, with_words

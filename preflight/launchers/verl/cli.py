@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
 from preflight.launchers.verl import TRAINERS
