@@ -208,8 +208,8 @@ class FrameworkKeys:
         """Whether the rows are text alone: axolotl builds an image processor only where a key names one."""
         return self.library.name == "axolotl" and "processor_type" not in self.given
 
-    def finish(self, document: Document | None) -> TrainerArguments:
-        """Return the script's half of the launch."""
+    def finish(self, document: Document | None, names_release: bool = True) -> TrainerArguments:
+        """Return the script's half of the launch; a report names the framework's release where somebody says it."""
         place = Place("default", "", "transformers")
         arguments = {
             name: Setting(argument.default, place)
@@ -217,6 +217,7 @@ class FrameworkKeys:
         }
         arguments.update(self.arguments)
         self.origins["trainer"] = Origin(self.library.label)
+        own = (self.library.key,) if names_release and self.library.is_known else ()
         return TrainerArguments(
             trainer="transformers",
             raw=dict(self.given),
@@ -225,7 +226,7 @@ class FrameworkKeys:
             origins=self.origins,
             places=self.places,
             environment=self.environment,
-            libraries=tuple(self.libraries),
+            libraries=(*self.libraries, *own),
             documents={} if document is None else {"trainer": document.path},
             script=ScriptFacts(
                 is_of_library=True,

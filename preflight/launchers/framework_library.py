@@ -21,6 +21,8 @@ class FrameworkLibrary:
     """Whether somebody says the version."""
     folder: str = ""
     """Where the launch runs; a copy of the framework's source may be there."""
+    key: str = ""
+    """Its name as a plan's `versions` has it."""
     packages: tuple[str, ...] = ()
     """The names that its package has had."""
 
@@ -46,6 +48,7 @@ class FrameworkLibrary:
             libraries.version(library) if is_known else newest,
             is_known,
             command.cwd,
+            library,
             packages or (library,),
         )
 
@@ -64,5 +67,5 @@ class FrameworkLibrary:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Return its release as a plan's `versions` has it; a framework of no package has one name."""
-        return {self.packages[0]: self.version}
+        """Return its release as a plan's `versions` has it."""
+        return {self.key: self.version}

@@ -56,8 +56,6 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
     name_open_degrees(keys, part)
     problems.extend(keys.problems)
     trainer = keys.finish(document)
-    if library.is_known:
-        trainer = replace(trainer, libraries=(*trainer.libraries, "axolotl"))
     indices = {key: s.place.index for key, s in words.overrides.items()}
     part = replace(
         part,

@@ -98,7 +98,7 @@ def read_engine(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> 
         return
     is_pretraining, is_lora = words.command == "pretrain", words.command == "finetune_lora"
     nodes = part.ranks["num_nodes"].value if is_pretraining else 1
-    by_fsdp2 = is_lora and SHARDS_LORA_BY_FSDP2.holds_in({"litgpt": keys.library.version})
+    by_fsdp2 = is_lora and SHARDS_LORA_BY_FSDP2.holds_in(keys.library.versions)
     put(keys, "engine", "fsdp2" if by_fsdp2 else "fsdp1", by)
     if is_lora and not keys.library.is_known:
         since = SHARDS_LORA_BY_FSDP2.since

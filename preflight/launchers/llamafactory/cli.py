@@ -59,8 +59,6 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
     part = _alone(keys, part)
     problems.extend(keys.problems)
     trainer = keys.finish(words.document)
-    if keys.library.is_known:
-        trainer = replace(trainer, libraries=(*trainer.libraries, "llamafactory"))
     part = replace(
         part,
         name="llamafactory",

@@ -75,7 +75,7 @@ def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
         open_attention(keys)
     step = step_of_actor(said, first) if is_on_ray else read_loss(keys, trainer, defaults, first)
     problems.extend(keys.problems)
-    told = keys.finish(None)
+    told = keys.finish(None, names_release=False)
     # Actor and get_llm_for_sequence_regression make an HfDeepSpeedConfig before the model where the stage is 3
     script = replace(told.script, step_loss=step, zero_init=True)
     told = replace(told, trainer="plain_loop", script=script)

@@ -72,8 +72,6 @@ def read_swift(command: LaunchCommand) -> LaunchPlan | None:
     keys = (_keys_before if older else _keys)(command, part, words, name)
     problems.extend(keys.problems)
     trainer = keys.finish(words.document)
-    if keys.library.is_known:
-        trainer = replace(trainer, libraries=(*trainer.libraries, "ms_swift"))
     part = replace(part, name="swift", overrides=words.overrides, file_index=words.file_index)
     problems.extend(notes)
     return framework_plan(command, part, trainer, keys, False, problems, spreads_model=True)

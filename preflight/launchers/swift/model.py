@@ -135,7 +135,7 @@ def read_trained(keys: FrameworkKeys) -> None:
     rank = keys.count("lora_rank")
     alpha, dropout = keys.number("lora_alpha"), keys.number("lora_dropout")
     dora, dtype = keys.flag("use_dora"), keys.get("lora_dtype")
-    keeps = KEEPS_LORA_DTYPE.holds_in({"ms_swift": keys.library.version})
+    keeps = KEEPS_LORA_DTYPE.holds_in(keys.library.versions)
     targets, of_targets = _targets(keys)
     saved, of_saved = _saved(keys)
     adapter = Adapter(

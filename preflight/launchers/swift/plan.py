@@ -153,7 +153,7 @@ def _checkpointing(keys: FrameworkKeys, part: LauncherPart) -> None:
         return
     kwargs = keys.get("gradient_checkpointing_kwargs")
     reentrant = _reentrant(kwargs)
-    version = {"ms_swift": keys.library.version}
+    version = keys.library.versions
     if reentrant is not None and kwargs is not None:
         keys.put("checkpointing_reentrant", reentrant, kwargs)
     elif not PLAIN_DDP_RECOMPUTES.holds_in(version):
@@ -246,7 +246,7 @@ def _loss(keys: FrameworkKeys, objective: str) -> None:
         message = f"the loss {own.value} is estimated as the model's own"
         keys.leave_out(NotModelled(message, f"the loss {own.value}", "either"), own)
     kept = keys.flag("use_logits_to_keep")
-    versions = {"ms_swift": keys.library.version}
+    versions = keys.library.versions
     may_keep = KEEPS_LOGITS.holds_in(versions) and (kept is None or bool(kept.value))
     if objective in ANSWERS and may_keep:
         # prepare_logits_to_keep: logits of the tokens that are answers, and data decides how many these are.

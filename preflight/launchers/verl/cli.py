@@ -82,8 +82,6 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
         read_sft(keys, part, kind == "engine")
     problems.extend(keys.problems)
     trainer = replace(keys.finish(words.document), trainer="plain_loop")
-    if keys.library.is_known:
-        trainer = replace(trainer, libraries=(*trainer.libraries, "verl"))
     own = VerlOwn(kind, library.version, words.has_only, counts_tokens(keys, kind))
     part = replace(part, name="verl", has_engine_options=False, overrides=keys.words, own=own)
     problems.extend(notes)

@@ -81,7 +81,7 @@ def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     read_dtype(keys, f"{FSDP}.model_dtype")
     read_sharding(keys, keys.get(*ACTOR_STRATEGIES), "fsdp", f"{FSDP}.fsdp_size", ranks)
     read_adapter(keys, MODEL)
-    recomputes = RECOMPUTES_BY_DEFAULT.holds_in({"verl": keys.library.version})
+    recomputes = RECOMPUTES_BY_DEFAULT.holds_in(keys.library.versions)
     read_checkpointing(keys, OF_PPO["activation_checkpointing"], recomputes)
     read_offload(keys, OF_PPO["offload_params"])
     longest = _length(keys)
@@ -232,7 +232,7 @@ def _read_rewards(keys: FrameworkKeys) -> None:
     if not keys.is_on(f"{REWARD}.enable"):
         return
     at = keys.given[f"{REWARD}.enable"]
-    if SERVES_ITS_ENGINE.holds_in({"verl": keys.library.version}):
+    if SERVES_ITS_ENGINE.holds_in(keys.library.versions):
         keys.leave_out(ENGINE_OF_REWARDS, at)
         return
     path = keys.get(f"{REWARD}.model.path")
@@ -252,7 +252,7 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
         has_adapter = "adapter" in keys.settings
         keys.put("reference_model", "adapter_off" if has_adapter else "same", on[0])
     else:
-        is_asked = REFERENCE_IF_ASKED.holds_in({"verl": keys.library.version})
+        is_asked = REFERENCE_IF_ASKED.holds_in(keys.library.versions)
         kind, other = ("none", "same") if is_asked else ("same", "none")
         keys.assume("reference_model", kind, "no use_kl_loss and use_kl_in_reward")
         if not is_asked or not keys.library.is_known:

@@ -241,7 +241,7 @@ def put_rows(keys: FrameworkKeys, least: int, most: int, at: Setting) -> None:
 def read_padding(keys: FrameworkKeys, above: str) -> None:
     """Record whether rows go through the model without their padding."""
     removes = keys.flag(f"{above}.use_remove_padding")
-    versions = {"verl": keys.library.version}
+    versions = keys.library.versions
     if removes is not None:
         keys.put("sequence_kind", "packed" if removes.value else "padded", removes)
     elif keys.library.is_known:
