@@ -15,9 +15,9 @@ from preflight.devices.gpu_speeds import DeviceSpeed, speed_of
 from preflight.devices.step_links import link_times
 from preflight.devices.step_work import MEMORY_SHARE, work_of
 from preflight.formulas.adapters.adapters import num_trainable_params
+from preflight.formulas.optimizers import optimizer_kernel
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
-from preflight.formulas.user_loop import optimizer_kernel
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import DIVIDES_NOTHING

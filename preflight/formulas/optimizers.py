@@ -6,13 +6,15 @@ from math import ceil
 
 from preflight.formulas.optimizer_classes import element_cost
 from preflight.formulas.precision import Precision
-from preflight.formulas.user_loop import optimizer_kernel
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ParameterTensor
 from preflight.plan_choices import HF_TRAINERS
 from preflight.units import ceil_div
 from preflight.values import NamedTuple
+from preflight.versions.torch import HAS_FOREACH
 
+WITH_FOREACH = frozenset({"adamw_torch", "sgd", "rmsprop", "adagrad"})
+"""Trainer's names of torch's own optimizers (transformers/trainer_optimizer.py, 5.24.0)."""
 EIGHT_BIT_BLOCK = 256
 SMALLEST_8BIT_TENSOR = 4096
 """bitsandbytes keeps states of smaller tensors in fp32 (bitsandbytes/optim/optimizer.py, min_8bit_size, 0.50.2)."""
@@ -90,6 +92,22 @@ NUM_STATES = {
 }
 """State tensors per parameter, by Trainer's names (transformers/trainer_optimizer.py, 5.24.0), and by EasyR1's: its
 AnyPrecisionAdamW keeps Kahan's sum beside both moments (verl/utils/torch_functional.py, 0.3.3)."""
+
+
+def optimizer_kernel(plan: LaunchPlan) -> str:
+    """Return how the optimizer walks over tensors: foreach, fused or for_loop.
+
+    A loop of one's own under DeepSpeed usually names its optimizer in DeepSpeed's config, where AdamW is
+    FusedAdam (deepspeed/runtime/engine.py _configure_basic_optimizer, 0.19.8); one that hands torch's own
+    to accelerate says so with `optimizer_kernel`, and Trainer always does.
+    """
+    if plan.optimizer not in WITH_FOREACH:
+        return "fused"
+    if plan.optimizer_kernel is not None:
+        return plan.optimizer_kernel
+    if plan.zero_stage is not None and plan.trainer == "plain_loop":
+        return "fused"
+    return "foreach" if HAS_FOREACH.holds_in(plan.versions) else "for_loop"
 
 
 def state_bytes(

@@ -3,7 +3,7 @@
     feature                        plan field              rule where nobody says
     outputs across backward        keeps_outputs           OUTPUT_RULES, by trainer and version
     gradients across the forward   zero_grad_set_to_none   torch's default: kept as zeros before 2.0
-    fused, foreach or for loop     optimizer_kernel        optimizer_kernel(), by name and version
+    fused, foreach or for loop     optimizer_kernel        formulas/optimizers.py, by name and version
     loss head                      loss                    LOSS_RULES, by trainer and version
 
 docs/user-loop.md says what each costs, by formula and by trace.
@@ -19,7 +19,7 @@ from preflight.plan_choices import HF_TRAINERS
 from preflight.values import NamedTuple
 from preflight.versions import torchtitan, torchtune, transformers
 from preflight.versions.boundary import NEWEST, OLDEST, Boundary, has_begun
-from preflight.versions.torch import HAS_FOREACH, ZERO_GRAD_SETS_NONE
+from preflight.versions.torch import ZERO_GRAD_SETS_NONE
 
 HUGGING_FACE = (*HF_TRAINERS, "plain_loop", None)
 """Trainers whose loss is the one that transformers' model computes."""
@@ -87,26 +87,6 @@ def finds_gradients(plan: LaunchPlan) -> bool:
     """Tell whether a forward begins with gradients there: of earlier micro steps, or zeros."""
     is_again = plan.gradient_accumulation_steps > 1 or caches_gradients(plan)
     return is_again or not drops_gradients(plan)
-
-
-WITH_FOREACH = frozenset({"adamw_torch", "sgd", "rmsprop", "adagrad"})
-"""Trainer's names of torch's own optimizers (transformers/trainer_optimizer.py, 5.24.0)."""
-
-
-def optimizer_kernel(plan: LaunchPlan) -> str:
-    """Return how the optimizer walks over tensors: foreach, fused or for_loop.
-
-    A loop of one's own under DeepSpeed usually names its optimizer in DeepSpeed's config, where AdamW is
-    FusedAdam (deepspeed/runtime/engine.py _configure_basic_optimizer, 0.19.8); one that hands torch's own
-    to accelerate says so with `optimizer_kernel`, and Trainer always does.
-    """
-    if plan.optimizer not in WITH_FOREACH:
-        return "fused"
-    if plan.optimizer_kernel is not None:
-        return plan.optimizer_kernel
-    if plan.zero_stage is not None and plan.trainer == "plain_loop":
-        return "fused"
-    return "foreach" if HAS_FOREACH.holds_in(plan.versions) else "for_loop"
 
 
 class LossBytes(NamedTuple):

@@ -11,14 +11,10 @@ from preflight.errors import Problem, raise_if_any
 from preflight.formulas.adapters.adapters import adapter_targets
 from preflight.formulas.layers.attention_tensors import has_padding_mask
 from preflight.formulas.layers.kernels import LIGER_KERNELS
+from preflight.formulas.optimizers import WITH_FOREACH, optimizer_kernel
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.tower_sizes import attended_rows
-from preflight.formulas.user_loop import (
-    WITH_FOREACH,
-    drops_gradients,
-    keeps_outputs,
-    optimizer_kernel,
-)
+from preflight.formulas.user_loop import drops_gradients, keeps_outputs
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS

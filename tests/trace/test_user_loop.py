@@ -15,14 +15,17 @@ from preflight.derive.pages.loop_table import (
     traced_loss,
     weight_copies,
 )
-from preflight.formulas.optimizers import step_bytes_per_element, step_copies_of_flat
+from preflight.formulas.optimizers import (
+    optimizer_kernel,
+    step_bytes_per_element,
+    step_copies_of_flat,
+)
 from preflight.formulas.user_loop import (
     LOSS_RULES,
     OUTPUT_RULES,
     drops_gradients,
     keeps_outputs,
     loss_bytes,
-    optimizer_kernel,
 )
 from preflight.launch import LaunchPlan
 

@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from preflight.formulas.layers.key_values import cache_bytes
-from preflight.formulas.objective import Blocks, blocks_of
 from preflight.formulas.objectives.reward_models import is_laid_out, layer_at_hand
 from preflight.formulas.outside_torch import PROCESS_BYTES
 from preflight.formulas.precision import precision_of
@@ -28,7 +27,39 @@ from preflight.formulas.sharding import held_tensors
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment, at_most
 from preflight.model import ModelSpec
-from preflight.values import replace
+from preflight.values import NamedTuple, replace
+
+
+class Blocks(NamedTuple):
+    """What strided EBFT makes of a row: blocks of tokens that it samples all along it, and features of some layers."""
+
+    length: int
+    """Tokens of a row and of all its blocks."""
+    sampled_length: int
+    """Tokens that the last of every block is sampled after."""
+    num_samples: int
+    num_layers: int
+    """Layers whose outputs are compared."""
+
+
+EBFT_DEFAULTS = {"stride": 8, "context_length": 8, "generate_max_len": 8, "n_samples_per_prompt": 4}
+"""What its keys are where nobody says them (axolotl/utils/schemas/config.py EBFTConfig, 0.18.0)."""
+
+
+def blocks_of(plan: LaunchPlan) -> Blocks | None:
+    """Return the blocks of a row as long as all may be, which begin at its start at the earliest; None without a length."""
+    said = {
+        name: int(plan.trainer_facts.value(f"ebft_{name}", each))
+        for name, each in EBFT_DEFAULTS.items()
+    }
+    stride, context, tokens, samples = said.values()
+    if plan.seq_len is None:
+        return None
+    num_blocks = max(0, (plan.seq_len - tokens - context) // stride + 1)
+    layers = plan.trainer_facts.value("ebft_feature_layers", (0.25, 0.5, 0.75))
+    length = plan.seq_len + num_blocks * tokens
+    return Blocks(length, length - num_blocks, samples, len(layers))
+
 
 _term = partial(at_most, source=__name__)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from preflight.formulas.objective import COMPARED, EBFT_DEFAULTS, OF_AXOLOTL
+from preflight.formulas.objective import COMPARED, OF_AXOLOTL
+from preflight.formulas.objectives.strided_blocks import EBFT_DEFAULTS
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.plan_choices import OBJECTIVES
 from preflight.setting import Setting
