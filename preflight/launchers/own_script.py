@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from preflight import unpriced_names as unpriced
 from preflight.engines.own_deepspeed import own_initialize
 from preflight.launchers.making import Making
 from preflight.launchers.not_read import (
@@ -31,18 +32,6 @@ from preflight.shell.starters.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import has_adapter
 from preflight.trainers.own_towers import beside_projector, counted_composites, with_tower
-from preflight.unpriced_names import (
-    DIVIDED,
-    FROZEN,
-    GRADIENTS_STAY,
-    MAKES,
-    OF_PARALLELISM,
-    OF_STEP,
-    OUTPUTS,
-    REPLICAS,
-    SECOND_MODEL,
-    adds_to_model,
-)
 
 
 def take_what_the_script_holds(making: Making) -> None:
@@ -63,46 +52,50 @@ def take_what_the_script_holds(making: Making) -> None:
     making.origins.update(undecided(trainer, fields, signs.fields, own_engine, has_open_ranks))
     making.origins.update(with_replaced_attention(fields, making.origins, signs.attention))
     is_alone = num_ranks is None or num_ranks.value == 1
-    held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+    held = {k: v for k, v in signs.unpriced.items() if k != unpriced.REPLICAS or is_alone}
     if "zero_grad_set_to_none" in fields:
-        held.pop(GRADIENTS_STAY, None)
+        held.pop(unpriced.GRADIENTS_STAY, None)
     if is_on(trainer.environment, "ACCELERATE_USE_PARALLELISM_CONFIG"):
-        held = {name: place for name, place in held.items() if name not in OF_PARALLELISM}
+        held = {name: place for name, place in held.items() if name not in unpriced.OF_PARALLELISM}
     origin = making.origins.get("engine")
     engine = fields.get("engine")
     held = without_gathers(held, engine, origin, has_open_ranks)
     uncounted = without_gathers(trainer.script.uncounted, engine, origin, has_open_ranks)
     trainer = replace(trainer, script=replace(trainer.script, uncounted=uncounted))
-    if FROZEN in held and not has_adapter(trainer):
+    if unpriced.FROZEN in held and not has_adapter(trainer):
         frozen = _frozen_by_statements(trainer)
         if frozen is not None:
-            held.pop(FROZEN)
+            held.pop(unpriced.FROZEN)
             trainer = replace(trainer, script=replace(trainer.script, frozen=frozen))
     if trainer.trainer in (None, "plain_loop") and signs.may_train:
         trainer = _as_the_loop_has_it(making, trainer, signs)
     if signs.divided is not None and num_ranks is not None and not has_open_ranks:
-        held.pop(DIVIDED, None)
+        held.pop(unpriced.DIVIDED, None)
         degree = Setting(num_ranks.value, signs.divided)
         trainer = replace(trainer, settings={**trainer.settings, "context_parallel_degree": degree})
         making.put("context_parallel_degree", degree)
     scorer = priced_scorer(trainer, signs.scorer)
     if scorer is not None:
         held = beside_scorer(held, scorer)
-        trainer = trainer.without_uncounted([adds_to_model(scorer.name)])
+        trainer = trainer.without_uncounted([unpriced.adds_to_model(scorer.name)])
         objective = Setting("scored_pairs", scorer.place)
         trainer = _taken(making, trainer, "objective", objective)
     step = priced_step(trainer, signs.step_loss)
     if step is not None:
-        of_step = OF_STEP | ({OUTPUTS} if step.asks_layers else frozenset())
+        of_step = unpriced.OF_STEP | ({unpriced.OUTPUTS} if step.asks_layers else frozenset())
         held = {k: v for k, v in held.items() if k not in of_step}
         for name, setting in settings_of_step(step).items():
             trainer = _taken(making, trainer, name, setting)
         if step.compares == "reference":
-            trainer = trainer.without_uncounted([SECOND_MODEL])
+            trainer = trainer.without_uncounted([unpriced.SECOND_MODEL])
         if trainer.own is not None:
             making.problems = [p for p in making.problems if p.unpriced != str(trainer.own)]
-    twice = [each.removesuffix(MAKES).split()[-1] for each in held if each.endswith(MAKES)]
-    trainer = trainer.without_uncounted([adds_to_model(cls) for cls in twice])
+    twice = [
+        each.removesuffix(unpriced.MAKES).split()[-1]
+        for each in held
+        if each.endswith(unpriced.MAKES)
+    ]
+    trainer = trainer.without_uncounted([unpriced.adds_to_model(cls) for cls in twice])
     making.problems += left_out(trainer, held, making.problems)
     making.problems += () if step is None else doubts_of(step)
     if not signs.may_train and (trainer.trainer is None or signs.infers):

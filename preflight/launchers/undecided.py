@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from preflight import unpriced_names as unpriced
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapter_kinds import BRANCHES
@@ -19,30 +20,6 @@ from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.trainers.frozen_parts import trains_projector_alone
 from preflight.trainers.own_towers import own_tower
-from preflight.unpriced_names import (
-    BESIDE_ADAPTER,
-    BESIDE_TEXT,
-    COMM_HOOK,
-    DIVIDED,
-    GATHERED,
-    GATHERED_LOGITS,
-    GROWN_BY_COLLATOR,
-    NOT_LORA,
-    OLMO_CORE,
-    OLMO_LOOP,
-    OTHER_HEAD,
-    OWN_LOSS,
-    PAIRS,
-    PROJECTOR_BESIDE,
-    SCORES,
-    SECOND_FORWARD,
-    SECOND_MODEL,
-    STATE_DICT_ON_CARD,
-    TAKES_OF_CALLS,
-    TEACHER,
-    TUNED_BESIDE,
-    UNWRAPPED,
-)
 
 if TYPE_CHECKING:
     from preflight.scripts.uncounted.replaced_attention import ReplacedAttention
@@ -54,7 +31,7 @@ SCRIPT_FIELDS = (
 """What a training script decides, and memory depends on."""
 
 
-HELD_BESIDE = frozenset({PAIRS, SCORES, TEACHER, BESIDE_TEXT})
+HELD_BESIDE = frozenset({unpriced.PAIRS, unpriced.SCORES, unpriced.TEACHER, unpriced.BESIDE_TEXT})
 """Signs that speak of such a model already."""
 NEVER_ABSENT = ("optimizer",)
 """Fields of which a script that is silent has one all the same, and not the usual one for that."""
@@ -111,7 +88,7 @@ def undecided(
         origins["engine"] = replace(origin, may_be=may_be or origin.may_be)
     if is_plain and own is not None:
         origins["engine"] = open_stage(own)
-    if UNWRAPPED in trainer.script.uncounted and own is None and engine is not None:
+    if unpriced.UNWRAPPED in trainer.script.uncounted and own is None and engine is not None:
         origins.update(_not_taken_up(engine))
     return origins
 
@@ -150,10 +127,10 @@ OF_CALL: Mapping[tuple[str, ...], tuple[str, ...]] = {
 
 
 GATHERS: Mapping[str, frozenset[object]] = {
-    STATE_DICT_ON_CARD: frozenset({"fsdp1"}),
-    GATHERED: frozenset({"fsdp1", "fsdp2", "zero3"}),
-    COMM_HOOK: frozenset({"ddp"}),
-    UNWRAPPED: frozenset({"ddp"}),
+    unpriced.STATE_DICT_ON_CARD: frozenset({"fsdp1"}),
+    unpriced.GATHERED: frozenset({"fsdp1", "fsdp2", "zero3"}),
+    unpriced.COMM_HOOK: frozenset({"ddp"}),
+    unpriced.UNWRAPPED: frozenset({"ddp"}),
 }
 """What a script asks for whole -> the engines that divide it; a hook on gradients -> the one that calls it; what a script
 does not wrap -> the engine that is taken for it."""
@@ -184,7 +161,7 @@ def left_out(
         return []
     tower = own_tower(trainer.raw)
     is_counted = trainer.script.tower is not None
-    spoken_of = list(_spoken_of(trainer, signs, "" if tower is None else BESIDE_TEXT))
+    spoken_of = list(_spoken_of(trainer, signs, "" if tower is None else unpriced.BESIDE_TEXT))
     return [
         *(() if tower is None or is_counted else (tower,)),
         *spoken_of,
@@ -196,7 +173,7 @@ def _held(trainer: TrainerArguments, is_told: bool) -> Iterator[Problem]:
     """Yield what was read of a script that no formula counts; a second model where nothing else tells of it, and it is no
     tower that is counted."""
     for name, (place, takes) in trainer.script.uncounted.items():
-        if (name == SECOND_MODEL and is_told) or _is_objective(name, place, trainer):
+        if (name == unpriced.SECOND_MODEL and is_told) or _is_objective(name, place, trainer):
             continue
         message, at = _not_counted(name, name), place.where
         yield Problem(message, at, severity="warning", unpriced=name, takes=takes)
@@ -212,7 +189,9 @@ def _spoken_of(
             place.where,
             severity="warning",
             unpriced=name,
-            takes=UNPRICED[name][1] if name in UNPRICED else TAKES_OF_CALLS.get(name, "either"),
+            takes=UNPRICED[name][1]
+            if name in UNPRICED
+            else unpriced.TAKES_OF_CALLS.get(name, "either"),
         )
         for name, place in signs.items()
         if name != but
@@ -229,13 +208,17 @@ def _without_meaning(trainer: TrainerArguments) -> frozenset[str]:
     adapter = trainer.settings.get("adapter")
     has_adapter = adapter is not None and adapter.value is not None
     if not has_adapter:
-        return frozenset({BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE})
+        return frozenset(
+            {unpriced.BESIDE_ADAPTER, unpriced.PROJECTOR_BESIDE, unpriced.TUNED_BESIDE}
+        )
     moot = {"frozen parameters"}
     if adapter is not None and getattr(adapter.value, "kind", "lora") not in BRANCHES:
-        moot.add(NOT_LORA)  # read, and said where it is not known
+        moot.add(unpriced.NOT_LORA)  # read, and said where it is not known
     if trainer.script.tower is not None:
-        moot.add(PROJECTOR_BESIDE)
-    return frozenset(moot if trains_projector_alone(trainer.raw) else {*moot, TUNED_BESIDE})
+        moot.add(unpriced.PROJECTOR_BESIDE)
+    return frozenset(
+        moot if trains_projector_alone(trainer.raw) else {*moot, unpriced.TUNED_BESIDE}
+    )
 
 
 def _not_counted(name: str, sign: str) -> str:
@@ -255,34 +238,37 @@ def _is_moot(name: str, trainer: TrainerArguments) -> bool:
     is_of_loop = optimizer is not None and optimizer.place.kind == "script"
     if optimizer is not None and is_of_loop and name == states_of(str(optimizer.value)):
         return True  # that of the loop, and priced
-    if name in (OLMO_LOOP, DIVIDED) and OLMO_CORE in trainer.script.uncounted:
+    if (
+        name in (unpriced.OLMO_LOOP, unpriced.DIVIDED)
+        and unpriced.OLMO_CORE in trainer.script.uncounted
+    ):
         return True  # read, and bounded; what divides a sequence is read with it
     if name in ASKED_FOR:
         return ASKED_FOR[name] not in {*trainer.raw, *trainer.arguments}
-    return name == GATHERED_LOGITS and not evaluates
+    return name == unpriced.GATHERED_LOGITS and not evaluates
 
 
 def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     """Tell whether a sign speaks of what the objective is priced with."""
     setting = trainer.settings.get("objective")
     objective = None if setting is None else setting.value
-    if name in (OWN_LOSS, GATHERED_LOGITS):
+    if name in (unpriced.OWN_LOSS, unpriced.GATHERED_LOGITS):
         return objective in SCORED  # read with the objective, and of scores alone
-    if name == GROWN_BY_COLLATOR:
+    if name == unpriced.GROWN_BY_COLLATOR:
         return objective in (*SCORED, *COMPARED, "embedding")  # whose rows are pairs or groups
-    if name == SECOND_FORWARD and objective == "scored_in_turn":
+    if name == unpriced.SECOND_FORWARD and objective == "scored_in_turn":
         return True
-    if name == TEACHER and objective == "gkd":
+    if name == unpriced.TEACHER and objective == "gkd":
         return True
-    if name == OTHER_HEAD:
+    if name == unpriced.OTHER_HEAD:
         if objective in ("ppo", *GENERATED_PAIRS):
             return True  # of the value model, and of the one that scores
         if objective == "embedding":
             return True  # read with the only model that such a script makes
         return objective in SCORED and "SentenceTransformer" not in sign.key
     if objective in ONLINE:
-        return name in (PAIRS, SCORES)
-    return name == PAIRS and objective in COMPARED + KEEPS_LOGITS
+        return name in (unpriced.PAIRS, unpriced.SCORES)
+    return name == unpriced.PAIRS and objective in COMPARED + KEEPS_LOGITS
 
 
 def _open(name: str, taken_as: str, sign: Place) -> Origin:

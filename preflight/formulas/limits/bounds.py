@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 
+from preflight import unpriced_names as unpriced
 from preflight.device import DeviceSpec
 from preflight.formulas.adapters.adapters import adapter_targets
 from preflight.formulas.allocator import graph_at_most
@@ -15,49 +16,12 @@ from preflight.formulas.engines.zero_passing import gathered
 from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.reward_models import scored_at_most
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import held_tensors, shards_parameters
+from preflight.formulas.sharding import held_tensors, num_answer_tokens, shards_parameters
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.unpriced_names import (
-    AUTOMODEL,
-    BESIDE_TEXT,
-    COMM_HOOK,
-    CRITIC,
-    CUDA_GRAPH,
-    FAKE_QUANTIZED,
-    FLOAT8,
-    FLOAT8_HEAD,
-    GATHERED,
-    GRADIENTS_STAY,
-    GRAPH_STEP,
-    LABEL_SMOOTHING,
-    LEFT_WHOLE,
-    LOOPED_EXPERTS,
-    MIXTURE_OF_DEPTHS,
-    OF_REWARDS,
-    OLMO_CORE,
-    OLMO_PARTS,
-    ON_EXPERTS,
-    PACKED_EXPERTS,
-    PROMPT_LOGITS,
-    QUANTIZED_WIDELY,
-    RANDOM_LTD,
-    SCATTERED,
-    SENT_TOKENS,
-    SGLANG,
-    STATE_DICT_ON_CARD,
-    STORED_DTYPE,
-    STRIDED,
-    SWIFT_SEQUENCES,
-    TEACHER,
-    UNLISTED,
-    WIDE_PART,
-    Z_LOSS,
-    ZEROPP_WEIGHTS,
-)
 from preflight.values import dataclass, replace
 
 _AROUND_LAYERS = lazy_pattern(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
@@ -79,29 +43,29 @@ class Dearest:
     def terms_beside(self, terms: Iterable[MemoryTerm]) -> tuple[MemoryTerm, ...]:
         """Return the terms of its plan with those beside them, of which a graph's pool takes all that a step does."""
         every = (*terms, *self.terms)
-        if CUDA_GRAPH not in self.names:
+        if unpriced.CUDA_GRAPH not in self.names:
             return every
         return (*every, *graph_at_most(every, self.plan, self.num_gradients))
 
 
 ADDED = {
-    FAKE_QUANTIZED: "fake_quantized:copies_at_most",
-    QUANTIZED_WIDELY: "fake_quantized:wide_copies_at_most",
-    OLMO_CORE: "olmo_core:olmo_core_at_most",
-    OLMO_PARTS: "olmo_core:parts_at_most",
-    Z_LOSS: "olmo_core:z_loss_at_most",
-    ON_EXPERTS: "adapters.grouped_experts:on_experts_at_most",
-    PACKED_EXPERTS: "layers.packed_experts:packed_experts_at_most",
-    SCATTERED: "layers.packed_experts:scattered_at_most",
-    LOOPED_EXPERTS: "layers.looped_stacks:looped_at_most",
-    SENT_TOKENS: "sent_tokens:sent_at_most",
-    GRAPH_STEP: "graph_steps:graph_step_at_most",
-    BESIDE_TEXT: "tune_images:images_at_most",
-    SWIFT_SEQUENCES: "swift_sequences:sequences_at_most",
+    unpriced.FAKE_QUANTIZED: "fake_quantized:copies_at_most",
+    unpriced.QUANTIZED_WIDELY: "fake_quantized:wide_copies_at_most",
+    unpriced.OLMO_CORE: "olmo_core:olmo_core_at_most",
+    unpriced.OLMO_PARTS: "olmo_core:parts_at_most",
+    unpriced.Z_LOSS: "olmo_core:z_loss_at_most",
+    unpriced.ON_EXPERTS: "adapters.grouped_experts:on_experts_at_most",
+    unpriced.PACKED_EXPERTS: "layers.packed_experts:packed_experts_at_most",
+    unpriced.SCATTERED: "layers.packed_experts:scattered_at_most",
+    unpriced.LOOPED_EXPERTS: "layers.looped_stacks:looped_at_most",
+    unpriced.SENT_TOKENS: "sent_tokens:sent_at_most",
+    unpriced.GRAPH_STEP: "graph_steps:graph_step_at_most",
+    unpriced.BESIDE_TEXT: "tune_images:images_at_most",
+    unpriced.SWIFT_SEQUENCES: "swift_sequences:sequences_at_most",
 }
 """What is bounded by more terms alone -> the function of formulas that gives those of a plan and its model; few launches
 have any, and import it."""
-AS_GRADIENTS = {COMM_HOOK: 2, GRADIENTS_STAY: 1}
+AS_GRADIENTS = {unpriced.COMM_HOOK: 2, unpriced.GRADIENTS_STAY: 1}
 """What is bounded by as many bytes as the gradients have, so many times.
 
 A hook: PowerSGD keeps an error of each, and a bucket's copy and factors of less than that
@@ -127,14 +91,14 @@ def dearest_of(
     """
     named = {notice.unpriced for notice in plan.notices}
     dearest, terms, names = plan, [], set[str]()
-    if LEFT_WHOLE in named:
+    if unpriced.LEFT_WHOLE in named:
         dearest = replace(dearest, base_quantization=None)
-        names.add(LEFT_WHOLE)
-    if UNLISTED in named and plan.adapter is not None:
+        names.add(unpriced.LEFT_WHOLE)
+    if unpriced.UNLISTED in named and plan.adapter is not None:
         targets = adapter_targets(plan.adapter, model)
         if not _AROUND_LAYERS.search(targets if isinstance(targets, str) else " ".join(targets)):
             dearest = replace(dearest, adapter=replace(plan.adapter, targets="all-linear"))
-            names.add(UNLISTED)
+            names.add(unpriced.UNLISTED)
     packed = bounded(plan)
     if packed:
         terms.append(packed_at_most(plan, model))
@@ -143,18 +107,18 @@ def dearest_of(
     if fewer is not None:
         terms.append(fewer)
         names |= of_fewer
-    at_once = named & {STATE_DICT_ON_CARD, GATHERED}
+    at_once = named & {unpriced.STATE_DICT_ON_CARD, unpriced.GATHERED}
     if at_once:
         terms.append(_gathered_whole(plan, model, at_once))
         names |= at_once
-    if ZEROPP_WEIGHTS in named and plan.engine == "zero3":
+    if unpriced.ZEROPP_WEIGHTS in named and plan.engine == "zero3":
         terms += _gathered_in_8_bits(plan, model)
-        names.add(ZEROPP_WEIGHTS)
+        names.add(unpriced.ZEROPP_WEIGHTS)
     of_float8 = _of_float8(plan, model, named)
     if of_float8:
         terms += of_float8
-        names |= {FLOAT8, FLOAT8_HEAD}
-    on_some = named & {RANDOM_LTD, MIXTURE_OF_DEPTHS}
+        names |= {unpriced.FLOAT8, unpriced.FLOAT8_HEAD}
+    on_some = named & {unpriced.RANDOM_LTD, unpriced.MIXTURE_OF_DEPTHS}
     if on_some and plan.seq_len:
         from preflight.formulas.limits.some_tokens import rows_beside  # few launches have any
 
@@ -164,59 +128,57 @@ def dearest_of(
         if name in named:
             terms.append(_as_gradients(plan, model, name, times))
             names.add(name)
-    if WIDE_PART in named:
+    if unpriced.WIDE_PART in named:
         dearest = replace(dearest, load_dtype="fp32")
-        names.add(WIDE_PART)
-    if AUTOMODEL in named:
+        names.add(unpriced.WIDE_PART)
+    if unpriced.AUTOMODEL in named:
         from preflight.formulas.automodel import automodel_at_most, in_stored_dtype
 
         of_automodel = automodel_at_most(plan, model)
         if of_automodel:
-            dearest = in_stored_dtype(dearest, model) if STORED_DTYPE in named else dearest
+            dearest = in_stored_dtype(dearest, model) if unpriced.STORED_DTYPE in named else dearest
             terms += of_automodel
-            names |= {AUTOMODEL, STORED_DTYPE}
+            names |= {unpriced.AUTOMODEL, unpriced.STORED_DTYPE}
     for name in [each for each in ADDED if each in named]:
         if added := bound_of(name)(plan, model):
             terms += added
             names.add(name)
-    if SWIFT_SEQUENCES in named - names:
+    if unpriced.SWIFT_SEQUENCES in named - names:
         # Of rings, experts and towers: less than a whole row on every rank.
         dearest = replace(dearest, sequence_parallel_degree=1)
-        names.add(SWIFT_SEQUENCES)
-    if PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
+        names.add(unpriced.SWIFT_SEQUENCES)
+    if unpriced.PROMPT_LOGITS in named and plan.generation is not None and plan.seq_len:
         generation = replace(plan.generation, max_completion_len=plan.seq_len)
         dearest = replace(dearest, generation=generation)
-        names.add(PROMPT_LOGITS)
-    if LABEL_SMOOTHING in named and plan.seq_len and plan.trainer == "transformers":
-        from preflight.formulas.objectives.smoothed_labels import smoothed_at_most
-
+        names.add(unpriced.PROMPT_LOGITS)
+    if unpriced.LABEL_SMOOTHING in named and plan.seq_len and plan.trainer == "transformers":
         # TRL's SFTTrainer runs its model twice for it (tests/hooks/test_training_effects.py)
         dearest = replace(dearest, loss="full_logits")
-        terms += smoothed_at_most(plan, model)
-        names.add(LABEL_SMOOTHING)
-    scoring = named & OF_REWARDS
+        terms += _smoothed(plan, model)
+        names.add(unpriced.LABEL_SMOOTHING)
+    scoring = named & unpriced.OF_REWARDS
     of_rewards = scored_at_most(plan, others) if scoring else ()
     if of_rewards:
         terms += of_rewards
         names |= scoring
-    taught = _taught(plan, model, others) if TEACHER in named else ()
+    taught = _taught(plan, model, others) if unpriced.TEACHER in named else ()
     if taught:
         terms += taught
-        names.add(TEACHER)
-    if STRIDED in named:
+        names.add(unpriced.TEACHER)
+    if unpriced.STRIDED in named:
         from preflight.formulas.objectives.strided_blocks import blocks_at_most
 
         of_blocks = blocks_at_most(plan, model)
         if of_blocks is not None:
             dearest, more = of_blocks
             terms += more
-            names.add(STRIDED)
-    if SGLANG in named and device is not None and plan.generation is not None:
+            names.add(unpriced.STRIDED)
+    if unpriced.SGLANG in named and device is not None and plan.generation is not None:
         terms += sglang_at_most(plan, device)
-        names.add(SGLANG)
-    if CUDA_GRAPH in named:
-        names.add(CUDA_GRAPH)
-    if CRITIC in named and plan.generation is not None:
+        names.add(unpriced.SGLANG)
+    if unpriced.CUDA_GRAPH in named:
+        names.add(unpriced.CUDA_GRAPH)
+    if unpriced.CRITIC in named and plan.generation is not None:
         from preflight.formulas.objectives.critics import recomputes, states_of_critic
 
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)
@@ -226,7 +188,7 @@ def dearest_of(
             if not recomputes(plan):
                 dearest = replace(dearest, activation_checkpointing="none")
             terms.append(critic)
-            names.add(CRITIC)
+            names.add(unpriced.CRITIC)
     if not names:
         return None
     num_gradients = sum(each.count for each in held_tensors(plan, model) if each.trains)
@@ -243,11 +205,11 @@ def bound_of(name: str) -> Callable[[LaunchPlan, ModelSpec], list[MemoryTerm]]:
 
 def _of_float8(plan: LaunchPlan, model: ModelSpec, named: Collection[str]) -> Sequence[MemoryTerm]:
     """Return the terms of float8 layers where the plan has them and they are bounded."""
-    if not {FLOAT8, FLOAT8_HEAD}.intersection(named):
+    if not {unpriced.FLOAT8, unpriced.FLOAT8_HEAD}.intersection(named):
         return ()
     from preflight.formulas.layers.float8_linears import float8_at_most  # few launches have any
 
-    return float8_at_most(plan, model, FLOAT8_HEAD in named)
+    return float8_at_most(plan, model, unpriced.FLOAT8_HEAD in named)
 
 
 def _taught(
@@ -270,11 +232,13 @@ def _gathered_whole(plan: LaunchPlan, model: ModelSpec, names: Collection[str]) 
     """Return a term of all that an engine divides, whole, in the dtype that it is kept in; a state dict is whole of FSDP1
     alone, and has the shards of the others."""
     divides = shards_parameters(plan) and plan.shard_degree != 1
-    is_whole = divides and (GATHERED in names or plan.engine == "fsdp1")
+    is_whole = divides and (unpriced.GATHERED in names or plan.engine == "fsdp1")
     precision = precision_of(plan, model)
     held = held_tensors(plan, model) if is_whole else ()
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in held)
-    return MemoryTerm(GATHERED, whole, frozenset({Moment.SAVE}), f"{whole:,}: all parameters")
+    return MemoryTerm(
+        unpriced.GATHERED, whole, frozenset({Moment.SAVE}), f"{whole:,}: all parameters"
+    )
 
 
 IN_8_BITS = 11
@@ -295,3 +259,22 @@ def _as_gradients(plan: LaunchPlan, model: ModelSpec, name: str, times: int) -> 
     trained = [each for each in held_tensors(plan, model) if each.trains or each.waits]
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in trained)
     return MemoryTerm(name, times * whole, ALWAYS, f"{times} x {whole:,}")
+
+
+SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}
+"""Bytes of an entry of the logits that smoothed labels take at most beyond the model's own loss: a copy, log-probabilities
+and what is less than those (transformers/trainer_pt_utils.py LabelSmoother, 5.24; counted by tests/formulas/test_smoothing.py)."""
+
+
+def _smoothed(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
+    """Return the terms of a loss of smoothed labels, which the Trainer takes of whole logits."""
+    entries = num_answer_tokens(plan, model) * model.vocab_size
+    return [
+        MemoryTerm(
+            f"{unpriced.LABEL_SMOOTHING}, {moment.value}",
+            each * entries,
+            frozenset({moment}),
+            f"{entries:,} x {each}",
+        )
+        for moment, each in SMOOTHED.items()
+    ]

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from preflight import unpriced_names as unpriced
 from preflight.formulas.layers.installed_kernels import KERNELS, is_of_layers
 from preflight.formulas.limits.untraced import FUSED, UNTRACED
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.model import ModelSpec
-from preflight.unpriced_names import (
-    AUTOMODEL,
-    GRAPH_STEP,
-    LABEL_SMOOTHING,
-    LOOPED_EXPERTS,
-    OLMO_CORE,
-    PRIME_RL,
-    SENT_TOKENS,
-    SGLANG,
-    STRIDED,
-    UNSLOTH,
-)
 from preflight.values import replace
 
 COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
@@ -84,19 +73,19 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     KERNELS: is_of_layers,
     FUSED: is_of_layers,
     LOADING: _is_of_loading,
-    UNSLOTH: _is_no_state,
-    AUTOMODEL: _is_no_state,
-    OLMO_CORE: _is_no_state,
-    PRIME_RL: _is_no_state,
-    GRAPH_STEP: _is_no_state,
-    LOOPED_EXPERTS: _is_no_state,
-    SENT_TOKENS: _is_of_sent_tokens,
-    STRIDED: _is_no_state,
+    unpriced.UNSLOTH: _is_no_state,
+    unpriced.AUTOMODEL: _is_no_state,
+    unpriced.OLMO_CORE: _is_no_state,
+    unpriced.PRIME_RL: _is_no_state,
+    unpriced.GRAPH_STEP: _is_no_state,
+    unpriced.LOOPED_EXPERTS: _is_no_state,
+    unpriced.SENT_TOKENS: _is_of_sent_tokens,
+    unpriced.STRIDED: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,
     ENGINES_ROOM: _is_of_engines_room,
-    SGLANG: _is_of_engines_room,
+    unpriced.SGLANG: _is_of_engines_room,
     COMPILED_CHUNKS: _is_of_chunks,
-    LABEL_SMOOTHING: _is_of_loss,
+    unpriced.LABEL_SMOOTHING: _is_of_loss,
     UNTRACED: _is_no_state,
 }
 """What notices leave unpriced that takes less -> the terms in which it does."""
@@ -106,7 +95,7 @@ def doubts_of(plan: LaunchPlan) -> frozenset[str]:
     """Return which of the known doubts the notices of a plan name."""
     found = {notice.unpriced for notice in plan.notices if notice.unpriced in DOUBTFUL}
     if not _is_on_one_device(plan):
-        found.discard(UNSLOTH)
+        found.discard(unpriced.UNSLOTH)
     if plan.base_quantization is not None:
         found.discard(UNTRACED)  # which of such a model's weights are packed is not known either
     return frozenset(found)
@@ -130,11 +119,11 @@ AT_LEAST = 75
 
 def counted_among(doubts: Iterable[str], plan: LaunchPlan, model: ModelSpec | None) -> str:
     """Return the doubt that is about code of which steps were counted: it takes no less than AT_LEAST percent; empty where none is."""
-    if OLMO_CORE not in doubts or model is None:
+    if unpriced.OLMO_CORE not in doubts or model is None:
         return ""
     from preflight.formulas.olmo_core import is_counted  # few launches run it
 
-    return OLMO_CORE if is_counted(plan, model) else ""
+    return unpriced.OLMO_CORE if is_counted(plan, model) else ""
 
 
 def beside(

@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from preflight import unpriced_names as unpriced
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL, own_losses
 from preflight.scripts.python.flow import takes_gradient
@@ -32,9 +33,6 @@ from preflight.scripts.uncounted.own_loops import (
 )
 from preflight.scripts.uncounted.own_optimizers import PARAMETERS, own_optimizers
 from preflight.scripts.uncounted.whole_gathers import whole_gathers
-from preflight.unpriced_names import (
-    SECOND_FORWARD,
-)
 
 _STEPS = lazy_pattern(r"^(?:compute_loss|training_step|train_step)$")
 _FUNCTION = lazy_pattern(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
@@ -118,7 +116,7 @@ def goes_back(body: Sequence[ast.stmt]) -> bool:
 def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
     forwards = _forwards(body)
     if len(forwards) > 1:
-        yield SECOND_FORWARD, forwards[1]
+        yield unpriced.SECOND_FORWARD, forwards[1]
 
 
 def _forwards(body: Sequence[ast.stmt]) -> list[int]:

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import re
 
+from preflight import unpriced_names as unpriced
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
-from preflight.unpriced_names import (
-    BESIDE_TEXT,
-    DIVIDED,
-    FROZEN,
-    OLMO_LOOP,
-    OTHER_HEAD,
-    OWN_LOSS,
-    PAIRS,
-    SCORES,
-    TEACHER,
-    UNSLOTH,
-)
 from preflight.versions.peft import PREPARING
 
 SIGNS = {
@@ -37,12 +26,12 @@ SIGNS = {
 
 
 UNPRICED = {
-    PAIRS: (
+    unpriced.PAIRS: (
         r"\b(?:DPO|ORPO|CPO|SimPO|KTO|BCO)Trainer\b|\bref(?:erence)?_(?:model|logps|log_?probs)\b"
         r"|(?<![^\W_])(?:chosen|rejected)_(?:logits|log_?p(?:rob)?s)\b|CollatorWith\w*DPO\b",
         "more",
     ),
-    SCORES: (
+    unpriced.SCORES: (
         r"\b(?:PPO|PPOv2|GRPO|RLOO|OnlineDPO|NashMD|XPO)Trainer\b|\breward_(?:model|engine)\b|\bcritic_(?:model|engine)\b",
         "more",
     ),
@@ -51,17 +40,17 @@ UNPRICED = {
         r"|\bvllm\.(?!SamplingParams\b|__version__)\w|\bimport\s+vllm\s+as\b|\bfast_inference\s*=(?!\s*(?:False\b|fast_inference\b(?=(?s:.)*\bfast_inference\s*=\s*False\b)))",
         "more",
     ),
-    TEACHER: (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
-    OTHER_HEAD: (
+    unpriced.TEACHER: (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
+    unpriced.OTHER_HEAD: (
         r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|(?:SentenceTransformer|CrossEncoder|SparseEncoder|MultiVectorEncoder)\("
         r"|(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b(?!\.(?:bin|safetensors))|WithValueHead\b",
         "either",
     ),
-    BESIDE_TEXT: (
+    unpriced.BESIDE_TEXT: (
         r"For(?:Vision2Seq|ImageTextToText)\b|process_vision_info|pixel_values|input_features|vision_tower",
         "either",
     ),
-    OWN_LOSS: (
+    unpriced.OWN_LOSS: (
         r"def compute_loss\((?!(?s:(?!\n[ \t]*(?:def|class) ).)*?"
         r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))"
         r"|\bcompute_loss_func\s*=(?!\s*None\b)",
@@ -74,17 +63,17 @@ UNPRICED = {
         r"|sdp_kernel\((?=[^)]*enable_flash\s*=\s*False)(?=[^)]*enable_mem_efficient\s*=\s*False)",
         "more",
     ),
-    OLMO_LOOP: (
+    unpriced.OLMO_LOOP: (
         r"\bfrom\s+olmo_core(?:\s+import\s+train\b|\.train\b)",
         "either",
     ),
-    UNSLOTH: (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
+    unpriced.UNSLOTH: (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
     "an embedding on the host": (r"\boffload_embedding\s*=(?!\s*False\b)", "less"),
-    DIVIDED: (
+    unpriced.DIVIDED: (
         r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|(?<!maybe_)context_parallel",
         "less",
     ),
-    FROZEN: (
+    unpriced.FROZEN: (
         r"requires_grad_\((?!True\b|\))|requires_grad\s*=(?!\s*True\b|=)",
         "less",
     ),
