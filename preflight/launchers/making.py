@@ -17,7 +17,7 @@ from preflight.plan_choices import OPEN_VALUES
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import UNSAID_RANKS, LauncherPart
 from preflight.trainers.arguments import TrainerArguments
-from preflight.trainers.script_told import why_open
+from preflight.trainers.left_open import why_open
 from preflight.values import dataclass
 
 

@@ -17,11 +17,12 @@ from preflight.trainers.fields import PlanFields, joined
 from preflight.trainers.files import BY_SCRIPT, ArgumentFile
 from preflight.trainers.hints import near_misses, unread_switches, without_what_script_decides
 from preflight.trainers.kind import trainer_kind
+from preflight.trainers.left_open import settled
 from preflight.trainers.lookup import Given
 from preflight.trainers.plan import read_plan_fields
 from preflight.trainers.resolved import not_told, resolved_arguments
 from preflight.trainers.script_kind import open_script, with_classes, with_reached
-from preflight.trainers.script_told import settled, with_script, words_of_shell
+from preflight.trainers.script_told import with_script, words_of_shell
 from preflight.trainers.trl import read_model_fields
 from preflight.trainers.unknown_arguments import refused_keywords, unknown_arguments
 from preflight.values import dataclass
