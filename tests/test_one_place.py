@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from own_sources import own_trees
+from own_sources import own_trees, tree_of
 
 from preflight.bool_words import STRTOBOOL
 from preflight.plan_choices import HF_TRAINERS
@@ -41,6 +41,24 @@ def test_words_for_true_and_false_are_written_out_in_one_file():
 @pytest.mark.parametrize(("words", "home"), HOMES.items(), ids=HOMES.values())
 def test_a_list_is_written_out_in_its_home_alone(words, home):
     assert [path for path, tree in own_trees() if words in listed_words(tree)] == [home]
+
+
+NAMES = "preflight/unpriced_names.py"
+
+
+def test_what_is_not_priced_has_its_name_from_one_file():
+    """A bound, a remedy and a report find it by that text: a second spelling of it is found by none of them."""
+    of_names = [node.value for node in tree_of(NAMES).body if isinstance(node, ast.Assign)]
+    names = {each.value for each in of_names if isinstance(each, ast.Constant)}
+    spelled = {
+        path
+        for path, tree in own_trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+
+    assert len(names) > 50
+    assert spelled == {NAMES}
 
 
 def writes_to_a_standard_stream(node: ast.AST) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from preflight.formulas.checkpoint import DTYPES, bits_and_bytes
+from preflight.formulas.checkpoint import bits_and_bytes, dtype_name
 from preflight.launch import Adapter, BaseQuantization, Origin
 
 WRAPPERS = {
@@ -55,11 +55,6 @@ def model_fields(model: Any) -> dict[str, Any]:
     if getattr(base, f"is_{'activation' if new else 'gradient'}_checkpointing", False):
         fields["activation_checkpointing"] = "full"
     return fields
-
-
-def dtype_name(dtype: Any) -> str | None:
-    """Return torch.bfloat16 as bf16; None for what holds no weights, such as packed bits."""
-    return DTYPES.get(str(dtype).removeprefix("torch."))
 
 
 def num_elements(parameter: Any) -> int:

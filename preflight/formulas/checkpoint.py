@@ -51,15 +51,15 @@ def bits_and_bytes(values: Mapping[str, Any]) -> BaseQuantization | None:
     return BaseQuantization(
         scheme=str(values.get("bnb_4bit_quant_type", "fp4")),
         double_quant=bool(values.get("bnb_4bit_use_double_quant", False)),
-        compute_dtype=_dtype(values.get("bnb_4bit_compute_dtype")),
-        storage_dtype=_dtype(values.get("bnb_4bit_quant_storage")),
+        compute_dtype=dtype_name(values.get("bnb_4bit_compute_dtype")),
+        storage_dtype=dtype_name(values.get("bnb_4bit_quant_storage")),
     )
 
 
 DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
-def _dtype(value: object) -> str | None:
+def dtype_name(value: object) -> str | None:
     """Return torch.bfloat16, or its name, as bf16; None for what holds no weights, such as packed bits."""
     return DTYPES.get(str(value).removeprefix("torch."))
 

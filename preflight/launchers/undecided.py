@@ -211,7 +211,7 @@ def _without_meaning(trainer: TrainerArguments) -> frozenset[str]:
         return frozenset(
             {unpriced.BESIDE_ADAPTER, unpriced.PROJECTOR_BESIDE, unpriced.TUNED_BESIDE}
         )
-    moot = {"frozen parameters"}
+    moot = {unpriced.FROZEN}
     if adapter is not None and getattr(adapter.value, "kind", "lora") not in BRANCHES:
         moot.add(unpriced.NOT_LORA)  # read, and said where it is not known
     if trainer.script.tower is not None:

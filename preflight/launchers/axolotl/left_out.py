@@ -6,7 +6,9 @@ from preflight.launchers.axolotl.keys import axolotl_table, listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.setting import Setting
 from preflight.unpriced_names import (
+    BESIDE_ADAPTER,
     FLOAT8,
+    FROZEN,
     GENERATES_BESIDE,
     OTHERS_QAT,
     OWN_LOSS,
@@ -24,12 +26,12 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "relora": NotModelled("ReLoRA is estimated as LoRA", "ReLoRA", "either"),
     "unfrozen_parameters": NotModelled(
         "the estimate trains every parameter, not the unfrozen ones alone",
-        "frozen parameters",
+        FROZEN,
         "less",
     ),
     "spectrum_top_fraction": NotModelled(
         "the estimate trains every parameter, not Spectrum's choice alone",
-        "frozen parameters",
+        FROZEN,
         "less",
     ),
     "layer_offloading": NotModelled(
@@ -49,7 +51,7 @@ NOT_MODELLED: dict[str, NotModelled] = {
     # peft/tuners/trainable_tokens/layer.py get_merged_weights (0.21.2): index_copy makes another embedding
     "peft_trainable_token_indices": NotModelled(
         "the embedding that rows are put into, and its gradient, are not counted",
-        "what is trained beside the adapter",
+        BESIDE_ADAPTER,
         "more",
     ),
     "llama4_linearized_experts": NotModelled(

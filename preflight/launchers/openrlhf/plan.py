@@ -18,6 +18,7 @@ from preflight.models.registry import are_alike
 from preflight.scripts.arguments.trainer_spellings import attention_of
 from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.unpriced_names import STORED_DTYPE
 from preflight.versions.openrlhf import SCORES_BY_KERNEL
 
 KEYS: Mapping[str, str] = {
@@ -140,7 +141,7 @@ def _dtype(said: Defaults) -> None:
         return
     message = "without --bf16 the model trains in the checkpoint's own dtype, which is taken for bf16 here"
     keys.assume("load_dtype", "bf16", f"no --{name}")
-    keys.leave_out(NotModelled(message, "the dtype of the training", "either"), said.at(name))
+    keys.leave_out(NotModelled(message, STORED_DTYPE, "either"), said.at(name))
 
 
 def _steps(said: Defaults, part: LauncherPart) -> None:

@@ -19,6 +19,7 @@ from preflight.trainers.arguments import TrainerArguments, arguments_of
 from preflight.trainers.kind import TrainerKind
 from preflight.trainers.lookup import Given
 from preflight.trainers.prepared_base import PREPARED_BY_SCRIPT
+from preflight.unpriced_names import FROZEN
 
 METHODS = {"HF": None, "TRL_SFT": "sft", "TRL_DPO": "dpo", "TRL_KTO": "kto", "TRL_GRPO": "grpo"}
 """trainer_type -> the method of TRL; None is transformers' own Trainer."""
@@ -69,9 +70,7 @@ LEFT_OUT = {
     "model.adapter_model": NotModelled(
         "the adapter that is loaded is not counted", "an adapter that is loaded", "either"
     ),
-    "model.freeze_layers": NotModelled(
-        "frozen layers are estimated as trained", "frozen parameters", "less"
-    ),
+    "model.freeze_layers": NotModelled("frozen layers are estimated as trained", FROZEN, "less"),
     "model.text_only": NotModelled(
         "the model is estimated with the parts that see", "a model without its tower", "less"
     ),

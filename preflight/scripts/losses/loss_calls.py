@@ -21,6 +21,7 @@ from preflight.scripts.losses.loss_values import (
     written,
 )
 from preflight.scripts.python.nodes import last_name, walk
+from preflight.unpriced_names import OUTPUTS
 
 MAKES_ROWS = frozenset(
     {"cat", "concat", "stack", "repeat", "repeat_interleave", "expand", "tile", "hstack", "vstack", "chain", "extend"}
@@ -118,7 +119,7 @@ def _forward(machine: Machine, model: Model, node: ast.Call) -> object:
         if keyword.arg == "output_hidden_states" and text == "True":
             machine.asks_layers.add(node)
         elif keyword.arg in OUTPUTS_OF_LAYERS and text != "False":
-            raise GivenUp("outputs of every layer")
+            raise GivenUp(OUTPUTS)
         if keyword.arg in ("labels", "num_logits_to_keep", "logits_to_keep") and text != "None":
             if keyword.arg != "labels":
                 raise GivenUp("logits of some positions")

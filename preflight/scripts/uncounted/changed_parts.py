@@ -13,7 +13,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.settings.followed_models import PASSES_ON
-from preflight.unpriced_names import NO_GRAPH, TAKEN_OFF, WIDE_PART
+from preflight.unpriced_names import MAKES, NO_GRAPH, TAKEN_OFF, WIDE_PART, adds_to_model
 
 KEEPS_MODEL = frozenset(
     {
@@ -65,11 +65,11 @@ def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterat
     for node in nodes:
         if isinstance(node, ast.Assign):
             if name := _unknown_change(node, functions, id(node) in parts):
-                yield f"what {name} makes of the model", node.lineno
+                yield f"what {name}{MAKES}", node.lineno
             elif _is_cut(node.targets[0], node.value):
                 yield TAKEN_OFF, node.lineno
         elif isinstance(node, ast.Call) and (name := _added_module(node)):
-            yield f"what {name} adds to the model", node.lineno
+            yield adds_to_model(name), node.lineno
         elif isinstance(node, ast.Delete) and any(map(_is_layer, node.targets)):
             yield TAKEN_OFF, node.lineno
         if isinstance(node, (ast.Assign, ast.Expr)) and _is_widened(node, looped_names):
