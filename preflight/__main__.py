@@ -3,6 +3,30 @@
 from __future__ import annotations
 
 
+def start() -> None:
+    """Run one command as this process, and leave at once: the kernel takes back what a process holds sooner than Python
+    takes it apart, which is a sixteenth of a check.
+
+    Functions for the end are called, threads that still run are waited for, and whoever watches sees the end.
+    """
+    code = main()
+    import atexit
+    import os
+    import sys
+
+    threading = sys.modules.get("threading")
+    is_alone = threading is None or threading.active_count() == 1
+    if not is_alone or sys.getprofile() is not None or sys.gettrace() is not None:
+        raise SystemExit(code)
+    atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more
+            continue
+    os._exit(code)
+
+
 def main() -> int:
     """Run one command as this process; return its exit code."""
     # A process of a twentieth of a second ends before garbage matters. Collecting it, in the
@@ -37,4 +61,4 @@ def leave_out_working_folder() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    start()

@@ -41,7 +41,7 @@ INSTRUCTIONS = (
     " before you start it or submit it; `does not fit` is sure, `fits` holds for every reading of the launch, and"
     " `unknown` names the option that settles it. Do not treat unknown as fits."
 )
-START = "import sys; sys.path.remove(''); from preflight.__main__ import main; sys.exit(main())"
+START = "import sys; sys.path.remove(''); from preflight.__main__ import start; start()"
 """The command line, without the folder that is asked about on the path: its `yaml.py` would be imported."""
 Settings = Mapping[str, Any] | None
 Words = Sequence[str]
