@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from preflight import unpriced_names as unpriced
 from preflight.engines.own_deepspeed import own_initialize
+from preflight.errors import Problem
 from preflight.launchers.making import Making
 from preflight.launchers.not_read import (
     does_not_train,
@@ -144,6 +145,17 @@ def _as_the_loop_has_it(
         said = trainer.settings.get(name) if signs.takes_launchers else fields.get(name)
         if said is not None and said.place.kind != "script" and name not in signs.fields:
             trainer = _taken(making, trainer, name, replace(said, value=nothing))
+    said = fields.get("activation_checkpointing")
+    if signs.stays_in_evaluation and said is not None and said.value != "none":
+        trainer = _taken(making, trainer, "activation_checkpointing", replace(said, value="none"))
+        making.problems += (
+            Problem(
+                "nothing is checkpointed: from_pretrained leaves the model in evaluation, and nothing calls model.train()",
+                said.place.where,
+                "call model.train() before the loop",
+                severity="warning",
+            ),
+        )
     return trainer
 
 

@@ -290,9 +290,10 @@ def _own_modules(command: LaunchCommand, text: str) -> Iterator[str]:
 
 def _is_own(text: str, name: str) -> bool:
     """Tell whether a script defines an argument of that name itself."""
-    if name not in text:
+    if name not in text and name.replace("_", "-") not in text:
         return False
-    return re.search(rf"""["'](?:--)?{name}["']|^[ \t]+{name}[ \t]*:""", text, re.M) is not None
+    spelled = name.replace("_", "[-_]")
+    return re.search(rf"""["'](?:--)?{spelled}["']|^[ \t]+{name}[ \t]*:""", text, re.M) is not None
 
 
 def _is_keyword(text: str, name: str) -> bool:

@@ -27,6 +27,11 @@ STAYING = "zero_grad_set_to_none"
 
 EVALUATES = ("eval", "no_grad", "inference_mode")
 """Functions of torch under which a model makes no graph, or is told to evaluate."""
+WITHOUT_GRAPH = frozenset({"no_grad", "inference_mode", "set_grad_enabled"})
+"""Functions of torch under which a model makes no graph; `model.eval()` is none of them."""
+
+_OF_EVALUATION = lazy_pattern(r"(?i)(?:^|_)(?:eval|val|valid|validation|test|dev)(?:_|$)")
+"""Names of loaders that no step trains on."""
 
 AVERAGES = frozenset(
     {
@@ -54,9 +59,12 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     every = reader.named("DataLoader")
     loaders = [found for found in every if _is_training_loader(reader, found)]
     if not loaders and not reader.maybe("DataLoader"):
-        loaders = every  # the only one there is
+        loaders = [each for each in every if not _is_evaluating_loader(reader, each)]
     if len(loaders) == 1:
         values, _ = reader.keywords(loaders[0])
+        second = loaders[0].node.args[1:2]
+        if second and not isinstance(second[0], ast.Starred):
+            values["batch_size"] = reader.evaluator.evaluate(second[0], loaders[0].scope)
         if "batch_size" in values and values["batch_size"].value is not None:
             settings.put("per_device_train_batch_size", values["batch_size"])
     _read_evaluation(reader, settings, loaders if len(loaders) == 1 else [])
@@ -113,6 +121,10 @@ def _read_evaluation(
     validates = "validation_step" in reader.functions and lightning_trainer(reader) is not None
     evaluates = bool(training) and (validates or any(map(_is_switch, reader.named("eval"))))
     may_evaluate = evaluates or validates or any(map(_is_switch, reader.possible(*EVALUATES)))
+    has_no_graph = validates or any(
+        isinstance(each, (ast.Name, ast.Attribute)) and last_name(each) in WITHOUT_GRAPH
+        for each in reader.nodes
+    )
     if not (sure or unsure):
         return
     place = reader.place((sure or unsure)[0])
@@ -120,12 +132,14 @@ def _read_evaluation(
         reader.keywords(each)[0].get("batch_size", Known(1, place)) for each in (*sure, *unsure)
     ]
     rows = [each for each in told if type(each.value) is int]
-    if not may_evaluate:
+    may_keep = not has_no_graph and any(map(_is_switch, reader.possible("eval")))
+    if not may_evaluate or may_keep:
         trained = settings.arguments.get(ROWS[0])
         most = max((cast(int, each.value) for each in rows), default=0)
         is_smaller = len(rows) == len(told) and trained is not None and most <= trained.value
-        if training and not is_smaller:
+        if (training or may_keep) and not is_smaller:
             settings.uncounted[WITH_GRAPH] = Uncounted(place, "more")
+    if not may_evaluate:
         return
     if unsure or not evaluates or len(rows) < len(told):
         settings.put("loop_eval_rows", Known(UNKNOWN, place))
@@ -151,10 +165,27 @@ def _is_switch(found: CallFound) -> bool:
 
 
 def _is_training_loader(reader: ScriptReader, found: CallFound) -> bool:
+    if _is_evaluating_loader(reader, found):
+        return False
+    if any("train" in each for each in _names_of(reader, found)):
+        return True
     values, _ = reader.keywords(found)
     shuffle = getattr(values.get("shuffle"), "value", None)
     first = found.node.args[0] if found.node.args else None
     return shuffle is True or (first is not None and "train" in _text(first))
+
+
+def _is_evaluating_loader(reader: ScriptReader, found: CallFound) -> bool:
+    return any(map(_OF_EVALUATION.search, _names_of(reader, found)))
+
+
+def _names_of(reader: ScriptReader, found: CallFound) -> list[str]:
+    """Return what a script calls that which a call makes."""
+    return [
+        unparse(node.targets[0])
+        for node, _ in reader.possible_statements
+        if node.value is found.node
+    ]
 
 
 def _text(node: object) -> str:

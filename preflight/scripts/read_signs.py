@@ -134,11 +134,19 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         takes_launchers=not is_whole or _TAKES_LAUNCHERS.search(whole) is not None,
         asks_shares=not is_whole or "maybe_context_parallel" in whole,
         divided=_divided(reach) if DIVIDED in unpriced else None,
+        stays_in_evaluation=is_whole
+        and "from_pretrained(" in whole
+        and _SETS_MODE.search(whole) is None,
         inputs_ask=not is_whole or ASKS_INPUTS.search(whole) is not None,
     )
 
 
 _TAKES_LAUNCHERS = lazy_pattern(r"\bAccelerator\b|\bFabric\b|lightning|\bdeepspeed\b")
+_SETS_MODE = lazy_pattern(
+    r"\.train\(|\.training\b|from_config\(|(?:LM|Generation|Classification|Model)\(|checkpoint_wrapper|checkpoint\(|_checkpointing\(|lightning"
+    r"|\b(?:Trainer|composer|unsloth)\b|\.fit\("
+)
+"""Words of a script that may set its model to training, makes one itself, or checkpoints in either mode."""
 _REFERENCE = lazy_pattern(r"\bref(?:erence)?_(?:model|engine)\b(?!\s*=\s*None\b)")
 _COPIED = lazy_pattern(r"\bref\w*\s*=\s*(?:copy\.)?deepcopy\(")
 _UNCACHED = lazy_pattern(

@@ -164,13 +164,18 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         said = [values[name] for values, _ in read if name in values]
         agree = len(said) == len(calls) and all(item.value == said[0].value for item in said)
         known = said[0] if agree else Known(UNKNOWN, said[0].place)
-        settings.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
+        is_length = name in ("max_length", "max_seq_length")
+        settings.put("seq_len" if is_length else name, known)
+        if is_length:
+            settings.seen["length_of_arguments"] = known.place
     for call in reader.possible("replace"):
         # dataclasses.replace: which of the arguments objects trains is then not known.
         for name, known in reader.keywords(call)[0].items():
             settings.put(name, Known(UNKNOWN, known.place))
     if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
         settings.seen["open_arguments"] = reader.place(calls[0])
+    elif not reader.parses_trainer_arguments():
+        settings.seen["all_arguments"] = reader.place(calls[0])
 
 
 def _named_model(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -58,6 +58,9 @@ class Signs:
     """Whether it may ask accelerate for one rank's share of its rows, or not all of it was read."""
     divided: Place | None = None
     """Where its loop gives the model one rank's share of every row, if it does."""
+    stays_in_evaluation: bool = False
+    """Whether all of it was read, its model is loaded, which leaves it in evaluation, and nothing tells it to train: what is
+    checkpointed in training alone is not."""
     inputs_ask: bool = True
     """Whether it may make a frozen embedding's output ask for gradients, or not all of it was read."""
 

@@ -89,8 +89,40 @@ def _lora_without_switch(given: Given, is_declared: bool) -> Iterator[Problem]:
 _LAST_PART = lazy_pattern(r"(\w*)\((?:\?:)?([\w|]+)\)(\w*)\$?")
 
 
+_PLACES = (0, 1, 3, 10)
+"""Layers by which a pattern is tried: one that wants some of them speaks of no endings alone."""
+_MODULES = {
+    "model.layers.{}.self_attn": ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj"),
+    "model.layers.{}.mlp": ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2"),
+    "gpt_neox.layers.{}.attention": ("query_key_value", "dense"),
+    "transformer.h.{}.attn": ("c_attn", "c_proj"),
+}
+"""Where linear modules stand in decoders of transformers, by most of which scripts name them."""
+
+
+def _matched(pattern: str) -> tuple[str, ...] | None:
+    """Return the endings of the usual modules whose whole name a pattern matches in every layer; None where there is none
+    (peft/tuners/tuners_utils.py match_target_against_key, 0.21)."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error:
+        return None
+    found: set[tuple[str, ...]] = set()
+    for layer in _PLACES:
+        names = [
+            (f"{owner.format(layer)}.{each}", each)
+            for owner, own in _MODULES.items()
+            for each in own
+        ]
+        found.add(tuple(each for whole, each in names if compiled.fullmatch(whole)))
+    return next(iter(found)) if len(found) == 1 and found != {()} else None
+
+
 def _named_by_pattern(pattern: str) -> tuple[str, ...]:
-    """Return the endings that a pattern for names of modules speaks of: those of `.*\\.(q|v)_proj`, else its words."""
+    """Return the endings that a pattern for names of modules speaks of: those that it matches, else its words."""
+    matched = _matched(pattern)
+    if matched is not None:
+        return tuple(dict.fromkeys(matched))
     last = _LAST_PART.fullmatch(pattern.rpartition("\\.")[2])
     if last is not None:
         return tuple(f"{last[1]}{part}{last[3]}" for part in last[2].split("|"))

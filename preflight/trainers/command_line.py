@@ -24,6 +24,7 @@ from preflight.scripts.arguments.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
 from preflight.trainers.files import BY_CONFIG, BY_SCRIPT, BY_WORD, ArgumentFile, read_argument_file
+from preflight.trainers.hints import without_unread
 from preflight.trainers.kind import TrainerKind
 from preflight.trainers.lookup import Given
 from preflight.trainers.script_told import script_told
@@ -108,6 +109,8 @@ def read_command_line(
             unread_file = Place("yaml", words[0], "")
             missing = no_config(command, words[0], "argument file", words[0], "")
             problems.append(replace(missing, severity="warning"))
+    if opened is not None:
+        as_given = problems.take(without_unread(as_given, *opened, rules.is_sure))
     told = script_told(as_given, opened[0], unread_file) if opened is not None else None
     return Told(as_given, told, file, is_exact, problems)
 

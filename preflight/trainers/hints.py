@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
 from preflight.lazy_pattern import lazy_pattern
 from preflight.notebooks import place_of
 from preflight.reading import Problems, Reading
-from preflight.scripts.arguments.trainer_spellings import OLD_NAMES, SPELLINGS
+from preflight.scripts.arguments.trainer_spellings import ALL_SPELLINGS, OLD_NAMES
 from preflight.setting import Place
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 from preflight.versions.spans import home_of
+
+if TYPE_CHECKING:
+    from preflight.scripts.python.own_parser import OwnParser
+    from preflight.scripts.python.reader import ScriptReader
 
 MOST_COMPARED = 200
 """Names of a script's own that are held against the trainer's; each takes a millisecond, and nobody types more."""
@@ -31,10 +37,9 @@ def near_misses(
     if not given.has_trainer or given.kind.is_own_script or not given.others:
         return
     num_compared = 0
-    read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
     for name, setting in given.others.items():
         if (
-            name in read
+            name in ALL_SPELLINGS
             or name in OLD_NAMES
             or name in given.table.arguments  # with a value that is none of its own
             or name in declared
@@ -66,6 +71,44 @@ def _is_of_release(given: Given, name: str) -> bool:
 NEVER_GUESSED = ("micro_batch_size", "seq_len")
 """Fields whose default is not taken where a script may set them, to something unknown or unread."""
 
+
+def without_unread(
+    given: Given, reader: ScriptReader, own: OwnParser, has_trainers_parser: bool
+) -> Reading[Given]:
+    """Return what was given without options of the script's own, and keys of a file that it loads, which nothing in it reads
+    again."""
+    said = {**given.known, **given.others}
+    declared = {option.name for option in own.options.values()}
+    decides = [name for name in said if name in ALL_SPELLINGS]
+    options = [n for n in decides if n in declared and said[n].place.kind == "argv"]
+    keys = [n for n in decides if said[n].place.kind in ("yaml", "json")]
+    if not options and (has_trainers_parser or not keys):
+        return Reading(given)
+    from preflight.scripts.python.parsed_object import LOADS  # most say none
+    from preflight.scripts.python.parsed_options import unread_options
+
+    of_library = given.table.arguments
+    unread = {*unread_options(reader, options, of_library)} if options else set()
+    if keys and not has_trainers_parser:
+        unread |= unread_options(reader, keys, (), LOADS)
+    known, others = (
+        {name: setting for name, setting in each.items() if name not in unread}
+        for each in (given.known, given.others)
+    )
+    problems = tuple(
+        Problem(
+            f"{said[name].place.key} changes nothing: {os.path.basename(reader.path)} reads it nowhere",
+            said[name].place.where,
+            "hand it to what it is meant for",
+            "PF122",
+            "warning",
+        )
+        for name in decides
+        if name in unread
+    )
+    return Reading(replace(given, known=known, others=others), problems)
+
+
 _SHRINKS = lazy_pattern(r"(?:^|_)(?:[48]_?bits?|quanti\w+|bnb|nf4|q?lora|peft|adapter\w*)(?:_|$)")
 _OFF = ("", "0", "no", "none", "null", "false")
 _OTHER = lazy_pattern(
@@ -76,14 +119,13 @@ _OTHER = lazy_pattern(
 
 def unread_switches(given: Given, fields: PlanFields) -> Iterator[Problem]:
     """Yield which of the script's own names sounds like quantization or an adapter and was not read as such."""
-    read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
     settings = fields.settings
     is_library = given.kind.is_own_script or bool(given.kind.module)
     if is_library or {"adapter", "base_quantization"} <= settings.keys():
         return
     for name, setting in given.others.items():
         found = _SHRINKS.search(name)
-        if found is None or name in read or str(setting.value).lower() in _OFF:
+        if found is None or name in ALL_SPELLINGS or str(setting.value).lower() in _OFF:
             continue
         if _OTHER.search(name):
             continue

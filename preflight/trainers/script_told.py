@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from preflight.plan_choices import OPEN_PARTS
 from preflight.reading import Problems, Reading
-from preflight.scripts.arguments.trainer_spellings import SPELLINGS
+from preflight.scripts.arguments.trainer_spellings import ALL_SPELLINGS, SPELLINGS
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import only_shell_knows
 from preflight.trainers.argument_kinds import is_of_its_kind
@@ -64,6 +64,20 @@ DECIDES = {
 }
 """Argument that memory depends on -> the plan field that it decides."""
 
+OF_ARGUMENTS = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "eval_strategy",
+    "max_grad_norm",
+    "optim",
+    "bf16",
+    "fp16",
+    "gradient_checkpointing",
+    "torch_compile",
+)
+"""Arguments that a Trainer takes of its arguments' object alone: where a script makes that itself, a flag of its own that has
+such a name says nothing that is not handed on there."""
 
 OF_MODEL_INIT = {
     "dtype": "dtype",
@@ -87,10 +101,31 @@ def script_told(
         script.seen["open_arguments"] = unread_file
         for name in [name for name, said in script.arguments.items() if is_of_library(said.place)]:
             del script.arguments[name]  # the file may say another
+    _note_changed(given, reader, script)
     told = (
         script.arguments or script.seen or script.unread or script.uncounted or script.environment
     )
     return script if told or script.engine is not None else None
+
+
+def _note_changed(given: Given, reader: ScriptReader, script: ScriptSettings) -> None:
+    """Leave open what a script sets to something else after it was told it, and that nothing else tells of it."""
+    said = {**given.others, **given.known}
+    names = {name for name in said if name in ALL_SPELLINGS and said[name].place.kind != "script"}
+    if not names or not (
+        reader.evaluator.changed_attributes
+        or reader.evaluator.updates
+        or reader.named("replace", "Namespace")
+    ):
+        return
+    from preflight.scripts.python.parsed_options import changed_options  # few change any
+
+    changed = changed_options(reader, {name: said[name].value for name in names})
+    for argument, spellings in SPELLINGS.items() if changed else ():
+        place = next((changed[each] for each in spellings if each in changed), None)
+        if place is not None and argument not in script.arguments:
+            script.unread.setdefault(argument, place)
+            script.set_later.add(argument)
 
 
 def is_of_library(place: Place) -> bool:
@@ -107,6 +142,8 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
     unread = dict(script.unread)
     later = [name for name in script.set_later if name in unread]
     given = given.without(later)
+    if "all_arguments" in script.seen and "open_arguments" not in script.seen:
+        given = given.without(_taken_of_arguments(given, script))
     known = dict(given.known)
     for name, said in script.arguments.items():
         if said.left_out:
@@ -122,6 +159,9 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
         if said.value is None and name in known:
             continue
         known[name] = Setting(said.value, said.place)
+    if "length_of_arguments" in script.seen and "seq_len" in script.arguments:
+        for name in ("max_length", "max_seq_length"):  # a flag or a key of that name is another's
+            known.pop(name, None)
     if "model_init_kwargs" in unread:
         held = script.arguments.get("model_init_kwargs")
         for key, name in OF_MODEL_INIT.items():
@@ -138,6 +178,15 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
         loaded = default_dtype(replace(given, known=known), is_by_trl=False)
         known["dtype"] = Setting(loaded.word, script.seen["no_dtype"])
     return Reading((replace(given, known=known).without(later), unread), tuple(problems))
+
+
+def _taken_of_arguments(given: Given, script: ScriptSettings) -> list[str]:
+    """Return the arguments that a script, which makes all of the Trainer's itself, leaves as they are: flags of such names
+    reach other things."""
+    if not given.has_trainer:
+        return []
+    names = OF_ARGUMENTS + (("seq_len", "packing") if given.kind.trainer == "trl" else ())
+    return [name for name in names if name not in {*script.arguments, *script.unread}]
 
 
 def words_of_shell(given: Given, script: ScriptSettings | None) -> tuple[Given, dict[str, Place]]:

@@ -49,7 +49,12 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     elif setting is not None and given.kind.trl_script not in GENERATED_PAIRS:
         counted = fields.positive("seq_len", "seq_len")
         if counted is not None:
-            fields.put("seq_len", _padded(fields, counted.value), counted)
+            least = 0
+            is_named = setting.place.key.strip("-") == "model_max_length"
+            if is_named and "seq_len" not in given.known and given.kind.trainer == "trl":
+                # of the tokenizer, by its name: the trainer cuts where its own argument says
+                least = _default_length(given) or 0
+            fields.put("seq_len", _padded(fields, max(counted.value, least)), counted)
     elif given.kind.trainer == "trl" and _has_max_length(given):
         length = _default_length(given)
         if length is not None:

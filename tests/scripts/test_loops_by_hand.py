@@ -21,6 +21,7 @@ def collate(texts):
     return tokenizer(texts, truncation=True, padding="max_length", max_length=2048, return_tensors="pt")
 
 
+model.train()
 adam = torch.optim.AdamW(model.parameters(), lr=args.learning_rate)
 for batch in DataLoader(rows, batch_size=args.per_device_train_batch_size, collate_fn=collate):
     loss = model(**batch, labels=batch["input_ids"]).loss

@@ -118,6 +118,7 @@ def train():
     model_args, training_args = parser.parse_args_into_dataclasses()
     model = transformers.AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path)
     transformers.Trainer(model=model, args=training_args).train()
+    print(training_args.model_max_length)
 
 train()
 """

@@ -155,6 +155,7 @@ class Mine(TrainingArguments):
 training, = HfArgumentParser((Mine,)).parse_args_into_dataclasses()
 model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
 Trainer(model=model, args=training).train()
+print(training.lora_r, training.lora_alpha)
 """
 
 

@@ -111,6 +111,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "use_liger_kernel": ("use_liger_kernel", "use_liger"),
 }
 """Trainer argument (or seq_len) -> spellings of it, the surest first."""
+ALL_SPELLINGS = frozenset(spelling for each in SPELLINGS.values() for spelling in each)
 
 DECLARABLE: dict[str, str] = {
     "model": "model_name_or_path",

@@ -90,6 +90,13 @@ class ScriptReader(RunningCalls):
             elif argument in (fields_of_class("TrainingArguments") or ()):
                 yield argument, Known(UNKNOWN, known.place)  # of whichever class it is
 
+    def parses_trainer_arguments(self) -> bool:
+        """Tell whether a parser may make the Trainer's arguments, beside calls that do."""
+        made = [found for found in self.everywhere if found.name in self.dataclass_parsers]
+        types = [dataclass_types(found.node, found.scope) for found in made]
+        names = self.trainer_names()
+        return any(not each or any(last_name(node) in names for node in each) for each in types)
+
     def trainer_calls(self) -> list[CallFound]:
         """Return the calls that make the Trainer's arguments."""
         names = self.trainer_names()

@@ -21,6 +21,7 @@ from preflight.versions.peft import PREPARING
 
 CHECKPOINTS = (
     "gradient_checkpointing_enable",
+    "activation_checkpointing_enable",
     "enable_gradient_checkpointing",
     "_set_gradient_checkpointing",
     "apply_activation_checkpointing",
@@ -62,6 +63,9 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         values, _ = reader.keywords(found)
         said = values.get("enable", values.get("value"))
         switch = True if said is None else said.value
+        every = values.get("every_n_layers")
+        if len(found.node.args) > 1 or (every is not None and every.value != 1):
+            switch = UNKNOWN  # layers in between keep all of theirs (modeling_utils.py, 5.24)
         _turned_on(settings, Known(switch if is_sure else UNKNOWN, reader.place(found)))
     for found in reader.possible(*PREPARING):
         values, is_open = reader.keywords(found)
@@ -74,14 +78,20 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         if packed is False and found in reader.calls:
             # PEFT asks nothing of the model: of one in 16 bits it makes all fp32
             settings.put("dtype", Known("float32", reader.place(found)))
+        if packed is False and "gradient_checkpointing" not in {
+            *settings.arguments,
+            *settings.unread,
+        }:
+            # and layers are checkpointed of a packed model alone (peft/utils/other.py, 0.12 to 0.21.2)
+            settings.put("gradient_checkpointing", Known(False, reader.place(found)))
         if packed is not False:
             _turned_on(settings, replace(stated, value=stated.value if is_known else UNKNOWN))
     if "gradient_checkpointing" in settings.arguments and not is_told:
-        for found in reader.possible(TURNS_OFF):
+        for found in reader.possible(*TURNS_OFF):
             settings.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
 
 
-TURNS_OFF = "gradient_checkpointing_disable"
+TURNS_OFF = ("gradient_checkpointing_disable", "activation_checkpointing_disable")
 
 
 def _turned_on(settings: ScriptSettings, known: Known) -> None:
@@ -172,9 +182,11 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
                 name = trainers_name(reader, _made_by(first, found.scope), found.scope)
                 known = Known(UNKNOWN if name is None else name, reader.place(found))
                 settings.put("optim", known)
+                settings.set_later.add("optim")
     for method, place in _overridden(reader, "create_optimizer"):
         if "get_optimizer_cls_and_kwargs" not in unparse(method):
             settings.put("optim", Known(UNKNOWN, place))
+            settings.set_later.add("optim")
 
 
 BATCHES = {
@@ -192,6 +204,7 @@ def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
         for method, place in _overridden(reader, name):
             if not _BY_ARGUMENTS.search(unparse(method)):
                 settings.put(argument, Known(UNKNOWN, place))
+                settings.set_later.add(argument)
 
 
 def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:

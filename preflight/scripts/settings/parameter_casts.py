@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.python_calls import DTYPE_NAMES
 from preflight.scripts.python.reader import ScriptReader
@@ -41,11 +42,13 @@ def read_parameter_casts(reader: ScriptReader, settings: ScriptSettings) -> None
         # Of a base that is not packed it casts all in 16 bits (peft/utils/other.py, 0.12 to 0.21.2).
         if is_quantized(settings) is False:
             settings.put("dtype", Known("float32", reader.place(found)))
-    has_adapter = any(adapts(reader, call) for call in reader.possible_calls)
+    adapting = [call for call in reader.possible_calls if adapts(reader, call)]
     for node, scope, dtype in (*_of_parameters(reader), *_of_modules(reader)):
         tests = _tests_above(reader, node, scope)
         trains_alone = any("requires_grad" in test for test in tests)
-        if any(map(_is_of_few, tests)) or (trains_alone and has_adapter):
+        if any(map(_is_of_few, tests)):
+            continue
+        if trains_alone and any(_comes_before(call, node, scope) for call in adapting):
             continue
         place = Place("script", scope.path, "data", node.lineno)
         known = Known(dtype if all(map(OF_MOST.match, tests)) else UNKNOWN, place)
@@ -56,6 +59,11 @@ def read_parameter_casts(reader: ScriptReader, settings: ScriptSettings) -> None
             settings.put("kbit_preparation", Known(True, place))
         elif dtype == "float32":
             settings.doubt("kbit_preparation", place)
+
+
+def _comes_before(call: CallFound, node: ast.stmt | ast.expr, scope: Scope) -> bool:
+    """Tell whether a call may run before a statement: not one further down in the same block."""
+    return call.scope is not scope or call.node.lineno < node.lineno
 
 
 def _is_of_few(test: str) -> bool:

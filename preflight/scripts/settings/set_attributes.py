@@ -18,6 +18,11 @@ SETS_ATTENTION = "set_attn_implementation"
 """Method of a model of transformers (modeling_utils.py:2748, 4.57.6)."""
 
 
+MADE_WITH = ("bf16", "fp16")
+"""Arguments that are read as the arguments' object is made, and by nothing after that: what is set on it later changes no
+precision (training_args.py __post_init__, 4.44 to 5.24)."""
+
+
 def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `training_args.gradient_checkpointing = True`, `trainer.args.optim = "sgd"` and `tokenizer.model_max_length = 2048`."""
     for node, scope in reader.statements:
@@ -31,8 +36,11 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
         place = Place("script", scope.path, target.attr, node.lineno)
         if known.place.kind != "argv":
             known = Known(known.value, place)
-        if target.attr == "model_max_length" and owner != "self":
-            settings.put("seq_len", known)
+        if target.attr == "model_max_length" and _OF_TOKENIZER.search(owner):
+            if not any(call.name.endswith("Config") for call in reader.trainer_calls()):
+                settings.put("seq_len", known)  # TRL cuts where its own argument says
+        elif target.attr in MADE_WITH and _is_trainer_arguments(reader, target.value, scope):
+            continue
         elif _is_trainer_arguments(reader, target.value, scope):
             settings.put(target.attr, known)
             settings.set_later.add(target.attr)
@@ -90,7 +98,7 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
             continue
         if not _may_be_arguments(target.value, scope, reader):
             continue
-        if not _is_trainer_arguments(reader, target.value, scope):
+        if target.attr in MADE_WITH or not _is_trainer_arguments(reader, target.value, scope):
             continue
         place = Place("script", scope.path, target.attr, node.lineno)
         value = reader.evaluated_before(target.attr, node.value, scope).value
@@ -139,6 +147,8 @@ def read_targets(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 
 _OF_TRAINER = lazy_pattern(r"(?i)trainer\.args$")
+_OF_TOKENIZER = lazy_pattern(r"(?i)tok|process")
+"""What scripts call what cuts texts: arguments with a `model_max_length` cut none."""
 
 
 def _may_be_arguments(owner: ast.expr, scope: Scope, reader: ScriptReader) -> bool:

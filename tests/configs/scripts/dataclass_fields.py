@@ -44,6 +44,7 @@ def train():
     )
     model = get_peft_model(model, config)
     Trainer(model=model, args=training_args).train()
+    print("rows of", training_args.model_max_length)
 
 
 if __name__ == "__main__":
