@@ -156,7 +156,7 @@ def test_an_attention_that_is_set_on_a_config_counts(tmp_path):
         (", attn_implementation='sdpa'", "model.set_attn_implementation('eager')", None),
         (
             "",
-            "if torch.cuda.is_available():\n    model.config._attn_implementation = 'sdpa'\nmodel.set_attn_implementation('eager')",
+            "if torch.cuda.is_bf16_supported():\n    model.config._attn_implementation = 'sdpa'\nmodel.set_attn_implementation('eager')",
             None,
         ),
     ],

@@ -39,7 +39,8 @@ nn/transformer/config.py, 2.6.0 and 3.0.0)."""
 AS_DICT = ("vars", "asdict", "dataclasses.asdict")
 """Functions that give what an object holds by its names."""
 COUNTS_DEVICES = "torch.cuda.device_count"
-OF_DEVICES = (COUNTS_DEVICES, "torch.cuda.is_available")
+ARE_THERE = {"torch.cuda.is_available": True, "torch.backends.mps.is_available": False}
+"""Kind of device that a script asks for -> whether a launch that is judged has it: it is one on GPUs of CUDA's or ROCm's."""
 DOWNLOADS = "snapshot_download"
 """Function of huggingface_hub and of ModelScope that gives the folder of a repository: here that is its name."""
 SET_BY_LAUNCHERS = (
@@ -143,8 +144,10 @@ class PythonCalls(Names):
             return self.evaluate(given[0], scope, depth) if given else UNKNOWN
         if name in COUNTS_RANKS and not node.args and not node.keywords:
             return self.ranks()
-        if self.devices is not None and name in OF_DEVICES:
-            return self.devices if name == COUNTS_DEVICES else True
+        if self.devices is not None and name == COUNTS_DEVICES:
+            return self.devices
+        if name in ARE_THERE and not node.args and not node.keywords:
+            return ARE_THERE[name] if self.shows_devices else UNKNOWN
         if name == "getattr" and len(node.args) >= 2:
             attribute = self.value(node.args[1], scope, depth)
             if isinstance(attribute, str) and attribute in DTYPE_NAMES:
@@ -230,6 +233,12 @@ class PythonCalls(Names):
             held = self.value(node.func.value, scope, depth)
             return of_method(node.func.attr, held, given, self.command.cwd)
         return called(name, given, self.command.cwd)
+
+    @property
+    def shows_devices(self) -> bool:
+        """Tell whether the launch hides no device from its ranks."""
+        shown = self.command.env.get("CUDA_VISIBLE_DEVICES", "0").strip()
+        return bool(shown) and not shown.startswith("-")
 
     def ranks(self) -> object:
         """Return how many ranks the launcher starts; UNKNOWN where it starts one process, or nobody counts them."""
