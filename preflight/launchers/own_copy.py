@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from preflight.files import open_regular
@@ -46,20 +46,24 @@ def speaks_of(copy: str, word: str, is_value: bool) -> bool:
 @lru_cache(maxsize=2)
 def _source(copy: str) -> str:
     """Return the text of a package, as much as is read of one."""
-    texts: list[str] = []
+    return "\n".join(text for _, text in sources_of(copy))
+
+
+def sources_of(copy: str) -> Iterator[tuple[str, str]]:
+    """Yield the files of a package with their texts, as much as is read of one."""
     left = MOST_BYTES
     for root, folders, names in os.walk(copy):
         folders.sort()
         for name in sorted(names):
             if not name.endswith(".py"):
                 continue
+            path = os.path.join(root, name)
             try:
-                with open_regular(os.path.join(root, name)) as file:
+                with open_regular(path) as file:
                     text = file.read(left)
             except OSError:
                 continue
             left -= len(text)
-            texts.append(text.decode("utf-8", "replace"))
+            yield path, text.decode("utf-8", "replace")
             if left <= 0:
-                return "\n".join(texts)
-    return "\n".join(texts)
+                return

@@ -14,6 +14,12 @@ RECOMPUTES_BY_DEFAULT = _since(
     "trainer/config/ppo_trainer.yaml enable_gradient_checkpointing: False in 0.1, True in 0.2",
     "0.9.1",
 )
+COUNTS_ROWS_OF_A_GPU = _since(
+    "0.2",
+    "an SFT trainer takes data.micro_batch_size_per_gpu; before, data.micro_batch_size of all ranks",
+    "trainer/fsdp_sft_trainer.py _normalize_config_bsz: micro_batch_size //= dp_size in 0.1, not read in 0.2",
+    "0.9.1",
+)
 REFERENCE_ON_HOST = _since(
     "0.2",
     "the reference lies on the host, whatever param_offload says; before, on the card",

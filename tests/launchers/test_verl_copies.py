@@ -207,3 +207,88 @@ def test_a_critic_that_keeps_its_activations_is_not_bounded_by_an_actor_that_doe
     assert recomputing.verdict.answer.value == "fits"
     assert keeping.verdict.answer.value == "unknown"
     assert keeping.verdict.unpriced == ("a critic",)
+
+
+SFT = "torchrun --nproc_per_node=8 -m verl.trainer.fsdp_sft_trainer model.partial_pretrain=Qwen/Qwen2.5-0.5B"
+ROWS = {
+    "its own default": ("data:\n  train_batch_size: 256\n", "", 2),
+    "its own configuration": ("data:\n  micro_batch_size: 32\n", "", 4),
+    "the command": ("data:\n  micro_batch_size: 16\n", "data.micro_batch_size=64", 8),
+    "a copy that counts a GPU's": ("data:\n  micro_batch_size_per_gpu: 6\n", "data.micro_batch_size=64", 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "words", "rows"), ROWS.values(), ids=ROWS)
+def test_the_first_release_counts_rows_of_all_ranks(tmp_path, config, words, rows):
+    with_copy(asking_for(tmp_path, "0.1"))
+    (tmp_path / "verl/trainer/config/sft_trainer.yaml").write_text(config)
+    plan = read(f"{SFT} {words}", tmp_path)
+
+    assert plan.micro_batch_size == rows
+    assert plan.gradient_accumulation_steps == 256 // (8 * rows)
+
+
+def test_later_releases_do_not_take_rows_of_all_ranks(tmp_path: Path) -> None:
+    plan = read(f"{SFT} data.micro_batch_size=64", asking_for(tmp_path, "0.2.0"))
+
+    assert (plan.micro_batch_size, plan.origins["micro_batch_size"].may_be) == (4, ())
+
+
+def test_rows_of_all_ranks_are_open_where_nobody_says_the_release(tmp_path: Path) -> None:
+    plan = read(f"{SFT} data.micro_batch_size=64", tmp_path)
+
+    assert (plan.micro_batch_size, plan.origins["micro_batch_size"].may_be) == (4, (8,))
+
+
+SCORES = """\
+def policy_loss(log_prob, by_token=True):
+    return log_prob.mean() if by_token else log_prob.sum(1).mean()
+"""
+ACTOR_FILE = """\
+class Actor:
+    def update_policy(self, data):
+        entropy, log_prob = self._forward_micro_batch(data, temperature=1.0)
+        return {update}
+"""
+HANDED = {
+    "a loss": "core_algos.policy_loss(log_prob, by_token=self.config.by_token)",
+    "a loss, by its key": 'core_algos.policy_loss(log_prob, by_token=self.config["by_token"])',
+    "a controller": "core_algos.Controller(self.config.by_token).update()",
+}
+NAMED = {
+    "nothing": "log_prob.mean()",
+    "a branch of its own": "self.more(data) if self.config.by_token else log_prob.mean()",
+    "a function of its own": "self.loss(log_prob, by_token=self.config.by_token)",
+    "a loss of logits": "core_algos.entropy_loss(self.logits, by_token=self.config.by_token)",
+    "a loss, and more": "core_algos.policy_loss(log_prob, self.config.by_token) + self.more(self.config.by_token)",
+    "a model": "core_algos.distilled(log_prob, self.teacher_module, self.config.by_token)",
+}
+
+
+def with_own_key(folder: Path, update: str) -> Path:
+    with_copy(
+        folder, OWN.replace("    strategy: fsdp\n", "    strategy: fsdp\n    by_token: True\n")
+    )
+    for name, text in (
+        ("trainer/ppo/core_algos.py", SCORES),
+        ("workers/actor/dp_actor.py", ACTOR_FILE.format(update=update)),
+    ):
+        (folder / "verl" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "verl" / name).write_text(text)
+    return folder
+
+
+def unpriced(folder: Path) -> set[str]:
+    return {notice.unpriced for notice in read(PPO, folder).notices}
+
+
+@pytest.mark.parametrize("update", HANDED.values(), ids=HANDED)
+def test_a_key_of_a_copys_losses_takes_nothing(tmp_path: Path, update: str) -> None:
+    assert "what actor_rollout_ref.actor.by_token does" not in unpriced(
+        with_own_key(tmp_path, update)
+    )
+
+
+@pytest.mark.parametrize("update", NAMED.values(), ids=NAMED)
+def test_a_key_that_goes_anywhere_else_is_named(tmp_path: Path, update: str) -> None:
+    assert "what actor_rollout_ref.actor.by_token does" in unpriced(with_own_key(tmp_path, update))

@@ -13,10 +13,10 @@ import os
 from preflight.files import open_regular
 from preflight.formulas.objectives.actor_losses import ACTOR
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.launchers.own_copy import copy_of
+from preflight.launchers.own_copy import copy_of, sources_of
 from preflight.launchers.verl.keys import MODEL
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import walk
+from preflight.scripts.python.nodes import unparse, walk
 from preflight.setting import Place, Setting
 
 REFERENCE = "actor_rollout_ref.ref"
@@ -77,6 +77,9 @@ OF_WORKERS = {
     ),
 }  # fmt: skip
 """Section of a worker -> its keys in trainer/config and workers/config of verl 0.1 to 0.9.1."""
+SCORES_FILE = "core_algos.py"
+LARGER = lazy_pattern(r"logits|module|model|hidden|worker|_wg\b")
+"""What a call may be given that holds more than a number per token."""
 FORWARD = "_forward_micro_batch"
 TAKES = frozenset(["self", "micro_batch", "temperature", "calculate_entropy"])
 """Of workers/actor/dp_actor.py, which gives back a log-probability and an entropy of every token (0.2 to 0.7.1)."""
@@ -98,15 +101,16 @@ def read_own_lengths(keys: FrameworkKeys) -> None:
 
 def read_own_workers(keys: FrameworkKeys, folder: str) -> None:
     """Name what a fork's workers make of a key that is theirs, or of a forward that takes more than any release's."""
+    copy = copy_of(("verl",), folder)
     for section, known in OF_WORKERS.items():
         for name, setting in keys.given.items():
             first = name.removeprefix(f"{section}.").partition(".")[0]
             is_on = setting.value not in (None, False, "", {}, [])
-            if name.startswith(f"{section}.") and first not in known and is_on:
+            is_own = name.startswith(f"{section}.") and first not in known and is_on
+            if is_own and not _is_of_scores(copy, name.rpartition(".")[2]):
                 message = f"no release of verl has {name}, and what it does is not counted"
                 keys.leave_out(NotModelled(message, f"what {name} does", "either"), setting)
                 return
-    copy = copy_of(("verl",), folder)
     if copy is not None and _takes_more(os.path.join(copy, "workers", "actor", "dp_actor.py")):
         message = "this copy's actor asks its forward for more than verl's does"
         at = Setting(copy, Place("argv", "", "verl.trainer.main_ppo"))
@@ -122,3 +126,35 @@ def _takes_more(path: str) -> bool:
         return False
     forwards = (n for n in walk(tree) if isinstance(n, ast.FunctionDef) and n.name == FORWARD)
     return any(not TAKES.issuperset(each.arg for each in f.args.args) for f in forwards)
+
+
+def _is_of_scores(copy: str | None, key: str) -> bool:
+    """Tell whether a copy's source hands a key to functions of core_algos alone: they make losses, advantages and
+    coefficients of one number per token (trainer/ppo/core_algos.py, 0.1 to 0.9.1), beside which logits are thousands."""
+    is_read = False
+    for path, text in sources_of(copy) if copy is not None else ():
+        if key not in text or os.path.basename(path) == SCORES_FILE:
+            continue
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError):
+            return False
+        taken = {id(part) for call in walk(tree) if _makes_scores(call) for part in walk(call)}
+        read = [node for node in walk(tree) if _reads(node, key)]
+        if not all(id(node) in taken for node in read):
+            return False
+        is_read = is_read or bool(read)
+    return is_read
+
+
+def _reads(node: ast.AST, key: str) -> bool:
+    return (isinstance(node, ast.Attribute) and node.attr == key) or (
+        isinstance(node, ast.Constant) and node.value == key
+    )
+
+
+def _makes_scores(node: ast.AST) -> bool:
+    """Tell whether an expression calls a function of core_algos, without what is larger than a number per token."""
+    if not isinstance(node, ast.Call):
+        return False
+    return unparse(node.func).startswith("core_algos.") and not LARGER.search(unparse(node))

@@ -6,6 +6,8 @@ sft_trainer_engine.yaml and workers/engine/fsdp/transformer_impl.py of 0.6 to 0.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.keys import KEYS
 from preflight.launchers.verl.workers import (
@@ -22,6 +24,7 @@ from preflight.launchers.verl.workers import (
 )
 from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
+from preflight.versions.verl import COUNTS_ROWS_OF_A_GPU
 
 NOT_PRICED = {
     "model.mtp.enable_train": NotModelled("the model is estimated without it", "multi-token prediction", "more"),
@@ -110,15 +113,28 @@ def _engine_batch(keys: FrameworkKeys, ranks: int) -> None:
 
 
 def _batch(keys: FrameworkKeys, part: LauncherPart) -> None:
-    rows = keys.count("data.micro_batch_size_per_gpu") or keys.count("data.micro_batch_size")
-    num_rows = 4 if rows is None else int(rows.value)
+    """Record the micro batch: as many rows as a GPU has, which 0.1 counts over all ranks that read rows of their own."""
+    rows, of_all = keys.count("data.micro_batch_size_per_gpu"), keys.count("data.micro_batch_size")
+    ranks = int(part.ranks["world_size"].value)
+    at = keys.count("ulysses_sequence_parallel_size")
+    reading = max(1, ranks // (1 if at is None else int(at.value)))
+    is_divided = rows is None and not COUNTS_ROWS_OF_A_GPU.holds_in({"verl": keys.library.version})
+    if is_divided:
+        rows = of_all
+    num_rows = (16 if is_divided else 4) if rows is None else int(rows.value)
+    num_rows = max(1, num_rows // reading) if is_divided else num_rows
     if rows is not None:
         keys.put("micro_batch_size", num_rows, rows)
     else:
         keys.assume("micro_batch_size", num_rows, "no data.micro_batch_size_per_gpu")
+    if of_all is not None and rows is None and not keys.library.is_known:
+        # whoever wrote it had 0.1, of which no other release takes it
+        origin = keys.origins["micro_batch_size"]
+        other = max(1, int(of_all.value) // reading)
+        keys.origins["micro_batch_size"] = replace(origin, may_be=(other,))
     batch = keys.count("data.train_batch_size")
     whole = 256 if batch is None else int(batch.value)
-    steps = max(1, whole // (num_rows * int(part.ranks["world_size"].value)))
+    steps = max(1, whole // (num_rows * ranks))
     if batch is not None:
         keys.put("gradient_accumulation_steps", steps, batch)
     else:

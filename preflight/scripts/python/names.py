@@ -120,9 +120,7 @@ class Names(ABC):
             scope.parameters.update(before)
             self._tests, self._names, self._working = tests, names, working
 
-    def listed(
-        self, node: ast.ListComp | ast.GeneratorExp, scope: Scope, depth: int
-    ) -> object:
+    def listed(self, node: ast.ListComp | ast.GeneratorExp, scope: Scope, depth: int) -> object:
         """Return what `[name.strip() for name in names if name]` lists, of names that are known; UNKNOWN of anything else."""
         loop = node.generators[0]
         items = self.value(loop.iter, scope, depth)
@@ -132,7 +130,9 @@ class Names(ABC):
         name, found = unparse(loop.target), []
         for item in items:
             inner = Scope(scope.path, arguments={name}, outer=scope)
-            with self.told(inner, {name: Known(item, Place("script", scope.path, "", node.lineno))}):
+            with self.told(
+                inner, {name: Known(item, Place("script", scope.path, "", node.lineno))}
+            ):
                 kept = [self.value(test, inner, depth) for test in loop.ifs]
                 value = self.value(node.elt, inner, depth) if all(kept) else None
             if UNKNOWN in kept or value is UNKNOWN:
