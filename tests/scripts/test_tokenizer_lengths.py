@@ -70,3 +70,28 @@ def test_a_tokenizer_cuts_at_the_length_that_it_was_loaded_with(tmp_path):
     assert len(cut["input_ids"]) == 5
     assert len(tokenizer(text, max_length=5)["input_ids"]) in (5, 9)  # a release may cut then, too
     assert len(load(tmp_path)(text, truncation=True)["input_ids"]) == 9
+
+
+JOINED = """\
+    def __getitem__(self, index):
+        prompt = self.tokenizer(self.prompts[index], {cut})["input_ids"]
+        answer = self.tokenizer(self.answers[index], {cut})["input_ids"]
+        return {{"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}}
+"""
+WHOLE = """\
+    def __getitem__(self, index):
+        prompt = self.tokenizer(self.prompts[index], {cut})["input_ids"]
+        row = self.tokenizer(self.prompts[index] + self.answers[index], {cut})["input_ids"]
+        output_ids = self.tokenizer(self.answers[index], {cut})["input_ids"]
+        return {{"input_ids": row, "labels": [-100] * len(prompt) + row[len(prompt):], "output": output_ids}}
+"""
+
+
+@pytest.mark.parametrize("cut", [OWN, "truncation=True"])
+@pytest.mark.parametrize(("rows", "length"), [(JOINED, 192), (WHOLE, 96)])
+def test_answers_are_cut_where_their_tokenizer_is(rows, length, cut, tmp_path):
+    start, _, rest = SCRIPT.partition("    def __getitem__")
+    rest = rest[rest.index("model = ") :]
+    text = start.format(load=LOAD) + rows.format(cut=cut) + rest
+
+    assert plan_of(tmp_path, "python train.py", {"train.py": text}).seq_len == length

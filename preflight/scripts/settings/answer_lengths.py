@@ -181,9 +181,9 @@ def _is_named(found: CallFound) -> bool:
 
 def _max_length(reader: ScriptReader, found: CallFound) -> Iterator[Known]:
     """Yield the length of a call; of a name that a script sets again for its evaluation, what training has."""
-    known = reader.keywords(found)[0].get("max_length")
+    known = told_length(reader, found, reader.keywords(found)[0].get("max_length"))
     given = keyword_of(found.node, "max_length")
-    if known is None or given is None:
+    if known is None:
         yield Known(UNKNOWN, reader.place(found))
     elif known.value is not UNKNOWN or not isinstance(given, ast.Name):
         yield known

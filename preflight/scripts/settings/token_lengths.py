@@ -14,7 +14,7 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
-from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, tokenizing
+from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, tokenizing, told_length
 from preflight.scripts.settings.token_cuts import NotToldError, TokenCuts
 from preflight.scripts.settings.token_names import GIVE_TOKENS, TokenNames, cuts_itself, place_of
 
@@ -219,10 +219,12 @@ class TokenLengths(TokenCuts):
         text = node.args[0] if node.args else None
         if isinstance(text, ast.Constant) and isinstance(text.value, str):
             return 0.0  # a mark between parts
-        values, is_open = self.reader.keywords(CallFound(last_name(node.func), node, self.scope))
+        found = CallFound(last_name(node.func), node, self.scope)
+        values, is_open = self.reader.keywords(found)
         if "tokenize" in values and values["tokenize"].value is False:
             return None
-        length, truncates = values.get("max_length"), values.get("truncation")
+        truncates = values.get("truncation")
+        length = told_length(self.reader, found, values.get("max_length"))
         if truncates is not None and truncates.value not in (None, False) and length is not None:
             if not isinstance(length.value, int):
                 raise NotToldError
