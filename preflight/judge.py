@@ -138,11 +138,11 @@ class _Judging:
         if self.model is not None:
             estimate = estimate_memory(one, self.model, self.device, self.plugins, missing)
         verdict = self._verdict(one, estimate, missing)
-        moot: frozenset[str] = frozenset()
+        moot, most, at_most = frozenset[str](), estimate, verdict
         if estimate is not None and verdict.answer is Answer.DOES_NOT_FIT:
             moot = self._refused_all_the_same(one, estimate, missing)
-        elif verdict.answer is Answer.FITS:
-            moot, most = self._fits_all_the_same(one, missing)
+        elif verdict.answer in (Answer.FITS, Answer.TIGHT):
+            moot, most, at_most = self._at_its_dearest(one, verdict, missing)
             if moot & {*OF_REWARDS, TEACHER, STRIDED, SCATTERED, BESIDE_TEXT}:
                 estimate = most
             else:
@@ -150,7 +150,9 @@ class _Judging:
                 bounded = tuple(name for name in dict.fromkeys(named) if name in moot)
                 verdict = replace(verdict, bounded=bounded)
         notices = tuple(notice for notice in one.notices if notice.unpriced not in moot)
-        return estimate, with_unpriced(verdict, notices)
+        found = with_unpriced(verdict, notices)
+        is_tighter = found.answer is Answer.FITS and at_most.answer is Answer.TIGHT
+        return (most, at_most) if is_tighter else (estimate, found)
 
     def _in_its_release(self, one: LaunchPlan) -> LaunchPlan:
         """Return a reading in other releases with what their model takes by default, and what they leave out."""
@@ -180,23 +182,26 @@ class _Judging:
         is_refused = self._verdict(one, rest, missing).answer is Answer.DOES_NOT_FIT
         return doubts if is_refused else frozenset()
 
-    def _fits_all_the_same(
-        self, one: LaunchPlan, missing: tuple[str, ...]
-    ) -> tuple[frozenset[str], MemoryEstimate | None]:
-        """Return what a launch fits in spite of: what is bounded, where the dearest that it may be fits too; and that one."""
+    def _at_its_dearest(
+        self, one: LaunchPlan, verdict: Verdict, missing: tuple[str, ...]
+    ) -> tuple[frozenset[str], MemoryEstimate | None, Verdict]:
+        """Return what a launch is no worse than tight in spite of, with the estimate and verdict of the dearest that it may be."""
+        nothing = frozenset[str](), None, verdict
         if self.model is None or not any(notice.unpriced for notice in one.notices):
-            return frozenset(), None
+            return nothing
         from preflight.formulas.limits.bounds import dearest_of  # most launches leave nothing out
 
         dearest = dearest_of(one, self.model, self.others, self.device)
-        if dearest is None:
-            return frozenset(), None
-        most = estimate_memory(dearest.plan, self.model, self.device, self.plugins, missing)
-        terms = dearest.terms_beside(most.terms)
-        if len(terms) > len(most.terms):
-            most = estimate_peaks(terms, missing)
-        fits = self._verdict(one, most, missing).answer is Answer.FITS
-        return (dearest.names, most) if fits else (frozenset(), None)
+        found: list[tuple[MemoryEstimate, Verdict]] = []
+        for update in () if dearest is None else dearest.updates:
+            most = estimate_memory(update.plan, self.model, self.device, self.plugins, missing)
+            terms = update.terms_beside(most.terms)
+            most = most if terms == most.terms else estimate_peaks(terms, missing)
+            found.append((most, self._verdict(one, most, missing)))
+        if dearest is None or {each.answer for _, each in found} - {Answer.FITS, Answer.TIGHT}:
+            return nothing
+        tight = [each for each in found if each[1].answer is Answer.TIGHT]
+        return dearest.names, *max(tight or found, key=lambda each: each[0].needed_bytes)
 
 
 def estimate_memory(

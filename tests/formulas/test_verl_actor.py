@@ -6,6 +6,7 @@ verl_steps.py makes a row again, in an environment with its release.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ from test_objectives import TOLERANCE, predicted
 from verl_steps import ANSWER, CASES, CONFIG, PROMPT
 
 import preflight
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.limits.doubts import ACTORS_RELEASE
 from preflight.formulas.objectives.actor_losses import kept_outputs
-from preflight.formulas.objectives.critics import states_of_critic
+from preflight.formulas.objectives.critics import OF_ACTOR, states_of_critic, update_of_critic
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.launch_facts import TrainerFacts
-from preflight.memory import Moment, Phase
+from preflight.memory import STEP_MOMENTS, Level, Moment, Phase
 from preflight.models import describe
 from preflight.plugins import load_plugins
 from preflight.setting import Place, Setting
@@ -179,7 +181,9 @@ CRITIC = ("algorithm.adv_estimator=gae", "critic.model.path=Qwen/Qwen2.5-7B")
     ("words", "answer"),
     [
         (("critic.ppo_micro_batch_size_per_gpu=8",), "fits"),
-        (("critic.ppo_micro_batch_size_per_gpu=128",), "unknown"),
+        (("critic.ppo_micro_batch_size_per_gpu=32",), "fits"),
+        (("critic.ppo_micro_batch_size_per_gpu=40",), "tight"),
+        (("critic.ppo_micro_batch_size_per_gpu=512",), "unknown"),
         (("critic.ppo_micro_batch_size_per_gpu=8", "critic.model.path=Qwen/Qwen2.5-3B"), "unknown"),
         (
             ("critic.ppo_micro_batch_size_per_gpu=8", "actor_rollout_ref.model.lora_rank=8"),
@@ -190,6 +194,61 @@ CRITIC = ("algorithm.adv_estimator=gae", "critic.model.path=Qwen/Qwen2.5-7B")
 )
 def test_a_critic_of_the_actors_shapes_is_judged_beside_it(tmp_path, words, answer):
     assert verdict_of(tmp_path, *CRITIC, *words).verdict.answer.value == answer
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_critics_update_takes_no_more_than_its_bound(checkpointing, dropout):
+    """A step of the class that verl loads: one number per token for a head, beside what is estimated without logits."""
+    import torch
+    from allocations import Allocations
+    from transformers import AutoConfig, LlamaForTokenClassification
+
+    config = AutoConfig.for_model(**CONFIG, num_labels=1, classifier_dropout=dropout)
+    model = LlamaForTokenClassification(config).to(torch.bfloat16).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    rows, length = 2, PROMPT + ANSWER
+    ids = torch.randint(2, 50, (rows, length))
+    with Allocations() as allocations:
+        for tensor in (*model.parameters(), *model.buffers()):
+            allocations.track(tensor.data)
+        weights = allocations.now
+        for _ in range(2):
+            model.zero_grad()
+            allocations.mark("step")
+            values = model(input_ids=ids, use_cache=False).logits.squeeze(-1)
+            (values - 1).square().mean().backward()
+    case = "packed, checkpointed" if checkpointing else "packed"
+    plan = plan_of({"name": case, "verl": "0.7.1", "transformers": "5.24.0"})
+    generation = replace(plan.generation, critic_rows=rows)
+    told = Setting(checkpointing, Place("argv", "", "critic.model.enable_gradient_checkpointing"))
+    facts = TrainerFacts(arguments={**plan.trainer_facts.arguments, told.place.key: told})
+    plan = replace(plan, generation=generation, trainer_facts=facts)
+    spec = describe({**CONFIG, "dtype": "bfloat16"}, "tiny", "test")
+    one, head = update_of_critic(plan, spec)
+    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    terms = [t for t in estimate_memory(one, spec, None, plugins).terms if t.name not in OF_ACTOR]
+    most = max(
+        sum(
+            t.num_bytes
+            for t in (*terms, head)
+            if t.level is Level.ALLOCATED and moment in t.moments
+        )
+        for moment in STEP_MOMENTS
+    )
+    without_head = 2 * spec.head_params  # the estimate's weights have it, and a critic's have not
+
+    assert one.micro_batch_size == rows
+    assert allocations.peaks["step"] <= most
+    assert most - without_head - weights < 1.5 * (allocations.peaks["step"] - weights)
+
+
+def test_a_critic_that_may_be_trls_makes_logits(tmp_path):
+    report = verdict_of(tmp_path, *CRITIC, "critic.ppo_micro_batch_size_per_gpu=8")
+
+    assert update_of_critic(report.plan, report.model) is not None
+    assert update_of_critic(report.plan, replace(report.model, model_type="glm4")) is None
 
 
 def test_the_ranks_together_hold_a_critics_states_once(tmp_path):

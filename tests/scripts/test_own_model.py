@@ -148,3 +148,27 @@ def test_what_a_plain_loop_trains_is_followed_from_its_optimizer(tmp_path, made,
     held = {each for each in plan.script_facts.uncounted if each.endswith("to the model")}
 
     assert held == (set() if name is None else {f"what {name} adds to the model"})
+
+
+CHOSEN = """\
+from strange import Around
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+class FirstTrainer(Trainer):
+    pass
+class Second(Trainer):
+    pass
+{kind}
+model = Around(AutoModelForCausalLM.from_pretrained("gpt2"))
+args = TrainingArguments(output_dir="o", per_device_train_batch_size=1)
+kind(model=model, args=args, train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["kind = FirstTrainer if wide else Second", "kind = Second", "if wide:\n    kind = Second"],
+)
+def test_what_a_trainer_is_given_is_looked_at_whatever_name_it_goes_by(tmp_path, kind):
+    plan = plan_of(tmp_path, "python train.py", {"train.py": CHOSEN.format(kind=kind)})
+
+    assert "what Around adds to the model" in plan.script_facts.uncounted

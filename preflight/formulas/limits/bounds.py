@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 
 from preflight import unpriced_names as unpriced
 from preflight.device import DeviceSpec
 from preflight.formulas.adapters.adapters import adapter_targets
-from preflight.formulas.allocator import graph_at_most
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.engines.engines import sglang_at_most
 from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.engines.zero_passing import gathered
+from preflight.formulas.limits.dearest import Dearest
 from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.reward_models import scored_at_most
 from preflight.formulas.precision import precision_of
@@ -22,30 +22,10 @@ from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.values import dataclass, replace
+from preflight.values import replace
 
 _AROUND_LAYERS = lazy_pattern(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
 """Names of modules that stand outside the decoder's layers."""
-
-
-@dataclass(frozen=True)
-class Dearest:
-    """The most that a launch may be in what its notices leave out."""
-
-    plan: LaunchPlan
-    terms: tuple[MemoryTerm, ...]
-    """Beside those of the plan."""
-    names: frozenset[str]
-    """What of the notices is bounded by these."""
-    num_gradients: int
-    """Of the model, each a tensor that stays where a step is captured."""
-
-    def terms_beside(self, terms: Iterable[MemoryTerm]) -> tuple[MemoryTerm, ...]:
-        """Return the terms of its plan with those beside them, of which a graph's pool takes all that a step does."""
-        every = (*terms, *self.terms)
-        if unpriced.CUDA_GRAPH not in self.names:
-            return every
-        return (*every, *graph_at_most(every, self.plan, self.num_gradients))
 
 
 ADDED = {
@@ -178,21 +158,34 @@ def dearest_of(
         names.add(unpriced.SGLANG)
     if unpriced.CUDA_GRAPH in named:
         names.add(unpriced.CUDA_GRAPH)
+    update = None
     if unpriced.CRITIC in named and plan.generation is not None:
-        from preflight.formulas.objectives.critics import recomputes, states_of_critic
+        from preflight.formulas.objectives.critics import (
+            OF_ACTOR,
+            recomputes,
+            states_of_critic,
+            update_of_critic,
+        )
 
         critic = states_of_critic(plan, model) or critic_of_group(plan, model)
         if critic is not None:
+            terms.append(critic)
+            names.add(unpriced.CRITIC)
+            update = update_of_critic(dearest, model)
+        if critic is not None and update is None:
             rows = max(plan.micro_batch_size or 0, plan.generation.critic_rows or 0)
             dearest = replace(dearest, micro_batch_size=rows)
             if not recomputes(plan):
                 dearest = replace(dearest, activation_checkpointing="none")
-            terms.append(critic)
-            names.add(unpriced.CRITIC)
     if not names:
         return None
     num_gradients = sum(each.count for each in held_tensors(plan, model) if each.trains)
-    return Dearest(dearest, tuple(terms), frozenset(names), num_gradients)
+    found = Dearest(dearest, tuple(terms), frozenset(names), num_gradients)
+    if update is not None:
+        one, head = update
+        other = replace(found, plan=one, terms=(*terms, head), without=OF_ACTOR)
+        found = replace(found, other=other)
+    return found
 
 
 def bound_of(name: str) -> Callable[[LaunchPlan, ModelSpec], list[MemoryTerm]]:

@@ -10,17 +10,52 @@ from __future__ import annotations
 from preflight.bool_words import is_true
 from preflight.formulas.objectives.actor_losses import trains_actor
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import held_tensors, local_elements
+from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, MemoryTerm
+from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
+from preflight.values import replace
 from preflight.versions.verl import RECOMPUTES_BY_DEFAULT
 
 SECTION = "critic.model.fsdp_config"
 CHECKPOINTS = "critic.model.enable_gradient_checkpointing"
 ADAM = 3
 """A parameter and its two states."""
+
+WITH_VALUES = frozenset(
+    ["gemma", "gemma2", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3"]
+)
+"""Types of which verl's critic has one number per token for a head: transformers has a class of it (modeling_auto.py
+MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, 4.44.2 to 5.24.0). Of another it may be TRL's, which makes logits as well
+(verl/utils/model.py load_valuehead_model, 0.5 to 0.7.1)."""
+OF_ACTOR = frozenset(
+    [
+        "gradient of the logits", "logits and log-probabilities, backward", "logits and log-probabilities, forward",
+        "scoring of completions",
+    ]
+)  # fmt: skip
+"""Terms of an actor that no update of its critic has."""
+KEPT_BY_HEAD = 8
+"""Bytes of a token and hidden value at most: what the head is given in 16 bits, what a dropout makes of it with its mask, and
+a gradient (transformers/models/qwen2/modeling_qwen2.py Qwen2ForTokenClassification, 4.44.2)."""
+
+
+def update_of_critic(plan: LaunchPlan, model: ModelSpec) -> tuple[LaunchPlan, MemoryTerm] | None:
+    """Return the plan that a critic's update is, beside its OF_ACTOR, and what its head takes; None where it makes logits,
+    or where an update of the actor's with as many rows is all that is known of it."""
+    generation = plan.generation
+    if model.model_type not in WITH_VALUES or generation is None or not trains_actor(plan):
+        return None
+    checkpointing = "full" if recomputes(plan) else "none"
+    one = replace(
+        plan, micro_batch_size=generation.critic_rows, activation_checkpointing=checkpointing
+    )
+    tokens = num_tokens(one) or 0
+    num_bytes = tokens * (KEPT_BY_HEAD * model.hidden_size + 64)
+    formula = f"{tokens:,} x ({KEPT_BY_HEAD} x {model.hidden_size:,} + 64)"
+    moments = frozenset({Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD})
+    return one, MemoryTerm("the critic's head", num_bytes, moments, formula, SECTION)
 
 
 def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:

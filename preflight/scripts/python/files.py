@@ -32,6 +32,8 @@ from preflight.scripts.python.scope import Scope
 from preflight.scripts.python.trees import tree_of
 from preflight.values import dataclass
 
+_NAMES = (ast.Name, ast.Attribute)
+
 
 @dataclass(frozen=True)
 class CallFound:
@@ -96,9 +98,18 @@ class ScriptFiles(ImportedFiles):
             yield name, method, scopes[key]
 
     def makes_trainer(self, call: CallFound) -> bool:
-        """Tell whether a call makes a trainer: of a class that is called one, or of the script's own that stands on one."""
-        held = self.class_of(call.name, call.scope.path) if call.name in self.classes else None
-        return call.name.endswith("Trainer") or (held is not None and self.classes.trains(held[0]))
+        """Tell whether a call makes a trainer: of a class that is called one, of the script's own that stands on one, or of
+        either that a variable may hold: `kind = Own if wide else SFTTrainer`."""
+        func = call.node.func
+        holder = call.scope.holder(call.name) if isinstance(func, ast.Name) else None
+        held = [] if holder is None else holder.assigned.get(call.name, [])
+        ways = [(e.body, e.orelse) if isinstance(e, ast.IfExp) else (e,) for e in held]
+        classes = [last_name(each) for way in ways for each in way if isinstance(each, _NAMES)]
+        return any(self._trains(name, call.scope.path) for name in (call.name, *classes))
+
+    def _trains(self, name: str, path: str) -> bool:
+        held = self.class_of(name, path) if name in self.classes else None
+        return name.endswith("Trainer") or (held is not None and self.classes.trains(held[0]))
 
     @cached_property
     def dataclass_parsers(self) -> frozenset[str]:
