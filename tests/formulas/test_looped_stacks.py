@@ -68,7 +68,7 @@ Trainer(model=model, args=args, train_dataset=rows).train()
 
 
 @pytest.mark.parametrize(
-    ("gib", "answer"), [(200, "fits"), (165, "unknown"), (150, "does_not_fit")]
+    ("gib", "answer"), [(200, "fits"), (165, "tight"), (158, "unknown"), (150, "does_not_fit")]
 )
 def test_a_launch_fits_where_the_most_of_it_does(tmp_path, gib, answer):
     (tmp_path / "t.py").write_text(SCRIPT)
