@@ -39,7 +39,7 @@ from preflight.remembered import remembered
 from preflight.units import GIB
 from preflight.unpriced_names import BESIDE_TEXT, OF_REWARDS, SCATTERED, STRIDED, TEACHER
 from preflight.values import dataclass, replace
-from preflight.verdict import Answer, Verdict, judge, with_unpriced
+from preflight.verdict import Answer, Verdict, judge, takes_margin_at_most, with_unpriced
 
 Item = TypeVar("Item")
 
@@ -149,8 +149,7 @@ class _Judging:
                 named = (notice.unpriced for notice in one.notices if notice.takes != "less")
                 bounded = tuple(name for name in dict.fromkeys(named) if name in moot)
                 verdict = replace(verdict, bounded=bounded)
-        notices = tuple(notice for notice in one.notices if notice.unpriced not in moot)
-        found = with_unpriced(verdict, notices)
+        found = with_unpriced(verdict, (n for n in one.notices if n.unpriced not in moot))
         is_tighter = found.answer is Answer.FITS and at_most.answer is Answer.TIGHT
         return (most, at_most) if is_tighter else (estimate, found)
 
@@ -193,15 +192,16 @@ class _Judging:
 
         dearest = dearest_of(one, self.model, self.others, self.device)
         found: list[tuple[MemoryEstimate, Verdict]] = []
-        for update in () if dearest is None else dearest.updates:
+        if dearest is None:
+            return nothing
+        for update in dearest.updates:
             most = estimate_memory(update.plan, self.model, self.device, self.plugins, missing)
             terms = update.terms_beside(most.terms)
             most = most if terms == most.terms else estimate_peaks(terms, missing)
             found.append((most, self._verdict(one, most, missing)))
-        if dearest is None or {each.answer for _, each in found} - {Answer.FITS, Answer.TIGHT}:
-            return nothing
-        tight = [each for each in found if each[1].answer is Answer.TIGHT]
-        return dearest.names, *max(tight or found, key=lambda each: each[0].needed_bytes)
+            if not takes_margin_at_most(found[-1][1], most, self.device):
+                return nothing
+        return dearest.names, *max(found, key=lambda each: each[0].device_peak_bytes)
 
 
 def estimate_memory(

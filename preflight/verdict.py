@@ -111,6 +111,16 @@ def judge(
     return Verdict(Answer.FITS, "the worst phase leaves room")
 
 
+def takes_margin_at_most(
+    verdict: Verdict, estimate: MemoryEstimate, device: DeviceSpec | None
+) -> bool:
+    """Tell whether an estimate fits, or takes no more of its card than the margin that is to stay free."""
+    if verdict.answer is Answer.FITS or device is None:
+        return verdict.answer is Answer.FITS
+    is_tight = verdict.answer is Answer.TIGHT and verdict.failing_level is Level.DEVICE
+    return is_tight and all(p.device_bytes <= device.capacity_bytes for p in estimate.peaks)
+
+
 MOST_NAMED = 4
 """Of what is not priced, in the one line of an answer; the findings name each with its place."""
 
