@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from preflight.scripts.python.flow import Guard, Position, Way, live
-from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.operators import is_same
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope, bare
-from preflight.setting import Place
 
 MAX_DEPTH = 24
 """Names that refer to names; also what ends a cycle."""
@@ -20,8 +18,6 @@ MANY_STEPS = 20_000
 names that depend on each other in so many ways."""
 MAX_ASSIGNMENTS = 50
 """Of one name; what is set more often is a counter of some kind."""
-MAX_ITEMS = 50
-"""Of what a comprehension goes through: names of modules, as a flag lists them."""
 
 
 class Names(ABC):
@@ -119,26 +115,6 @@ class Names(ABC):
             scope.parameters.clear()
             scope.parameters.update(before)
             self._tests, self._names, self._working = tests, names, working
-
-    def listed(self, node: ast.ListComp | ast.GeneratorExp, scope: Scope, depth: int) -> object:
-        """Return what `[name.strip() for name in names if name]` lists, of names that are known; UNKNOWN of anything else."""
-        loop = node.generators[0]
-        items = self.value(loop.iter, scope, depth)
-        is_read = isinstance(loop.target, ast.Name) and len(node.generators) == 1
-        if not is_read or not isinstance(items, (list, tuple)) or len(items) > MAX_ITEMS:
-            return UNKNOWN
-        name, found = unparse(loop.target), []
-        for item in items:
-            inner = Scope(scope.path, arguments={name}, outer=scope)
-            with self.told(
-                inner, {name: Known(item, Place("script", scope.path, "", node.lineno))}
-            ):
-                kept = [self.value(test, inner, depth) for test in loop.ifs]
-                value = self.value(node.elt, inner, depth) if all(kept) else None
-            if UNKNOWN in kept or value is UNKNOWN:
-                return UNKNOWN
-            found += [value] if all(kept) else []
-        return found
 
     def agreed(self, written: Iterable[tuple[ast.expr, Way]], scope: Scope) -> Known | None:
         """Return what some expressions of a block say alike, those that may be reached; None where they do not."""

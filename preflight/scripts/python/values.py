@@ -108,8 +108,6 @@ class Evaluator(PythonCalls):
             return tuple(items) if isinstance(node, ast.Tuple) else items
         if isinstance(node, ast.Dict):
             return self._dict(node, scope, deeper)
-        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
-            return self.listed(node, scope, deeper)
         if isinstance(node, ast.JoinedStr):
             return self._joined(node, scope, deeper)
         if isinstance(node, ast.IfExp):
