@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 
 from preflight import unpriced_names as unpriced
 from preflight.device import DeviceSpec
 from preflight.formulas.adapters.adapters import adapter_targets
+from preflight.formulas.allocator import graph_at_most
 from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.engines.engines import sglang_at_most
 from preflight.formulas.engines.groups import critic_of_group, on_fewer_cards
 from preflight.formulas.engines.zero_passing import gathered
-from preflight.formulas.limits.dearest import Dearest
 from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.reward_models import scored_at_most
 from preflight.formulas.precision import precision_of
@@ -22,10 +22,39 @@ from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.values import replace
+from preflight.values import dataclass, replace
 
 _AROUND_LAYERS = lazy_pattern(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
 """Names of modules that stand outside the decoder's layers."""
+
+
+@dataclass(frozen=True)
+class Dearest:
+    """The most that a launch may be in what its notices leave out."""
+
+    plan: LaunchPlan
+    terms: tuple[MemoryTerm, ...]
+    """Beside those of the plan."""
+    names: frozenset[str]
+    """What of the notices is bounded by these."""
+    num_gradients: int
+    """Of the model, each a tensor that stays where a step is captured."""
+    without: frozenset[str] = frozenset()
+    """Terms of the plan that this one does not have."""
+    other: Dearest | None = None
+    """The dearest of another update, in which the first one's activations are gone."""
+
+    @property
+    def updates(self) -> tuple[Dearest, ...]:
+        """Return every one that a step has."""
+        return (self,) if self.other is None else (self, self.other)
+
+    def terms_beside(self, terms: Iterable[MemoryTerm]) -> tuple[MemoryTerm, ...]:
+        """Return the terms of its plan with those beside them, of which a graph's pool takes all that a step does."""
+        every = (*(each for each in terms if each.name not in self.without), *self.terms)
+        if unpriced.CUDA_GRAPH not in self.names:
+            return every
+        return (*every, *graph_at_most(every, self.plan, self.num_gradients))
 
 
 ADDED = {
@@ -181,11 +210,10 @@ def dearest_of(
         return None
     num_gradients = sum(each.count for each in held_tensors(plan, model) if each.trains)
     found = Dearest(dearest, tuple(terms), frozenset(names), num_gradients)
-    if update is not None:
-        one, head = update
-        other = replace(found, plan=one, terms=(*terms, head), without=OF_ACTOR)
-        found = replace(found, other=other)
-    return found
+    if update is None:
+        return found
+    other = replace(found, plan=update[0], terms=(*terms, update[1]), without=OF_ACTOR)
+    return replace(found, other=other)
 
 
 def bound_of(name: str) -> Callable[[LaunchPlan, ModelSpec], list[MemoryTerm]]:
