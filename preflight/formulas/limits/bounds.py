@@ -189,22 +189,17 @@ def dearest_of(
         names.add(unpriced.CUDA_GRAPH)
     update = None
     if unpriced.CRITIC in named and plan.generation is not None:
-        from preflight.formulas.objectives.critics import (
-            OF_ACTOR,
-            recomputes,
-            states_of_critic,
-            update_of_critic,
-        )
+        from preflight.formulas.objectives import critics  # few launches have one
 
-        critic = states_of_critic(plan, model) or critic_of_group(plan, model)
+        critic = critics.states_of_critic(plan, model) or critic_of_group(plan, model)
         if critic is not None:
             terms.append(critic)
             names.add(unpriced.CRITIC)
-            update = update_of_critic(dearest, model)
+            update = critics.update_of_critic(dearest, model)
         if critic is not None and update is None:
             rows = max(plan.micro_batch_size or 0, plan.generation.critic_rows or 0)
             dearest = replace(dearest, micro_batch_size=rows)
-            if not recomputes(plan):
+            if not critics.recomputes(plan):
                 dearest = replace(dearest, activation_checkpointing="none")
     if not names:
         return None
@@ -212,7 +207,7 @@ def dearest_of(
     found = Dearest(dearest, tuple(terms), frozenset(names), num_gradients)
     if update is None:
         return found
-    other = replace(found, plan=update[0], terms=(*terms, update[1]), without=OF_ACTOR)
+    other = replace(found, plan=update[0], terms=(*terms, update[1]), without=critics.OF_ACTOR)
     return replace(found, other=other)
 
 
