@@ -102,6 +102,10 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     states = States.of(plan, model, precision)
     shards = f" in 1/{plan.shard_degree} shards" if plan.shard_degree > 1 and plan.is_fsdp else ""
     yield from _frozen(plan, model, precision, states, shards)
+    if plan.trainer == "litgpt" and plan.base_quantization is not None:
+        from preflight.formulas.layers.lit_layers import gradient_of_words
+
+        yield from gradient_of_words(plan, model, precision)
     if not states.trainable:
         return
     on_gpu, storage = plan.offload_params == "none", "torch.nn.Parameter storage"

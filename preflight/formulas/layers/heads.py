@@ -35,6 +35,8 @@ def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
         return _with_head_of_encoder(plan, model)
     if plan.objective == "embedding" and model.layers and not model.is_counted_alone:
         return _without_head(model)
+    if plan.trainer == "litgpt" and model.tied and model.layers and not model.is_counted_alone:
+        return _with_head_of_its_own(model)
     if not is_scored(plan) or model.is_counted_alone or not model.layers:
         return model
     if any(unit.name == SCORE for unit in model.units) and model.is_decoder_lm:
@@ -99,6 +101,12 @@ def _with_value_model(model: ModelSpec) -> ModelSpec:
     weight = ParameterTensor("weight", (1, model.hidden_size), LINEAR)
     units = (*twice, ModelUnit(SCORE, "other", (weight,)))
     return replace(model, units=units, num_params_override=None)
+
+
+def _with_head_of_its_own(model: ModelSpec) -> ModelSpec:
+    """Return a model whose head is a copy of its embedding: litgpt's GPT ties none (model.py lm_head, 0.4.0 to 0.5.13)."""
+    weight = ParameterTensor("weight", (model.vocab_size, model.hidden_size), LINEAR)
+    return _with_units(model, (*model.units, ModelUnit("lm_head", "lm_head", (weight,))))
 
 
 def _without_head(model: ModelSpec) -> ModelSpec:

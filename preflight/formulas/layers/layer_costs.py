@@ -42,6 +42,11 @@ def layer_costs(
         from preflight.formulas.layers.tune_layers import as_torchtune_keeps  # no other's do
 
         costs = as_torchtune_keeps(plan, model, unit, precision, costs)
+    if plan.trainer == "litgpt":
+        from preflight.formulas.layers.lit_layers import as_litgpt_keeps, is_block_of_litgpt
+
+        if is_block_of_litgpt(plan, unit):
+            costs = as_litgpt_keeps(plan, model, unit, precision, costs)
     if plan.tensor_parallel_degree * plan.ranks_per_sequence == 1:
         return costs
     size = precision.bytes_of("compute")

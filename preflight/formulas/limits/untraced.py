@@ -59,12 +59,27 @@ def untraced(
         )
     if not has_kernels(plan, model):
         yield _of_fused_kernels(plan, model)
+    if plan.trainer == "litgpt" and not without:
+        yield from _of_litgpt(plan, model)
     yield from _of_older_layers(plan, model)
     if packs_experts(plan):
         yield from _of_packed_experts(plan, model)
     packages = kernel_packages(model)
     if packages and not without:
         yield _of_packages(plan, model, packages, device)
+
+
+def _of_litgpt(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    from preflight.formulas.layers.lit_layers import is_borne_out  # no other's are
+
+    if not is_borne_out(plan, model):
+        yield _untraced(
+            f"litgpt runs model code of its own, and what {model.model_type} takes in it was not borne out for this launch:"
+            " published runs with LoRA beside queries, keys and values, with LayerNorm or a packed base take more",
+            "the model's config",
+            "--precision bf16-true of a whole dense model, or LoRA on queries, keys and values, is counted",
+            takes="either",
+        )
 
 
 def _untraced(message: str, where: str, fix: str, takes: str) -> Problem:

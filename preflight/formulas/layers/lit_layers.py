@@ -1,0 +1,200 @@
+"""What a layer of litgpt's keeps: one Block for every model, whatever transformers' class of it does.
+
+Of litgpt 0.5.13 (model.py Block, CausalSelfAttention, RMSNorm and the MLPs; lora.py LoRALinear, LoRAQKVLinear), with h hidden, q and
+kv of all queries and all keys, I intermediate, c bytes of the compute dtype; tests/formulas/lit_layers.py counts them, and 0.4.13
+to 0.5.13 keep the same but for 2 c kv less of a single key before 0.5.7:
+
+    RMSNorm of n         4n of its input in fp32 + 4; 4n more where it trains
+    LayerNorm of n       c n of its input + 8
+    queries, keys        2 c q, new tensors behind the rotary embedding; keys are copied for every query
+    values               c (q + 2 kv), a view of the one product of all three; c q where they are copied too
+    attention            c q + 4 per head, and c q again in the order of tokens for a projection that trains or is adapted
+    MLP                  3 c I with a gate, c I without; c I of the product where the last projection trains or is adapted
+    loss                 logits and their log-probabilities, c each; copies and gradients of 128 places of every row at a time
+    LoRA                 c of a layer's input, or of its dropped copy with a mask of a byte; q, k, v share one
+                         c of all that it makes where it is on some of q, k and v: index_copy_ keeps its source
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.formulas.adapters.adapters import adapter_targets, is_target
+from preflight.formulas.layers.layer_bytes import LayerCosts
+from preflight.formulas.layers.layer_pieces import norm_kind
+from preflight.formulas.precision import Precision, uses_autocast
+from preflight.formulas.sharding import num_tokens
+from preflight.formulas.tensor_parallel import local_vocab
+from preflight.launch import LaunchPlan
+from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
+from preflight.model import ModelSpec, ModelUnit
+from preflight.values import replace
+
+PLACES = 128
+"""Of every row, whose logits the head makes at a time and the loss takes at a time (finetune/lora.py, 0.4.0 to 0.5.13)."""
+HEADS = ("q_proj", "k_proj", "v_proj")
+"""Modules of transformers' that litgpt has in one, and adapts each for itself."""
+ALL_HEADS = frozenset({"query_key_value", "qkv_proj"})
+READS_OWN = frozenset({"o_proj", "dense", "down_proj", "dense_4h_to_h", "fc2"})
+"""Modules that read what nothing else does: attention's output, and the MLP's product."""
+
+
+def is_block_of_litgpt(plan: LaunchPlan, unit: ModelUnit) -> bool:
+    """Tell whether a layer is litgpt's Block, whose costs these are: dense, without a window, not compiled, of one dtype."""
+    shape = unit.layer
+    is_dense = shape is not None and not shape.num_experts and shape.attention_kind == "full"
+    return (
+        plan.trainer == "litgpt" and is_dense and not plan.torch_compile and not uses_autocast(plan)
+    )
+
+
+def is_borne_out(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether litgpt's published runs are as its layers count: those that train whole models, within 4 %, and those with
+    LoRA on queries, keys and values of models with RMSNorm, within 4 % but for two of 1 and 3 B (15 and 7).
+
+    Others are above what is counted, LoRA on more layers by 9 to 27 %, LayerNorm with LoRA by 5 to 20. So are packed bases,
+    by up to 35: bitsandbytes 0.42.0, which litgpt asks for, keeps what each packed layer reads
+    (autograd/_functions.py MatMul4Bit).
+    """
+    adapter = plan.adapter
+    if not all(is_block_of_litgpt(plan, unit) for unit in model.layers):
+        return False
+    if adapter is None:
+        return True
+    of_heads = set(adapter.targets or ()) <= {*HEADS, *ALL_HEADS}
+    is_rms = not norm_kind(model).startswith("layernorm")
+    return of_heads and is_rms and plan.base_quantization is None
+
+
+def as_litgpt_keeps(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision, costs: LayerCosts
+) -> LayerCosts:
+    """Return the costs of a layer with what litgpt's keeps in place of transformers'; what passes is transformers'."""
+    saved = kept_by_block(plan, model, unit, precision.bytes_of("compute"))
+    more = saved - costs.saved
+    again = more * num_tokens(plan)
+    forward, backward = costs.traced_forward_bytes, costs.traced_backward_bytes
+    is_checkpointed = plan.activation_checkpointing == "full"
+    return replace(
+        costs,
+        saved=saved,
+        attention_backward=costs.attention_backward + more,
+        forward_checkpointed=costs.forward_checkpointed + more,
+        traced_forward_bytes=None if forward is None else forward + again,
+        traced_backward_bytes=None
+        if backward is None
+        else backward + (again if is_checkpointed else 0),
+    )
+
+
+def kept_by_block(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, c: int) -> int:
+    """Return the bytes of a token that a Block keeps from its forward to its backward, `c` of each number it computes."""
+    shape = unit.layer
+    assert shape is not None
+    trains = plan.adapter is None
+    h, q, kv = shape.hidden_size, shape.query_size, shape.kv_size
+    is_gated = model.facts.get("mlp", "gated") == "gated"
+    num_inputs = 1 if model.facts.get("parallel_block") and not model.facts.get("two_norms") else 2
+
+    def of_rms(n: int, heads: int) -> int:
+        return 4 * n + 4 * heads + (4 * n if trains else 0)
+
+    if norm_kind(model).startswith("layernorm"):  # both of a parallel block read the layer's input
+        kept = c * h * (1 if model.facts.get("parallel_block") else 2) + 8 * num_inputs
+    else:
+        kept = num_inputs * of_rms(h, 1)
+    if model.facts.get("qk_norm"):
+        kept += of_rms(q, shape.num_heads) + of_rms(kv, shape.num_kv_heads)
+    if kv < q:
+        kept += 3 * c * q
+    else:
+        kept += 2 * c * q + c * (q + 2 * kv)
+    kept += c * q + 4 * shape.num_heads
+    kept += (3 if is_gated else 1) * c * shape.intermediate_size
+    if trains:
+        return kept + c * (num_inputs * h + q + shape.intermediate_size)
+    return kept + _of_adapter(plan, model, unit, c, num_inputs == 1)
+
+
+def _of_adapter(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, c: int, is_shared: bool
+) -> int:
+    """Return what LoRA keeps of a token; `is_shared` is where attention and MLP read the output of one norm."""
+    adapter, shape = plan.adapter, unit.layer
+    assert adapter is not None and shape is not None
+    targets = adapter_targets(adapter, model)
+    widths = (shape.query_size, shape.kv_size, shape.kv_size)
+    named = set(HEADS).intersection(targets) if targets != "all-linear" else set()
+    is_on_any = any(
+        t.module in (*HEADS, *ALL_HEADS) and is_target(t, targets) for t in unit.tensors
+    )
+    heads = [name for name in HEADS if name in (named or HEADS)] if is_on_any else []
+    inputs = [(shape.hidden_size, "attention", len(heads))] if heads else []
+    for tensor in unit.tensors:
+        if tensor.module in (*HEADS, *ALL_HEADS) or not is_target(tensor, targets):
+            continue
+        own = tensor.module if tensor.module in READS_OWN else "attention" if is_shared else "mlp"
+        num_layers = 2 if tensor.module == "gate_up_proj" else 1
+        inputs += [(tensor.shape[1], own, 1)] * num_layers
+    kept, read = 0, set[str]()
+    for width, source, num_adapters in inputs:
+        kept += c * adapter.rank * num_adapters
+        if adapter.dropout:
+            kept += (c + 1) * width
+        elif source not in read:
+            read.add(source)
+            kept += c * width
+    if 0 < len(heads) < len(HEADS):
+        kept += c * sum(size for name, size in zip(HEADS, widths, strict=True) if name in heads)
+    return kept
+
+
+def loss_in_pieces(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int
+) -> Iterable[MemoryTerm]:
+    """Yield what the loss of fine-tuning takes beside the logits that its loop keeps (utils.py chunked_cross_entropy).
+
+    With LoRA head and loss take 128 places of every row at a time, of the last piece one less than the head made; all of a
+    model's logits are cut by one place otherwise. What is cut of several rows is a copy. The logits of the step before are
+    gone when the log-probabilities of all places are made, which are as large and stand in the estimate as those.
+    """
+    size, vocab = precision.bytes_of("logits"), local_vocab(plan, model.vocab_size)
+    rows = plan.micro_batch_size or 1
+    at_a_time = tokens if plan.adapter is None else min(tokens, rows * PLACES)
+    every, piece = size * vocab * tokens, size * vocab * at_a_time
+    parts = {
+        "logits, forward": (every + (piece if rows > 1 else 0), Moment.LOSS_FORWARD),
+        "log-probabilities and gradients of logits": (
+            2 * every if plan.adapter is None else every + 2 * piece,
+            Moment.LOSS_BACKWARD,
+        ),
+        "gradient of the logits": (piece, Moment.HEAD_BACKWARD),
+    }
+    formula = f"{tokens:,} tokens, {at_a_time:,} at a time, x {vocab:,} x {size}"
+    source = "litgpt/utils.py chunked_cross_entropy, finetune/lora.py, finetune/full.py (0.4.0 to 0.5.13)"
+    for name, (num_bytes, moment) in parts.items():
+        yield MemoryTerm(name, num_bytes, frozenset({moment}), formula, source)
+
+
+def gradient_of_words(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision
+) -> Iterable[MemoryTerm]:
+    """Yield the gradient of the embedding beside a packed base: bitsandbytes' StableEmbedding takes its place after all else
+    was frozen, and after the optimizer was made, which therefore never empties it (finetune/lora.py, 0.5.0 to 0.5.13)."""
+    size = precision.bytes_of("compute")
+    formula = f"{model.embedding_params:,} x {size}"
+    for name, moments in (
+        (
+            "gradient of the embedding, which stays",
+            frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)),
+        ),
+        ("gradient of the embedding, which is added", frozenset({Moment.EMBEDDING_BACKWARD})),
+    ):
+        yield MemoryTerm(
+            name,
+            size * model.embedding_params,
+            moments,
+            formula,
+            "litgpt/finetune/lora.py StableEmbedding",
+            from_second_step=True,
+        )
