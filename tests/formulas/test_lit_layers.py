@@ -98,6 +98,13 @@ def test_a_packed_base_leaves_a_gradient_of_its_words_that_nothing_empties():
         ("llama", {}, {"torch_compile": True}, True),
         ("llama", {}, {"load_dtype": "fp32", "mixed_precision": "bf16"}, True),
         ("llama", {}, {"adapted": "some heads"}, False),
+        (
+            "llama",
+            {},
+            {"adapted": "some heads", "engine": "fsdp1", "world_size": 2, "shard_degree": 2},
+            True,
+        ),
+        ("llama", {}, {"engine": "fsdp1", "world_size": 2, "shard_degree": 2}, False),
         ("llama", {}, {"adapted": "some heads", "base_quantization": PACKED}, True),
         ("llama", {}, {"adapted": "all"}, True),
         ("gpt_neox", {}, {}, False),
