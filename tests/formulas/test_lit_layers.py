@@ -105,7 +105,6 @@ def test_a_packed_base_leaves_a_gradient_of_its_words_that_nothing_empties():
             True,
         ),
         ("llama", {}, {"engine": "fsdp1", "world_size": 2, "shard_degree": 2}, False),
-        ("llama", {}, {"adapted": "some heads", "base_quantization": PACKED}, True),
         ("llama", {}, {"adapted": "all"}, True),
         ("gpt_neox", {}, {}, False),
         ("gpt_neox", {}, {"adapted": "some heads"}, True),
