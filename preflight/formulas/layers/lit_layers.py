@@ -53,7 +53,7 @@ def is_borne_out(plan: LaunchPlan, model: ModelSpec) -> bool:
     LoRA on queries, keys and values of models with RMSNorm on one card, within 4 % but for two of 1 and 3 B (15 and 7).
 
     Others are above what is counted: LoRA on more layers by 9 to 27 %, LayerNorm with LoRA by 5 to 20, LoRA over several cards
-    by the whole model. A packed base has a notice of its own: bitsandbytes 0.42.0, which litgpt asks for, keeps what each
+    by the whole model, a packed base, of which a launch that was read has a notice already, by up to 35: bitsandbytes 0.42.0, which litgpt asks for, keeps what each
     packed layer reads (autograd/_functions.py MatMul4Bit).
     """
     adapter = plan.adapter
@@ -63,7 +63,8 @@ def is_borne_out(plan: LaunchPlan, model: ModelSpec) -> bool:
         return True
     of_heads = set(adapter.targets or ()) <= {*HEADS, *ALL_HEADS}
     is_rms = not norm_kind(model).startswith("layernorm")
-    return of_heads and is_rms and plan.engine == "single"
+    is_said = plan.base_quantization is None or plan.is_read
+    return of_heads and is_rms and is_said and plan.engine == "single"
 
 
 def as_litgpt_keeps(
