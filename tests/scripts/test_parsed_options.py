@@ -146,6 +146,32 @@ def test_what_stays_as_it_was_is_said(plan, change):
     assert plan(change=change).micro_batch_size == 2
 
 
+def test_what_is_set_only_where_nothing_is_said_is_said(plan):
+    """The object comes back from a method that nobody reads, so that what the test asks of is not known either."""
+    text = """\
+class Rows:
+    def __init__(self, args, backend):
+        self.args = args
+
+    def get(self):
+        return self.args
+
+
+def cut(rows):
+    args = rows.get()
+    if args.batch_size is None:
+        args.batch_size = tokens_of(args)
+
+
+for backend in backends():
+    cut(Rows(args, backend))
+"""
+    other = text.replace("args.batch_size is None", "args.batch_size is not None")
+
+    assert plan(change=text).micro_batch_size == 2
+    assert plan(change=other).micro_batch_size is None
+
+
 def test_a_flag_that_reaches_no_arguments_says_nothing_of_what_they_decide(plan):
     """Flags of the names, which the script uses elsewhere: its TrainingArguments are made without them."""
     change = "print(args.batch_size, args.gradient_checkpointing)"

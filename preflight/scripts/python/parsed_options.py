@@ -38,8 +38,9 @@ def changed_options(reader: ScriptReader, options: Mapping[str, object]) -> dict
     untaken = {id(inner) for _, node in reader.untaken for inner in walk(node)}
     changed = {
         name: place
-        for name, place, node in _changes(held)
+        for name, place, node, is_default in _changes(held)
         if name in options and id(node) not in untaken and not _is_set_to(node, options[name])
+        if not is_default or options[name] is None
     }
     for each in reader.evaluator.updates:
         tests = [guard for guard in each.guards if guard.test is not None]
@@ -56,12 +57,26 @@ def changed_options(reader: ScriptReader, options: Mapping[str, object]) -> dict
     return changed
 
 
-def _changes(held: ParsedObject) -> Iterator[tuple[str, Place, ast.AST]]:
-    """Yield the names that statements set on the object, or on a copy of it, to what is not the same again."""
+def _changes(held: ParsedObject) -> Iterator[tuple[str, Place, ast.AST, bool]]:
+    """Yield the names that statements set on the object, or on a copy of it, to what is not the same again; and whether they
+    do so only where it holds nothing."""
     for path, tree in held.reader.trees.items():
+        defaults: set[tuple[int, str]] = set()
         for node in walk(tree):
+            if isinstance(node, ast.If) and (missing := _asked_to_be_missing(node.test)):
+                defaults |= {(id(inner), missing) for each in node.body for inner in walk(each)}
             for name in _set_by(held, node):
-                yield name, Place("script", path, name, getattr(node, "lineno", 0)), node
+                place = Place("script", path, name, getattr(node, "lineno", 0))
+                yield name, place, node, (id(node), name) in defaults
+
+
+def _asked_to_be_missing(test: ast.expr) -> str:
+    """Return the attribute that a test asks to hold nothing, as `args.rows is None` does; empty where it asks something else."""
+    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], (ast.Is, ast.Eq)):
+        return ""
+    is_none = isinstance(test.comparators[0], ast.Constant) and test.comparators[0].value is None
+    is_simple = is_none and len(test.ops) == 1 and isinstance(test.left, ast.Attribute)
+    return last_name(test.left) if is_simple else ""
 
 
 def _set_by(held: ParsedObject, node: ast.AST) -> Iterator[str]:
