@@ -15,7 +15,8 @@ from preflight.cli import main
 HEAD = "#!/bin/bash\n#SBATCH --gres=gpu:h100:8\n#SBATCH --partition=no-such-partition\n"
 TRAIN = """\
 from dataclasses import dataclass
-from transformers import HfArgumentParser, Trainer, TrainingArguments
+from datasets import load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, Trainer, TrainingArguments
 
 @dataclass
 class Own:
@@ -23,7 +24,11 @@ class Own:
     max_length: int = 2048
 
 args, own = HfArgumentParser((TrainingArguments, Own)).parse_args_into_dataclasses()
-Trainer(args=args).train()
+tokenizer = AutoTokenizer.from_pretrained(own.model_name_or_path)
+rows = load_dataset("rows", split="train").map(
+    lambda row: tokenizer(row["text"], truncation=True, max_length=own.max_length)
+)
+Trainer(AutoModelForCausalLM.from_pretrained(own.model_name_or_path), args, train_dataset=rows).train()
 """
 LAUNCH = "torchrun --nproc_per_node=8 train.py --bf16 --max_length 2048 --model_name_or_path"
 SMALL, HUGE = "Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.1-70B"
