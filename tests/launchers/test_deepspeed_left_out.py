@@ -73,7 +73,7 @@ WEIGHTS, FROZEN = {"zero_quantized_weights": True}, {"zero_quantized_nontrainabl
         ({}, "l40s-48", Answer.FITS),
         (WEIGHTS, "h100-sxm-80", Answer.FITS),
         (FROZEN, "h100-sxm-80", Answer.FITS),
-        (WEIGHTS, "l40s-48", Answer.UNKNOWN),  # in 8 bits and in 16 at once
+        (WEIGHTS, "l40s-48", Answer.TIGHT),  # in 8 bits and in 16 at once
         ({**WEIGHTS, "zero_quantized_gradients": True}, "h100-sxm-80", Answer.UNKNOWN),
         (WEIGHTS, "t4-16", Answer.UNKNOWN),
     ],

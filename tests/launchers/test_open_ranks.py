@@ -50,6 +50,7 @@ model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-70B", torch_d
 model.gradient_checkpointing_enable()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
 model, optimizer, loader = accelerator.prepare(model, optimizer, DataLoader([], batch_size=1))
+model.train()
 for batch in loader:
     accelerator.backward(model(**batch).loss)
     optimizer.step()

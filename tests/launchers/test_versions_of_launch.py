@@ -242,7 +242,10 @@ NOT_OF_FIELDS = {
     ),
     "UNPADS_BY_DEFAULT": "verl's padding, which is open where nobody says the release",
     "REFERENCE_IF_ASKED": "verl's reference, which is open where nobody says the release",
-    "RECOMPUTES_BY_DEFAULT": "verl's first release, which no launch has that does not say it",
+    **dict.fromkeys(
+        ("RECOMPUTES_BY_DEFAULT", "COUNTS_ROWS_OF_A_GPU"),
+        "verl's first release, which no launch has that does not say it",
+    ),
     "SERVES_ITS_ENGINE": "verl's reward model, which is named where nobody says the release",
     "SUMS_ROWS": "OpenRLHF's actor, which is the dearest release's where nobody says which",
     "SCORES_BY_KERNEL": "OpenRLHF's loss, which is the dearer release's where nobody says which",
