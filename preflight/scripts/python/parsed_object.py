@@ -1,4 +1,4 @@
-"""Where a script takes the object that its parser gives back, and what it reads by name.
+"""Where a script takes the object that its parser gives back.
 
 An option is read as an attribute of that object, or by its name in a text. Where all of the object goes to what is not
 followed, `run(**vars(args))`, any option may be read there.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator
 
-from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.python.nodes import children, last_name, root_of, unparse, walk
+from preflight.scripts.python.nodes import last_name, root_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 
 PARSES = frozenset(
@@ -41,73 +40,39 @@ _HANDS_ON = frozenset(
     ]
 )
 """Functions that give back all that they are given."""
-WORDS = lazy_pattern(r"\w+")
-_DECLARES = ("add_argument", "field", "Field")
 
 
 class ParsedObject:
-    """What the files of a script read by name, and where the object goes that its parser gives back."""
+    """Where the object goes that a script's parser gives back, or what a file held."""
 
     def __init__(self, reader: ScriptReader, made_by: Collection[str]) -> None:
-        self.reader, self.made_by = reader, made_by
-        self.words: set[str] = set()
-        """Attributes that are read, and words of texts."""
+        self.reader, self.uses = reader, reader.uses
+        self._above = self.uses.above
         self.goes_to_library = False
-        self._above: dict[int, ast.AST] = {}
         self._names: set[str] = set()
         """Variables, parameters and attributes that hold the object, and functions that give it back."""
-        self._whole: list[tuple[str, ast.expr]] = []
-        """File, and what may be all of the object there."""
-        for path, tree in reader.trees.items():
-            self._note(path, tree)
-        self.is_followed = self._follow()
+        self.is_followed = self._follow(made_by)
         """Whether everywhere that the object goes, all of it, was followed."""
 
-    def _note(self, path: str, tree: ast.Module) -> None:
-        for node in walk(tree):
-            for inner in children(node):
-                self._above[id(inner)] = node
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                self.words.add(node.attr)
-            if isinstance(node, (ast.Name, ast.Attribute, ast.Call)):
-                self._whole.append((path, node))
-            elif isinstance(getattr(node, "value", None), str) and not self._is_declared(node):
-                self.words.update(WORDS.findall(node.value))  # type: ignore[attr-defined]
+    def _follow(self, made_by: Collection[str]) -> bool:
+        made = [use for name in made_by for use in self.uses.calls.get(name, ())]
+        followed = [self._goes_on(*use) for use in made]
+        seen: set[str] = set()
+        while new := self._names - seen:
+            seen |= new
+            found = [use for name in new for use in self._taken_up(name)]
+            followed += [self._goes_on(*use) for use in found]
+        return bool(followed) and all(followed)
 
-    def _is_declared(self, node: ast.AST) -> bool:
-        """Tell whether a text only declares an option, describes it, or is a docstring."""
-        above = self._above.get(id(node))
-        while isinstance(
-            above, (ast.keyword, ast.Dict, ast.Call, ast.BinOp, ast.JoinedStr, ast.Tuple, ast.List)
-        ):
-            if isinstance(above, ast.Call) and last_name(above.func) in _DECLARES:
-                return True
-            above = self._above.get(id(above))
-        return isinstance(above, ast.Expr)
-
-    def _follow(self) -> bool:
-        while True:
-            known = len(self._names)
-            uses = [self._goes_on(*use) for use in self._whole if self._is_object(use[1])]
-            if len(self._names) == known:
-                return bool(uses) and all(uses)
+    def _taken_up(self, name: str) -> list[tuple[str, ast.expr]]:
+        """Return where all of the object may be taken up by a name that holds it, or by a call of what gives it back."""
+        if name.endswith("()"):
+            return self.uses.calls.get(name.removesuffix("()"), [])
+        return [use for use in self.uses.reads.get(name, ()) if not self._gathers(use[1])]
 
     def holds(self, node: ast.expr | None) -> bool:
         """Tell whether a name is one of the object's."""
         return isinstance(node, (ast.Name, ast.Attribute)) and last_name(node) in self._names
-
-    def _is_object(self, node: ast.expr) -> bool:
-        if isinstance(node, ast.Call):
-            return (
-                last_name(node.func) in self.made_by or f"{last_name(node.func)}()" in self._names
-            )
-        if not isinstance(getattr(node, "ctx", None), ast.Load) or self._is_called(node):
-            return False
-        return last_name(node) in self._names and not self._gathers(node)
-
-    def _is_called(self, node: ast.AST) -> bool:
-        above = self._above.get(id(node))
-        return isinstance(above, ast.Call) and above.func is node
 
     def _gathers(self, node: ast.AST) -> bool:
         """Tell whether a name is that of the arguments which a function gathers: `def wrapped(*args)`."""

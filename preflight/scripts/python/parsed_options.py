@@ -6,10 +6,11 @@ import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from preflight.scripts.python.nodes import is_namespace, last_name, walk
-from preflight.scripts.python.parsed_object import LOADS, PARSES, WORDS, ParsedObject
+from preflight.scripts.python.parsed_object import LOADS, PARSES, ParsedObject
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.repository_files import MOST_FILES, repository_files
 from preflight.scripts.python.scope import UNKNOWN
+from preflight.scripts.python.uses import WORDS
 from preflight.setting import Place
 
 
@@ -21,7 +22,7 @@ def unread_options(
 ) -> frozenset[str]:
     """Return which options nothing reads; those that a library's class has too are its own to read."""
     held = ParsedObject(reader, made_by)
-    unread = {each for each in options if each not in held.words}
+    unread = {each for each in options if each not in held.uses.words}
     if not unread or not held.is_followed:
         return frozenset()
     files = list(repository_files(reader.command, reader.path))

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.arguments.trainer_tables import fields_of_class
@@ -20,6 +21,9 @@ from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.running_calls import RunningCalls
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.setting import Place
+
+if TYPE_CHECKING:
+    from preflight.scripts.python.uses import Uses
 
 _NO_TOKENIZERS = ("from_pretrained", "pipeline", "partial", "dict", "")
 """Functions that are told of truncation for what they make, or hand on."""
@@ -39,6 +43,13 @@ class ScriptReader(RunningCalls):
         }
         own = {*self.functions, *self.classes, *_NO_TOKENIZERS}
         return frozenset(name for name in told - own if not name[:1].isupper())
+
+    @cached_property
+    def uses(self) -> Uses:
+        """Where names and texts stand in the files, for those who follow an object through them."""
+        from preflight.scripts.python.uses import Uses  # most launches follow none
+
+        return Uses(self.trees)
 
     def arguments_from_elsewhere(self) -> Place | None:
         """Return where the Trainer's arguments are of a class of that name which is no library's, or is built on one."""
