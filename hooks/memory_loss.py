@@ -22,7 +22,7 @@ from preflight.formulas.objectives.pair_losses import entropy_bytes
 from preflight.formulas.objectives.ppo import SOURCE as PPO_SOURCE
 from preflight.formulas.objectives.ppo import policy_of, update_bytes
 from preflight.formulas.objectives.whole_logits import whole_logits
-from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_answer_tokens, num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
 from preflight.formulas.user_loop import holds_copy, keeps_outputs, output_rule
@@ -81,11 +81,6 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _outputs_before(plan, model, tokens)
     elif (scoring := scoring_of(plan)) is not None:
         yield from _pairs(plan, model, tokens, scoring)
-    elif loss == "full_logits" and _is_of_litgpt(plan):
-        from preflight.formulas.layers.lit_layers import loss_in_pieces
-
-        yield from _kept(plan, model, tokens, precision.bytes_of("logits"))
-        yield from loss_in_pieces(plan, model, precision, tokens)
     elif loss == "full_logits":
         yield from _full(plan, model, tokens)
     elif loss in ("chunked_ce", "fused_ce"):
@@ -94,11 +89,6 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _compiled_ce(plan, model, tokens)
     else:
         yield from _chunked_linear(plan, model, tokens)
-
-
-def _is_of_litgpt(plan: LaunchPlan) -> bool:
-    """Tell whether litgpt's loss of fine-tuning runs: what pretrains is compiled, and autocast runs another's in fp32."""
-    return plan.trainer == "litgpt" and not plan.torch_compile and not uses_autocast(plan)
 
 
 def _outputs_before(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
@@ -116,7 +106,15 @@ def _outputs_before(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable
 
 
 def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
-    size = precision_of(plan, model).bytes_of("logits")
+    precision = precision_of(plan, model)
+    size = precision.bytes_of("logits")
+    if plan.trainer == "litgpt":
+        from preflight.formulas.layers.lit_layers import loss_in_pieces, runs_plainly
+
+        if runs_plainly(plan):
+            yield from _kept(plan, model, tokens, size)
+            yield from loss_in_pieces(plan, model, precision, tokens)
+            return
     tokens = tokens_with_logits(plan, tokens)
     forward, backward, outputs, of_head, source = whole_logits(plan, model)
     vocab = local_vocab(plan, model.vocab_size)

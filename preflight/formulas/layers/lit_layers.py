@@ -39,13 +39,16 @@ READS_OWN = frozenset({"o_proj", "dense", "down_proj", "dense_4h_to_h", "fc2"})
 """Modules that read what nothing else does: attention's output, and the MLP's product."""
 
 
+def runs_plainly(plan: LaunchPlan) -> bool:
+    """Tell whether litgpt computes as it was counted: what pretrains is compiled, and autocast computes in several dtypes."""
+    return not plan.torch_compile and not uses_autocast(plan)
+
+
 def is_block_of_litgpt(plan: LaunchPlan, unit: ModelUnit) -> bool:
-    """Tell whether a layer is litgpt's Block, whose costs these are: dense, without a window, not compiled, of one dtype."""
+    """Tell whether a layer of a launch of litgpt's is the Block whose costs these are: dense, without a window."""
     shape = unit.layer
     is_dense = shape is not None and not shape.num_experts and shape.attention_kind == "full"
-    return (
-        plan.trainer == "litgpt" and is_dense and not plan.torch_compile and not uses_autocast(plan)
-    )
+    return is_dense and runs_plainly(plan)
 
 
 def is_borne_out(plan: LaunchPlan, model: ModelSpec) -> bool:
@@ -53,8 +56,8 @@ def is_borne_out(plan: LaunchPlan, model: ModelSpec) -> bool:
     LoRA on queries, keys and values of models with RMSNorm on one card, within 4 % but for two of 1 and 3 B (15 and 7).
 
     Others are above what is counted: LoRA on more layers by 9 to 27 %, LayerNorm with LoRA by 5 to 20, LoRA over several cards
-    by the whole model, a packed base, of which a launch that was read has a notice already, by up to 35: bitsandbytes 0.42.0, which litgpt asks for, keeps what each
-    packed layer reads (autograd/_functions.py MatMul4Bit).
+    by the whole model, packed bases by up to 35. Of those bitsandbytes 0.42.0, which litgpt asks for, keeps what each layer
+    reads (autograd/_functions.py MatMul4Bit); the reader of a launch has a notice of them, which a plan alone has not.
     """
     adapter = plan.adapter
     if not all(is_block_of_litgpt(plan, unit) for unit in model.layers):

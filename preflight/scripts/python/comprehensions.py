@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
 from preflight.scripts.python.names import Names
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope, bare
@@ -59,8 +58,4 @@ def _items(names: Names, node: ast.expr, scope: Scope, depth: int) -> list[objec
             return None
         return list(getattr(held, func.attr)())
     held = names.value(node, scope, depth)
-    return list(_bare(held)) if isinstance(held, (list, tuple, dict)) else None
-
-
-def _bare(held: list[object] | tuple[object, ...] | dict[object, object]) -> Iterator[object]:
-    yield from map(bare, held)
+    return [*map(bare, held)] if isinstance(held, (list, tuple, dict)) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.arguments.trainer_spellings import SPELLINGS
@@ -21,6 +20,7 @@ from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, OF_EVALUATION, tokenizing
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
 from preflight.setting import Place
+from preflight.values import NamedTuple
 
 _GROWS = frozenset({"extend", "chain", "from_iterable", "concatenate", "cat", "sum"})
 """Functions that put rows behind each other; `+=` does so too."""
