@@ -49,8 +49,13 @@ def _source(copy: str) -> str:
     return "\n".join(text for _, text in sources_of(copy))
 
 
-def sources_of(copy: str) -> Iterator[tuple[str, str]]:
-    """Yield the files of a package with their texts, as much as is read of one."""
+@lru_cache(maxsize=2)
+def sources_of(copy: str) -> tuple[tuple[str, str], ...]:
+    """Return the files of a package with their texts, as much as is read of one: each key of a fork's asks for them."""
+    return (*_files(copy),)
+
+
+def _files(copy: str) -> Iterator[tuple[str, str]]:
     left = MOST_BYTES
     for root, folders, names in os.walk(copy):
         folders.sort()
