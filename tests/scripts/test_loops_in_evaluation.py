@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+import transformers
 from launch_of_script import opens, plan_of
 from tiny_llama import TINY_LLAMA
 
@@ -49,8 +51,6 @@ def plan(tmp_path):
 
 def test_layers_of_a_model_in_evaluation_are_not_checkpointed(tmp_path):
     """What transformers does: `from_pretrained` leaves a model in evaluation, where its layers are called as they are."""
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
     config = transformers.LlamaConfig(**{k: v for k, v in TINY_LLAMA.items() if k != "model_type"})
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)

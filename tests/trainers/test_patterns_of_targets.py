@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import peft
 import pytest
+import torch
+import transformers
 from tiny_llama import TINY_LLAMA
 
 from preflight.trainers.adapter import _named_by_pattern
@@ -20,8 +23,6 @@ PATTERNS = [
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_pattern_is_the_names_that_peft_puts_adapters_on(pattern):
     """Read as its words it gave `gate`, `up` and `proj`, of which no module has one: an adapter of no size."""
-    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
-    transformers = pytest.importorskip("transformers")
     config = transformers.LlamaConfig(**{k: v for k, v in TINY_LLAMA.items() if k != "model_type"})
     with torch.device("meta"):
         model = peft.get_peft_model(
