@@ -185,8 +185,8 @@ def read_all_ways(
     deciding: dict[str, tuple[Settled, ...]] = {}
     for name, values in may_be.items() if settles else ():
         left = [(value, {**may_be, name: (value,)}) for value in values]
-        if any(_agree(rest, at) for _, rest in left):
-            ways = ((value, _readings(rest, at)) for value, rest in left)
+        if any(_says_which(rest, at, settled) for _, rest in left):
+            ways = ((value, _readings(rest, at, settled)) for value, rest in left)
             deciding[name] = tuple(_settle(value, way) for value, way in ways if way)
     return Readings(*ends, None, may_be, deciding, ranges)
 
@@ -213,36 +213,44 @@ def common_answer(answers: set[Answer]) -> Answer | None:
     return Answer.TIGHT if answers == {Answer.FITS, Answer.TIGHT} else None
 
 
-def _readings(may_be: MayBe, at: At) -> list[Completion]:
+def _readings(may_be: MayBe, at: At, whole: Settled | None = None) -> list[Completion]:
     """Return every reading, or where they are many, those at both ends and beside them."""
-    return [*chain.from_iterable(_walks(may_be, at))]
+    return [*chain.from_iterable(_walks(may_be, at, whole))]
 
 
-def _agree(may_be: MayBe, at: At) -> bool:
-    """Tell whether these readings have an answer together; the ends are asked in turn, until two of them differ."""
+def _says_which(may_be: MayBe, at: At, whole: Settled) -> bool:
+    """Tell whether these readings have an answer together that is one; the ends are asked in turn, until two differ."""
     answers = set[Answer]()
-    for readings in zip_longest(*_walks(may_be, at)):
+    for readings in zip_longest(*_walks(may_be, at, whole)):
         answers |= {reading.verdict.answer for reading in readings if reading is not None}
-        if common_answer(answers) is None:
+        if common_answer(answers) in (None, Answer.UNKNOWN):
             return False
     return bool(answers)
 
 
-def _walks(may_be: MayBe, at: At) -> tuple[Iterator[Completion], ...]:
-    """Return every reading, or where they are many, those on the way to one end and those on the way to the other."""
+def _walks(may_be: MayBe, at: At, whole: Settled | None) -> tuple[Iterator[Completion], ...]:
+    """Return every reading, or where they are many, those on the way to one end and those on the way to the other.
+
+    Where one field is settled of a whole whose ends are known, the ends lie at these or near them.
+    """
     if prod(len(values) for values in may_be.values()) > MOST_READINGS:
-        return _towards(may_be, at, 1), _towards(may_be, at, -1)
+        ends = (None, None) if whole is None else (whole.least, whole.most)
+        return tuple(_towards(may_be, at, s, end) for s, end in zip((1, -1), ends, strict=True))
     every = (dict(zip(may_be, values, strict=True)) for values in product(*may_be.values()))
     return ((reading for values in every if (reading := at(values)) is not None),)
 
 
-def _towards(may_be: MayBe, at: At, sign: int) -> Iterator[Completion]:
-    """Yield the readings on the way to the smallest (sign 1) or the largest (sign -1)."""
+def _towards(may_be: MayBe, at: At, sign: int, near: Completion | None) -> Iterator[Completion]:
+    """Yield the readings on the way to the smallest (sign 1) or the largest (sign -1), from the one that is near."""
     ordered = {
         name: tuple(sorted(values, key=_rank(name), reverse=sign < 0))
         for name, values in may_be.items()
     }
-    best = _first_possible({name: options[0] for name, options in ordered.items()}, ordered, at)
+    first = {name: options[0] for name, options in ordered.items()}
+    if near is not None:
+        kept = {name: value for name, value in near.values.items() if value in may_be[name]}
+        first = {**first, **kept}
+    best = _first_possible(first, ordered, at)
     if best is None:
         return
     yield best

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preflight.errors import Problem
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan, Origin
 from preflight.open_values import filled_in, open_values
@@ -127,6 +128,23 @@ def test_many_open_fields_are_judged_at_their_ends_in_few_estimates():
     assert readings.least.peak_bytes <= readings.likely.peak_bytes <= readings.most.peak_bytes
     assert readings.least.values["adapter"] is not None
     assert readings.most.values["adapter"] is None
+
+
+@given(plans, st.booleans())
+@settings(max_examples=60)
+def test_a_field_decides_where_a_value_of_it_leaves_an_answer(plan, is_priced):
+    if not is_priced:
+        unpriced = Problem.left_out("script", "train.py:9", "a loss of its own", "more")
+        plan = replace(plan, notices=(unpriced,))
+    readings = judged(plan).readings
+    assert readings is not None
+    for name, ways in readings.deciding.items():
+        answers = [way.answer for way in ways]
+        assert set(answers) - {None, Answer.UNKNOWN}, name
+        for way in ways:  # and it is what a plan that says so gets
+            said = filled_in(plan.with_origin(name, Origin("--set")), {name: way.value})
+            if said is not None:  # weights may be packed where another open field has an adapter
+                assert judged(said).verdict.answer is (way.answer or Answer.UNKNOWN)
 
 
 @pytest.mark.parametrize("model", MODELS)
