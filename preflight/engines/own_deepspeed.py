@@ -9,14 +9,13 @@ from preflight.engines.parallelism import shard_fields
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, Origin
-from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_parts import SCRIPT_DECIDES
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import replace
 
-_INITIALIZES = lazy_pattern(r"\bdeepspeed\.initialize\(")
+_INITIALIZES = "deepspeed.initialize("
 STAGES = ("ddp", "zero1", "zero2", "zero3")
 """Engines of a DeepSpeed whose stage is not known; stage 0 holds what DDP holds."""
 FSDP = ("fsdp1", "fsdp2")
@@ -34,9 +33,9 @@ def own_initialize(command: LaunchCommand, script_index: int) -> Place | None:
     from preflight.scripts.python.repository_files import repository_files
 
     for path, text in repository_files(command, command.argv[script_index]):
-        match = _INITIALIZES.search(text)
-        if match is not None:
-            line = text.count("\n", 0, match.start()) + 1
+        start = text.find(_INITIALIZES)
+        if start >= 0:
+            line = text.count("\n", 0, start) + 1
             return Place("script", path, "deepspeed.initialize", line)
     return None
 

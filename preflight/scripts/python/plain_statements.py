@@ -18,7 +18,7 @@ from preflight.scripts.python.nodes import is_namespace, last_name
 
 _BLOCKS = ("body", "orelse", "finalbody")
 SIGN = lazy_pattern(
-    r"setattr|\bcast\(|\bvars\(|__dict__|^\s*match\b.*:|^\s*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
+    r"setattr|\bcast\(|\bvars\(|__dict__|^[ \t]*match\b.*:|^[ \t]*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
     re.MULTILINE,
 )
 """What stands in a text that has any."""
@@ -27,7 +27,7 @@ SIGN = lazy_pattern(
 def write_plainly(tree: ast.Module) -> None:
     """Write every such statement of a new tree as the plainer one that it is."""
     _leave_casts_out(tree)
-    for node in ast.walk(tree):  # nodes.walk would keep what the tree was before
+    for node in _with_statements(tree):
         for name in _BLOCKS:
             block = getattr(node, name, None)
             if isinstance(block, list):
@@ -40,10 +40,21 @@ def write_plainly(tree: ast.Module) -> None:
             _construct(node)
 
 
+def _with_statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield a file and its statements, each before what stands in it: that may be changed on the way."""
+    waiting: list[ast.AST] = [tree]
+    for node in waiting:  # `nodes.walk` would keep what the tree was before
+        yield node
+        for name in (*_BLOCKS, "handlers", "cases"):
+            inside = getattr(node, name, None)
+            if isinstance(inside, list):
+                waiting += inside
+
+
 def _leave_casts_out(tree: ast.Module) -> None:
     """Put what `typing.cast` is given in its place."""
     names = set[str]()
-    for node in ast.walk(tree):
+    for node in _with_statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module in _TYPING:
             names |= {each.asname or each.name for each in node.names if each.name == "cast"}
         elif isinstance(node, ast.Import):
