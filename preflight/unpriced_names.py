@@ -24,6 +24,7 @@ BESIDE_TEXT = "images or audio beside the text"
 # What a model is made of:
 OTHER_HEAD = "a head that is no language model's"
 NOT_LORA = "an adapter that is not LoRA"
+OWN_PEFT = "an adapter of a copy of PEFT"
 UNLISTED = "an adapter on modules of other names"
 ON_EXPERTS = "adapters on torchtune's experts"
 """Those of torchtune's own modules, which are bounded."""

@@ -11,6 +11,7 @@ from preflight.engines.deepspeed_config import (
     load_deepspeed_file,
     plugin_values,
     synthesized,
+    with_older_name,
 )
 from preflight.engines.deepspeed_fields import check_keys, deepspeed_fields, nested_settings
 from preflight.engines.deepspeed_left_out import block_optimizer, left_out
@@ -58,12 +59,13 @@ def read_deepspeed(
     else:
         # A script that may have no trainer at all may hand the file to DeepSpeed itself.
         needs_zero = trainer_file is None or (is_hf and trainer.is_sure)
+        is_own = "ACCELERATE_USE_DEEPSPEED" not in env
         loaded = problems.take(load_deepspeed_file(stated, command, needs_zero))
         if loaded is None:
             # Refused already; the rest of the launch is still read for what else is wrong.
             fields = {"engine": Setting("zero0", stated.place), "mixed_precision": precision}
             return Reading(EngineSettings(fields, deepspeed_file=stated), tuple(problems))
-        config = loaded
+        config = loaded if is_hf or not is_own else with_older_name(loaded)
         problems.extend(check_keys(config, libraries))
         problems.extend(left_out(config))
         if config.path and not config.path.startswith("-"):

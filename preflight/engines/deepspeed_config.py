@@ -199,6 +199,18 @@ def filled_from_plugin(config: DeepSpeedConfig, values: Mapping[str, Setting]) -
     return config
 
 
+def with_older_name(config: DeepSpeedConfig) -> DeepSpeedConfig:
+    """Return a config that DeepSpeed itself is given with the block `bfloat16` as `bf16`, which it takes in its place
+    (deepspeed/runtime/precision_config.py:37, 0.19.8; constants.py, 0.8.3). accelerate adds a `bf16` that is off
+    (accelerate/utils/dataclasses.py:1442, 1.15.0), and the older name is then read by nobody."""
+    older = config.values.get("bfloat16")
+    if not isinstance(older, Mapping) or "bf16" in config.values:
+        return config
+    for key, value in older.items():
+        config = config.with_value(f"bf16.{key}", value, config.place(f"bfloat16.{key}"))
+    return config
+
+
 def filled_precision(config: DeepSpeedConfig, precision: Setting) -> Reading[DeepSpeedConfig]:
     """Return the config with fp16 and bf16 blocks as accelerate's plugin fills them; a disabled block stays disabled."""
     problems: tuple[Problem, ...] = ()

@@ -141,10 +141,14 @@ def _read_evaluation(
             settings.uncounted[WITH_GRAPH] = Uncounted(place, "more")
     if not may_evaluate:
         return
-    if unsure or not evaluates or len(rows) < len(told):
+    largest = max(rows, key=lambda each: cast(int, each.value), default=None)
+    if largest is None or len(rows) < len(told):
         settings.put("loop_eval_rows", Known(UNKNOWN, place))
+    elif unsure or not evaluates:
+        settings.put("loop_eval_rows", Known(UNKNOWN, place))
+        settings.may_be["eval_micro_batch_size"] = (largest.value, None)
     else:
-        settings.put("loop_eval_rows", max(rows, key=lambda each: cast(int, each.value)))
+        settings.put("loop_eval_rows", largest)
 
 
 def _read_divided_batches(reader: ScriptReader, settings: ScriptSettings) -> None:

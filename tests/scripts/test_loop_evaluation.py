@@ -63,6 +63,21 @@ def test_what_only_running_tells_is_open(tmp_path, loaders, after):
     assert "eval_micro_batch_size" in opens(read(tmp_path, loaders, after))
 
 
+@pytest.mark.parametrize(
+    ("loaders", "after", "may_be"),
+    [
+        ("eval_loader = DataLoader(eval_rows, batch_size=32)", "if ready():\n    model.eval()", (32, None)),
+        ("if ready():\n    eval_loader = DataLoader(eval_rows, batch_size=32)", EVALUATES, (32, None)),
+        ("eval_loader = DataLoader(eval_rows, batch_size=pick())", "if ready():\n    model.eval()", (None, 64)),
+    ],
+)  # fmt: skip
+def test_one_that_may_be_has_the_rows_of_its_loader_at_most(tmp_path, loaders, after, may_be):
+    plan = read(tmp_path, loaders, after)
+    others = plan.origins["eval_micro_batch_size"].may_be
+
+    assert {plan.eval_micro_batch_size, *others} == set(may_be)
+
+
 def test_what_is_evaluated_is_open_where_nothing_tells_which_loader_is_that_of_training(tmp_path):
     loaders = "more = DataLoader(others, batch_size=32)"
     text = SCRIPT.format(loaders=loaders, after=EVALUATES).replace("train_", "")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from accelerate.utils import DeepSpeedPlugin
 from launch_of_script import opens, plan_of
 
 from preflight.errors import BadInput
@@ -165,6 +168,39 @@ def test_a_deepspeed_config_of_the_script_is_read(stage, engine, tmp_path):
 
     assert (plan.engine, plan.world_size) == (engine, 8)
     assert plan.mixed_precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "precision"),
+    [
+        ({"bfloat16": {"enabled": True}}, "bf16"),
+        ({"bfloat16": {"enabled": False}}, "no"),
+        ({"bfloat16": {"enabled": True}, "bf16": {"enabled": False}}, "no"),
+        ({"fp16": {"enabled": True}}, "fp16"),
+    ],
+)
+def test_deepspeed_takes_bf16_by_its_older_name(blocks, precision, tmp_path):
+    from deepspeed.runtime.precision_config import get_bfloat16_config  # warns on its way
+
+    written = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": 2}, **blocks}
+    wrapping = f"model, *_ = deepspeed.initialize(model=model, config={written})"
+    plan = plan_of(tmp_path, "deepspeed --num_gpus 8 loop.py", loop(wrapping))
+
+    assert plan.mixed_precision == precision
+    assert get_bfloat16_config(blocks).enabled is (precision == "bf16")
+
+
+def test_accelerate_turns_off_bf16_by_its_older_name(tmp_path):
+    written = {"train_batch_size": 8, "zero_optimization": {"stage": 2}, "bfloat16": {"enabled": True}}  # fmt: skip
+    config = tmp_path / "zero.json"
+    config.write_text(json.dumps(written))
+    made = DeepSpeedPlugin(hf_ds_config=str(config))
+    made.set_mixed_precision("no")
+    loaded = "from accelerate import Accelerator\nmodel = Accelerator().prepare(model)"
+    words = "accelerate launch --num_processes 8 --use_deepspeed --deepspeed_config_file zero.json loop.py"
+
+    assert made.deepspeed_config["bf16"] == {"enabled": False}
+    assert plan_of(tmp_path, words, loop(loaded)).mixed_precision == "no"
 
 
 ZERO = 'config = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": 3}}\n'

@@ -54,6 +54,25 @@ def test_a_row_is_cut_where_its_tokenizer_is(load, cut, words, length, tmp_path)
     assert plan_of(tmp_path, f"python train.py {words}", files).seq_len == length
 
 
+@pytest.mark.parametrize(
+    ("counted", "length"),
+    [
+        ("self.tokenizer(text, max_length=48, truncation=True).input_ids.ne(0).sum().item()", 96),
+        ("(self.tokenizer(text, max_length=48, truncation=True)['input_ids'] != 0).sum()", 96),
+        ("len(self.tokenizer(text, max_length=48, truncation=True).input_ids)", 96),
+        ("self.tokenizer(text, max_length=48, truncation=True).input_ids.ne(0)", None),
+    ],
+)
+def test_a_call_whose_tokens_are_only_counted_makes_no_row(counted, length, tmp_path):
+    text = SCRIPT.format(load=LOAD, cut="truncation=True, max_length=args.window")
+    before = "        return self.tokenizer("
+    text = text.replace(
+        before, f"        text = self.texts[index]\n        cut = {counted}\n{before}"
+    )
+
+    assert plan_of(tmp_path, "python train.py", {"train.py": text}).seq_len == length
+
+
 def test_a_tokenizer_cuts_at_the_length_that_it_was_loaded_with(tmp_path):
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from launch_of_script import plan_of
+from launch_of_script import opens, plan_of
 
 CLASS = """\
 from dataclasses import dataclass
@@ -60,3 +60,38 @@ def test_a_branch_that_is_not_taken_is_not_named(words, more, named, tmp_path):
         "",
         "gradients that no engine averages",
     } == named
+
+
+TESTED = """\
+import torch
+import yaml
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+config = yaml.safe_load(open("settings.yaml"))
+model = AutoModelForCausalLM.from_pretrained("gpt2", torch_dtype=torch.bfloat16)
+if {test}:
+    model = get_peft_model(model, LoraConfig(r=8))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+for batch in loader:
+    model(**batch).loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "said", "is_open"),
+    [
+        ("config['lora']", "false", False),
+        ("config['lora'] and config['peft_rank'] > 1", "false", False),
+        ("config['lora']", "true", False),
+        ("config['lora'] or add_lora(model)", "false", True),
+        ("config['lora'] == chosen()", "false", True),
+    ],
+)
+def test_what_a_condition_asks_for_in_vain_is_not_there(test, said, is_open, tmp_path):
+    files = {"train.py": TESTED.format(test=test), "settings.yaml": f"lora: {said}\npeft_rank: 2\n"}
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 1 train.py", files)
+
+    assert (plan.adapter is not None) is (said == "true")
+    assert ("adapter" in opens(plan)) is is_open

@@ -219,6 +219,19 @@ fire.Fire(train)
 """
 
 
+def test_a_parameter_that_fire_takes_is_no_slip_of_a_trainers(plugins, tmp_path):
+    script = STRATEGIES.format(name="eval_strategy").replace(
+        '"gpt2")', '"gpt2", eval_step: int = 80)'
+    )
+    words = "torchrun --nproc-per-node 2 train.py --eval_step 80 --save_step 80"
+    plan = read(plugins, tmp_path, script, words)
+    said = [
+        notice.message for notice in plan.notices if "is not a trainer argument" in notice.message
+    ]
+
+    assert [message.partition(" ")[0] for message in said] == ["--save_step"]
+
+
 @pytest.mark.parametrize("version", ["4.38.0", "4.45.0"])
 def test_a_strategy_under_its_old_name_is_read(plugins, tmp_path, version):
     """PF436: `evaluation_strategy` was its name until transformers 4.41, and went with 4.46."""

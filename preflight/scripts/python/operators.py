@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import json
+import math
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.scope import UNKNOWN
 
+FORMAT = "format"
+"""The one method of a text that is told by names."""
 _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -39,8 +44,10 @@ def applied(kind: type[ast.AST], left: object, right: object) -> object:
         if not isinstance(left, int) or not isinstance(right, int):
             return UNKNOWN
         return left**right if 0 <= right <= 64 and abs(left) <= 1024 else UNKNOWN
+    if kind is ast.Mod and isinstance(left, str):
+        return _filled(left, right if isinstance(right, tuple) else (right,))
     if kind is ast.Mod and not _is_number(left):
-        return UNKNOWN  # a text filled in, as wide as the format says
+        return UNKNOWN
     if kind is ast.Mult and not (_is_number(left) and _is_number(right)):
         return UNKNOWN  # a text or a list many times over
     if kind is ast.BitOr and not (isinstance(left, dict) and isinstance(right, dict)):
@@ -76,14 +83,47 @@ def is_same(left: object, right: object) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 
+_AS_WIDE = lazy_pattern(r"\{[^{}]*[:!.\[]|%[^sd%]|%%")
+"""In a text that is filled in, what may make it wider than what it is given, or asks an object for more."""
+
+
+def _filled(text: str, given: tuple[object, ...]) -> object:
+    """Return `"llama-%s" % size`, filled with texts and numbers as they are."""
+    return (
+        UNKNOWN
+        if _AS_WIDE.search(text) or not _are_plain(given)
+        else _tried(operator.mod, [text, given])
+    )
+
+
+def _format(text: str, *given: object, **named: object) -> str:
+    """Return `"llama-{}".format(size)`, filled with texts and numbers as they are."""
+    if _AS_WIDE.search(text) or not _are_plain((*given, *named.values())):
+        raise ValueError("as wide as the format says")
+    return text.format(*given, **named)
+
+
+def _are_plain(values: tuple[object, ...]) -> bool:
+    return all(isinstance(each, (str, int, float)) for each in values)
+
+
 TEXT_METHODS: dict[str, Callable[..., Any]] = {
     "split": str.split,
+    "rsplit": str.rsplit,
+    "partition": str.partition,
+    "rpartition": str.rpartition,
     "strip": str.strip,
+    "lstrip": str.lstrip,
+    "rstrip": str.rstrip,
+    "removeprefix": str.removeprefix,
+    "removesuffix": str.removesuffix,
     "lower": str.lower,
     "upper": str.upper,
     "startswith": str.startswith,
     "endswith": str.endswith,
     "replace": str.replace,
+    "join": str.join,
+    FORMAT: _format,
 }
 
 
@@ -104,16 +144,26 @@ OF_SEVERAL: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "any": _any,
     "all": _all,
+    **dict.fromkeys(("ast.literal_eval", "literal_eval"), ast.literal_eval),
+    "json.loads": json.loads,
+    "sum": sum,
+    "round": round,
+    **dict.fromkeys(("math.ceil", "ceil"), math.ceil),
+    **dict.fromkeys(("math.floor", "floor"), math.floor),
+    **dict.fromkeys(("np.ceil", "numpy.ceil"), lambda number: float(math.ceil(number))),
+    **dict.fromkeys(("np.floor", "numpy.floor"), lambda number: float(math.floor(number))),
 }
-"""Functions that Python itself has, and that cost little."""
+"""Functions that Python itself, or numpy, has, and that cost little."""
 
 
-def of_text(method: str, text: object, arguments: list[object]) -> object:
+def of_text(
+    method: str, text: object, arguments: list[object], named: Mapping[str, object]
+) -> object:
     """Return what a method of a text gives."""
     apply = TEXT_METHODS.get(method)
-    if apply is None or not isinstance(text, str) or UNKNOWN in arguments:
+    if apply is None or not isinstance(text, str) or UNKNOWN in (*arguments, *named.values()):
         return UNKNOWN
-    return _tried(apply, [text, *arguments])
+    return UNKNOWN if named and method != FORMAT else _tried(apply, [text, *arguments], named)
 
 
 def of_function(name: str, arguments: list[object]) -> object:
@@ -123,9 +173,11 @@ def of_function(name: str, arguments: list[object]) -> object:
     return _tried(OF_SEVERAL[name], arguments)
 
 
-def _tried(apply: Callable[..., Any], arguments: list[object]) -> object:
+def _tried(
+    apply: Callable[..., Any], arguments: list[object], named: Mapping[str, object] | None = None
+) -> object:
     try:
-        result: object = apply(*arguments)
-    except (TypeError, ValueError):
+        result: object = apply(*arguments, **(named or {}))
+    except (TypeError, ValueError, LookupError, OverflowError, SyntaxError, RecursionError):
         return UNKNOWN
     return result

@@ -77,6 +77,7 @@ def own_parser(reader: ScriptReader, path: str) -> OwnParser:
     return OwnParser(
         options,
         names=frozenset(names) if names else None,
+        parameters=frozenset(each.arg for held in reader.commands for each in held[0].args.args),
         has_aliases=any(_says_alias(node) for node in reader.nodes) if made else False,
         **_fates(reader, path),
     )

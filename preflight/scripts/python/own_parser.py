@@ -40,9 +40,11 @@ class OwnParser:
     json_file: str
     """Keys of a file that stands in place of the flags."""
     yaml_file: str
+    parameters: frozenset[str] = frozenset()
+    """Of the functions that fire, typer or click calls from the command line."""
 
     @property
     def declared(self) -> frozenset[str]:
         """Return the names that it surely takes."""
-        own = frozenset(option.name for option in self.options.values())
+        own = self.parameters.union(option.name for option in self.options.values())
         return own if self.names is None else own | self.names

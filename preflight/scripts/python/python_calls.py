@@ -157,7 +157,9 @@ class PythonCalls(Names):
                 is_changed = attribute in self.changed_attributes
                 return UNKNOWN if is_changed else self.names_now(holder).get(attribute, UNKNOWN)
         if isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
-            return self._of_text(node, node.func, scope, depth)
+            made = self._of_text(node, node.func, scope, depth)
+            if made is not UNKNOWN or node.func.attr not in FUNCTIONS:
+                return made
         if name == "len" and len(node.args) == 1 and is_argv(node.args[0]):
             return num_words(self.command, scope.path)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:
@@ -276,8 +278,9 @@ class PythonCalls(Names):
     def _of_text(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> object:
         """Return what a method of a text gives; a part of what one flag says is still that flag's."""
         held = self.evaluate(func.value, scope, depth)
-        arguments = [] if node.keywords else [self.value(item, scope, depth) for item in node.args]
-        value = UNKNOWN if node.keywords else of_text(func.attr, held.value, arguments)
+        arguments = [self.value(item, scope, depth) for item in node.args]
+        named = {str(each.arg): self.value(each.value, scope, depth) for each in node.keywords}
+        value = of_text(func.attr, held.value, arguments, named)
         return Known(value, held.place) if value is not UNKNOWN else UNKNOWN
 
 

@@ -289,10 +289,11 @@ class Evaluator(PythonCalls):
                 self.value(node.left, scope, depth),
                 self.value(node.right, scope, depth),
             )
-        if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            return applied(
-                type(node.ops[0]),
-                self.value(node.left, scope, depth),
-                self.value(node.comparators[0], scope, depth),
-            )
+        if isinstance(node, ast.Compare):
+            sides = [self.value(each, scope, depth) for each in (node.left, *node.comparators)]
+            held = [
+                applied(type(kind), left, right)
+                for kind, left, right in zip(node.ops, sides, sides[1:], strict=False)
+            ]
+            return next((each for each in held if each is UNKNOWN or not each), held[-1])
         return UNKNOWN

@@ -35,6 +35,7 @@ def text_left(reach: Reach, speaks: Callable[[str], bool]) -> Iterator[tuple[str
     for path, node in reach.reader.untaken if reach.reader is not None else ():
         if isinstance(node, (ast.expr, ast.stmt)):
             idle.append((path, node))
+    idle += _false_tests(reach)
     for module in reach.files:
         kept = reach.lines[module.path]
         lines = COMMENT.sub("", module.text).split("\n")
@@ -46,6 +47,18 @@ def text_left(reach: Reach, speaks: Callable[[str], bool]) -> Iterator[tuple[str
             _without_unused_imports(reach, module, left)
         yield module.path, "\n".join(left)
     yield from reach.modules.unread.items()
+
+
+def _false_tests(reach: Reach) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the conditions, `if config["lora"]:`, that lead into no branch and call nothing: what they name is asked for, and
+    not there."""
+    untaken = {id(node) for _, node in reach.reader.untaken} if reach.reader is not None else ()
+    for module in reach.files if untaken else ():
+        for node in walk(module.tree):
+            if not isinstance(node, ast.If) or id(node.body[0]) not in untaken:
+                continue
+            if not any(isinstance(each, ast.Call) for each in walk(node.test)):
+                yield module.path, node.test
 
 
 def _off(reach: Reach, speaks: Callable[[str], bool]) -> frozenset[str]:

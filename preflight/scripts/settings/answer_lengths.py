@@ -81,10 +81,17 @@ def counted_calls(reader: ScriptReader) -> frozenset[ast.Call]:
 
 
 def _counted(node: ast.AST) -> list[ast.expr]:
-    """Return X of `len(X)` and of `X.shape`."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
-        return node.args[:1]
-    return [node.value] if isinstance(node, ast.Attribute) and node.attr == "shape" else []
+    """Return X of `len(X)`, of `X.shape`, and of `X.ne(padding).sum()`."""
+    if isinstance(node, ast.Attribute) and node.attr == "shape":
+        return [node.value]
+    if not isinstance(node, ast.Call):
+        return []
+    if not isinstance(node.func, ast.Attribute):
+        return node.args[:1] if last_name(node.func) == "len" else []
+    compared = node.func.value if node.func.attr == "sum" else None
+    if isinstance(compared, ast.Call) and isinstance(compared.func, ast.Attribute):
+        return [compared.func.value] if compared.func.attr in ("ne", "eq") else []
+    return [compared.left] if isinstance(compared, ast.Compare) else []
 
 
 def _made_by(node: ast.expr) -> ast.Call | None:

@@ -21,7 +21,10 @@ from preflight.scripts.settings.adapter_calls import (
 )
 from preflight.scripts.settings.lora_layers import read_lora_layers
 from preflight.scripts.settings.made_and_given import is_given, is_loaded, never_made
-from preflight.scripts.settings.other_adapters import read_other_adapter
+from preflight.scripts.settings.other_adapters import (
+    read_other_adapter,
+    read_own_adapter,
+)
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 
@@ -31,6 +34,7 @@ TARGETS = "lora_target_modules"
 def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read kind, size and targets of the one that a trainer or a model is surely given; open what only running tells."""
     read_adapted(reader, settings)
+    read_own_adapter(reader, settings)
     calls = [each for each in reader.named("LoraConfig") if is_loaded(reader, each)]
     others = [each for each in reader.maybe("LoraConfig") if is_loaded(reader, each)]
     for found in () if len(calls) == 1 else others:
