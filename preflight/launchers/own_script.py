@@ -7,6 +7,7 @@ from dataclasses import replace
 from preflight import unpriced_names as unpriced
 from preflight.engines.own_deepspeed import own_initialize
 from preflight.errors import Problem
+from preflight.launch import Origin
 from preflight.launchers.making import Making
 from preflight.launchers.not_read import (
     does_not_train,
@@ -156,6 +157,10 @@ def _as_the_loop_has_it(
                 severity="warning",
             ),
         )
+    elif signs.turns_to_evaluation is not None and said is not None and said.value != "none":
+        reason = "a model that an epoch leaves in evaluation checkpoints nothing in the next"
+        where = signs.turns_to_evaluation.where
+        making.origins["activation_checkpointing"] = Origin(where, True, reason, ("none",))
     return trainer
 
 

@@ -10,7 +10,14 @@ from preflight import unpriced_names as unpriced
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
 from preflight.formulas.adapters.adapter_kinds import BRANCHES
-from preflight.formulas.objective import COMPARED, GENERATED_PAIRS, KEEPS_LOGITS, ONLINE, SCORED
+from preflight.formulas.objective import (
+    COMPARED,
+    GENERATED_PAIRS,
+    KEEPS_LOGITS,
+    ONLINE,
+    OWN_PAIRS,
+    SCORED,
+)
 from preflight.formulas.optimizer_classes import states_of
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import DIVIDES_NOTHING, OPEN_VALUES
@@ -255,7 +262,12 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     if name in (unpriced.OWN_LOSS, unpriced.GATHERED_LOGITS):
         return objective in SCORED  # read with the objective, and of scores alone
     if name == unpriced.GROWN_BY_COLLATOR:
-        return objective in (*SCORED, *COMPARED, "embedding")  # whose rows are pairs or groups
+        return objective in (
+            *SCORED,
+            *COMPARED,
+            OWN_PAIRS,
+            "embedding",
+        )  # whose rows are pairs or groups
     if name == unpriced.SECOND_FORWARD and objective == "scored_in_turn":
         return True
     if name == unpriced.TEACHER and objective == "gkd":

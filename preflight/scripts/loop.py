@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import cast
 
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.flow import takes_gradient
+from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.lightning_calls import lightning_trainer
@@ -57,17 +59,18 @@ WITH_GRAPH = "what an evaluation with a graph keeps"
 def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the batch and the switches of a script without a Trainer."""
     every = reader.named("DataLoader")
-    loaders = [found for found in every if _is_training_loader(reader, found)]
+    trained = _trained_on(reader)
+    goes_over = [each for each in every if trained.intersection(_names_of(reader, each))]
+    loaders = [each for each in every if each in goes_over or _is_training_loader(reader, each)]
     if not loaders and not reader.maybe("DataLoader"):
         loaders = [each for each in every if not _is_evaluating_loader(reader, each)]
-    if len(loaders) == 1:
-        values, _ = reader.keywords(loaders[0])
-        second = loaders[0].node.args[1:2]
-        if second and not isinstance(second[0], ast.Starred):
-            values["batch_size"] = reader.evaluator.evaluate(second[0], loaders[0].scope)
-        if "batch_size" in values and values["batch_size"].value is not None:
-            settings.put("per_device_train_batch_size", values["batch_size"])
-    _read_evaluation(reader, settings, loaders if len(loaders) == 1 else [])
+    is_sure = len(loaders) == 1 or (len(goes_over) > 1 and len(goes_over) == len(loaders))
+    rows = _rows_of(reader, loaders) if is_sure else None
+    if rows is not None:
+        settings.put(ROWS[0], rows)
+        if len(loaders) > 1 or (isinstance(rows.value, int) and not rows.flag):
+            settings.set_later.add(ROWS[0])  # a flag of that name says no more than the loader does
+    _read_evaluation(reader, settings, loaders if is_sure else [])
     _read_divided_batches(reader, settings)
     part = in_parts(reader.trees.values())
     if part is not None:
@@ -91,6 +94,55 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         if len(found.node.args) > 1:
             known = reader.evaluator.evaluate(found.node.args[1], found.scope)
             settings.put("max_grad_norm", known)
+
+
+def _rows_of(reader: ScriptReader, loaders: list[CallFound]) -> Known | None:
+    """Return the most rows that some loaders give at once, UNKNOWN where those of one are not known; None where none says
+    any, or its rows are batches."""
+    told: list[Known] = []
+    for loader in loaders:
+        values, _ = reader.keywords(loader)
+        second = loader.node.args[1:2]
+        if second and not isinstance(second[0], ast.Starred):
+            values["batch_size"] = reader.evaluator.evaluate(second[0], loader.scope)
+        if "batch_size" in values and values["batch_size"].value is not None:
+            told.append(values["batch_size"])
+    numbers = [each for each in told if type(each.value) is int]
+    if len(loaders) == 1 or not told:
+        return next(iter(told), None)
+    if len(numbers) < len(loaders):
+        return Known(UNKNOWN, told[0].place)
+    return max(numbers, key=lambda each: cast(int, each.value))
+
+
+def _trained_on(reader: ScriptReader) -> set[str]:
+    """Return the names that loops which take gradients go over, and of what functions are given for one of them."""
+    nodes = [node for tree in reader.trees.values() for node in walk(tree)]
+    goes_over = {
+        id(node): set(_names_in(node.iter))
+        for node in nodes
+        if isinstance(node, ast.For) and takes_gradient(walk(node))
+    }
+    names = set().union(*goes_over.values())
+    for function in nodes if goes_over else ():
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        within = [goes_over[id(each)] for each in walk(function) if id(each) in goes_over]
+        told = [each.arg for each in function.args.args if each.arg != "self"]
+        for place, name in enumerate(told) if within else ():
+            if name in set().union(*within):
+                calls = (
+                    c
+                    for c in nodes
+                    if isinstance(c, ast.Call) and last_name(c.func) == function.name
+                )
+                given = [argument_of(call, place, name) for call in calls]
+                names.update(each for node in given if node is not None for each in _names_in(node))
+    return names
+
+
+def _names_in(node: ast.expr) -> Iterator[str]:
+    return (unparse(each) for each in walk(node) if isinstance(each, (ast.Name, ast.Attribute)))
 
 
 def _may_take_model(reader: ScriptReader, found: CallFound) -> bool:

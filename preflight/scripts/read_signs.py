@@ -137,6 +137,9 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         stays_in_evaluation=is_whole
         and "from_pretrained(" in whole
         and _SETS_MODE.search(whole) is None,
+        turns_to_evaluation=_turns_to_evaluation(reach)
+        if is_whole and ".eval(" in whole and _CHECKPOINTS_ITSELF.search(whole) is None
+        else None,
         inputs_ask=not is_whole or ASKS_INPUTS.search(whole) is not None,
     )
 
@@ -147,6 +150,20 @@ _SETS_MODE = lazy_pattern(
     r"|\b(?:Trainer|composer|unsloth)\b|\.fit\("
 )
 """Words of a script that may set its model to training, makes one itself, or checkpoints in either mode."""
+_CHECKPOINTS_ITSELF = lazy_pattern(r"checkpoint_wrapper|checkpoint\(|\.training\b|lightning")
+"""Words of a script that checkpoints in either mode, or sets the mode otherwise."""
+
+
+def _turns_to_evaluation(reach: Reach) -> Place | None:
+    from preflight.scripts.uncounted.left_in_evaluation import left_in_evaluation  # few evaluate
+
+    for file in reach.files:
+        line = left_in_evaluation([file.tree])
+        if line is not None:
+            return Place("script", file.path, "", line)
+    return None
+
+
 _REFERENCE = lazy_pattern(r"\bref(?:erence)?_(?:model|engine)\b(?!\s*=\s*None\b)")
 _COPIED = lazy_pattern(r"\bref\w*\s*=\s*(?:copy\.)?deepcopy\(")
 _UNCACHED = lazy_pattern(

@@ -61,6 +61,8 @@ class Signs:
     stays_in_evaluation: bool = False
     """Whether all of it was read, its model is loaded, which leaves it in evaluation, and nothing tells it to train: what is
     checkpointed in training alone is not."""
+    turns_to_evaluation: Place | None = None
+    """Where a loop over epochs leaves its model in evaluation for all rounds but the first, if all of it was read."""
     inputs_ask: bool = True
     """Whether it may make a frozen embedding's output ask for gradients, or not all of it was read."""
 

@@ -80,15 +80,18 @@ def without_unread(
     said = {**given.known, **given.others}
     declared = {option.name for option in own.options.values()}
     decides = [name for name in said if name in ALL_SPELLINGS]
-    options = [n for n in decides if n in declared and said[n].place.kind == "argv"]
+    flags = [n for n in decides if said[n].place.kind == "argv"]
+    options = [n for n in flags if n in declared]
+    parameters = flags if reader.commands else []
     keys = [n for n in decides if said[n].place.kind in ("yaml", "json")]
-    if not options and (has_trainers_parser or not keys):
+    if not (options or parameters) and (has_trainers_parser or not keys):
         return Reading(given)
     from preflight.scripts.python.parsed_object import LOADS  # most say none
-    from preflight.scripts.python.parsed_options import unread_options
+    from preflight.scripts.python.parsed_options import unread_options, unread_parameters
 
     of_library = given.table.arguments
     unread = {*unread_options(reader, options, of_library)} if options else set()
+    unread |= unread_parameters(reader, parameters)
     if keys and not has_trainers_parser:
         unread |= unread_options(reader, keys, (), LOADS)
     known, others = (

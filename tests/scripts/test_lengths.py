@@ -480,3 +480,28 @@ def test_a_length_of_nothing_in_a_script_cuts_nothing(said, as_default, tmp_path
 
     assert plan.seq_len is None
     assert any("sequences are not cut" in notice.message for notice in plan.notices)
+
+
+@pytest.mark.parametrize(
+    ("filled", "length"), [("args.max_length + 32", None), ("args.max_length", 512)]
+)
+def test_rows_that_are_filled_to_more_than_a_flag_says_are_not_as_long_as_it(
+    tmp_path, filled, length
+):
+    """Of settings that nobody follows a flag's name said the length, and the collator filled every row to more."""
+    text = f"""\
+import argparse
+from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
+from elsewhere import merged
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--max_length", type=int)
+args = merged(parser.parse_args())
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-1.7B")
+tokenizer = AutoTokenizer.from_pretrained("Qwen/Qwen3-1.7B")
+collator = DataCollatorWithPadding(tokenizer, padding="max_length", max_length={filled})
+Trainer(model, TrainingArguments("out"), collator, rows).train()
+"""
+    plan = plan_of(tmp_path, "python train.py --max_length 512", {"train.py": text})
+
+    assert plan.seq_len == length

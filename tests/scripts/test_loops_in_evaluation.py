@@ -112,3 +112,30 @@ def test_calls_of_newer_releases_checkpoint_too(tmp_path, call, is_open):
 
     assert ("activation_checkpointing" in opens(plan)) is is_open
     assert is_open or plan.activation_checkpointing == "full"
+
+
+ROUNDS = {
+    "model.eval()": True,
+    "evaluate(model)": True,
+    "model.eval()\n    model.train()": False,
+    "evaluate(model)\n    set_back(model)": False,
+    "reference.eval()": False,
+    "print(eval('1 + 1'))": False,
+}
+
+
+@pytest.mark.parametrize(("end", "is_open"), ROUNDS.items(), ids=ROUNDS)
+def test_a_round_that_ends_in_evaluation_leaves_the_next_without_checkpointing(
+    tmp_path, end, is_open
+):
+    """`model.train()` stood in front of the rounds: the second one kept every activation."""
+    functions = (
+        "def evaluate(part):\n    part.eval()\n\n\ndef set_back(part):\n    part.train()\n\n\n"
+    )
+    head, steps = LOOP.replace("EVALUATES", "").split("for batch in loader:")
+    body = "    for batch in loader:" + steps.rstrip().replace("\n", "\n    ")
+    text = f"{head.replace('SETS', 'model.train()')}\n{functions}for epoch in range(3):\n{body}\n    {end}\n"
+    plan = plan_of(tmp_path, "python train.py", {"train.py": text})
+
+    assert plan.activation_checkpointing == "full"
+    assert plan.origins["activation_checkpointing"].may_be == (("none",) if is_open else ())

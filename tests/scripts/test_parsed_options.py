@@ -240,3 +240,49 @@ trainer.train()
     }
 
     assert [*lengths.values()] == [1024, 128]
+
+
+COMMANDS = {
+    "fire": ("import fire", "", "fire.Fire(train)", ""),
+    "fire, by a name": ("import fire", "", 'fire.Fire({"train": train, "test": print})', "train "),
+    "typer": ("import typer", "", "typer.run(train)", ""),
+    "click": (
+        "import click",
+        """@click.command()
+@click.option("--rows_at_once", default=4)
+@click.option("--use_lora", is_flag=True)
+@click.option("--batch_size", default=1)
+""",
+        "train()",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["unread", "read"])
+@pytest.mark.parametrize(
+    ("imported", "decorators", "call", "word"), COMMANDS.values(), ids=COMMANDS
+)
+def test_a_parameter_that_its_function_never_names_says_nothing(
+    tmp_path, imported, decorators, call, word, is_read
+):
+    """`--use_lora` made an adapter, and `--batch_size` the rows, of functions that do nothing with them."""
+    text = f"""{imported}
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+
+{decorators}def train(rows_at_once: int = 4, use_lora: bool = False, batch_size: int = 1):
+    model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-1.7B")
+    training = TrainingArguments("out", per_device_train_batch_size=rows_at_once)
+    {"if use_lora: adapt(model)" if is_read else "pass"}
+    Trainer(model, training, train_dataset=rows).train()
+
+
+if __name__ == "__main__":
+    {call}
+"""
+    command = f"python train.py {word}--rows_at_once 8 --use_lora --batch_size 2"
+    plan = plan_of(tmp_path, command, {"train.py": text})
+
+    assert plan.micro_batch_size == 8
+    assert (plan.adapter is not None) is is_read

@@ -74,12 +74,17 @@ ADDED = {
 }
 """What is bounded by more terms alone -> the function of formulas that gives those of a plan and its model; few launches
 have any, and import it."""
-AS_GRADIENTS = {unpriced.COMM_HOOK: 2, unpriced.GRADIENTS_STAY: 1}
+AS_GRADIENTS = {
+    unpriced.COMM_HOOK: 2,
+    unpriced.GRADIENTS_STAY: 1,
+    unpriced.COPY_OF_ADAPTER: 1,
+}
 """What is bounded by as many bytes as the gradients have, so many times.
 
 A hook: PowerSGD keeps an error of each, and a bucket's copy and factors of less than that
 (torch/distributed/algorithms/ddp_comm_hooks/powerSGD_hook.py:385-610, 2.13); the other hooks keep less.
 `zero_grad(set_to_none=False)` leaves those of the step before (torch/optim/optimizer.py zero_grad, 2.13).
+A second adapter by the same LoraConfig has the first one's tensors (peft/peft_model.py add_adapter, 0.21.2).
 """
 
 

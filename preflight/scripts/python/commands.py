@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from preflight.scripts.python.argument_parsers import positional, underscored
@@ -179,6 +179,20 @@ def _click_options(
             default = keyword_of(node, "default")
             options[(named or _flags(flags))[0]] = (flags, default)
     return options, places
+
+
+def entry_calls(node: ast.AST, words: Collection[str]) -> Iterator[str]:
+    """Yield a call that runs a function with the command line, as it is written; of `fire.Fire({"train": main})` that of the
+    function whose name is among the words of the command."""
+    if not isinstance(node, ast.Call) or unparse(node.func) not in RUNS:
+        return
+    yield unparse(node)
+    given = node.args[0] if node.args else None
+    for key, value in (
+        zip(given.keys, given.values, strict=True) if isinstance(given, ast.Dict) else ()
+    ):
+        if isinstance(key, ast.Constant) and key.value in words:
+            yield f"{unparse(node.func)}({unparse(value)})"
 
 
 def is_command(function: ast.FunctionDef, calls: Iterable[str]) -> bool:

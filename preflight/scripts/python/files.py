@@ -12,7 +12,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.assignments import scope_of, walk_block
 from preflight.scripts.python.changes_elsewhere import note_changes_elsewhere, note_names_of_modules
 from preflight.scripts.python.class_table import ClassTable
-from preflight.scripts.python.commands import RUNS, is_command
+from preflight.scripts.python.commands import entry_calls, is_command
 from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.python.flow import is_main_guard
 from preflight.scripts.python.imported_files import ImportedFiles
@@ -174,11 +174,7 @@ class ScriptFiles(ImportedFiles):
         self.libraries[path] = {}
         every = walk(tree)
         self.nodes += every
-        unparsed = [
-            unparse(node)
-            for node in every
-            if isinstance(node, ast.Call) and unparse(node.func) in RUNS
-        ]
+        unparsed = [text for node in every for text in entry_calls(node, self.command.argv)]
         if path == self.path:
             self._entry_calls = unparsed
         stood_on = {
@@ -213,7 +209,7 @@ class ScriptFiles(ImportedFiles):
         self,
         functions: Iterable[ast.FunctionDef],
         outer: Scope,
-        entry_calls: list[str],
+        called_here: list[str],
         of_class: str = "",
     ) -> None:
         for function in functions:
@@ -221,7 +217,7 @@ class ScriptFiles(ImportedFiles):
             scope, inner = scope_of(function.body, nodes, outer.path, outer)
             scope = replace(scope, receiver=receiver_of(function) if of_class else "")
             scope.arguments.update(argument.arg for argument in _all_arguments(function))
-            if is_command(function, [*entry_calls, *self._entry_calls]):
+            if is_command(function, [*called_here, *self._entry_calls]):
                 self.commands.append((function, scope, outer))
             self.functions.setdefault(function.name, []).append((function, scope))
             self._add_block(function.body, nodes, scope)

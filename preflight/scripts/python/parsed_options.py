@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from preflight.scripts.python.commands import defaults_of
 from preflight.scripts.python.nodes import is_namespace, last_name, walk
 from preflight.scripts.python.parsed_object import LOADS, PARSES, ParsedObject
 from preflight.scripts.python.reader import ScriptReader
@@ -31,6 +32,22 @@ def unread_options(
     others = "\n".join(text for path, text in files if path not in reader.trees)
     unread -= {*WORDS.findall(others)}
     return frozenset(unread - {*of_library} if held.goes_to_library else unread)
+
+
+_ALL_PARAMETERS = ("locals", "vars", "inspect", "get_current_context", "ctx", "context")
+"""Names by which a function may ask for all of its parameters at once."""
+
+
+def unread_parameters(reader: ScriptReader, options: Collection[str]) -> frozenset[str]:
+    """Return which options fill a parameter of a function that fire, typer or click calls, and that the function never names."""
+    unread: set[str] = set()
+    for function, _, _ in reader.commands:
+        names = {
+            node.id for each in function.body for node in walk(each) if isinstance(node, ast.Name)
+        }
+        if names.isdisjoint(_ALL_PARAMETERS):
+            unread |= {each.arg for each, _ in defaults_of(function) if each.arg not in names}
+    return frozenset(unread.intersection(options))
 
 
 def changed_options(reader: ScriptReader, options: Mapping[str, object]) -> dict[str, Place]:

@@ -11,13 +11,14 @@ from preflight.launch_facts import Uncounted
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import Adapter
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import keyword_of, last_name
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.followed_models import followed
 from preflight.scripts.settings.model_calls import given_model
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
+from preflight.unpriced_names import COPY_OF_ADAPTER
 
 ADAPTING = frozenset({"get_peft_model", "load_adapter", "add_adapter", "inject_adapter_in_model"})
 MERGES = ("merge_and_unload", "unload")
@@ -161,6 +162,7 @@ def read_adapting(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def read_adapted(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Note that a trainer which is told of an adapter is given a model that has one, or may have."""
+    _note_copies(reader, settings)
     for call in reader.calls:
         told = {each.arg for each in call.node.keywords}
         given = given_model(reader, call) if "peft_config" in told else None
@@ -171,6 +173,36 @@ def read_adapted(reader: ScriptReader, settings: ScriptSettings) -> None:
         if any(has_one):
             known = Known(True if all(has_one) else UNKNOWN, reader.place(call))
             settings.put("has_adapter", known)
+
+
+COPIES_ADAPTER = frozenset({"DPOTrainer", "GRPOTrainer", "RLOOTrainer", "KTOTrainer"})
+"""Trainers of TRL that put an adapter `ref` beside the one of a model which has one, where they are given neither a reference
+nor a `peft_config` (trl/trainer/dpo_trainer.py:667-695, 1.16.0): GRPO's and RLOO's since 0.27, DPO's since 0.29, KTO's since
+1.4; earlier ones switch the adapter off, which takes less."""
+
+
+def _note_copies(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Note a second adapter as large as the first: one of the same config, `model.add_adapter("reference", config)`, and the
+    copy that a trainer of COPIES_ADAPTER makes."""
+    first = [
+        unparse(each.node.args[1])
+        for each in reader.possible("get_peft_model")
+        if len(each.node.args) > 1
+    ]
+    for call in reader.possible("add_adapter"):
+        if any(unparse(each) in first for each in call.node.args[1:]):
+            settings.uncounted[COPY_OF_ADAPTER] = Uncounted(reader.place(call), "more")
+    for call in reader.possible_trainers:
+        own = reader.class_of(call.name, call.scope.path)
+        kinds = {call.name, *(() if own is None else map(last_name, own[0].bases))}
+        told = {each.arg: unparse(each.value) for each in call.node.keywords}
+        given = given_model(reader, call)
+        if given is None or "peft_config" in told or not kinds & COPIES_ADAPTER:
+            continue
+        made = followed(reader, given, call.scope, (*ADAPTING, "from_pretrained"))
+        has_one = any(each is not None and adapts(reader, each) for each in made)
+        if has_one and told.get("ref_model", "None") == "None":
+            settings.uncounted[COPY_OF_ADAPTER] = Uncounted(reader.place(call), "more")
 
 
 def adapts(reader: ScriptReader, call: CallFound) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import keyword_of, unparse, walk
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
 from preflight.scripts.python.python_calls import DTYPE_NAMES
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -202,9 +202,19 @@ def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Note a Trainer's subclass whose loader takes its rows from somewhere else than the Trainer's arguments."""
     for name, argument in BATCHES.items():
         for method, place in _overridden(reader, name):
-            if not _BY_ARGUMENTS.search(unparse(method)):
+            if not _BY_ARGUMENTS.search(unparse(method)) or _reckons_with_rows(method):
                 settings.put(argument, Known(UNKNOWN, place))
                 settings.set_later.add(argument)
+
+
+def _reckons_with_rows(method: ast.FunctionDef) -> bool:
+    """Tell whether a method makes another number of the rows that arguments say: `self.args.train_batch_size * 2`."""
+    reckoned = (node for node in walk(method) if isinstance(node, ast.BinOp))
+    return any(
+        last_name(each).endswith("_batch_size")
+        for node in reckoned
+        for each in (node.left, node.right)
+    )
 
 
 def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:

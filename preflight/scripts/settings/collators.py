@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.setting import Place
@@ -122,7 +122,16 @@ def _own_collators(
 
 def _several_of_one(made: ast.AST) -> Iterator[int]:
     """Yield the lines where rows are repeated, `[row for row in rows for _ in range(4)]`, or put twice into one list."""
+    given = {each.arg for each in walk(made) if isinstance(each, ast.arg)}
+    of_rows = {
+        last_name(target)
+        for node in walk(made)
+        if isinstance(node, ast.Assign) and _is_of_rows(node.value, given)
+        for target in node.targets
+    }
     for node in walk(made):
+        if _puts_behind(node, given, of_rows):
+            yield node.lineno  # type: ignore[attr-defined]
         if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
             inner = [each.iter for each in node.generators[1:]]
             if any(
@@ -138,6 +147,32 @@ def _several_of_one(made: ast.AST) -> Iterator[int]:
                 lists[grown] += times
             if any(times > 1 for times in lists.values()):
                 yield node.lineno
+
+
+def _puts_behind(node: ast.AST, given: Container[str], lists: Container[str]) -> bool:
+    """Tell whether an expression puts one list of rows behind another, or one tensor: `[row["chosen"] for row in rows] +
+    [row["rejected"] for row in rows]`, `torch.cat([chosen["input_ids"], rejected["input_ids"]])`."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return all(
+            _is_of_rows(each, given) or (isinstance(each, ast.Name) and each.id in lists)
+            for each in (node.left, node.right)
+        )
+    if not isinstance(node, ast.Call) or last_name(node.func) not in _JOINS or not node.args:
+        return False
+    parts, along = node.args[0], argument_of(node, 1, "dim")
+    is_by_rows = along is None or (isinstance(along, ast.Constant) and along.value == 0)
+    is_two = isinstance(parts, (ast.List, ast.Tuple)) and len(parts.elts) > 1
+    return is_by_rows and is_two and all(isinstance(each, ast.Subscript) for each in parts.elts)  # type: ignore[attr-defined]
+
+
+def _is_of_rows(node: ast.expr, given: Container[str]) -> bool:
+    """Tell whether an expression is a list of what a function is given, one by one."""
+    source = node.generators[0].iter if isinstance(node, ast.ListComp) else None
+    return isinstance(source, ast.Name) and source.id in given
+
+
+_JOINS = frozenset({"cat", "concat", "concatenate", "vstack"})
+"""Functions of torch that put one tensor's rows behind another's, along the dimension 0 where none is said (torch 2.13)."""
 
 
 def _grown(statement: ast.stmt) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.handed_functions import OF_ROWS
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import (
@@ -48,10 +48,22 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
         if cut is not None and (found.name.startswith("DataCollator") or found.name == "pad"):
             padded = _padded_by(reader.keywords(found)[0], cut)
             _lengthen(settings, padded, is_sure=found in reader.calls)
+        elif "seq_len" not in settings.arguments and _fills_further(found):
+            settings.put("seq_len", Known(UNKNOWN, reader.place(found)))
+            settings.set_later.add("seq_len")
     cut = _cut_at(settings)
     for known in filled_rows(reader, cut) if cut is not None else ():
         _lengthen(settings, known, is_sure=True)
     read_packed(reader, settings, _cut_at(settings))
+
+
+def _fills_further(found: CallFound) -> bool:
+    """Tell whether a collator fills rows up to a length that is reckoned, `padding="max_length", max_length=args.length + 32`,
+    of what is not known itself."""
+    length, padding = (keyword_of(found.node, name) for name in ("max_length", "padding"))
+    is_collator = found.name.startswith("DataCollator") or found.name == "pad"
+    fills = isinstance(padding, ast.Constant) and padding.value == "max_length"
+    return is_collator and fills and isinstance(length, ast.BinOp)
 
 
 def _cut_at(settings: ScriptSettings) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
 from preflight.scripts.python.files import CallFound
@@ -56,6 +56,7 @@ def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     settings.seen["lora"] = place
     if len(calls) > 1:
         settings.unread["use_peft"] = place
+        _open_parts(settings, [lora_values(reader, each)[0] for each in calls], place)
         return
     for handed, is_one in _handed_adapters(reader):
         if is_one is not True:
@@ -88,6 +89,16 @@ def _read_parts(reader: ScriptReader, settings: ScriptSettings, calls: Sequence[
             continue
         known = next(each for each in said if each is not None)
         settings.put(name, Known(UNKNOWN, known.place) if _differ(said) else known)
+
+
+def _open_parts(
+    settings: ScriptSettings, told: Sequence[Mapping[str, Known]], place: Place
+) -> None:
+    """Note the parts of an adapter of which several LoraConfigs say different things: no flag says which of them trains."""
+    for keyword, name in LORA.items():
+        if name in OPEN_PARTS and _differ([values.get(keyword) for values in told]):
+            settings.put(name, Known(UNKNOWN, place))
+            settings.set_later.add(name)
 
 
 def _note_targets(
