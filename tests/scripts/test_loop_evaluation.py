@@ -82,9 +82,14 @@ def test_what_is_evaluated_is_open_where_nothing_tells_which_loader_is_that_of_t
     loaders = "more = DataLoader(others, batch_size=32)"
     text = SCRIPT.format(loaders=loaders, after=EVALUATES).replace("train_", "")
     text = text.replace(", shuffle=True", "")
-    plan = plan_of(tmp_path, "accelerate launch --num_processes 1 t.py", {"t.py": text})
+    hidden = text.replace("for batch in loader:", "while True:\n    batch = next(rounds)")
+    plans = [
+        plan_of(tmp_path, "accelerate launch --num_processes 1 t.py", {"t.py": each})
+        for each in (hidden, text)
+    ]
 
-    assert "eval_micro_batch_size" in opens(plan)
+    assert "eval_micro_batch_size" in opens(plans[0])
+    assert plans[1].eval_micro_batch_size == 32  # the loop over the other takes gradients
 
 
 @pytest.mark.parametrize(
