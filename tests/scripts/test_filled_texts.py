@@ -66,6 +66,19 @@ def test_one_that_is_as_wide_as_it_says_is_not_known(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "'a'" + ".replace('a', 'aa')" * 60,
+        "'{0}{0}'.format('{0}{0}'.format('{0}'.format('" + "a" * 9000 + "')))",
+        "ast.literal_eval('" + "-" * 10_000 + "1')",
+        "json.loads('" + "[" * 10_000 + "')",
+    ],
+)
+def test_one_that_would_fill_memory_is_not_made(tmp_path, name):
+    assert read(tmp_path, name=name).model is None
+
+
+@pytest.mark.parametrize(
     "count",
     ["math.ceil(7 / rows)", "ceil(7 / rows)", "math.floor(7 / rows)", "round(7 / rows)", "sum([1, rows])"],
 )  # fmt: skip

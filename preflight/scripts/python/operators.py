@@ -7,7 +7,7 @@ import json
 import math
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 from preflight.lazy_pattern import lazy_pattern
@@ -156,12 +156,19 @@ OF_SEVERAL: dict[str, Callable[..., Any]] = {
 """Functions that Python itself, or numpy, has, and that cost little."""
 
 
+MOST_TEXT = 1 << 13
+"""Characters that a method of a text may be given: it makes no more of them than their square, and nothing more of that."""
+
+
 def of_text(
     method: str, text: object, arguments: list[object], named: Mapping[str, object]
 ) -> object:
     """Return what a method of a text gives."""
     apply = TEXT_METHODS.get(method)
-    if apply is None or not isinstance(text, str) or UNKNOWN in (*arguments, *named.values()):
+    given = (*arguments, *named.values())
+    if apply is None or not isinstance(text, str) or UNKNOWN in given:
+        return UNKNOWN
+    if sum(len(each) for each in (text, *given) if isinstance(each, Sized)) > MOST_TEXT:
         return UNKNOWN
     return UNKNOWN if named and method != FORMAT else _tried(apply, [text, *arguments], named)
 
@@ -173,11 +180,17 @@ def of_function(name: str, arguments: list[object]) -> object:
     return _tried(OF_SEVERAL[name], arguments)
 
 
+_FAILURES = (
+    *(TypeError, ValueError, LookupError, OverflowError, SyntaxError),
+    *(RecursionError, MemoryError),  # of a text whose brackets are too deep
+)
+
+
 def _tried(
     apply: Callable[..., Any], arguments: list[object], named: Mapping[str, object] | None = None
 ) -> object:
     try:
         result: object = apply(*arguments, **(named or {}))
-    except (TypeError, ValueError, LookupError, OverflowError, SyntaxError, RecursionError):
+    except _FAILURES:
         return UNKNOWN
     return result
