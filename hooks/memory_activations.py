@@ -69,7 +69,7 @@ def _offloaded(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision, cost: LayerCosts
 ) -> LayerCosts:
     """Return a layer's costs where what it saves goes to the host: what stays, and what is under way."""
-    left = min(cost.saved, bytes_left(plan, model, unit, precision))
+    left = min(cost.saved, bytes_left(plan, model, unit, precision) + cost.held)
     under_way = bytes_in_flight(plan, unit, precision, cost.saved - left)
     under_way += ceil_div(cost.copied_bytes, num_tokens(plan))
     return replace(
@@ -268,17 +268,21 @@ def _saved(
         )
         return
     if mode == "selective_op":
-        total = sum(unit.count * cost.selective for unit, cost in costs)
+        total = sum(unit.count * cost.kept(mode) for unit, cost in costs)
         label = "activations kept by selective checkpointing"
     elif mode == "selective_every_2":
         total = sum(unit.count * (cost.saved + cost.residual) for unit, cost in costs) // 2
         label = "activations, every second layer checkpointed"
     else:
-        total = sum(unit.count * cost.residual for unit, cost in costs)
-        label = "layer inputs kept by checkpointing"
+        total = sum(unit.count * cost.kept(mode) for unit, cost in costs)
+        held = any(cost.held for _, cost in costs)
+        label = (
+            f"layer inputs kept by checkpointing{', and what packed layers read' if held else ''}"
+        )
     offloaded = plan.offload_activations == "cpu"
     if offloaded:
         total = max(cost.residual for _, cost in costs) * 2  # the one in use and the one in flight
+        total += sum(unit.count * cost.held for unit, cost in costs)
         label += ", in flight to the host"
     yield MemoryTerm(
         label,

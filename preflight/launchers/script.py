@@ -64,6 +64,8 @@ def make_plan(
     if zero_init is not None:
         values["zero_init"], origins["zero_init"] = zero_init
     taken = {name: making.libraries.version(name) for name in engine.library_names}
+    if values.get("base_quantization") is not None and trainer.trainer != "torchtune":
+        taken["bitsandbytes"] = making.libraries.version("bitsandbytes")
     has_float8 = any(problem.unpriced in (FLOAT8, FLOAT8_HEAD) for problem in making.problems)
     if has_float8 and making.libraries.is_known("torchao"):
         taken["torchao"] = making.libraries.version("torchao")

@@ -28,6 +28,7 @@ def with_open_versions(plan: LaunchPlan) -> LaunchPlan:
     names = ["torch", "transformers", "accelerate"]
     names += ["trl"] if plan.trainer == "trl" else []
     names += ["peft"] if plan.adapter is not None else []
+    names += ["bitsandbytes"] if plan.base_quantization is not None else []
     names += ["deepspeed"] if plan.engine.startswith("zero") else []
     sets = unlike([{n: one[n] for n in names if n in one} for one in version_sets({}, {})])
     reason = "the plan does not say its versions"

@@ -112,6 +112,7 @@ def _holds(clause: Clause, version: Version) -> bool:
 LIBRARIES = (
     "accelerate",
     "axolotl",
+    "bitsandbytes",
     "deepspeed",
     "litgpt",
     "llamafactory",

@@ -17,6 +17,7 @@ KNOWN_VERSIONS = {
     "torchtune": "0.6.1",
     "torchtitan": "0.3.0",
     "litgpt": "0.5.13",
+    "bitsandbytes": "0.50.2",
 }
 """The versions this reader was checked against: taken where a library is not installed here."""
 

@@ -20,6 +20,7 @@ from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
+from preflight.versions.bitsandbytes import KEEPS_EIGHT_BIT_INPUT, KEEPS_NO_INPUT
 
 
 def adapter_inputs(
@@ -37,13 +38,13 @@ def adapter_inputs(
     assert shape is not None
     targets = adapter_targets(adapter, model)
     c = precision.bytes_of("compute")
-    copies = _casts_inputs(plan, precision)
+    copies = adapter_casts_inputs(plan, precision)
     is_wide = precision.trainable == "fp32" and plan.engine != "fsdp2"
     own = 4 if is_wide and not uses_autocast(plan) else c
     # a norm in fp32, or a packed expert behind one, hands fp32 on, which autocast narrows for each adapter that reads it
     is_cast = uses_autocast(plan) and has_fp32_residual(plan, model, precision)
     total, of_experts, shared = 0, 0, set()
-    last = _last_projection(unit)
+    last = last_projection(unit)
     mode = None if adapter.kind in BRANCHES else mode_of_adapter(plan, precision)
     renamed = renamed_modules(plan, model, targets)
     frozen_too = keeps_every_input(plan, model)
@@ -69,7 +70,7 @@ def adapter_inputs(
         if not is_adapted and not (frozen_too and is_target(tensor, "all-linear")):
             continue
         path = tensor.name.rpartition(f".{tensor.module}.")[0]
-        group = (path, _input_group(tensor.module))
+        group = (path, input_group(tensor.module))
         out_features, in_features = tensor.shape[::-1] if is_turned else tensor.shape
         more, reads_bare = 0, True
         if is_adapted:
@@ -97,29 +98,39 @@ def keeps_every_input(plan: LaunchPlan, model: ModelSpec) -> bool:
     return plan.deepspeed is None or plan.deepspeed.memory_efficient_linear
 
 
+def keeps_packed_inputs(plan: LaunchPlan) -> bool:
+    """Tell whether bitsandbytes' layers keep what they read (formulas/adapters/packed_inputs.py): 8-bit ones, and 4-bit ones of
+    older releases. torchtune's are torchao's."""
+    quantization = plan.base_quantization
+    if quantization is None or plan.trainer == "torchtune":
+        return False
+    return quantization.scheme == "int8" or not KEEPS_NO_INPUT.holds_in(plan.versions)
+
+
 def keeps_attention_output(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
 ) -> bool:
     """Tell whether attention's last projection keeps its input as it is: where it trains, or where an adapter on it
     multiplies that very tensor, and not one that was cast or dropped from it."""
     adapter = plan.adapter
-    if adapter is None or keeps_every_input(plan, model):
+    is_read = keeps_packed_inputs(plan) and KEEPS_EIGHT_BIT_INPUT.holds_in(plan.versions)
+    if adapter is None or keeps_every_input(plan, model) or is_read:
         return True
-    last = _last_projection(unit)
+    last = last_projection(unit)
     if last is None or not is_target(last, adapter_targets(adapter, model)):
         return False
     if adapter.kind not in BRANCHES:
         return keeps_input(adapter, last.module, mode_of_adapter(plan, precision))
-    return adapter.dropout == 0 and not _casts_inputs(plan, precision)
+    return adapter.dropout == 0 and not adapter_casts_inputs(plan, precision)
 
 
-def _last_projection(unit: ModelUnit) -> ParameterTensor | None:
+def last_projection(unit: ModelUnit) -> ParameterTensor | None:
     """Return the linear layer that reads what comes out of attention."""
     linears = [t for t in unit.tensors if t.kind == LINEAR and "att" in t.name.partition(".")[0]]
     return linears[-1] if linears else None
 
 
-def _casts_inputs(plan: LaunchPlan, precision: Precision) -> bool:
+def adapter_casts_inputs(plan: LaunchPlan, precision: Precision) -> bool:
     """Tell whether an adapter multiplies a copy of its input in its own dtype.
 
     PEFT's bitsandbytes layers leave the cast to autocast, which casts nothing that is narrow already.
@@ -191,7 +202,7 @@ ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mq
 OF_NORMS = ("attention_input", "mlp_input")
 
 
-def _input_group(module: str) -> str:
+def input_group(module: str) -> str:
     if module in ATTENTION_INPUTS or module.startswith("in_proj_"):
         return "attention_input"
     if module in ("gate_proj", "up_proj"):

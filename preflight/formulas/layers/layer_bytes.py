@@ -23,6 +23,8 @@ class LayerCosts:
     """Kept under torchtitan's selective_op checkpointing."""
     attention_backward: int
     """`saved` less what the MLP's backward has already freed, for the later half of the layer's backward."""
+    held: int = 0
+    """Kept beside either of the two by nodes that a checkpoint leaves: what packed layers read."""
     copied_bytes: int = 0
     """Copies of one layer's weights in the compute dtype that its backward still needs."""
     copied_again_bytes: int = 0
@@ -40,4 +42,4 @@ class LayerCosts:
             return self.saved
         if mode == "selective_every_2":
             return (self.saved + self.residual) // 2
-        return self.selective if mode == "selective_op" else self.residual
+        return self.held + (self.selective if mode == "selective_op" else self.residual)

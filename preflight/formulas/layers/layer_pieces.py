@@ -20,6 +20,7 @@ from preflight.formulas.adapters.adapter_inputs import (
     has_fp32_residual,
     keeps_attention_output,
     keeps_every_input,
+    keeps_packed_inputs,
 )
 from preflight.formulas.adapters.adapters import adapter_targets, is_target
 from preflight.formulas.adapters.dora import dora_bytes
@@ -32,6 +33,7 @@ from preflight.formulas.layers.attention_tensors import (
     repeats_keys,
     takes_mask,
 )
+from preflight.formulas.layers.checkpointing import is_reentrant
 from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
@@ -78,6 +80,14 @@ def layer_pieces(
     if not trains:
         saved += adapter_inputs(plan, model, unit, precision)
         saved += dora_bytes(plan, model, unit, precision)
+    held = 0
+    if keeps_packed_inputs(plan):
+        from preflight.formulas.adapters.packed_inputs import packed_inputs  # few keep them
+
+        inputs = packed_inputs(plan, model, unit, precision)
+        # of a checkpoint that is not reentrant the first forward's nodes stay, and the second's are gone before the backward
+        held = 0 if is_reentrant(plan) else inputs.whole
+        saved += inputs.beside if plan.activation_checkpointing == "none" or not held else 0
 
     width = shape.intermediate_size
     if shape.num_experts:
@@ -107,6 +117,7 @@ def layer_pieces(
     return LayerCosts(
         saved=saved,
         residual=residual_bytes * h,
+        held=held,
         forward_transient=c * h,
         forward_checkpointed=c * (3 * width + 3 * h),
         backward_transient=backward,
@@ -203,7 +214,7 @@ def norm_bytes(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: 
 
 def keeps_product(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
     """Tell whether the input of a dense MLP's last projection is kept, and free again once its gradient exists."""
-    if plan.adapter is None or keeps_every_input(plan, model):
+    if plan.adapter is None or keeps_every_input(plan, model) or keeps_packed_inputs(plan):
         return True
     targets = adapter_targets(plan.adapter, model)
     last = [tensor for tensor in unit.tensors if tensor.module == "down_proj"]

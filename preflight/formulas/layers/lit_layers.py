@@ -13,22 +13,25 @@ to 0.5.13 keep the same but for 2 c kv less of a single key before 0.5.7:
     loss                 logits and their log-probabilities, c each; copies and gradients of 128 places of every row at a time
     LoRA                 c of a layer's input, or of its dropped copy with a mask of a byte; q, k, v share one
                          c of all that it makes where it is on some of q, k and v: index_copy_ keeps its source
+    packed layer         c of its input, once for all that read it, where bitsandbytes keeps it: before litgpt 0.5.5
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
+from preflight.formulas.adapters.adapter_inputs import keeps_packed_inputs
 from preflight.formulas.adapters.adapters import adapter_targets, is_target
 from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.formulas.layers.layer_pieces import norm_kind
-from preflight.formulas.precision import Precision, uses_autocast
+from preflight.formulas.precision import Precision, is_quantized, uses_autocast
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
 from preflight.values import replace
+from preflight.versions.litgpt import ASKS_FOR_NEWER_BITSANDBYTES
 
 PLACES = 128
 """Of every row, whose logits the head makes at a time and the loss takes at a time (finetune/lora.py, 0.4.0 to 0.5.13)."""
@@ -56,8 +59,8 @@ def is_borne_out(plan: LaunchPlan, model: ModelSpec) -> bool:
     LoRA on queries, keys and values of models with RMSNorm on one card, within 4 % but for two of 1 and 3 B (15 and 7).
 
     Others are above what is counted: LoRA on more layers by 9 to 27 %, LayerNorm with LoRA by 5 to 20, LoRA over several cards
-    by the whole model, packed bases by up to 35. Of those bitsandbytes 0.42.0, which litgpt asks for, keeps what each layer
-    reads (autograd/_functions.py MatMul4Bit); the reader of a launch has a notice of them, which a plan alone has not.
+    by the whole model. Packed bases with what bitsandbytes 0.42.0 keeps, which they were run with, are above by 1 and 2 % for
+    Llama 2 and by 7 to 37 for others; the reader of a launch has a notice of them, which a plan alone has not.
     """
     adapter = plan.adapter
     if not all(is_block_of_litgpt(plan, unit) for unit in model.layers):
@@ -148,9 +151,26 @@ def _of_adapter(
         elif source not in read:
             read.add(source)
             kept += c * width
+    if keeps_packed_inputs(plan) or not ASKS_FOR_NEWER_BITSANDBYTES.holds_in(plan.versions):
+        kept += c * sum(_read_by_packed(plan, unit, read, is_shared))
     if 0 < len(heads) < len(HEADS):
         kept += c * sum(size for name, size in zip(HEADS, widths, strict=True) if name in heads)
     return kept
+
+
+def _read_by_packed(
+    plan: LaunchPlan, unit: ModelUnit, read: Collection[str], is_shared: bool
+) -> Iterator[int]:
+    """Yield the widths of what packed layers read and no adapter keeps, once for each source."""
+    seen = set(read)
+    for tensor in unit.tensors:
+        if plan.base_quantization is None or not is_quantized(plan, unit, tensor):
+            continue
+        own = tensor.module if tensor.module in READS_OWN else "attention" if is_shared else "mlp"
+        source = "attention" if tensor.module in (*HEADS, *ALL_HEADS) else own
+        if source not in seen:
+            seen.add(source)
+            yield tensor.shape[1]
 
 
 def loss_in_pieces(

@@ -20,8 +20,8 @@ def kept_by_layers(plan: LaunchPlan, model: ModelSpec, tokens: int, copies: int)
         for unit in model.layers
         if unit.layer is not None
     ]
-    is_checkpointed = plan.activation_checkpointing != "none"
-    each = sum(count * (cost.residual if is_checkpointed else cost.saved) for count, cost in costs)
+    mode = "none" if plan.activation_checkpointing == "none" else "full"
+    each = sum(count * cost.kept(mode) for count, cost in costs)
     copied = copies * sum(count * cost.copied_bytes for count, cost in costs)
     shared = shared_bytes(plan, model, precision)
     beside = 0 if shared is None else shared["forward"] * tokens // num_tokens(plan)
