@@ -20,7 +20,6 @@ from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
-from preflight.versions.bitsandbytes import KEEPS_EIGHT_BIT_INPUT, KEEPS_NO_INPUT
 
 
 def adapter_inputs(
@@ -104,7 +103,18 @@ def keeps_packed_inputs(plan: LaunchPlan) -> bool:
     quantization = plan.base_quantization
     if quantization is None or plan.trainer == "torchtune":
         return False
+    from preflight.versions.bitsandbytes import KEEPS_NO_INPUT  # few bases are packed
+
     return quantization.scheme == "int8" or not KEEPS_NO_INPUT.holds_in(plan.versions)
+
+
+def _keeps_read(plan: LaunchPlan) -> bool:
+    """Tell whether they keep it as it is, and not a copy in 8 bits alone."""
+    if not keeps_packed_inputs(plan):
+        return False
+    from preflight.versions.bitsandbytes import KEEPS_EIGHT_BIT_INPUT
+
+    return KEEPS_EIGHT_BIT_INPUT.holds_in(plan.versions)
 
 
 def keeps_attention_output(
@@ -113,8 +123,7 @@ def keeps_attention_output(
     """Tell whether attention's last projection keeps its input as it is: where it trains, or where an adapter on it
     multiplies that very tensor, and not one that was cast or dropped from it."""
     adapter = plan.adapter
-    is_read = keeps_packed_inputs(plan) and KEEPS_EIGHT_BIT_INPUT.holds_in(plan.versions)
-    if adapter is None or keeps_every_input(plan, model) or is_read:
+    if adapter is None or keeps_every_input(plan, model) or _keeps_read(plan):
         return True
     last = last_projection(unit)
     if last is None or not is_target(last, adapter_targets(adapter, model)):
