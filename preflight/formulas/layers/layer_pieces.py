@@ -33,7 +33,6 @@ from preflight.formulas.layers.attention_tensors import (
     repeats_keys,
     takes_mask,
 )
-from preflight.formulas.layers.checkpointing import is_reentrant
 from preflight.formulas.layers.layer_bytes import LayerCosts
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import LaunchPlan
@@ -83,6 +82,7 @@ def layer_pieces(
     held = 0
     if keeps_packed_inputs(plan):
         from preflight.formulas.adapters.packed_inputs import packed_inputs  # few keep them
+        from preflight.formulas.layers.checkpointing import is_reentrant
 
         inputs = packed_inputs(plan, model, unit, precision)
         # of a checkpoint that is not reentrant the first forward's nodes stay, and the second's are gone before the backward
