@@ -100,9 +100,11 @@ def keeps_every_input(plan: LaunchPlan, model: ModelSpec) -> bool:
 def keeps_packed_inputs(plan: LaunchPlan) -> bool:
     """Tell whether bitsandbytes' layers keep what they read (formulas/adapters/packed_inputs.py): 8-bit ones, and 4-bit ones of
     older releases. torchtune's are torchao's."""
-    quantization = plan.base_quantization
+    quantization, is_said = plan.base_quantization, "bitsandbytes" in plan.versions
     if quantization is None or plan.trainer == "torchtune":
         return False
+    if quantization.scheme != "int8" and not is_said:
+        return False  # a base that only may be packed, in a reading of the launch
     from preflight.versions.bitsandbytes import KEEPS_NO_INPUT  # few bases are packed
 
     return quantization.scheme == "int8" or not KEEPS_NO_INPUT.holds_in(plan.versions)
