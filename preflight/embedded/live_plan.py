@@ -15,7 +15,7 @@ from preflight.launch import LaunchPlan, Origin, TrainerFacts
 from preflight.values import dataclass
 from preflight.versions.installed import installed_versions, versions_used
 
-LIBRARIES = ("accelerate", "deepspeed", "peft", "torch", "transformers", "trl")
+LIBRARIES = ("accelerate", "bitsandbytes", "deepspeed", "peft", "torch", "transformers", "trl")
 ARGUMENTS = "the training arguments"
 
 
