@@ -505,3 +505,34 @@ Trainer(model, TrainingArguments("out"), collator, rows).train()
     plan = plan_of(tmp_path, "python train.py --max_length 512", {"train.py": text})
 
     assert plan.seq_len == length
+
+
+@pytest.mark.parametrize(("width", "length"), [("(width + 31) // 32 * 32", None), ("width", 500)])
+def test_rows_that_are_rounded_up_are_not_as_long_as_a_flag_says(tmp_path, width, length):
+    """Where the cut itself was not read, the flag's name said the length that the collator rounds up."""
+    text = f"""\
+import argparse
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--cutoff_len", type=int)
+args = parser.parse_args()
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-1.7B")
+tokenizer = AutoTokenizer.from_pretrained("Qwen/Qwen3-1.7B")
+
+
+def collate(rows):
+    ids = [tokenizer(row["text"])["input_ids"][: args.cutoff_len] for row in rows]
+    width = max(len(each) for each in ids)
+    width = {width}
+    ids = torch.tensor([each + [0] * (width - len(each)) for each in ids])
+    return {{"input_ids": ids, "labels": ids}}
+
+
+Trainer(model, TrainingArguments("out"), collate, rows).train()
+"""
+    text = text.replace("collate, rows", "data_collator=collate, train_dataset=rows")
+    plan = plan_of(tmp_path, "python train.py --cutoff_len 500", {"train.py": text})
+
+    assert plan.seq_len == length

@@ -52,8 +52,12 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("seq_len", Known(UNKNOWN, reader.place(found)))
             settings.set_later.add("seq_len")
     cut = _cut_at(settings)
-    for known in filled_rows(reader, cut) if cut is not None else ():
+    for known in filled_rows(reader, cut or 0):
         _lengthen(settings, known, is_sure=True)
+        if known.value == 0 and "seq_len" not in settings.arguments:
+            # rounded up from a length that only a flag's name says
+            settings.put("seq_len", Known(UNKNOWN, known.place))
+            settings.set_later.add("seq_len")
     read_packed(reader, settings, _cut_at(settings))
 
 
