@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.assignments import walk_block
@@ -17,8 +17,10 @@ from preflight.scripts.python.dataclass_fields import (
     is_dataclass,
     with_set_on_self,
 )
+from preflight.scripts.python.field_types import converted
 from preflight.scripts.python.files import ScriptFiles
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.methods import is_class_method
+from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.operators import is_same
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.python.settings_objects import (
@@ -162,8 +164,38 @@ class ClassMeanings(ScriptFiles):
         if id(cls) not in self._filled_classes:
             self._filled_classes[id(cls)] = Parsed({})  # a default that parses again ends here
             filled = dataclass_names(cls, scope, self.classes, self.evaluator, self.flag_of)
+            filled = self._filled_inside(filled, cls, scope, "")
             self._filled_classes[id(cls)] = self._with_set_defaults(filled)
         return self._filled_classes[id(cls)]
+
+    def _filled_inside(self, held: Parsed, cls: ast.ClassDef, scope: Scope, path: str) -> Parsed:
+        """Return an object with what the command line says of those in its fields: `--model.name gpt2`, as tyro, draccus and
+        pyrallis have it, or `--name gpt2` of simple_parsing."""
+        names = dict(held.names)
+        for field in class_fields(cls, scope, self.classes).values():
+            known = names.get(field.name)
+            if known is None or not isinstance(known.value, Parsed):
+                continue
+            words = {each.id for each in walk(field.annotation) if isinstance(each, ast.Name)}
+            inside = [own for word in words if (own := self.class_of(word, field.scope.path))]
+            value, inner_path = known.value, f"{path}{field.name}."
+            for own in inside:
+                given = dict(self._given_inside(*own, inner_path))
+                value = self._filled_inside(Parsed({**value.names, **given}), *own, inner_path)
+            names[field.name] = Known(value, known.place, known.flag)
+        return Parsed(names)
+
+    def _given_inside(
+        self, cls: ast.ClassDef, scope: Scope, path: str
+    ) -> Iterator[tuple[str, Known]]:
+        imported = (name for names in self.libraries.values() for name in names.values())
+        is_flat = any(name.partition(".")[0] == "simple_parsing" for name in imported)
+        for field in class_fields(cls, scope, self.classes).values():
+            flags = [f"{path}{field.name}", *([field.name] if is_flat else [])]
+            given = self.flag_of(flags)
+            if given is not None:
+                value = converted(given.value, field.annotation)
+                yield field.name, Known(value, given.place, flags[-1])
 
     def _with_set_defaults(self, parsed: Parsed) -> Parsed:
         """Return a dataclass with the values that the script sets as defaults of its parser, which no flag says."""
@@ -216,6 +248,21 @@ class ClassMeanings(ScriptFiles):
             return None
         names = {**values.names, **whole}
         return Parsed(with_set_on_self(names, cls, outer, self.classes))
+
+    def by_its_class(self, node: ast.Call, scope: Scope) -> ast.Call | None:
+        """Return `cls(rows=4)` of a classmethod as the call of its class that it is, where no other stands on that."""
+        of_class, method = self._methods.get(id(scope), ("", None))
+        held = self.class_of(of_class, scope.path) if of_class else None
+        is_it = isinstance(node.func, ast.Name) and node.func.id == scope.receiver
+        if not is_it or held is None or method is None or not is_class_method(method):
+            return None
+        if any(
+            e is not held[0] and self.classes.stands_on(e, held[0])
+            for e, _ in self.classes.values()
+        ):
+            return None
+        func = ast.copy_location(ast.Name(of_class, ast.Load()), node.func)
+        return ast.copy_location(ast.Call(func, node.args, node.keywords), node)
 
     def given_to_field(self, cls: ast.ClassDef, attribute: str) -> tuple[ast.expr, Scope] | None:
         """Return what the calls that make objects of a dataclass give one of its fields."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -37,7 +38,10 @@ def command_parameters(
         places = [
             each.arg for each, default in defaults_of(function) if _is_positional(each, default)
         ]
-    for argument, default in defaults_of(function):
+    defaults = defaults_of(function)
+    if scope.receiver:
+        defaults, places = defaults[1:], []  # the word in front of its flags is its own name
+    for argument, default in defaults:
         name = argument.arg
         stated_words, stated = options.get(name, (_typer_words(argument, default), default))
         flags = _flags(stated_words) or [name]
@@ -70,6 +74,8 @@ RUNS = (
     "auto_cli",
 )
 """What calls a function with the command line."""
+OF_METHODS = ("fire.Fire", "Fire", "jsonargparse.CLI", "jsonargparse.auto_cli", "CLI", "auto_cli")
+"""Those of them that take a class, whose methods are commands by their names."""
 WRAPS = frozenset({"draccus.wrap", "pyrallis.wrap", "parser.wrap"})
 """Decorators that give a function the object of its first parameter's class, filled from the command line."""
 
@@ -195,11 +201,19 @@ def entry_calls(node: ast.AST, words: Collection[str]) -> Iterator[str]:
             yield f"{unparse(node.func)}({unparse(value)})"
 
 
-def is_command(function: ast.FunctionDef, calls: Iterable[str]) -> bool:
-    """Tell whether typer, click, fire, fastcore or Hydra calls a function: by a decorator, or by `fire.Fire(main)`."""
+def is_command(function: ast.FunctionDef, calls: Iterable[str], of_class: str = "") -> bool:
+    """Tell whether typer, click, fire, fastcore or Hydra calls a function: by a decorator, or by `fire.Fire(main)`; a
+    method of a class by `fire.Fire(App)`."""
     for node in function.decorator_list:
         name = unparse(node.func if isinstance(node, ast.Call) else node)
         is_named = name.rpartition(".")[2] in ("command", "call_parse") or name == "click.option"
         if is_named or _is_hydra(node) or _is_wrap(node):
             return True
-    return any(call in calls for call in (f"{name}({function.name})" for name in RUNS))
+    if of_class and function.name.startswith("_"):
+        return False
+    named = of_class or function.name
+    runs = OF_METHODS if of_class else RUNS
+    if any(f"{name}({named})" in calls for name in runs):
+        return True
+    of_fire = [call.partition("Fire(")[2] for call in calls if "Fire(" in call and "{" not in call]
+    return any(re.search(rf"\b{named}\b", told) for told in of_fire)

@@ -217,7 +217,7 @@ class ScriptFiles(ImportedFiles):
             scope, inner = scope_of(function.body, nodes, outer.path, outer)
             scope = replace(scope, receiver=receiver_of(function) if of_class else "")
             scope.arguments.update(argument.arg for argument in _all_arguments(function))
-            if is_command(function, [*called_here, *self._entry_calls]):
+            if is_command(function, [*called_here, *self._entry_calls], of_class):
                 self.commands.append((function, scope, outer))
             self.functions.setdefault(function.name, []).append((function, scope))
             self._add_block(function.body, nodes, scope)

@@ -155,6 +155,9 @@ class ScriptMeanings(ClassMeanings):
             return self._dataclass(of_command, scope.path)
         if isinstance(node.func, ast.Name) and self.class_of(name, scope.path) is not None:
             return self._made(node, scope)
+        of_class = self.by_its_class(node, scope)
+        if of_class is not None:
+            return self._made(of_class, scope)
         validated = _validated(node)
         if validated is not None and self.class_of(last_name(validated.func), scope.path):
             return self._made(validated, scope)

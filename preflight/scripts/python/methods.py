@@ -146,6 +146,10 @@ def receiver_of(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     return "" if first is None or _is_marked(method, "staticmethod") else first.arg
 
 
+def is_class_method(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return _is_marked(method, "classmethod")
+
+
 def _is_marked(method: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
     return any(getattr(each, "id", "") == name for each in method.decorator_list)
 
