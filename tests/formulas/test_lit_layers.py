@@ -128,3 +128,21 @@ def test_a_head_is_never_the_embedding():
 
     assert tied.num_params < with_head(plan_of(), tied).num_params == untied.num_params
     assert with_head(plan_of(trainer="transformers"), tied) == tied
+
+
+@pytest.mark.parametrize(("dropout", "read_by_adapters"), [(0.0, 256), (0.05, 0)])
+def test_a_packed_block_keeps_what_its_layers_read_where_bitsandbytes_does(
+    dropout, read_by_adapters
+):
+    """litgpt before 0.5.5 asks for bitsandbytes 0.42.0: two norms, attention and the product, but what LoRA keeps as it is."""
+    model = model_of("llama", [256, 768, 4, 4])
+    saved = {}
+    for version in ("0.5.4", "0.5.5"):
+        plan = plan_of(
+            "some heads", dropout, base_quantization=PACKED, versions={"litgpt": version}
+        )
+        saved[version] = layer_costs(
+            plan, model, model.largest_layer, precision_of(plan, model)
+        ).saved
+
+    assert saved["0.5.4"] - saved["0.5.5"] == 2 * (3 * 256 + 768 - read_by_adapters)
