@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from preflight.formulas.adapters.unpacked_experts import is_stack
 from preflight.formulas.layers.heads import scores
+from preflight.formulas.layers.key_values import cached_in_evaluation
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.objective import (
     is_of_swift,
@@ -70,6 +71,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield MemoryTerm(
             "held by the model's outputs in an evaluation", held, EVALUATION, f"{held:,}", scoring.source
         )  # fmt: skip
+    cached = cached_in_evaluation(plan, model, rows)
+    if cached:
+        yield MemoryTerm(
+            "keys and values of an evaluation batch",
+            cached,
+            EVALUATION,
+            f"{cached:,} of {rows} rows: use_cache is on",
+            "preflight/formulas/layers/key_values.py",
+        )
     kept, passing = gathered_in_forward(plan, model)
     if kept:
         yield MemoryTerm(
@@ -97,7 +107,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         activations += precision.bytes_of("compute") * max(packed, default=0)
     beyond = max(0, passing + activations - logits)
     if generates(plan, model):
-        generated = generated_bytes(plan, model, rows) - logits - beyond
+        generated = generated_bytes(plan, model, rows) - logits - beyond - cached
         if generated > 0:
             yield MemoryTerm(
                 "answers that an evaluation generates, beyond their loss",

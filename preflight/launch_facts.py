@@ -145,6 +145,8 @@ class ScriptFacts:
     """Where it loads its model; None where TRL does, or it was not found."""
     collator: Place | None = None
     """Where it gives its trainer a collator of its own that cuts no row; None where there is none."""
+    uncut_rows: Place | None = None
+    """Where it makes the rows that its trainer is handed, if surely nothing cuts them; None where something may."""
     uncounted: Mapping[str, Uncounted] = field(default_factory=dict)
     """What it holds that no formula counts -> where, and what that takes."""
     zero3_is_on_at_load: bool | None = None
@@ -162,6 +164,9 @@ class ScriptFacts:
     of the projector that have weights."""
     towers_keep_outputs: bool = False
     """Whether it asks a vision tower for the outputs of every layer, which live until the tower's forward is over."""
+    caches_keys: bool | None = False
+    """Whether its model surely caches keys and values in an evaluation, as far as the script goes; None where it does without
+    checkpointing alone."""
     inputs_ask: bool = False
     """Whether it may make what the embedding hands on ask for gradients where no layer is checkpointed either: then layers
     below the lowest adapter are recorded too."""

@@ -26,6 +26,9 @@ def never_cut(trainer: TrainerArguments, signs: Signs) -> Problem | None:
         # of rows with images TRL cuts what its own collator makes (DataCollatorForVisionLanguageModeling, sft_trainer.py,
         # 1.16.0), and prepares nothing before
         why = f"TRL cuts no row that a collator of the script's own makes ({collator.where})"
+    made = trainer.script.uncut_rows
+    if made is not None and not why:
+        why = f"rows are handed to the trainer as a tokenizer made them ({made.where})"
     if not why:
         return None
     named = length.place.key or "max_length"

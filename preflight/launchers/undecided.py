@@ -182,6 +182,8 @@ def _held(trainer: TrainerArguments, is_told: bool) -> Iterator[Problem]:
     for name, (place, takes) in trainer.script.uncounted.items():
         if (name == unpriced.SECOND_MODEL and is_told) or _is_objective(name, place, trainer):
             continue
+        if _waits_for_evaluation(name, trainer):
+            continue
         message, at = _not_counted(name, name), place.where
         yield Problem(message, at, severity="warning", unpriced=name, takes=takes)
 
@@ -234,13 +236,13 @@ def _not_counted(name: str, sign: str) -> str:
     return f"{sign} speaks of {name}, which the estimate does not count"
 
 
+OF_EVALUATION = (unpriced.GATHERED_LOGITS, unpriced.UNCUT_EVALUATION)
 ASKED_FOR = {"the states of OSS": "sharded_ddp"}
 """What is held only where an argument asks for it: FairScale's states, in copies of Trainer.create_optimizer to 4.34."""
 
 
 def _is_moot(name: str, trainer: TrainerArguments) -> bool:
     """Tell whether nothing of what a script says it holds is there: metrics without an evaluation, states that nobody asks for."""
-    evaluates = "eval_micro_batch_size" in trainer.settings
     optimizer = trainer.settings.get("optimizer")
     is_of_loop = optimizer is not None and optimizer.place.kind == "script"
     if optimizer is not None and is_of_loop and name == states_of(str(optimizer.value)):
@@ -252,7 +254,12 @@ def _is_moot(name: str, trainer: TrainerArguments) -> bool:
         return True  # read, and bounded; what divides a sequence is read with it
     if name in ASKED_FOR:
         return ASKED_FOR[name] not in {*trainer.raw, *trainer.arguments}
-    return name == unpriced.GATHERED_LOGITS and not evaluates
+    return _waits_for_evaluation(name, trainer)
+
+
+def _waits_for_evaluation(name: str, trainer: TrainerArguments) -> bool:
+    """Tell whether something takes memory in an evaluation alone, and there is none."""
+    return name in OF_EVALUATION and "eval_micro_batch_size" not in trainer.settings
 
 
 def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:

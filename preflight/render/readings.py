@@ -14,6 +14,9 @@ from preflight.report import Report
 from preflight.values import NamedTuple
 from preflight.verdict import Answer
 
+MAY_BE_ABSENT = ("adapter", "base_quantization", "eval_micro_batch_size")
+"""Fields of which null says that there is none: no evaluation, where others have a default."""
+
 
 def cannot_tell(report: Report) -> str:
     """Return the first line's words for readings that disagree; empty where they agree."""
@@ -155,7 +158,8 @@ def option(name: str, ways: list[Settled], readings: Readings) -> str:
         return "--set vision.images_per_sequence=N"
     if name == "base_quantization":
         return "--set base_quantization.scheme=nf4 or --set base_quantization=null"
-    return f"--set {name}=" + "|".join(str(way.value) for way in ways if way.value is not None)
+    values = [way.value for way in ways if way.value is not None or name in MAY_BE_ABSENT]
+    return f"--set {name}=" + "|".join("null" if each is None else str(each) for each in values)
 
 
 def shown(name: str, value: Any, subject: str = "") -> str:
@@ -173,7 +177,7 @@ def shown(name: str, value: Any, subject: str = "") -> str:
     if isinstance(value, int) and not isinstance(value, bool) and name == "seq_len":
         return f"{value:,}"
     if value is None:
-        return "none" if name in ("adapter", "base_quantization") else "the default"
+        return "none" if name in MAY_BE_ABSENT else "the default"
     return str(value)
 
 

@@ -141,6 +141,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         if is_whole and ".eval(" in whole and _CHECKPOINTS_ITSELF.search(whole) is None
         else None,
         inputs_ask=not is_whole or ASKS_INPUTS.search(whole) is not None,
+        caches_keys=is_whole and "transformers" in whole and _caches_keys(reach, whole),
     )
 
 
@@ -194,6 +195,14 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
     if _SEVERAL.search(whole) is None:
         return replace(found, is_exact=False) if found.has_pairs else found
     return found if found.has_pairs else None
+
+
+def _caches_keys(reach: Reach, whole: str) -> bool | None:
+    if "use_cache" not in whole:
+        return True
+    from preflight.scripts.uncounted.cached_keys import caches_keys  # many scripts say nothing
+
+    return caches_keys((each.tree, reach.lines[each.path]) for each in reach.files)
 
 
 def _divided(reach: Reach) -> Place | None:

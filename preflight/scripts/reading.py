@@ -46,7 +46,7 @@ from preflight.scripts.settings.unread_trainers import unread_trainer
 from preflight.scripts.settings.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.scripts.settings.vocabulary import note_vocabulary
 from preflight.setting import Place
-from preflight.unpriced_names import GROWN_BY_COLLATOR, ON_CPU, SECOND_MODEL
+from preflight.unpriced_names import GROWN_BY_COLLATOR, ON_CPU, SECOND_MODEL, UNCUT_EVALUATION
 from preflight.versions.spans import classes_of
 
 WORTH_READING = lazy_pattern(
@@ -127,6 +127,8 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         read_plain_loop(reader, settings)
         read_own_optimizer(reader, settings)
     read_length(reader, settings)
+    if not is_plain_loop and reader.named("map", "with_transform", "set_transform"):
+        _uncut_rows(reader, settings)
     collator = uncut_collator(reader)
     if collator is not None:
         settings.seen["collator"] = collator
@@ -147,6 +149,17 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     if engine.engines or engine.spawns is not None:
         settings.engine = engine
     return settings
+
+
+def _uncut_rows(reader: ScriptReader, settings: ScriptSettings) -> None:
+    from preflight.scripts.uncounted.uncut_maps import uncut_rows  # loops make rows otherwise
+
+    made = uncut_rows(reader, "train_dataset")
+    if made is not None:
+        settings.seen["uncut_rows"] = made
+    evaluated = uncut_rows(reader, "eval_dataset")
+    if evaluated is not None:
+        settings.uncounted[UNCUT_EVALUATION] = Uncounted(evaluated, "more")
 
 
 def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -63,6 +63,9 @@ class Signs:
     checkpointed in training alone is not."""
     turns_to_evaluation: Place | None = None
     """Where a loop over epochs leaves its model in evaluation for all rounds but the first, if all of it was read."""
+    caches_keys: bool | None = False
+    """Whether all of it was read and nothing in it turns off what transformers' models cache in a forward that evaluates; None
+    where it does so for a model that checkpoints."""
     inputs_ask: bool = True
     """Whether it may make a frozen embedding's output ask for gradients, or not all of it was read."""
 

@@ -11,13 +11,14 @@ from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import Adapter, Origin
 from preflight.plan_choices import ONE_OF, OPEN_PARTS, OPEN_VALUES
 from preflight.reading import Problems, Reading
+from preflight.scripts.arguments.trainer_spellings import ARGUMENT_OF
 from preflight.setting import Place, Setting
 from preflight.shell.starters.plugin_variables import deepspeed_variable, fsdp_variable
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.hints import NEVER_GUESSED
 from preflight.trainers.lookup import Given
 from preflight.trainers.prepared_base import HAS_ADAPTER, PREPARED_BY_SCRIPT
-from preflight.trainers.script_told import DECIDES, OF_PAIRS
+from preflight.trainers.script_told import ASKS_TO_EVALUATE, DECIDES, OF_PAIRS
 
 if TYPE_CHECKING:
     from preflight.scripts.settings.script_settings import Said, ScriptSettings
@@ -90,6 +91,7 @@ def settled(
         arguments_at=script.seen.get("trainer_arguments"),
         model_at=script.seen.get("model"),
         collator=script.seen.get("collator"),
+        uncut_rows=script.seen.get("uncut_rows"),
         uncounted=script.uncounted,
         zero3_is_on_at_load=script.zero3_is_on,
         zero_init=script.zero_init,
@@ -110,8 +112,9 @@ def _unread(
     """Return the arguments that only running tells and that decide something here, with where they are set."""
     problems = Problems()
     objective = fields.value("objective")
-    read = {}
-    for name, place in unread.items():
+    read: dict[str, Place] = {}
+    for said, place in unread.items():
+        name = said if said in DECIDES else ARGUMENT_OF.get(said, said)
         plan_field = DECIDES.get(name)
         of_online = (*ONLINE, "gkd") if plan_field == "generation" else ONLINE
         is_moot = (plan_field in OF_ONLINE and objective not in of_online) or (
@@ -120,7 +123,7 @@ def _unread(
         if plan_field is None or is_moot:
             continue
         if problems.take(given.find(name)).setting is None:
-            read[name] = place
+            read.setdefault(name, place)
     return Reading(read, tuple(problems))
 
 
@@ -163,9 +166,7 @@ def _half_said(
     base = fields.settings.get("base_quantization")
     if base is not None and {PREPARED_BY_SCRIPT, HAS_ADAPTER} & {*names}:
         half_said["base_quantization"] = (replace(base.value, upcast_unquantized_to_fp32="all"),)
-    if {"eval_strategy", "calls_evaluation"} & {*names} and fields.value(
-        "eval_micro_batch_size"
-    ) is None:
+    if {*ASKS_TO_EVALUATE} & {*names} and fields.value("eval_micro_batch_size") is None:
         rows = problems.take(given.find("per_device_eval_batch_size")).setting
         said = rows.value if rows is not None else EVAL_ROWS
         half_said["eval_micro_batch_size"] = (said if isinstance(said, int) else EVAL_ROWS,)

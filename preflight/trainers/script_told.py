@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OF_PAIRS = ("loss_type", "precompute_ref_log_probs", "padding_free")
 """Arguments of TRL's trainers for pairs that decide what they hold beside the policy."""
+ASKS_TO_EVALUATE = ("eval_strategy", "do_eval", "eval_on_start", "calls_evaluation")
+"""Arguments by any of which a script evaluates, and what its own call of that is noted as."""
 DECIDES = {
     "model_name_or_path": "model",
     "per_device_train_batch_size": "micro_batch_size",
@@ -53,9 +55,7 @@ DECIDES = {
     **dict.fromkeys(("deepspeed", "fsdp", "engine"), "engine"),
     "offload_optimizer": "offload_optimizer",
     "offload_params": "offload_params",
-    **dict.fromkeys(
-        ("eval_strategy", "calls_evaluation", "loop_eval_rows"), "eval_micro_batch_size"
-    ),
+    **dict.fromkeys((*ASKS_TO_EVALUATE, "loop_eval_rows"), "eval_micro_batch_size"),
     **dict.fromkeys(OF_PAIRS, "objective"),
     "beta": "reference_model",
     "texts_per_row": "texts_per_row",

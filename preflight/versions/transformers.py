@@ -292,6 +292,12 @@ ASKS_EVERY_EMBEDDING = _since(
     "modeling_utils.py enable_input_require_grads: self.modules() in 5.0.0 to 5.24.0, get_input_embeddings() in 4.57.6",
     "5.24.0",
 )
+TRAINER_TURNS_CACHE_OFF = _since(
+    "5.0",
+    "Trainer sets its model's `use_cache` to its argument of that name, off by default; before, to nothing",
+    "trainer.py:755 (5.0.0), :646 (5.24.0); none in 4.41.2 to 4.57.6",
+    "5.24.0",
+)
 PACKS_PLAIN_LINEAR_ALONE = _since(
     "5.5",
     "bitsandbytes packs torch's own Linear alone, and leaves Falcon's and routers that are one as they are",

@@ -28,6 +28,13 @@ LOGPROBS_ROW_BY_ROW = _since(
     "trainer/orpo_trainer.py, cpo_trainer.py get_batch_logps: 0.15.2 against 0.14.0; experimental/orpo (1.16.0)",
     "1.16.0",
 )
+SFT_TURNS_CACHE_OFF_CHECKPOINTED = _since(
+    "0.15",
+    "SFT turns `use_cache` off for a model that it loads itself and that checkpoints",
+    "trainer/sft_trainer.py:272 (0.15.0), :357 (0.16.1); none in 0.14.0, and a comment in 0.17.0 to 0.21.0",
+    "0.16.1",
+    until="0.17",
+)
 SAYS_MAX_LENGTH = _since(
     "0.16",
     "SFT's length is `max_length`; before, `max_seq_length`",
@@ -62,6 +69,12 @@ SCORES_AS_GRPO = _since(
     "0.22",
     "RLOO generates and scores as GRPO does; before, its trainer was PPO's",
     "trainer/rloo_trainer.py _get_per_token_logps_and_entropies: 0.22.2 against 0.21.0; :1340 (1.16.0)",
+    "1.16.0",
+)
+SFT_TURNS_CACHE_OFF = _since(
+    "0.22",
+    "SFT's loss asks for no keys and values",
+    "trainer/sft_trainer.py:1040 compute_loss (0.22.0), :1564 (1.16.0); none in 0.21.0",
     "1.16.0",
 )
 CORRECTS_SAMPLING = _since(

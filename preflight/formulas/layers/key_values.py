@@ -5,7 +5,13 @@ from __future__ import annotations
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 from preflight.units import dtype_bytes
+from preflight.versions.transformers import TRAINER_TURNS_CACHE_OFF
+from preflight.versions.trl import SFT_TURNS_CACHE_OFF, SFT_TURNS_CACHE_OFF_CHECKPOINTED
+
+_OF_LOGITS = (None, "sft", "pretrain", "classification")
+"""Objectives whose evaluation is one forward of the model as its config has it."""
 
 
 def stream_element_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
@@ -22,6 +28,25 @@ def cache_bytes(plan: LaunchPlan, model: ModelSpec, rows: int, length: int) -> i
         for unit in model.layers
         if unit.layer is not None
     )
+
+
+def cached_in_evaluation(plan: LaunchPlan, model: ModelSpec, rows: int) -> int:
+    """Return the keys and values that live beside an evaluation's logits, where the model's class is transformers' and
+    neither script nor trainer turns `use_cache` of its config off (tests/formulas/test_evaluation_caches.py)."""
+    is_on = plan.script_facts.caches_keys
+    is_checkpointed = plan.activation_checkpointing != "none"
+    if is_on is False or (is_on is None and is_checkpointed) or plan.objective not in _OF_LOGITS:
+        return 0
+    has = plan.versions
+    if plan.trainer in HF_TRAINERS and TRAINER_TURNS_CACHE_OFF.holds_in(has):
+        return 0
+    if plan.trainer == "trl" and SFT_TURNS_CACHE_OFF.holds_in(has):
+        return 0
+    if plan.trainer == "trl" and is_checkpointed and SFT_TURNS_CACHE_OFF_CHECKPOINTED.holds_in(has):
+        return 0
+    if model.has_both_stacks or not plan.seq_len:
+        return 0
+    return cache_bytes(plan, model, rows, plan.seq_len)
 
 
 def appended_bytes(plan: LaunchPlan, model: ModelSpec, rows: int, length: int) -> int:

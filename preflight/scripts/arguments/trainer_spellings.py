@@ -56,7 +56,11 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "train_batch_size",
         "batch_size",
     ),
-    "per_device_eval_batch_size": ("per_device_eval_batch_size", "eval_batch_size"),
+    "per_device_eval_batch_size": (
+        "per_device_eval_batch_size",
+        "per_gpu_eval_batch_size",
+        "eval_batch_size",
+    ),
     "gradient_accumulation_steps": (
         "gradient_accumulation_steps",
         "grad_accum_steps",
@@ -111,7 +115,9 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "use_liger_kernel": ("use_liger_kernel", "use_liger"),
 }
 """Trainer argument (or seq_len) -> spellings of it, the surest first."""
-ALL_SPELLINGS = frozenset(spelling for each in SPELLINGS.values() for spelling in each)
+ARGUMENT_OF = {spelling: name for name, each in SPELLINGS.items() for spelling in each}
+"""Spelling -> the argument that it says."""
+ALL_SPELLINGS = ARGUMENT_OF.keys()
 
 DECLARABLE: dict[str, str] = {
     "model": "model_name_or_path",

@@ -1,0 +1,121 @@
+"""Rows that a trainer is handed as a tokenizer made them, beside others that are cut."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import plan_of
+
+from preflight.unpriced_names import UNCUT_EVALUATION
+
+SCRIPT = """\
+from datasets import load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling, Trainer, TrainingArguments
+
+tokenizer = AutoTokenizer.from_pretrained("Qwen/Qwen2.5-1.5B")
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-1.5B", torch_dtype="bfloat16")
+data = load_dataset("somebody/rows")
+
+
+def cut(row):
+    return tokenizer(row["text"], truncation=True, max_length=512)
+
+
+def whole(row):
+    return tokenizer(row["text"])
+
+
+def encoded(row):
+    ids = tokenizer.encode(row["text"])
+    return {"input_ids": ids, "labels": ids}
+
+
+def chat(row):
+    return {"input_ids": tokenizer.apply_chat_template(row["messages"])}
+
+
+def text(row):
+    return {"text": tokenizer.apply_chat_template(row["messages"], tokenize=False)}
+
+
+def sliced(row):
+    return {"input_ids": tokenizer(row["text"])["input_ids"][:512]}
+
+
+def blocks(rows):
+    joined = sum(rows["input_ids"], [])
+    return {"input_ids": [joined[i : i + 512] for i in range(0, len(joined), 512)]}
+
+
+def counted(row):
+    return {"num": len(tokenizer(row["text"])["input_ids"])}
+
+
+def collate(rows):
+    return tokenizer.pad([{"input_ids": row["input_ids"][:512]} for row in rows])
+
+
+arguments = TrainingArguments("out", per_device_train_batch_size=2, per_device_eval_batch_size=2, eval_strategy=WHEN)
+SETS
+Trainer(
+    model=model,
+    args=arguments,
+    train_dataset=TRAINED,
+    eval_dataset=EVALUATED,
+    data_collator=COLLATES,
+).train()
+"""
+CUT = 'data["test"].map(cut)'
+
+
+def plan_with(folder, trained=CUT, evaluated=CUT, sets="", collates="", when='"epoch"'):
+    words = {
+        "TRAINED": trained, "EVALUATED": evaluated, "SETS": sets, "WHEN": when,
+        "COLLATES": collates or "DataCollatorForLanguageModeling(tokenizer, mlm=False)",
+    }  # fmt: skip
+    text = SCRIPT
+    for name, said in words.items():
+        text = text.replace(name, said)
+    return plan_of(folder, "python train.py", {"train.py": text})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"trained": 'data["train"].map(whole)'},
+        {"trained": 'data["train"].map(whole, batched=True, remove_columns=["text"]).shuffle(seed=1)'},
+        {"trained": 'data["train"].map(lambda row: tokenizer(row["text"]))'},
+        {"trained": 'data["train"].map(encoded)'},
+        {"trained": 'data["train"].map(chat)'},
+        {"trained": 'rows["train"]', "sets": "rows = data.map(whole)"},
+        {"trained": "rows", "sets": 'rows = data["train"]\nrows = rows.map(text)\nrows = rows.map(whole)'},
+    ],
+)  # fmt: skip
+def test_rows_of_training_that_nothing_cuts_have_no_length(tmp_path, given):
+    """They were as long as those of the evaluation beside them, and said to fit."""
+    assert plan_with(tmp_path, **given).seq_len is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"trained": 'data["train"].map(sliced)'},
+        {"trained": 'data["train"].map(whole).map(blocks, batched=True)'},
+        {"trained": 'data["train"].map(whole).filter(lambda row: len(row["input_ids"]) < 512)'},
+        {"trained": 'data["train"].map(whole)', "collates": "collate"},
+        {"trained": 'data["train"].map(cut).map(counted)'},
+        {"trained": 'data["train"].map(text).map(cut)'},
+        {"trained": "rows", "sets": 'rows = data["train"].map(whole)\nrows = data["train"].map(cut)'},
+        {"trained": "rows", "sets": 'rows = data["train"].map(whole)\nrows = made_short(rows)'},
+    ],
+)  # fmt: skip
+def test_rows_that_something_may_cut_are_as_before(tmp_path, given):
+    assert plan_with(tmp_path, **given).seq_len == 512
+
+
+@pytest.mark.parametrize(("when", "is_said"), [('"epoch"', True), ('"no"', False)])
+def test_rows_of_an_evaluation_that_nothing_cuts_are_named(tmp_path, when, is_said):
+    plan = plan_with(tmp_path, evaluated='data["test"].map(whole)', when=when)
+
+    assert plan.seq_len == 512
+    assert (UNCUT_EVALUATION in {notice.unpriced for notice in plan.notices}) is is_said
