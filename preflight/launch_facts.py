@@ -147,6 +147,8 @@ class ScriptFacts:
     """Where it gives its trainer a collator of its own that cuts no row; None where there is none."""
     uncut_rows: Place | None = None
     """Where it makes the rows that its trainer is handed, if surely nothing cuts them; None where something may."""
+    wrapped_checkpoints: Place | None = None
+    """Where it puts torch's own module for checkpointing around each layer, inside FSDP's wrapper; None where it does not."""
     uncounted: Mapping[str, Uncounted] = field(default_factory=dict)
     """What it holds that no formula counts -> where, and what that takes."""
     zero3_is_on_at_load: bool | None = None

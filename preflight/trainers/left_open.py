@@ -92,6 +92,7 @@ def settled(
         model_at=script.seen.get("model"),
         collator=script.seen.get("collator"),
         uncut_rows=script.seen.get("uncut_rows"),
+        wrapped_checkpoints=script.seen.get("wrapped_checkpoints"),
         uncounted=script.uncounted,
         zero3_is_on_at_load=script.zero3_is_on,
         zero_init=script.zero_init,

@@ -171,6 +171,9 @@ def _checkpointing(given: Given) -> Reading[PlanFields]:
     if kwargs is not None and mode == "full":
         reentrant = bool(options.get("use_reentrant", given.kind.trainer != "trl"))
         fields.put("checkpointing_reentrant", reentrant, kwargs)
+    said = fields.get("checkpointing_reentrant")
+    if said is not None and mode == "full" and not given.has_trainer:
+        fields.put("checkpointing_reentrant", bool(said.value), said)
     offload = fields.get("activation_offloading")
     if offload is not None and offload.value is True:
         fields.put("offload_activations", "cpu", offload)

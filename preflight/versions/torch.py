@@ -26,6 +26,13 @@ SERVES_SDPA = _since(
     "transformers/utils/import_utils.py is_torch_sdpa_available, :271 (4.36.2)",
     "2.13.0",
 )
+WRAPPED_CHECKPOINTS_ARE_NOT_REENTRANT = _since(
+    "2.2",
+    "checkpoint_wrapper is not reentrant where nobody says",
+    "torch/distributed/algorithms/_checkpoint/checkpoint_wrapper.py checkpoint_wrapper, :192 (2.1.0), :197 (2.2.0),"
+    " :198 (2.13.0)",
+    "2.13.0",
+)
 FUSES_SHARDED_ADAMW = _since(
     "2.4",
     "fused AdamW takes FSDP2's tensors and a gradient scaler together; on one GPU it is older",

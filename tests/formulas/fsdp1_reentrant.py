@@ -26,11 +26,17 @@ import torch.distributed as dist  # noqa: E402
 import torch.utils.checkpoint  # noqa: E402
 from allocations import Allocations  # noqa: E402
 from gathers import Gathers  # noqa: E402
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (  # noqa: E402
+    CheckpointImpl,
+    apply_activation_checkpointing,
+    checkpoint_wrapper,
+)
 from torch.distributed.fsdp import BackwardPrefetch, FullyShardedDataParallel  # noqa: E402
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer  # noqa: E402
 
+WRAPPED = "wrapped"
 SIZES = {"hidden_size": 64, "intermediate_size": 176, "num_attention_heads": 2, "vocab_size": 128}
 
 
@@ -47,9 +53,13 @@ class Around(torch.nn.Module):
 
 
 def model_of(
-    around: bool, reentrant: bool, layers: int, adapted: bool, prefetch: str | None = "BACKWARD_PRE"
+    around: bool | str,
+    reentrant: bool,
+    layers: int,
+    adapted: bool,
+    prefetch: str | None = "BACKWARD_PRE",
 ) -> tuple[torch.nn.Module, int]:
-    """Return the wrapped model and the bytes of one of its layers."""
+    """Return the wrapped model and the bytes of one of its layers; `around` is WRAPPED for torch's own module."""
     torch.manual_seed(0)
     config = LlamaConfig(**SIZES, num_hidden_layers=layers, use_cache=False)
     model = LlamaForCausalLM(config).to(torch.bfloat16).train()
@@ -72,7 +82,14 @@ def model_of(
         device_id=torch.device("cpu"),
         backward_prefetch=None if prefetch is None else BackwardPrefetch[prefetch],
     )
-    if around:
+    if around == WRAPPED:
+        kind = CheckpointImpl.REENTRANT if reentrant else CheckpointImpl.NO_REENTRANT
+        apply_activation_checkpointing(
+            model,
+            checkpoint_wrapper_fn=functools.partial(checkpoint_wrapper, checkpoint_impl=kind),
+            check_fn=lambda module: isinstance(module, LlamaDecoderLayer),
+        )
+    elif around:
         decoder.layers = torch.nn.ModuleList(Around(layer, reentrant) for layer in decoder.layers)
     return model, layer_bytes
 
@@ -82,7 +99,7 @@ def loss_of(model: torch.nn.Module, tokens: int) -> torch.Tensor:
     return model(input_ids=ids, labels=ids).loss
 
 
-def peak_of(around: bool, reentrant: bool, layers: int, tokens: int, adapted: bool) -> int:
+def peak_of(around: bool | str, reentrant: bool, layers: int, tokens: int, adapted: bool) -> int:
     model, _ = model_of(around, reentrant, layers, adapted)
     peaks = []
     allocations = Allocations()

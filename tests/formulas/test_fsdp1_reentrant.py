@@ -18,8 +18,10 @@ from preflight.formulas.sharding import (
 )
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
+from preflight.launch_facts import ScriptFacts
 from preflight.memory import Level, MemoryEstimate, Moment
 from preflight.models import describe
+from preflight.setting import Place
 
 SCRIPT = Path(__file__).with_name("fsdp1_reentrant.py")
 LAYERS, TOKENS = (5, 7), (512, 1024)
@@ -28,8 +30,12 @@ KINDS = {
     "old transformers, fully trained": (True, True, False, {"transformers": "4.48.1"}),
     "old transformers, non-reentrant": (True, False, True, {"transformers": "4.48.1"}),
     "layers that checkpoint themselves": (False, True, True, {"transformers": "4.57.0"}),
+    "torch's module, in the wrapper": ("wrapped", True, True, {"transformers": "4.48.1"}),
 }
 """Around FSDP's wrapper, reentrant, adapted, and the versions that do so."""
+WRAPPED = ScriptFacts(
+    wrapped_checkpoints=Place("script", "train.py", "apply_activation_checkpointing")
+)
 GATHERS = {
     "prefetching": (False, False, False, "BACKWARD_PRE"),
     "prefetching after": (False, False, False, "BACKWARD_POST"),
@@ -98,8 +104,10 @@ def measured(ranks) -> tuple[dict[str, float], dict[str, list[dict[str, int]]]]:
 def test_a_frozen_layer_keeps_its_input_and_gradient_through_reentrant_backward(
     name, measured, plugins
 ):
-    _, reentrant, adapted, versions = KINDS[name]
+    around, reentrant, adapted, versions = KINDS[name]
     plan = replace(PLAN, checkpointing_reentrant=reentrant, versions=versions)
+    if around == "wrapped":
+        plan = replace(plan, script_facts=WRAPPED)
     if not adapted:
         plan = replace(plan, adapter=None)
     backward = (Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD)
@@ -187,6 +195,17 @@ def test_the_kind_of_checkpointing_follows_trainer_and_version(trainer, versions
     assert is_reentrant(plan) is answer
     assert is_reentrant(replace(plan, checkpointing_reentrant=not answer)) is not answer
     assert is_reentrant(replace(plan, activation_checkpointing="none")) is False
+
+
+@pytest.mark.parametrize("trainer", [None, "plain_loop", "transformers"])
+def test_a_loop_that_turns_it_on_by_the_models_method_has_that_methods_kind(trainer):
+    """`gradient_checkpointing_enable()` says use_reentrant=True before transformers 5 (modeling_utils.py:2539, 4.48.1)."""
+    old, new = (
+        replace(PLAN, trainer=trainer, versions={"transformers": release})
+        for release in ("4.48.1", "5.24.0")
+    )
+
+    assert (is_reentrant(old), is_reentrant(new)) == (True, False)
 
 
 def test_every_rank_holds_all_scales_of_a_packed_base():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from preflight.formulas.user_loop import has_own_model_code
+from preflight.formulas.user_loop import HUGGING_FACE, has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.plan_choices import HF_TRAINERS
 from preflight.values import replace
-from preflight.versions import transformers, trl
+from preflight.versions import torch, transformers, trl
 
 IGNORES_CHECKPOINTING = {
     "starcoder2": transformers.STARCODER2_IGNORES_CHECKPOINTING,
@@ -17,7 +16,8 @@ IGNORES_CHECKPOINTING = {
 
 
 def as_its_class_runs(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
-    """Return a plan without checkpointing where the model's class ignores it; FSDP's own switch wraps layers itself."""
+    """Return a plan without checkpointing where the model's class ignores it; FSDP's own switch wraps layers itself, and so do
+    scripts."""
     ignores = IGNORES_CHECKPOINTING.get(model.model_type)
     if ignores is None or not ignores.holds_in(plan.versions):
         return plan
@@ -25,6 +25,7 @@ def as_its_class_runs(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
         plan.activation_checkpointing != "full"
         or has_own_model_code(plan)
         or is_launchers_own(plan)
+        or plan.script_facts.wrapped_checkpoints is not None
     ):
         return plan
     return replace(plan, activation_checkpointing="none")
@@ -36,7 +37,9 @@ def is_reentrant(plan: LaunchPlan) -> bool:
         return False
     if plan.checkpointing_reentrant is not None:
         return plan.checkpointing_reentrant
-    if plan.trainer not in (*HF_TRAINERS, "plain_loop"):
+    if plan.script_facts.wrapped_checkpoints is not None:
+        return not torch.WRAPPED_CHECKPOINTS_ARE_NOT_REENTRANT.holds_in(plan.versions)
+    if plan.trainer not in HUGGING_FACE:
         return False
     if plan.trainer == "trl" and trl.IS_NOT_REENTRANT.holds_in(plan.versions):
         return False
@@ -51,5 +54,8 @@ def is_launchers_own(plan: LaunchPlan) -> bool:
 
 def recomputes_wrapped_layers(plan: LaunchPlan) -> bool:
     """Tell whether what a reentrant checkpoint runs is FSDP's wrapper: it is there in the first, graphless run too."""
-    is_inside = transformers.LAYERS_CHECKPOINT_THEMSELVES.holds_in(plan.versions)
+    is_inside = (
+        plan.script_facts.wrapped_checkpoints is not None
+        or transformers.LAYERS_CHECKPOINT_THEMSELVES.holds_in(plan.versions)
+    )
     return is_reentrant(plan) and not is_inside

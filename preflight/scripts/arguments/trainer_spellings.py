@@ -245,6 +245,7 @@ KINDS: dict[str, str] = {
     "load_in_4bit": "flag",
     "load_in_8bit": "flag",
     "kbit_preparation": "flag",
+    "checkpointing_reentrant": "flag",
     "has_adapter": "flag",
     "use_bnb_nested_quant": "flag",
     "torch_compile": "flag",

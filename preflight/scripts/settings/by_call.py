@@ -9,13 +9,18 @@ from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.python_calls import DTYPE_NAMES
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.followed_models import followed
 from preflight.scripts.settings.own_optimizer import trainers_name
 from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.scripts.settings.wrapped_checkpoints import (
+    IS_REENTRANT,
+    WRAPS,
+    read_wrapped_checkpoints,
+)
 from preflight.setting import Place
 from preflight.versions.peft import PREPARING
 
@@ -24,7 +29,7 @@ CHECKPOINTS = (
     "activation_checkpointing_enable",
     "enable_gradient_checkpointing",
     "_set_gradient_checkpointing",
-    "apply_activation_checkpointing",
+    WRAPS,
     "apply_fsdp_checkpointing",
 )
 """Calls that turn checkpointing on: transformers' own, diffusers', torch's, and the name that copies of its recipe use."""
@@ -67,6 +72,13 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         if len(found.node.args) > 1 or (every is not None and every.value != 1):
             switch = UNKNOWN  # layers in between keep all of theirs (modeling_utils.py, 5.24)
         _turned_on(settings, Known(switch if is_sure else UNKNOWN, reader.place(found)))
+        options = argument_of(found.node, 0, "gradient_checkpointing_kwargs")
+        given = None if options is None else reader.evaluator.value(options, found.scope)
+        if is_sure and isinstance(given, dict):
+            is_reentrant = given.get("use_reentrant", True)  # torch's own default
+            settings.put(IS_REENTRANT, Known(is_reentrant, reader.place(found)))
+    if WRAPS in {found.name for found, _ in calls}:
+        read_wrapped_checkpoints(reader, settings)
     for found in reader.possible(*PREPARING):
         values, is_open = reader.keywords(found)
         stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
