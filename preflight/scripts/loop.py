@@ -131,12 +131,10 @@ def _trained_on(reader: ScriptReader) -> set[str]:
         told = [each.arg for each in function.args.args if each.arg != "self"]
         for place, name in enumerate(told) if within else ():
             if name in set().union(*within):
-                calls = (
-                    c
-                    for c in nodes
-                    if isinstance(c, ast.Call) and last_name(c.func) == function.name
-                )
-                given = [argument_of(call, place, name) for call in calls]
+                given = [
+                    argument_of(call, place, name)
+                    for _, call in reader.uses.calls.get(function.name, ())
+                ]
                 names.update(each for node in given if node is not None for each in _names_in(node))
     return names
 

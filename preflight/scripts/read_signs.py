@@ -159,7 +159,7 @@ def _turns_to_evaluation(reach: Reach) -> Place | None:
     from preflight.scripts.uncounted.left_in_evaluation import left_in_evaluation  # few evaluate
 
     for file in reach.files:
-        line = left_in_evaluation([file.tree])
+        line = left_in_evaluation(file.tree)
         if line is not None:
             return Place("script", file.path, "", line)
     return None

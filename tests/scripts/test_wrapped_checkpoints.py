@@ -61,6 +61,7 @@ def by_flag(name: str) -> str:
         (by_flag("args.reentrant"), "", False),
         (by_flag("len(rows) > 4"), "", None),
         (PLAIN, "", None),
+        ("wrapper = functools.partial()\n" + CALL, "", None),
     ],
 )
 def test_which_kind_it_is_stands_in_the_script(tmp_path, after, flags, reentrant):

@@ -140,9 +140,8 @@ def _of_adapter(
     for tensor in unit.tensors:
         if tensor.module in (*HEADS, *ALL_HEADS) or not is_target(tensor, targets):
             continue
-        own = tensor.module if tensor.module in READS_OWN else "attention" if is_shared else "mlp"
         num_layers = 2 if tensor.module == "gate_up_proj" else 1
-        inputs += [(tensor.shape[1], own, 1)] * num_layers
+        inputs += [(tensor.shape[1], _source(tensor.module, is_shared), 1)] * num_layers
     kept, read = 0, set[str]()
     for width, source, num_adapters in inputs:
         kept += c * adapter.rank * num_adapters
@@ -158,6 +157,13 @@ def _of_adapter(
     return kept
 
 
+def _source(module: str, is_shared: bool) -> str:
+    """Return what a linear layer reads: what others of its source read too is one tensor."""
+    if module in READS_OWN:
+        return module
+    return "attention" if is_shared or module in (*HEADS, *ALL_HEADS) else "mlp"
+
+
 def _read_by_packed(
     plan: LaunchPlan, unit: ModelUnit, read: Collection[str], is_shared: bool
 ) -> Iterator[int]:
@@ -166,8 +172,7 @@ def _read_by_packed(
     for tensor in unit.tensors:
         if plan.base_quantization is None or not is_quantized(plan, unit, tensor):
             continue
-        own = tensor.module if tensor.module in READS_OWN else "attention" if is_shared else "mlp"
-        source = "attention" if tensor.module in (*HEADS, *ALL_HEADS) else own
+        source = _source(tensor.module, is_shared)
         if source not in seen:
             seen.add(source)
             yield tensor.shape[1]

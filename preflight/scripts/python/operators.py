@@ -89,22 +89,19 @@ _AS_WIDE = lazy_pattern(r"\{[^{}]*[:!.\[]|%[^sd%]|%%")
 
 def _filled(text: str, given: tuple[object, ...]) -> object:
     """Return `"llama-%s" % size`, filled with texts and numbers as they are."""
-    return (
-        UNKNOWN
-        if _AS_WIDE.search(text) or not _are_plain(given)
-        else _tried(operator.mod, [text, given])
-    )
+    return _tried(operator.mod, [text, given]) if _is_plain(text, given) else UNKNOWN
 
 
 def _format(text: str, *given: object, **named: object) -> str:
     """Return `"llama-{}".format(size)`, filled with texts and numbers as they are."""
-    if _AS_WIDE.search(text) or not _are_plain((*given, *named.values())):
+    if not _is_plain(text, (*given, *named.values())):
         raise ValueError("as wide as the format says")
     return text.format(*given, **named)
 
 
-def _are_plain(values: tuple[object, ...]) -> bool:
-    return all(isinstance(each, (str, int, float)) for each in values)
+def _is_plain(text: str, given: tuple[object, ...]) -> bool:
+    """Tell whether a text is filled with texts and numbers, each as it is."""
+    return not _AS_WIDE.search(text) and all(isinstance(e, (str, int, float)) for e in given)
 
 
 TEXT_METHODS: dict[str, Callable[..., Any]] = {

@@ -7,7 +7,7 @@ followed, `run(**vars(args))`, any option may be read there.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.python.nodes import last_name, root_of, unparse, walk
@@ -64,7 +64,7 @@ class ParsedObject:
             followed += [self._goes_on(*use) for use in found]
         return bool(followed) and all(followed)
 
-    def _taken_up(self, name: str) -> list[tuple[str, ast.expr]]:
+    def _taken_up(self, name: str) -> Sequence[tuple[str, ast.expr]]:
         """Return where all of the object may be taken up by a name that holds it, or by a call of what gives it back."""
         if name.endswith("()"):
             return self.uses.calls.get(name.removesuffix("()"), [])

@@ -21,7 +21,7 @@ class Uses:
         """Identity of a node -> the one that it stands in."""
         self.words: set[str] = set()
         """Attributes that are read, and words of texts."""
-        self.calls: dict[str, list[tuple[str, ast.expr]]] = defaultdict(list)
+        self.calls: dict[str, list[tuple[str, ast.Call]]] = defaultdict(list)
         self.reads: dict[str, list[tuple[str, ast.expr]]] = defaultdict(list)
         """Last part of a name -> file, and where it is called, or read."""
         for path, tree in trees.items():

@@ -72,9 +72,10 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         if len(found.node.args) > 1 or (every is not None and every.value != 1):
             switch = UNKNOWN  # layers in between keep all of theirs (modeling_utils.py, 5.24)
         _turned_on(settings, Known(switch if is_sure else UNKNOWN, reader.place(found)))
-        options = argument_of(found.node, 0, "gradient_checkpointing_kwargs")
+        is_own = is_sure and found.name == CHECKPOINTS[0]
+        options = argument_of(found.node, 0, "gradient_checkpointing_kwargs") if is_own else None
         given = None if options is None else reader.evaluator.value(options, found.scope)
-        if is_sure and isinstance(given, dict):
+        if isinstance(given, dict):
             is_reentrant = given.get("use_reentrant", True)  # torch's own default
             settings.put(IS_REENTRANT, Known(is_reentrant, reader.place(found)))
     if WRAPS in {found.name for found, _ in calls}:

@@ -15,7 +15,7 @@ IS_REENTRANT = "checkpointing_reentrant"
 WRAPS = "apply_activation_checkpointing"
 _WRAPPER = "checkpoint_wrapper"
 _KIND = "checkpoint_impl"
-_IS_REENTRANT = {"REENTRANT": True, "NO_REENTRANT": False}
+_KINDS = {"REENTRANT": True, "NO_REENTRANT": False}
 """Members of torch's CheckpointImpl."""
 _DIVIDES = ("FSDP", "FullyShardedDataParallel")
 
@@ -46,7 +46,7 @@ def _is_wrapped_later(reader: ScriptReader, call: CallFound) -> bool:
 
 def _kind(reader: ScriptReader, made: CallFound) -> bool | None:
     """Return whether `partial(checkpoint_wrapper, checkpoint_impl=...)` is reentrant; None where it does not say."""
-    wraps = made.name == "partial" and last_name(made.node.args[0]) == _WRAPPER
+    wraps = made.name == "partial" and [last_name(e) for e in made.node.args[:1]] == [_WRAPPER]
     said = keyword_of(made.node, _KIND) if wraps else None
     return None if said is None else _meant(reader, said, made.scope)
 
@@ -57,4 +57,4 @@ def _meant(reader: ScriptReader, said: ast.expr, scope: Scope) -> bool | None:
         if test is UNKNOWN:
             return None
         return _meant(reader, said.body if test else said.orelse, scope)
-    return _IS_REENTRANT.get(last_name(said))
+    return _KINDS.get(last_name(said))

@@ -7,7 +7,7 @@ import ast
 from collections.abc import Container, Iterable, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import children, last_name, unparse
 
 WORD = "use_cache"
 _UNDER_CHECKPOINTING = lazy_pattern(
@@ -27,7 +27,7 @@ def caches_keys(files: Iterable[tuple[ast.Module, Container[int]]]) -> bool | No
     """
     found: bool | None = True
     for tree, lines in files:
-        for value in _said(tree, lines, is_judged=False):
+        for value in _said(tree, lines):
             text = unparse(value)
             if _UNDER_CHECKPOINTING.fullmatch(text):
                 found = None
@@ -36,17 +36,18 @@ def caches_keys(files: Iterable[tuple[ast.Module, Container[int]]]) -> bool | No
     return found
 
 
-def _said(node: ast.AST, lines: Container[int], is_judged: bool) -> Iterator[ast.AST]:
-    """Yield what lines below a node set the switch to; `is_judged` says that calls of models there are evaluations'."""
-    if getattr(node, "lineno", 0) in lines:
-        yield from _set(node, is_judged)
-    if isinstance(node, ast.With):
-        is_judged = is_judged or any(_WITHOUT_GRAPH.search(unparse(each)) for each in node.items)
-    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        is_judged = is_judged or node.name in _OF_BOTH_MODES
-        is_judged = is_judged or any(map(_WITHOUT_GRAPH.search, map(unparse, node.decorator_list)))
-    for child in ast.iter_child_nodes(node):
-        yield from _said(child, lines, is_judged)
+def _said(tree: ast.AST, lines: Container[int]) -> Iterator[ast.AST]:
+    """Yield what lines of a tree set the switch to; calls of models below `torch.no_grad()` and the like are evaluations'."""
+    waiting = [(tree, False)]
+    for node, is_judged in waiting:
+        if getattr(node, "lineno", 0) in lines:
+            yield from _set(node, is_judged)
+        if isinstance(node, ast.With):
+            is_judged |= any(_WITHOUT_GRAPH.search(unparse(each)) for each in node.items)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            is_judged |= node.name in _OF_BOTH_MODES
+            is_judged |= any(map(_WITHOUT_GRAPH.search, map(unparse, node.decorator_list)))
+        waiting += [(child, is_judged) for child in children(node)]
 
 
 def _set(node: ast.AST, is_judged: bool) -> Iterator[ast.AST]:

@@ -10,17 +10,15 @@ from preflight.scripts.python.flow import takes_gradient
 from preflight.scripts.python.nodes import last_name, unparse, walk
 
 
-def left_in_evaluation(trees: Iterable[ast.AST]) -> int | None:
+def left_in_evaluation(tree: ast.Module) -> int | None:
     """Return the line of a loop around the steps that tells the model to evaluate, and nothing in it to train again: by a call
     of its own, or by one in a function that it calls."""
-    nodes = [node for tree in trees for node in walk(tree)]
+    nodes = walk(tree)
     functions = {
         node.name: _methods(walk(node)) for node in nodes if isinstance(node, ast.FunctionDef)
     }
-    for loop in nodes:
-        inside = (
-            [node for part in loop.body for node in walk(part)] if isinstance(loop, ast.For) else []
-        )
+    for loop in (node for node in nodes if isinstance(node, ast.For)):
+        inside = [node for part in loop.body for node in walk(part)]
         calls = [node for node in inside if isinstance(node, ast.Call)]
         done = _methods(inside).union(*(functions.get(last_name(each.func), ()) for each in calls))
         if "eval" not in done or "train" in done:
