@@ -65,8 +65,14 @@ def walk(node: ast.AST) -> Sequence[ast.AST]:
 
 @lru_cache(maxsize=1 << 14)
 def unparse(node: ast.AST) -> str:
-    """Return what a node is in Python, as `ast.unparse` writes it: names are compared so, over and over."""
-    return ast.unparse(node)
+    """Return what a node is in Python, as `ast.unparse` writes it: names are compared so, over and over.
+
+    What is too deep to be written, a text added up of hundreds, is `...`: no name is.
+    """
+    try:
+        return ast.unparse(node)
+    except RecursionError:
+        return "..."
 
 
 def last_name(node: ast.expr) -> str:
