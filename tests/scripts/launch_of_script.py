@@ -7,6 +7,19 @@ from pathlib import Path
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import load_plugins
 
+TRAINS = """\
+from datasets import load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+def run(name, rows, tokens):
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    model = AutoModelForCausalLM.from_pretrained(name)
+    cut = lambda row: tokenizer(row["text"], truncation=True, max_length=tokens)
+    args = TrainingArguments("out", per_device_train_batch_size=rows)
+    Trainer(model=model, args=args, train_dataset=load_dataset("rows")["train"].map(cut)).train()
+"""
+"""A function that trains a model by its name on so many rows of so many tokens, with what it imports."""
+
 
 def plan_of(
     folder: Path, command: str, files: dict[str, str], env: dict[str, str] | None = None

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from launch_of_script import plan_of
+from launch_of_script import TRAINS, plan_of
 
-SCRIPT = """\
+SCRIPT = (
+    """\
 import fire, draccus, simple_parsing, tyro, yaml
 from dataclasses import dataclass, field
 from typing import Optional
-from datasets import load_dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
-
-def run(name, rows, tokens):
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    model = AutoModelForCausalLM.from_pretrained(name)
-    cut = lambda row: tokenizer(row["text"], truncation=True, max_length=tokens)
-    args = TrainingArguments("out", per_device_train_batch_size=rows)
-    Trainer(model=model, args=args, train_dataset=load_dataset("rows")["train"].map(cut)).train()
-
+"""
+    + TRAINS
+    + """
 @dataclass
 class Settings:
     name: str = "bert-base-uncased"
@@ -44,6 +38,7 @@ def train(name="bert-base-uncased", rows=1, tokens=64):
 {held}
 {made}
 """
+)
 HELD = """\
 @dataclass
 class All:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from launch_of_script import plan_of
+from launch_of_script import TRAINS, plan_of
 
-SCRIPT = """\
+SCRIPT = (
+    """\
 {head}
-from datasets import load_dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
-
-def run(name, rows, tokens):
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    model = AutoModelForCausalLM.from_pretrained(name)
-    cut = lambda row: tokenizer(row["text"], truncation=True, max_length=tokens)
-    args = TrainingArguments("out", per_device_train_batch_size=rows)
-    Trainer(model=model, args=args, train_dataset=load_dataset("rows")["train"].map(cut)).train()
-
+"""
+    + TRAINS
+    + """
 {made}
 run({values})
 """
+)
 YAML = "name: gpt2\nrows: 4\ntokens: 512\n"
 READ = "settings = yaml.safe_load(open({}))"
 KEYS = "settings['name'], settings['rows'], settings['tokens']"
