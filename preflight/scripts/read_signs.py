@@ -53,6 +53,7 @@ from preflight.unpriced_names import (
 )
 
 _WORD_BEFORE = lazy_pattern(r"\w+\Z")
+_WORD_AFTER = lazy_pattern(r"\w{,60}")
 _LONGEST_WORD = 60
 """Of the word that a sign may be the end of: a pattern that begins with any letters is slow on a large file."""
 
@@ -244,4 +245,5 @@ def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: st
         line = text.count("\n", 0, match.start()) + 1
         before = _WORD_BEFORE.search(text, max(0, match.start() - _LONGEST_WORD), match.start())
         told = before[0] if before is not None and match[0][:1].isidentifier() else ""
-        places[name] = Place("script", path, told + match[0], line)
+        after = _WORD_AFTER.match(text, match.end()) if match[0][-1:].isidentifier() else None
+        places[name] = Place("script", path, told + match[0] + (after[0] if after else ""), line)

@@ -43,6 +43,36 @@ class Trained:
         scores = log_probs(logits, ids)
         return scores[:half], scores[half:], logits[:half], logits[half:]
 """,
+    "pairs beside a reference, which raises where there is none": """
+class Trained:
+    is_mean = False
+
+    def scored(self, model, ids, is_reference=False):
+        if is_reference:
+            if isinstance(model, nn.parallel.DistributedDataParallel):
+                logits = self.ref_model(ids, use_cache=False).logits
+            elif isinstance(model, nn.Module):
+                logits = self.ref_model(ids).logits
+            else:
+                raise AttributeError(f"{model} has no reference")
+        else:
+            logits = model(ids).logits
+        scores = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)
+        if self.is_mean:
+            scores = scores.mean(-1)
+        else:
+            scores = scores.sum(-1)
+        return scores
+
+    def compute_loss(self, model, inputs, return_outputs=False):
+        ids = inputs["ids"]
+        n = len(ids) // 2
+        scores = self.scored(model, ids)
+        with torch.no_grad():
+            others = self.scored(model, ids, is_reference=True)
+        loss = -F.logsigmoid(scores[:n] - scores[n:] - others[:n] + others[n:]).mean()
+        return (loss, {}) if return_outputs else loss
+""",
     "pairs and a cross entropy of the first half": """
 class Trained:
     def compute_loss(self, model, inputs, return_outputs=False):

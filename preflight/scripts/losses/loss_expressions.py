@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from preflight.scripts.losses.loss_graph import Group, Outputs, Tensor, storages, total
@@ -33,13 +33,21 @@ def _is_written(cut: ast.Slice) -> bool:
 class Expressions(Operations, ABC):
     """One run of a step: its names, and what expressions make of them."""
 
-    def __init__(self, functions: Functions, outputs: int, answers: Sequence[bool]) -> None:
+    def __init__(
+        self,
+        functions: Functions,
+        outputs: int,
+        answers: Sequence[bool],
+        known: Mapping[str, bool],
+    ) -> None:
         super().__init__()
         self.functions = functions
         self.outputs = outputs
         """Bytes of a logit as the model returns it."""
+        self.known = known
+        """Questions that only running answers, answered before."""
         self.answers = list(answers)
-        """What questions that only running answers are answered with, in order; False from then on."""
+        """What the others are answered with, in order; False from then on."""
         self.asked: dict[str, bool] = {}
         self.frames: list[dict[str, object]] = []
         self.lines: list[frozenset[int]] = []
@@ -64,6 +72,8 @@ class Expressions(Operations, ABC):
         """Answer what only running tells, the same way each time; what follows the gradient frees nothing."""
         if self.backward is not None:
             return False
+        if question in self.known:
+            return self.known[question]
         if question not in self.asked:
             number = len(self.asked)
             if number >= len(self.answers):

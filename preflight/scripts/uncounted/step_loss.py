@@ -6,7 +6,7 @@ A `compute_loss` of a class that stands on Trainer, or the loop around a `backwa
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from preflight.launch_facts import LogitsBytes, StepLoss
@@ -140,17 +140,23 @@ def _functions(files: Iterable[File]) -> Functions:
 
 def _ways(entry: _Entry, functions: Functions, width: int) -> Iterator[_Way]:
     """Yield what each way through a step takes."""
-    answers: list[bool] = []
-    for _ in range(MOST_WAYS):
-        machine = Step(functions, width, answers)
+    for machine in _machines(functions, width, {}):
         try:
             way = _run(entry, machine)
         except Impossible:
-            way = None
+            continue
         if way is not None:
-            evaluation = _evaluated(entry, functions, width, machine.answers)
+            evaluation = _evaluated(entry, functions, width, machine.asked)
             yield way._replace(bytes=way.bytes._replace(evaluation=evaluation))
-        answers = list(machine.answers)[: len(machine.asked)]
+
+
+def _machines(functions: Functions, width: int, known: Mapping[str, bool]) -> Iterator[Step]:
+    """Yield a machine for each way that a step may go, whose step is run before the next one is asked for."""
+    answers: list[bool] = []
+    for _ in range(MOST_WAYS):
+        machine = Step(functions, width, answers, known)
+        yield machine
+        answers = machine.answers[: len(machine.asked)]
         while answers and answers[-1]:
             answers.pop()
         if not answers:
@@ -181,14 +187,21 @@ def _run(entry: _Entry, machine: Step) -> _Way | None:
     )  # fmt: skip
 
 
-def _evaluated(entry: _Entry, functions: Functions, width: int, answers: Sequence[bool]) -> float:
-    """Return the most that is alive where the same step runs without a graph."""
-    machine = Step(functions, width, answers)
-    machine.evaluates = True
-    machine.has_graph = False
-    _entered(entry, machine)
-    most = max(machine.most, machine.before_reference)
-    return float(most / max(1, machine.forwards))
+def _evaluated(
+    entry: _Entry, functions: Functions, width: int, known: Mapping[str, bool]
+) -> float:
+    """Return the most that is alive where a step that goes one way runs without a graph."""
+    found = [Fraction(0)]
+    for machine in _machines(functions, width, known):
+        machine.evaluates = True
+        machine.has_graph = False
+        try:
+            _entered(entry, machine)
+        except Impossible:
+            continue
+        most = max(machine.most, machine.before_reference)
+        found.append(most / max(1, machine.forwards))
+    return float(max(found))
 
 
 def _entered(entry: _Entry, machine: Step) -> object:
