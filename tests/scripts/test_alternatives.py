@@ -195,6 +195,19 @@ def test_an_adapter_goes_on_one_of_these_lists_where_the_model_has_modules_of_it
     assert plan.origins["adapter"].assumed == (len(ways) > 1)
 
 
+def test_lists_among_arguments_that_are_handed_on_together_may_be_any(tmp_path):
+    text = ADAPTED.replace(
+        "r=8, target_modules={targets}", '**{{"r": 8, "target_modules": {targets}}}'
+    )
+    targets = '["q_proj"] if sites.wide() else ["v_proj"]'
+    (tmp_path / "train.py").write_text(text.format(before="", targets=targets))
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    plan = check_launch(command, load_plugins(), Request("h100-sxm-80")).plan
+    found = [each.targets for each in (plan.adapter, *plan.origins["adapter"].may_be)]
+
+    assert found == [None, "all-linear"]
+
+
 def test_a_model_that_may_have_other_modules_may_have_those_of_a_list_that_names_none(tmp_path):
     text = ADAPTED.replace(
         "meta-llama/Llama-3.1-8B", "gpt2"

@@ -107,7 +107,9 @@ def _note_targets(
     """Note the lists of modules of which a LoraConfig surely has one, where only running tells which."""
     from preflight.scripts.settings.alternatives import alternatives  # few scripts choose them
 
-    given = next(each.value for each in call.node.keywords if each.arg == keyword)
+    given = keyword_of(call.node, keyword)
+    if given is None:  # one of `**arguments`
+        return
     ways = alternatives(reader, given, call.scope)
     if ways and None not in ways and len(ways) > 1:
         settings.may_be[TARGETS] = ways
