@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from preflight.device import DeviceSpec
@@ -134,15 +134,17 @@ def with_unpriced(verdict: Verdict, notices: Iterable[Problem]) -> Verdict:
     names = tuple(dict.fromkeys(n.unpriced for n in notices if n.unpriced and n.takes in doubtful))
     if not names:
         return verdict
-    shown = (
-        names
-        if len(names) <= MOST_NAMED + 1
-        else (*names[:MOST_NAMED], f"and {len(names) - MOST_NAMED} more")
-    )
-    reason = f"not priced: {'; '.join(shown)}"
+    reason = f"not priced: {named_first(names)}"
     if verdict.answer is Answer.UNKNOWN:
         return replace(verdict, reason=f"{verdict.reason}; {reason}", unpriced=names)
     return Verdict(Answer.UNKNOWN, reason, missing=verdict.missing, unpriced=names)
+
+
+def named_first(names: Sequence[str]) -> str:
+    """Return the first names of what is not priced, and how many more there are."""
+    is_few = len(names) <= MOST_NAMED + 1
+    shown = names if is_few else (*names[:MOST_NAMED], f"and {len(names) - MOST_NAMED} more")
+    return "; ".join(shown)
 
 
 def _on_host(

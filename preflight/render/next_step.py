@@ -8,7 +8,7 @@ from preflight.render.changes import is_same_by_hand
 from preflight.render.readings import best_question, option
 from preflight.render.words import shell_command
 from preflight.report import Report
-from preflight.verdict import Answer
+from preflight.verdict import Answer, named_first
 
 MOST_OPTIONS = 3
 
@@ -81,7 +81,7 @@ def _what_to_say(report: Report) -> str:
     if like is not None and report.verdict.unpriced == (ANOTHER_MODEL,):
         known.append(f"--set model={like.model}")
     elif report.verdict.unpriced:
-        return f"{'; '.join(report.verdict.unpriced)} cannot be priced yet"
+        return f"{named_first(report.verdict.unpriced)} cannot be priced yet"
     if report.readings is not None and report.readings.deciding:
         known.append(option(*best_question(report.readings), report.readings))
     if not known and report.readings is not None:

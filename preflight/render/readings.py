@@ -12,7 +12,7 @@ from preflight.render.page import Page
 from preflight.render.words import amount, of_capacity
 from preflight.report import Report
 from preflight.values import NamedTuple
-from preflight.verdict import Answer
+from preflight.verdict import Answer, named_first
 
 MAY_BE_ABSENT = ("adapter", "base_quantization", "eval_micro_batch_size")
 """Fields of which null says that there is none: no evaluation, where others have a default."""
@@ -75,7 +75,7 @@ def _in_some_unknown(name: str, ways: list[Settled]) -> tuple[int, str, list[Set
     sure, other = settled[-1], unknown[-1]
     subject = subject_of(name, [sure, other])
     verdict = other.most.verdict
-    lacks = f"not priced: {', '.join(verdict.unpriced)}" if verdict.unpriced else verdict.reason
+    lacks = f"not priced: {named_first(verdict.unpriced)}" if verdict.unpriced else verdict.reason
     values = f"if {subject} is {shown(name, sure.value, subject)}, unknown if {shown(name, other.value, subject)}"
     return sure.most.peak_bytes, f"{values} ({lacks})", [sure, other]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from preflight.finding import Finding
@@ -31,6 +32,8 @@ from preflight.report import Report
 from preflight.units import GIB, format_gib
 from preflight.verdict import Answer
 
+MOST_OF_A_KIND = 12
+"""Warnings of one kind that are told one by one: a script that drags a whole library in has a hundred."""
 ANSWER_COLORS = {
     Answer.FITS: "green",
     Answer.TIGHT: "yellow",
@@ -46,9 +49,9 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     lines += reading_lines(report, page)
     # Why nobody can tell is a warning's to say, and comes before what was taken for granted.
     first = ("error", "warning") if answer is Answer.UNKNOWN else ("error",)
-    for finding in report.findings:
-        if finding.severity in first:
-            lines += finding_lines(finding, page)
+    lines += every_finding(
+        [each for each in report.findings if each.severity in first], page, is_verbose
+    )
     # What to do comes first: who reads ten lines has read it. Then why.
     lines += applied_lines(report, page)
     lines += change_lines(report, page)
@@ -66,9 +69,10 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
         lines += estimate_lines(report, page, is_verbose)
     elif report.estimate is not None and is_host_remarkable(report):
         lines += host_lines(report.estimate, page, report.plan.host_memory_gib)
-    for finding in report.findings:
-        if finding.severity not in first and (finding.severity == "warning" or is_verbose):
-            lines += finding_lines(finding, page)
+    told = {"warning", "info"} if is_verbose else {"warning"}
+    lines += every_finding(
+        [each for each in report.findings if each.severity in told - {*first}], page, is_verbose
+    )
     if is_verbose:
         lines += plan_lines(report, page)
     if report.advice is not None:
@@ -186,6 +190,20 @@ def is_host_remarkable(report: Report) -> bool:
         return True
     on_devices = report.device.capacity_bytes * report.plan.ranks_per_node
     return report.device.has_runtime and report.estimate.host_peak_bytes_per_node > on_devices
+
+
+def every_finding(findings: Iterable[Finding], page: Page, is_verbose: bool) -> list[str]:
+    """Return what checks found; of a warning that many lines of a script gave, the first few, and how many more."""
+    lines: list[str] = []
+    num_said: Counter[str] = Counter()
+    for finding in findings:
+        num_said[finding.id] += finding.severity == "warning"
+        if is_verbose or num_said[finding.id] <= MOST_OF_A_KIND:
+            lines += finding_lines(finding, page)
+    left = sum(max(0, number - MOST_OF_A_KIND) for number in num_said.values())
+    if left and not is_verbose:
+        lines += page.wrap(f"warning: and {left} more of these, with -v in full")
+    return lines
 
 
 def finding_lines(finding: Finding, page: Page) -> list[str]:

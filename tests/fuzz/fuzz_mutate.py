@@ -313,7 +313,7 @@ def _script(seed: Seed, rng: random.Random) -> Seed:
         lines[at:at] = [indent + line for line in rng.choice(ODD_CODE).split("\n")]
         text = "\n".join(lines)
     else:
-        text = _other_code(text, rng)
+        text = rng.choice((_other_code, _other_shape))(text, rng)
     return replace(seed, files={**seed.files, name: text.encode("utf-8", "replace")})
 
 
@@ -350,6 +350,107 @@ def _other_code(text: str, rng: random.Random) -> str:
         return ast.unparse(ast.fix_missing_locations(tree))
     except (ValueError, RecursionError, AttributeError, TypeError):
         return text
+
+
+def _other_shape(text: str, rng: random.Random) -> str:
+    """Say the same otherwise, or leave parts of it out: arguments by name handed on together, statements under conditions."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return _text(text, rng)
+    shaper = _Shaper(rng, rng.choice((0.01, 0.03, 0.1)))
+    try:
+        return ast.unparse(ast.fix_missing_locations(shaper.visit(tree)))
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return text
+
+
+def _name(word: str) -> ast.Name:
+    return ast.Name(word, ast.Load())
+
+
+class _Shaper(ast.NodeTransformer):
+    """Changes the shape of some statements, calls and definitions of a script."""
+
+    def __init__(self, rng: random.Random, share: float) -> None:
+        self.rng, self.share = rng, share
+
+    def generic_visit(self, node: ast.AST) -> Any:
+        super().generic_visit(node)
+        change = getattr(self, f"of_{type(node).__name__.lower()}", None)
+        if change is None or self.rng.random() > self.share:
+            return node
+        return change(node)
+
+    def of_call(self, node: ast.Call) -> ast.expr:
+        named = [each for each in node.keywords if each.arg is not None]
+        match self.rng.randrange(7 if named else 2):
+            case 0:
+                node.keywords.append(ast.keyword(None, _name("more")))
+            case 1:
+                node.args.insert(0, ast.Starred(_name("more"), ast.Load()))
+            case 2:
+                keys = [ast.Constant(each.arg) for each in named]
+                node.keywords = [ast.keyword(None, ast.Dict(keys, [e.value for e in named]))]
+            case 3:
+                node.keywords.remove(self.rng.choice(named))
+            case 4:
+                one = self.rng.choice(named)
+                one.value = ast.IfExp(_name("ready"), one.value, ast.Constant(None))
+            case 5:
+                self.rng.choice(named).value = _name("nobody_knows")
+            case _:
+                node.args += [each.value for each in named]
+                node.keywords = []
+        return node
+
+    def of_assign(self, node: ast.Assign) -> ast.stmt:
+        target = node.targets[0]
+        match self.rng.randrange(6 if isinstance(target, ast.Name) else 3):
+            case 0:
+                return ast.If(_name("ready"), [node], [])
+            case 1:
+                return ast.For(ast.Name("i", ast.Store()), _name("several"), [node], [])
+            case 2:
+                return ast.Try([node], [ast.ExceptHandler(None, None, [ast.Pass()])], [], [])
+            case 3:
+                return ast.AnnAssign(target, _name("int"), node.value, 1)
+            case 4:
+                return ast.AugAssign(target, ast.Add(), node.value)
+            case _:
+                return ast.Expr(ast.NamedExpr(target, node.value))
+
+    def of_functiondef(self, node: ast.FunctionDef) -> ast.stmt:
+        match self.rng.randrange(4):
+            case 0:
+                node.args.kwarg = ast.arg("kw")
+            case 1:
+                node.args.vararg = ast.arg("more")
+            case 2:
+                node.body = [ast.Pass()]
+            case _:
+                node.decorator_list.append(_name("wrapped"))
+        return node
+
+    def of_classdef(self, node: ast.ClassDef) -> ast.stmt:
+        if self.rng.random() < 0.5:
+            node.bases = []
+        else:
+            node.body = [ast.Pass()]
+        return node
+
+    def of_if(self, node: ast.If) -> ast.stmt:
+        node.body, node.orelse = node.orelse or [ast.Pass()], node.body
+        return node
+
+    def of_dict(self, node: ast.Dict) -> ast.expr:
+        node.keys.append(None)
+        node.values.append(_name("rest"))
+        return node
+
+    def of_list(self, node: ast.List) -> ast.expr:
+        every = ast.comprehension(ast.Name("one", ast.Store()), node, [], 0)
+        return ast.ListComp(_name("one"), [every])
 
 
 def _words(words: tuple[str, ...], rng: random.Random, first: int) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight.device import DeviceSpec
+from preflight.errors import Problem
 from preflight.finding import Finding
 from preflight.launch import LaunchPlan, Origin
 from preflight.memory import ALWAYS, PHASE_MOMENTS, Level, MemoryTerm, Moment
@@ -19,11 +20,11 @@ from preflight.peaks import estimate_peaks
 from preflight.printable import printable
 from preflight.remedy import Remedy
 from preflight.render.page import Page, bar, page_for
-from preflight.render.report import report_lines
+from preflight.render.report import MOST_OF_A_KIND, report_lines
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite, RewrittenFile
 from preflight.units import GIB
-from preflight.verdict import Answer, judge
+from preflight.verdict import Answer, judge, with_unpriced
 
 H100 = DeviceSpec("H100 80GB", int(79.1 * GIB), key="h100-sxm-80", source="the GPU table")
 PLAN = LaunchPlan(
@@ -333,3 +334,19 @@ def test_a_tiny_device_is_written_in_mib():
     lines = text(report(device=tiny, estimate=priced, verdict=judge(priced, tiny)))
 
     assert lines[0] == "preflight: fits. Peak 10.0 of 51.2 MiB per rank (8 x tiny)"
+
+
+def test_of_a_hundred_warnings_of_a_kind_the_first_are_told_one_by_one():
+    """A script that drags a whole library in; a deeper report and JSON name each."""
+    names = [f"what Patch{i} makes of the model" for i in range(100)]
+    notices = [Problem(f"not {n}", severity="warning", unpriced=n, takes="either") for n in names]
+    found = tuple(Finding("PF100", "", "warning", each.message) for each in notices)
+    verdict = with_unpriced(judge(estimate(11.9), H100), notices)
+    many = report(verdict=verdict, findings=found)
+    lines = text(many)
+
+    assert len([line for line in lines if line.startswith("warning: not ")]) == MOST_OF_A_KIND
+    assert f"warning: and {100 - MOST_OF_A_KIND} more of these, with -v in full" in lines
+    assert lines[-1].endswith("; and 96 more cannot be priced yet")
+    assert len([1 for line in text(many, is_verbose=True) if line.startswith("warning: ")]) == 100
+    assert len(many.to_dict()["findings"]) == len(many.to_dict()["unpriced"]) == 100

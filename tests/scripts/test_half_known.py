@@ -234,3 +234,27 @@ def test_more_arguments_of_an_adapter_leave_its_parts_open(tmp_path):
     change = {"trainer": ", peft_config=LoraConfig(r=8, **more)", "model": "from peft import LoraConfig"}  # fmt: skip
 
     assert opens(read(tmp_path, **change)) - {"versions"} == {"adapter"}
+
+
+NAMELESS = """\
+from dataclasses import dataclass
+from typing import Optional
+from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, Trainer, TrainingArguments
+
+@dataclass
+class Arguments(TrainingArguments):
+    model_name_or_path: Optional[str] = None
+
+args = HfArgumentParser(Arguments).parse_args_into_dataclasses()[0]
+model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
+words = AutoTokenizer.from_pretrained(args.model_name_or_path)
+model.resize_token_embeddings(len(words))
+Trainer(model=model, args=args, train_dataset=rows).train()
+"""
+
+
+def test_words_of_a_model_that_nobody_names_stop_nobody(tmp_path):
+    files = {"train.py": NAMELESS}
+
+    assert plan_of(tmp_path, "python train.py --output_dir o", files).model is None
+    assert plan_of(tmp_path, "python train.py --model_name_or_path gpt2", files).model == "gpt2"

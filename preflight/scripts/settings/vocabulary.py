@@ -40,7 +40,7 @@ def note_vocabulary(reader: ScriptReader, settings: ScriptSettings) -> None:
     for call in reader.named(*ADDS):
         if call.node.args and not _adds_few(reader, call.node.args[0], call.scope):
             settings.uncounted[MORE_WORDS] = Uncounted(reader.place(call), "more")
-    held = _num_words(model.value)
+    held = _num_words(model.value) if isinstance(model.value, str) else None
     others = [name for name in _named_tokenizers(reader) if name != model.value]
     for call in (*resizing, *loaded):
         given = reader.evaluator.value(call.node.args[0], call.scope) if call.node.args else None

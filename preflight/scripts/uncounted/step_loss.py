@@ -187,9 +187,7 @@ def _run(entry: _Entry, machine: Step) -> _Way | None:
     )  # fmt: skip
 
 
-def _evaluated(
-    entry: _Entry, functions: Functions, width: int, known: Mapping[str, bool]
-) -> float:
+def _evaluated(entry: _Entry, functions: Functions, width: int, known: Mapping[str, bool]) -> float:
     """Return the most that is alive where a step that goes one way runs without a graph."""
     found = [Fraction(0)]
     for machine in _machines(functions, width, known):
