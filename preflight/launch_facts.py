@@ -166,6 +166,8 @@ class ScriptFacts:
     of the projector that have weights."""
     towers_keep_outputs: bool = False
     """Whether it asks a vision tower for the outputs of every layer, which live until the tower's forward is over."""
+    without_scores: Mapping[str, Place] = field(default_factory=dict)
+    """Class of attention, in lower case, whose forward it surely replaces by one that keeps no scores -> where."""
     caches_keys: bool | None = False
     """Whether its model surely caches keys and values in an evaluation, as far as the script goes; None where it does without
     checkpointing alone."""

@@ -111,6 +111,7 @@ def take_what_the_script_holds(making: Making) -> None:
         composites=counted_composites(trainer, signs.composites),
         towers_keep_outputs=signs.towers_keep_outputs,
         inputs_ask=signs.inputs_ask,
+        without_scores={} if signs.attention is None else signs.attention.without_scores,
         caches_keys=signs.caches_keys,
     )
     making.trainer = replace(trainer, script=facts)

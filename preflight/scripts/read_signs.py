@@ -20,6 +20,7 @@ from preflight.scripts.signs import Signs, unread
 from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted.replaced_attention import (
     REPLACES,
+    ReplacedAttention,
     replaced_attention,
 )
 from preflight.scripts.uncounted.sign_words import (
@@ -127,11 +128,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         towers_keep_outputs=towers_keep,
         llava_classes=llava_classes(asked) if towers_keep else frozenset(),
         composites=composites((originals.get(path, text), text) for path, text in files),
-        attention=replaced_attention(
-            (each.path, each.tree, reach.lines[each.path])
-            for each in reach.files
-            if REPLACES.search(each.text)
-        ),
+        attention=_attention(reach, reader),
         takes_launchers=not is_whole or _TAKES_LAUNCHERS.search(whole) is not None,
         asks_shares=not is_whole or "maybe_context_parallel" in whole,
         divided=_divided(reach) if DIVIDED in unpriced else None,
@@ -143,6 +140,15 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         else None,
         inputs_ask=not is_whole or ASKS_INPUTS.search(whole) is not None,
         caches_keys=is_whole and "transformers" in whole and _caches_keys(reach, whole),
+    )
+
+
+def _attention(reach: Reach, reader: ScriptReader | None) -> ReplacedAttention | None:
+    files = [each for each in reach.files if REPLACES.search(each.text)]
+    statements = reader.statements if files and reader is not None else ()
+    sure_lines = {(scope.path, statement.lineno) for statement, scope in statements}
+    return replaced_attention(
+        ((each.path, each.tree, reach.lines[each.path]) for each in files), sure_lines
     )
 
 

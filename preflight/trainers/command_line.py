@@ -80,11 +80,14 @@ def read_command_line(
     if unheard is not None:
         problems.append(unheard)
         words = []
+    has_parser = _has_trainers_parser(kind.text)
+    if opened is not None and not has_parser:  # a class of the script's own that stands on one
+        has_parser = any(each.name in opened[0].dataclass_parsers for each in opened[0].everywhere)
     rules = ParserRules(
         is_complete=kind.is_own_script and is_exact,
         is_exact=is_exact,
-        is_sure=kind.is_own_script or _has_trainers_parser(kind.text),
-        abbreviates=kind.trainer in HF_TRAINERS and _may_take_prefixes(kind.text),
+        is_sure=kind.is_own_script or has_parser,
+        abbreviates=kind.trainer in HF_TRAINERS and (has_parser or not kind.text),
     )
     files = problems.take(_flag_files(words, line, kind, rules))
     named = frozenset() if files is None else files.not_words
@@ -143,11 +146,6 @@ def _table(kind: TrainerKind) -> ArgumentTable:
     if kind.trainer in HF_TRAINERS:
         return table
     return ArgumentTable({}, table.versions)  # nothing is known of its parser
-
-
-def _may_take_prefixes(text: str) -> bool:
-    """Tell whether a prefix of a Trainer's argument can mean it: not where the script has a parser of its own."""
-    return not text or _has_trainers_parser(text)
 
 
 _MAKES_PARSER = lazy_pattern(

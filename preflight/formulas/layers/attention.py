@@ -81,13 +81,21 @@ def attention_in(plan: LaunchPlan, model: ModelSpec) -> str:
 
 
 def with_default_attention(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
-    """Return the plan with eager attention where the model's class has nothing else and nobody asked for more."""
+    """Return the plan with eager attention where the model's class has nothing else and nobody asked for more.
+
+    A class whose forward the script replaces by one that keeps no scores is what runs where its type has no other: it is
+    the one that eager attention takes in every release (LlamaAttention in models/llama/modeling_llama.py, 4.28.1 to 4.57.3).
+    """
     origin = plan.origins.get("attention")
     is_given = plan.attention is not None and (origin is None or not origin.assumed)
     if is_given or has_own_model_code(plan):
         return plan
     if attention_in(plan, model) == "sdpa":
         return plan
+    replaced = plan.script_facts.without_scores.get(f"{model.model_type.replace('_', '')}attention")
+    if replaced is not None and model.model_type not in EAGER_VERSIONS:
+        settled = Origin(replaced.where, False)
+        return replace(plan, attention="sdpa", origins={**plan.origins, "attention": settled})
     version = plan.versions.get("transformers")
     library = "transformers" + (f" {version}" if version else "")
     is_old = not torch.SERVES_SDPA.holds_in(plan.versions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,12 @@ from preflight.launch_facts import Uncounted
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import Adapter
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.followed_models import followed
-from preflight.scripts.settings.model_calls import given_model
+from preflight.scripts.settings.model_calls import given_models
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 from preflight.unpriced_names import COPY_OF_ADAPTER
@@ -164,12 +165,9 @@ def read_adapted(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Note that a trainer which is told of an adapter is given a model that has one, or may have."""
     _note_copies(reader, settings)
     for call in reader.calls:
-        told = {each.arg for each in call.node.keywords}
-        given = given_model(reader, call) if "peft_config" in told else None
-        if given is None or not reader.makes_trainer(call):
+        if not reader.makes_trainer(call) or not given_by(reader, call, "peft_config"):
             continue
-        made = list(followed(reader, given, call.scope, (*ADAPTING, "from_pretrained")))
-        has_one = [each is not None and adapts(reader, each) for each in made]
+        has_one = [each is not None and adapts(reader, each) for each in _adapted(reader, call)]
         if any(has_one):
             known = Known(True if all(has_one) else UNKNOWN, reader.place(call))
             settings.put("has_adapter", known)
@@ -195,14 +193,18 @@ def _note_copies(reader: ScriptReader, settings: ScriptSettings) -> None:
     for call in reader.possible_trainers:
         own = reader.class_of(call.name, call.scope.path)
         kinds = {call.name, *(() if own is None else map(last_name, own[0].bases))}
-        told = {each.arg: unparse(each.value) for each in call.node.keywords}
-        given = given_model(reader, call)
-        if given is None or "peft_config" in told or not kinds & COPIES_ADAPTER:
+        if not kinds & COPIES_ADAPTER or given_by(reader, call, "peft_config"):
             continue
-        made = followed(reader, given, call.scope, (*ADAPTING, "from_pretrained"))
-        has_one = any(each is not None and adapts(reader, each) for each in made)
-        if has_one and told.get("ref_model", "None") == "None":
+        has_one = any(each is not None and adapts(reader, each) for each in _adapted(reader, call))
+        references = given_by(reader, call, "ref_model")
+        if has_one and all(unparse(node) == "None" for node, _ in references):
             settings.uncounted[COPY_OF_ADAPTER] = Uncounted(reader.place(call), "more")
+
+
+def _adapted(reader: ScriptReader, trainer: CallFound) -> Iterator[CallFound | None]:
+    """Yield the calls that make a trainer's model, those that put an adapter on it in place of what came before."""
+    for node, scope in given_models(reader, trainer):
+        yield from followed(reader, node, scope, (*ADAPTING, "from_pretrained"))
 
 
 def adapts(reader: ScriptReader, call: CallFound) -> bool:
@@ -215,9 +217,9 @@ def adapts(reader: ScriptReader, call: CallFound) -> bool:
         return owner not in UNSLOTH
     if not reader.makes_trainer(call):
         return False
-    given = keyword_of(call.node, "peft_config")
-    if given is None:
+    given = given_by(reader, call, "peft_config")
+    if not given:
         # transformers' own takes none, and many a script hands it `**data_module`
         return call.name != "Trainer" and reader.keywords(call)[1]
-    made = followed(reader, given, call.scope)
+    made = (each for node, scope in given for each in followed(reader, node, scope))
     return any(each is None or each.name != BY_FLAGS for each in made)

@@ -9,7 +9,8 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
+from preflight.scripts.python.given_keywords import given_by
+from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.setting import Place
@@ -112,12 +113,12 @@ def _own_collators(
     """Yield where trainers are given collators, or loaders are, with the functions and classes of the script that they are
     made of."""
     for found in reader.possible_calls:
-        given = keyword_of(found.node, argument)
-        if given is None or not (argument == "collate_fn" or reader.makes_trainer(found)):
+        if not (argument == "collate_fn" or reader.makes_trainer(found)):
             continue
-        made = list(_makers(reader, given, found.scope, 0))
-        if made:
-            yield Place("script", found.scope.path, argument, given.lineno), made
+        for node, scope in given_by(reader, found, argument):
+            made = list(_makers(reader, node, scope, 0))
+            if made:
+                yield Place("script", scope.path, argument, node.lineno), made
 
 
 def _several_of_one(made: ast.AST) -> Iterator[int]:

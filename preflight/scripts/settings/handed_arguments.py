@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from preflight.scripts.python.class_meanings import PARSES_DATACLASSES
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import keyword_of, last_name
+from preflight.scripts.python.given_keywords import given_by
+from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.parsed_file import PARSES_FILE
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.settings_objects import class_of_command
@@ -22,14 +23,11 @@ def changed_arguments(reader: ScriptReader) -> Place | None:
     """Return where a function that is not read gives the Trainer its arguments, or sets names on them that only running
     tells."""
     for call in reader.possible_trainers:
-        given = keyword_of(call.node, "args")
-        if given is None:
-            continue
-        for made in followed(reader, given, call.scope):
-            if made is not None and not _is_read(reader, made):
-                return reader.place(made)
-        if isinstance(given, ast.Name):
-            for found in _sets_unknown(reader, given.id):
+        for node, scope in given_by(reader, call, "args"):
+            for made in followed(reader, node, scope):
+                if made is not None and not _is_read(reader, made):
+                    return reader.place(made)
+            for found in _sets_unknown(reader, node.id) if isinstance(node, ast.Name) else ():
                 return reader.place(found)
     return None
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.built_models import read_built
 from preflight.scripts.settings.device_map import device_map_of
 from preflight.scripts.settings.followed_models import OF_PARAMETERS, followed, loads
@@ -186,19 +187,17 @@ def _is_own(reader: ScriptReader, call: CallFound) -> bool:
 def made_for_trainer(reader: ScriptReader) -> Iterator[CallFound]:
     """Yield the calls that make what a Trainer is given as its model, and the Trainer's own where they are not found."""
     for call in reader.possible_trainers:
-        given = given_model(reader, call)
-        if given is not None:
-            for each in followed(reader, given, call.scope):
+        for node, scope in given_models(reader, call):
+            for each in followed(reader, node, scope):
                 yield each or call
 
 
-def given_model(reader: ScriptReader, call: CallFound) -> ast.expr | None:
-    """Return what the call of a Trainer is given as its model; None where it is given none."""
-    keywords = {each.arg: each.value for each in call.node.keywords}
-    given = keywords.get("model") or keywords.get("model_init") or _unpacked(reader, call)
+def given_models(reader: ScriptReader, call: CallFound) -> list[tuple[ast.expr, Scope]]:
+    """Return what the call of a Trainer may be given as its model, each with the names around it."""
+    given = given_by(reader, call, "model") or given_by(reader, call, "model_init")
     is_own = reader.class_of(call.name, call.scope.path) is not None
-    if given is None and call.node.args and not (is_own and _takes_no_model(reader, call)):
-        given = call.node.args[0]
+    if not given and call.node.args and not (is_own and _takes_no_model(reader, call)):
+        return [(call.node.args[0], call.scope)]
     return given
 
 
@@ -208,20 +207,6 @@ def _made_for_loop(reader: ScriptReader) -> Iterator[CallFound]:
         func = call.node.func
         if call.name in OF_PARAMETERS and isinstance(func, ast.Attribute):
             yield from filter(None, followed(reader, func.value, call.scope))
-
-
-def _unpacked(reader: ScriptReader, call: CallFound) -> ast.expr | None:
-    """Return what a Trainer is given as its model in a dict of the script's: `Trainer(**{"model": model})`."""
-    for keyword in call.node.keywords:
-        if keyword.arg is not None or not isinstance(keyword.value, ast.Name):
-            continue
-        at = (keyword.value.lineno, keyword.value.col_offset)
-        for node in reader.evaluator.may_hold(keyword.value.id, call.scope, at):
-            pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
-            for key, value in pairs:
-                if isinstance(key, ast.Constant) and key.value == "model":
-                    return value
-    return None
 
 
 def _takes_no_model(reader: ScriptReader, call: CallFound) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
+from preflight.scripts.python.given_keywords import given_by
+from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -38,9 +39,9 @@ def windowed_rows(reader: ScriptReader) -> Known | None:
     """Return the tokens of a row where all that is trained on are datasets of the script's own that cut windows of one
     width; UNKNOWN where only running tells the width, None where something else may be trained on."""
     widths = [
-        _width_of(reader, node, found.scope, 0)
+        _width_of(reader, node, scope, 0)
         for found in reader.possible_calls
-        for node in _trained_on(reader, found)
+        for node, scope in _trained_on(reader, found)
         if not OF_EVALUATION.search(unparse(node))
     ]
     told = [each for each in widths if each is not None]
@@ -49,15 +50,12 @@ def windowed_rows(reader: ScriptReader) -> Known | None:
     return told[0] if len({each.value for each in told}) == 1 else Known(UNKNOWN, told[0].place)
 
 
-def _trained_on(reader: ScriptReader, found: CallFound) -> Iterator[ast.expr]:
-    """Yield the dataset that a trainer or a loader is given."""
-    given = None
+def _trained_on(reader: ScriptReader, found: CallFound) -> list[tuple[ast.expr, Scope]]:
+    """Return the datasets that a trainer or a loader may be given, each with the names around it."""
     if found.name in _LOADERS:
-        given = argument_of(found.node, 0, "dataset")
-    elif reader.makes_trainer(found):
-        given = keyword_of(found.node, "train_dataset")
-    if given is not None:
-        yield given
+        rows = argument_of(found.node, 0, "dataset")
+        return [] if rows is None else [(rows, found.scope)]
+    return given_by(reader, found, "train_dataset") if reader.makes_trainer(found) else []
 
 
 def _width_of(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> Known | None:

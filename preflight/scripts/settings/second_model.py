@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
@@ -78,8 +79,8 @@ def _handed(reader: ScriptReader) -> tuple[set[str], set[ast.expr]]:
     """Return what a trainer is given as one of those models: the names that hold one, and the expressions themselves."""
     nodes: set[ast.expr] = set()
     for call in reader.possible_trainers:
-        given = [each.value for each in call.node.keywords if each.arg in OF_TRAINERS]
-        for node in (*given, *call.node.args[1:2]):
+        handed = [node for name in OF_TRAINERS for node, _ in given_by(reader, call, name)]
+        for node in (*handed, *call.node.args[1:2]):
             nodes.update(node.elts if isinstance(node, (ast.List, ast.Tuple)) else [node])
     return {last_name(node) for node in nodes if isinstance(node, (ast.Name, ast.Attribute))}, nodes
 

@@ -8,7 +8,8 @@ others are; in dvlab-research/LongLoRA llama_attn_replace.py and philschmid trai
 from __future__ import annotations
 
 import ast
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import field
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse, walk
@@ -33,24 +34,40 @@ class ReplacedAttention:
     place: Place
     may_be: tuple[str, ...]
     """`sdpa` for whatever keeps no scores, `eager` for what does, or may."""
+    without_scores: Mapping[str, Place] = field(default_factory=dict)
+    """Class, in lower case, whose forward is surely another one, which keeps no scores -> where that is put."""
 
 
 def replaced_attention(
     files: Iterable[tuple[str, ast.Module, Container[int]]],
+    sure_lines: Container[tuple[str, int]] = (),
 ) -> ReplacedAttention | None:
     """Return what files, each its path, tree and the lines of it that a launch may run, put in place of a model's attention;
-    None where they do not.
+    None where they do not. `sure_lines` has path and line of the assignments that surely run.
 
     A release whose class for the attention that is used is another one does not run it: the model's own stays possible.
     """
     place: Place | None = None
     may_be: set[str] = set()
+    kinds_of: dict[str, set[str]] = {}
+    sure: dict[str, Place] = {}
     for path, tree, lines in files:
         for assign in _replacements(tree, lines):
-            where = Place("script", path, unparse(assign.targets[0]), assign.lineno)
+            target = unparse(assign.targets[0])
+            where = Place("script", path, target, assign.lineno)
             place = place or where
-            may_be |= _kinds(assign.value, tree)
-    return None if place is None else ReplacedAttention(place, tuple(sorted(may_be, reverse=True)))
+            kinds = _kinds(assign.value, tree)
+            may_be |= kinds
+            owner, _, attribute = target.rpartition(".")
+            is_forward = attribute == "forward"
+            name = (owner.rpartition(".")[2] if is_forward else attribute).lower()
+            kinds_of.setdefault(name, set()).update(kinds)
+            if is_forward and (path, assign.lineno) in sure_lines:
+                sure.setdefault(name, where)
+    if place is None:
+        return None
+    without_scores = {name: at for name, at in sure.items() if kinds_of[name] == {"sdpa"}}
+    return ReplacedAttention(place, tuple(sorted(may_be, reverse=True)), without_scores)
 
 
 def _replacements(tree: ast.Module, lines: Container[int]) -> Iterator[ast.Assign]:

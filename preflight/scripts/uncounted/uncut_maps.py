@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.handed_functions import OF_ROWS, function_of_rows
-from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, counted_calls, tokenizing
@@ -34,25 +35,27 @@ def uncut_rows(reader: ScriptReader, argument: str) -> Place | None:
     """Return where the rows that trainers of transformers are handed by an argument are made, if surely nothing cuts them."""
     counted = counted_calls(reader)
     for found in reader.calls:
-        handed = keyword_of(found.node, argument)
-        if found.name not in _TRAINERS or handed is None or _may_cut(reader, found):
+        if found.name not in _TRAINERS or _may_cut(reader, found):
             continue
-        place = _made_whole(reader, handed, found.scope, counted)
-        if place is not None:
-            return place
+        handed = given_by(reader, found, argument)
+        places = [_made_whole(reader, node, scope, counted) for node, scope in handed]
+        if places and None not in places:
+            return places[0]
     return None
 
 
 def _may_cut(reader: ScriptReader, trainer: CallFound) -> bool:
     """Tell whether the collator of a trainer may cut: it is the script's own."""
-    collator = keyword_of(trainer.node, "data_collator")
+    collators = given_by(reader, trainer, "data_collator")
+    return any(_is_own(reader, collator, scope) for collator, scope in collators)
+
+
+def _is_own(reader: ScriptReader, collator: ast.expr, scope: Scope) -> bool:
     while isinstance(collator, (ast.Name, ast.Attribute)):
-        made = _set_to(reader, collator, trainer.scope, trainer.node.lineno)
+        made = _set_to(reader, collator, scope, collator.lineno)
         if made is None:
             return last_name(collator) != "default_data_collator"
         collator = made
-    if collator is None:
-        return False
     is_librarys = isinstance(collator, ast.Call) and last_name(collator.func).startswith(
         "DataCollator"
     )

@@ -1,0 +1,55 @@
+"""What a call is given by a keyword: its own, or an entry of a dict that `**` hands on."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.nodes import keyword_of, last_name, walk
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import Scope
+
+_MOST_DEEP = 6
+"""Names, functions and dicts in dicts behind which an entry is looked for."""
+
+
+def given_by(reader: ScriptReader, call: CallFound, name: str) -> list[tuple[ast.expr, Scope]]:
+    """Return what a call may be given by a keyword, each with the names around it; several where `**` hands on a dict that
+    is written in several ways."""
+    own = keyword_of(call.node, name)
+    if own is not None:
+        return [(own, call.scope)]
+    mappings = [each.value for each in call.node.keywords if each.arg is None]
+    return [each for node in mappings for each in _entries(reader, node, call.scope, name, 0)]
+
+
+def _entries(
+    reader: ScriptReader, node: ast.expr, scope: Scope, name: str, depth: int
+) -> Iterator[tuple[ast.expr, Scope]]:
+    """Yield what an expression holds under a key, where it is a dict that the script writes."""
+    parts: list[tuple[ast.expr, Scope]] = []
+    if isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant) and key.value == name:
+                yield value, scope
+        parts = [(v, scope) for k, v in zip(node.keys, node.values, strict=True) if k is None]
+    elif isinstance(node, ast.IfExp):
+        parts = [(node.body, scope), (node.orelse, scope)]
+    elif isinstance(node, ast.Name):
+        holder = scope.holder(node.id)
+        if holder is None:
+            return
+        yield from ((each, holder) for each in holder.changed.get(node.id, {}).get((name,), ()))
+        parts = [(each, holder) for each in holder.assigned.get(node.id, ())]
+        parts += [(each, holder) for each in holder.grown.get(node.id, ())]
+    elif isinstance(node, ast.Call) and last_name(node.func) in ("dict", "update"):
+        yield from ((each.value, scope) for each in node.keywords if each.arg == name)
+        parts = [(each, scope) for each in node.args]
+        parts += [(each.value, scope) for each in node.keywords if each.arg is None]
+    elif isinstance(node, ast.Call):
+        for function, inner in reader.functions.get(last_name(node.func), ()):
+            returned = (n.value for n in walk(function) if isinstance(n, ast.Return))
+            parts += [(value, inner) for value in returned if value is not None]
+    for part, around in parts if depth < _MOST_DEEP else ():
+        yield from _entries(reader, part, around, name, depth + 1)
