@@ -1,10 +1,14 @@
-"""What a trainer is given by a dict that `**` hands on counts as what it is given by its own keywords."""
+"""What a trainer is given by a dict that `**` hands on, or by its place, counts as what it is given by its own keywords."""
 
 from __future__ import annotations
+
+import importlib
+import inspect
 
 import pytest
 from launch_of_script import plan_of
 
+from preflight.scripts.python.given_keywords import ORDERED, PLACES
 from preflight.unpriced_names import SECOND_MODEL
 
 TRAIN = """\
@@ -31,9 +35,10 @@ arguments = TrainingArguments("out", per_device_train_batch_size=2)
 held = load_dataset("text")["test"].map(lambda row: tokenizer(row["text"], truncation=True, max_length=512))
 data = load_dataset("text")["train"].map(lambda row: tokenizer(row["text"]{cut}))
 {before}
-Trainer(model=model, args=arguments, {handed}).train()
+Trainer({first}, {handed}).train()
 """
 WAYS = {
+    "places": ("", "{collator}, data"),
     "keywords": ("", "train_dataset=data, data_collator={collator}"),
     "a dict": ("parts = dict(train_dataset=data, data_collator={collator})", "**parts"),
     "braces": ('parts = {{"train_dataset": data, "data_collator": {collator}}}', "**parts"),
@@ -50,7 +55,8 @@ WAYS = {
 
 def plan(folder, way, collator="Collate()", cut=", truncation=True, max_length=512"):
     before, handed = (text.format(collator=collator) for text in WAYS[way])
-    text = TRAIN.format(before=before, handed=handed, collator=collator, cut=cut)
+    first = "model, arguments" if way == "places" else "model=model, args=arguments"
+    text = TRAIN.format(before=before, first=first, handed=handed, collator=collator, cut=cut)
     return plan_of(folder, "python train.py", {"train.py": text})
 
 
@@ -82,3 +88,14 @@ def test_a_reference_that_a_dict_hands_on_is_the_trainers(tmp_path, name, is_bes
     found = plan_of(tmp_path, "python train.py", {"train.py": PAIRS.format(name=name)})
 
     assert (SECOND_MODEL in found.script_facts.uncounted) is is_beside
+
+
+@pytest.mark.parametrize("name", sorted(ORDERED))
+def test_trainers_have_their_parameters_in_this_order(name):
+    """CPO and ORPO stand in `trl.experimental` in newer releases."""
+    kind = getattr(pytest.importorskip("transformers"), name, None)
+    kind = kind or getattr(pytest.importorskip("trl"), name, None)
+    if kind is None:
+        kind = getattr(importlib.import_module(f"trl.experimental.{name[:-7].lower()}"), name)
+
+    assert tuple(inspect.signature(kind).parameters)[:5] == PLACES

@@ -1,4 +1,4 @@
-"""What a call is given by a keyword: its own, or an entry of a dict that `**` hands on."""
+"""What a call is given by a keyword: its own, what stands at its place, or an entry of a dict that `**` hands on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from preflight.scripts.python.nodes import keyword_of, last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 
+PLACES = ("model", "args", "data_collator", "train_dataset", "eval_dataset")
+"""The first parameters of ORDERED, in their order (transformers/trainer.py, 4.28.1 to 5.24.0; trl/trainer, 0.8.6 to 1.16.0)."""
+ORDERED = frozenset(
+    {"Trainer", "Seq2SeqTrainer", "SFTTrainer", "RewardTrainer", "ORPOTrainer", "CPOTrainer"}
+)
 _MOST_DEEP = 6
 """Names, functions and dicts in dicts behind which an entry is looked for."""
 
@@ -17,11 +22,24 @@ _MOST_DEEP = 6
 def given_by(reader: ScriptReader, call: CallFound, name: str) -> list[tuple[ast.expr, Scope]]:
     """Return what a call may be given by a keyword, each with the names around it; several where `**` hands on a dict that
     is written in several ways."""
-    own = keyword_of(call.node, name)
+    own = keyword_of(call.node, name) or _at_its_place(reader, call, name)
     if own is not None:
         return [(own, call.scope)]
     mappings = [each.value for each in call.node.keywords if each.arg is None]
     return [each for node in mappings for each in _entries(reader, node, call.scope, name, 0)]
+
+
+def _at_its_place(reader: ScriptReader, call: CallFound, name: str) -> ast.expr | None:
+    """Return what a trainer is given by the place of a parameter, `Trainer(model, arguments, collate)`; None of a class of the
+    script's own with a constructor of its own."""
+    places = call.node.args
+    at = PLACES.index(name) if name in PLACES else len(places)
+    if at >= len(places) or any(isinstance(each, ast.Starred) for each in places[: at + 1]):
+        return None
+    held = reader.class_of(call.name, call.scope.path)
+    kinds = {call.name} if held is None else {last_name(base) for base in held[0].bases}
+    makes = held is not None and any(getattr(e, "name", "") == "__init__" for e in held[0].body)
+    return places[at] if kinds & ORDERED and not makes else None
 
 
 def _entries(
