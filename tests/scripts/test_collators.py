@@ -198,3 +198,28 @@ def test_rows_are_as_long_as_their_collator_fills_them(body, length, tmp_path):
     plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": FILLS.format(body=body)})  # fmt: skip
 
     assert plan.seq_len == length
+
+
+HANDED = {
+    "behind a trainer": ("", "Trainer(model=model, args=args, train_dataset=rows)", "trainer.data_collator = collate"),
+    "by a function": ("def make(kind, **parts):\n    return kind(model=model, args=args, **parts)",
+                      "make(Trainer, train_dataset=rows, data_collator=collate)", ""),
+    "by a constructor": ("class Own(Trainer):\n    def __init__(self, **parts):\n        super().__init__(data_collator=collate, **parts)",
+                         "Own(model=model, args=args, train_dataset=rows)", ""),
+    "as an entry": ('parts = {"fill": collate}', 'Trainer(model=model, args=args, train_dataset=rows, data_collator=parts["fill"])', ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "length"), [(4096, None), (256, 512)])
+@pytest.mark.parametrize("way", HANDED)
+def test_rows_have_no_length_where_a_collator_that_is_not_seen_to_be_handed_fills_further(
+    way, width, length, tmp_path
+):
+    """They were as long as the tokenizer cuts them, and said to fit."""
+    before, makes, after = HANDED[way]
+    whole, _, _ = FILLS.format(body=f"ids = torch.full((count, {width}), 0)").rpartition("Trainer(")
+    rows = 'rows = load_dataset("json").map(encode)'
+    text = f"{whole}{rows}\n{before}\ntrainer = {makes}\n{after}\ntrainer.train()\n"
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
+
+    assert plan.seq_len == length

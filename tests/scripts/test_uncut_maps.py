@@ -88,6 +88,8 @@ def plan_with(folder, trained=CUT, evaluated=CUT, sets="", collates="", when='"e
         {"trained": 'data["train"].map(chat)'},
         {"trained": 'rows["train"]', "sets": "rows = data.map(whole)"},
         {"trained": "rows", "sets": 'rows = data["train"]\nrows = rows.map(text)\nrows = rows.map(whole)'},
+        {"trained": 'made(data["train"])', "sets": "def made(rows):\n    rows = rows.map(whole)\n    return rows.shuffle(seed=1)"},
+        {"trained": 'data["train"].map(whole)', "collates": "None"},
     ],
 )  # fmt: skip
 def test_rows_of_training_that_nothing_cuts_have_no_length(tmp_path, given):
@@ -107,6 +109,7 @@ def test_rows_of_training_that_nothing_cuts_have_no_length(tmp_path, given):
         {"trained": 'data["train"].map(text).map(cut)'},
         {"trained": "rows", "sets": 'rows = data["train"].map(whole)\nrows = data["train"].map(cut)'},
         {"trained": "rows", "sets": 'rows = data["train"].map(whole)\nrows = made_short(rows)'},
+        {"trained": 'made(data["train"])', "sets": "def made(rows):\n    if KNOWN:\n        return rows.map(cut)\n    return rows.map(whole)"},
     ],
 )  # fmt: skip
 def test_rows_that_something_may_cut_are_as_before(tmp_path, given):

@@ -55,19 +55,27 @@ _OF_ROWS = lazy_pattern(r"\bmax\(|\blen\(|\.size\(|\.shape\b")
 
 def filled_rows(reader: ScriptReader, cut: int) -> Iterator[Known]:
     """Yield the lengths to which the script's own collators fill up rows that are cut at `cut` tokens:
-    `torch.full((len(rows), 4096), pad)`, and widths that are rounded up, `(width + 63) // 64 * 64`."""
+    `torch.full((len(rows), 4096), pad)`, and widths that are rounded up, `(width + 63) // 64 * 64`.
+
+    What may collate and is not seen to be handed to a trainer or a loader leaves the length unknown where it fills further.
+    """
     own = (*_own_collators(reader), *_own_collators(reader, "collate_fn"))
     inside = {id(node) for _, made in own for each in made for node in walk(each)}
     of_tokens = {id(node) for _, made in own for each in made for node in _made_for_tokens(each)}
-    for found in reader.possible_calls if of_tokens else ():
-        if found.name not in _MAKES_ROWS or id(found.node) not in of_tokens:
+    perhaps = {id(node) for each in _may_collate(reader) for node in _made_for_tokens(each)}
+    for found in reader.possible_calls if of_tokens or perhaps else ():
+        is_handed = id(found.node) in of_tokens
+        if found.name not in _MAKES_ROWS or not (is_handed or id(found.node) in perhaps):
             continue
         args = found.node.args
         sizes = args[0].elts if args and isinstance(args[0], (ast.Tuple, ast.List)) else args
         if len(sizes) > 1 and _says(_COUNT, sizes[0], found.scope):
             known = reader.evaluator.evaluate(sizes[1], found.scope)
-            if isinstance(known.value, int) or not _says(_OF_ROWS, sizes[1], found.scope):
+            is_said = isinstance(known.value, int)
+            if is_handed and (is_said or not _says(_OF_ROWS, sizes[1], found.scope)):
                 yield replace(known, place=reader.place(found))
+            elif not is_handed and isinstance(known.value, int) and known.value > cut:
+                yield Known(UNKNOWN, reader.place(found))
     for statement, scope in reader.possible_statements if inside else ():
         for node in walk(statement.value) if id(statement) in inside else ():
             if isinstance(node, ast.BinOp) and _rounds_up(node):
@@ -76,6 +84,13 @@ def filled_rows(reader: ScriptReader, cut: int) -> Iterator[Known]:
                 if isinstance(multiple, int) and multiple > 0:
                     filled = ceil_div(cut, multiple) * multiple
                 yield Known(filled, Place("script", scope.path, "data_collator", node.lineno))
+
+
+def _may_collate(reader: ScriptReader) -> Iterator[ast.FunctionDef]:
+    """Yield the functions of a script that are called collators, and what runs where an object of its classes is called."""
+    for name, held in reader.functions.items():
+        if name == "__call__" or "collat" in name.lower():
+            yield from (function for function, _ in held)
 
 
 def _made_for_tokens(made: ast.AST) -> Iterator[ast.AST]:

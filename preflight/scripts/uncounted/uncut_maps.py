@@ -29,6 +29,7 @@ _KEEPS = frozenset(
 """Methods of datasets that leave a row's length (datasets/arrow_dataset.py, 5.2)."""
 _OF_LENGTHS = lazy_pattern(r"\blen\(|length|size")
 _MOST_STEPS = 12
+_MOST_FUNCTIONS = 4
 
 
 def uncut_rows(reader: ScriptReader, argument: str) -> Place | None:
@@ -56,6 +57,8 @@ def _is_own(reader: ScriptReader, collator: ast.expr, scope: Scope) -> bool:
         if made is None:
             return last_name(collator) != "default_data_collator"
         collator = made
+    if isinstance(collator, ast.Constant):
+        return False  # None
     is_librarys = isinstance(collator, ast.Call) and last_name(collator.func).startswith(
         "DataCollator"
     )
@@ -63,7 +66,11 @@ def _is_own(reader: ScriptReader, collator: ast.expr, scope: Scope) -> bool:
 
 
 def _made_whole(
-    reader: ScriptReader, node: ast.expr, scope: Scope, counted: frozenset[ast.Call]
+    reader: ScriptReader,
+    node: ast.expr,
+    scope: Scope,
+    counted: frozenset[ast.Call],
+    depth: int = 0,
 ) -> Place | None:
     """Return where a set of rows is tokenized last, behind names, columns and methods, if that cuts no row and nothing after
     it may."""
@@ -73,6 +80,8 @@ def _made_whole(
         elif isinstance(node, ast.Subscript):
             is_column = not any(isinstance(each, ast.Slice) for each in walk(node.slice))
             behind = node.value if is_column else None
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            return _given_whole(reader, node.func.id, counted, depth)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr in OF_ROWS:
                 function = function_of_rows(node)
@@ -88,6 +97,22 @@ def _made_whole(
             return None
         node = behind
     return None
+
+
+def _given_whole(
+    reader: ScriptReader, name: str, counted: frozenset[ast.Call], depth: int
+) -> Place | None:
+    """Return where the one function of a name tokenizes the rows that it gives back, if every way out of it gives such."""
+    held = reader.functions.get(name, ())
+    if len(held) != 1 or depth > _MOST_FUNCTIONS:
+        return None
+    function, inner = held[0]
+    given_back = [each.value for each in walk(function) if isinstance(each, ast.Return)]
+    places = [
+        None if value is None else _made_whole(reader, value, inner, counted, depth + 1)
+        for value in given_back
+    ]
+    return places[0] if places and None not in places else None
 
 
 def _makes_rows(
