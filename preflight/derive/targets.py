@@ -88,6 +88,15 @@ TARGETS = (
         ("accelerate", "torch", "deepspeed"),
     ),
     Target(
+        "older_options",
+        TABLES,
+        "options that accelerate's launcher has no more, from wheels of its releases",
+        launcher_options.OLDER,
+        launcher_options.older_files,
+        ("accelerate", "torch", "deepspeed"),
+        folder=release_spans.FOLDER,
+    ),
+    Target(
         "trl_profiles",
         TABLES,
         "TRL's own accelerate configs",

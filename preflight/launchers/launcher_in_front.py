@@ -7,7 +7,7 @@ from collections.abc import Callable
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand
-from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
+from preflight.launchers.accelerate.argv import first_option_index, parse_launch
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.plan import accelerate_part, cpu_notes
@@ -29,7 +29,7 @@ def launcher_in_front(
     first = first_option_index(argv)
     what = called(argv)
     if first is not None:
-        arguments = parse_launcher_arguments(argv, first)
+        arguments = parse_launch(command, first)
         if arguments.script_index >= len(argv) or not is_ours(arguments.script_index):
             return None
         raise_if_any(arguments.problems)

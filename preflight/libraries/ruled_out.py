@@ -22,6 +22,9 @@ from preflight.libraries.script_words import (
     parses_only_theirs,
 )
 from preflight.plan_choices import HF_TRAINERS
+from preflight.shell.starters.option_table import older_options
+from preflight.shell.starters.program_names import called as program_of
+from preflight.shell.starters.program_names import program_name
 from preflight.values import NamedTuple
 from preflight.versions.boundary import release
 from preflight.versions.spans import (
@@ -80,6 +83,19 @@ def ruled_out(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
             yield library, Clause(">=", since.span.since), since.words
         if until is not None:
             yield library, Clause("<", until.span.until), until.words
+    yield from _of_launcher(command)
+
+
+def _of_launcher(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
+    """Yield what an option in front of the script says of accelerate, whose launcher has it no more."""
+    argv, program = command.argv, program_of(command.argv)
+    if program is None or not program_name(program.name).startswith("accelerate"):
+        return
+    ends = (i for i, word in enumerate(argv) if word in ("-m", "--module") or word.endswith(".py"))
+    flags = {word.partition("=")[0] for word in argv[: next(ends, len(argv))]}
+    gone = [each for each in older_options() if flags & {*each.flags}]
+    for each in sorted(gone, key=lambda one: release(one.until))[:1]:
+        yield "accelerate", Clause("<", each.until), each.flags[0]
 
 
 class NotTaken(NamedTuple):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preflight.command import LaunchCommand
+from preflight.errors import BadInput
+from preflight.launch import LaunchPlan
 from preflight.launchers.accelerate.argv import (
     OPTIONS,
     first_option_index,
     parse_launcher_arguments,
 )
+from preflight.plugins import load_plugins
 from preflight.shell.starters.launcher_options import LauncherOption
+from preflight.shell.starters.option_table import older_options
+from preflight.versions.boundary import release
 
 
 @pytest.mark.parametrize(
@@ -133,3 +140,65 @@ def test_values_are_those_of_the_installed_parser(options: list[list[str]]) -> N
     assert argv[ours.script_index] == theirs["training_script"]
     for key, setting in ours.given.items():
         assert setting.value == theirs[key]
+
+
+OLDER = older_options()
+
+
+@pytest.mark.parametrize("option", OLDER, ids=[option.key for option in OLDER])
+def test_the_installed_parser_has_none_of_the_older_options(option: LauncherOption) -> None:
+    from accelerate.commands.launch import launch_command_parser
+
+    value = [] if option.kind == "flag" else ["1"]
+    with pytest.raises(SystemExit):
+        launch_command_parser().parse_args([option.flags[0], *value, "train.py"])
+    ours = parse_launcher_arguments([option.flags[0], *value, "train.py"], 0, "0.17.1")
+
+    assert ours.problems == () and len(ours.given) == 1
+
+
+SCRIPT = "from transformers import Trainer\nTrainer(model, args).train()\n"
+
+
+def plan_of(folder: Path, words: str, requirements: str = "") -> LaunchPlan:
+    (folder / "train.py").write_text(SCRIPT)
+    (folder / "requirements.txt").write_text(requirements)
+    argv = ("accelerate", "launch", *words.split(), "train.py")
+    plan = load_plugins().first(
+        "preflight_read_launch", command=LaunchCommand(argv, {}, str(folder))
+    )
+    assert isinstance(plan, LaunchPlan)
+    return plan
+
+
+PREFETCH = "--num_processes 8 --use_fsdp --fsdp_backward_prefetch_policy NO_PREFETCH"
+
+
+@pytest.mark.parametrize("requirements", ["", "accelerate==0.31.0\n", "accelerate<0.34\n"])
+def test_an_option_that_has_left_is_read_where_a_release_may_have_it(
+    tmp_path: Path, requirements: str
+) -> None:
+    plan = plan_of(tmp_path, PREFETCH, requirements)
+
+    assert plan.backward_prefetch == "none"
+    assert release(plan.versions["accelerate"]) < (1, 0)
+
+
+def test_an_option_that_has_left_is_refused_by_a_release_without_it(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="has no option --fsdp_backward_prefetch_policy"):
+        plan_of(tmp_path, PREFETCH, "accelerate==1.3.0\n")
+
+
+def test_an_older_option_that_nothing_reads_is_named(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "--num_processes 8 --use_tp --tp_size 4", "accelerate==1.6.0\n")
+    unpriced = {notice.unpriced for notice in plan.notices}
+
+    assert {"what --use_tp does", "what --tp_size does"} <= unpriced
+
+
+def test_a_part_of_a_name_was_the_name_before_0_18(tmp_path: Path) -> None:
+    words = "--multi_gpu --num_machine=1 --num_processes=8"
+
+    assert plan_of(tmp_path, words, "accelerate==0.17.1\n").world_size == 8
+    with pytest.raises(BadInput, match="no option --num_machine"):
+        plan_of(tmp_path, words)

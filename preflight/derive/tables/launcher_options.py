@@ -1,17 +1,27 @@
-"""launchers/option_table.json: every option of the launchers of accelerate, torch and DeepSpeed, by their own parsers."""
+"""shell/starters/option_table.json: every option of the launchers of accelerate, torch and DeepSpeed, by their own parsers.
+
+older_options.json beside it has what accelerate's parser took in releases before, read as text from unpacked wheels, a
+folder accelerate-RELEASE each, in the folder that PREFLIGHT_RELEASES names. DeepSpeed's parser has lost none since 0.9.
+"""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from preflight.derive.tables.release_spans import FOLDER
 from preflight.derive.target import Files, Say
+from preflight.versions.boundary import release
 
-PATH = "preflight/launchers/option_table.json"
+OLDER = "preflight/shell/starters/older_options.json"
+PATH = "preflight/shell/starters/option_table.json"
 
 KINDS = {"_StoreConstAction": "unset", "_AppendAction": "append"}
 TYPES = {
@@ -78,3 +88,51 @@ def files(say: Say) -> Files:
         PATH,
         f'{{\n "versions": {versions},\n "options": {{\n' + ",\n".join(launchers) + "\n }\n}\n",
     )
+
+
+def older_files(say: Say) -> Files:
+    """Yield the options that older releases of accelerate's launcher have, each with the first release without it."""
+    folders = {
+        path.name.rpartition("-")[2]: path for path in Path(os.environ[FOLDER]).glob("accelerate-*")
+    }
+    releases = sorted(folders, key=release)
+    say(f"accelerate: {len(releases)} releases")
+    here = {row[0] for row in derive()["options"]["accelerate"]}
+    held: dict[str, list[Any]] = {}
+    until: dict[str, str] = {}
+    abbreviates = ""
+    for version in releases:
+        text = (folders[version] / "accelerate/commands/launch.py").read_text(encoding="utf-8")
+        found = {row[0]: row for row in _rows_as_text(ast.parse(text))}
+        until.update({key: version for key in held if key not in found and key not in until})
+        held.update(found)
+        if not abbreviates and "allow_abbrev=False" in text:
+            abbreviates = version
+    rows = [json.dumps([*held[key], until[key]]) for key in sorted({*until} - here)]
+    table = {
+        "releases": f"{releases[0]} to {releases[-1]}",
+        "abbreviates_until": abbreviates,
+    }
+    yield (
+        OLDER,
+        json.dumps(table, indent=1)[:-2]
+        + ',\n "options": [\n  '
+        + ",\n  ".join(rows)
+        + "\n ]\n}\n",
+    )
+
+
+def _rows_as_text(tree: ast.Module) -> Iterator[list[Any]]:
+    """Yield key, flags and kind of each option that a parser is given, in either spelling that later ones take."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".add_argument")):
+            continue
+        words = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
+        flags = [word for word in words if word.startswith("-")]
+        said = {each.arg: ast.unparse(each.value) for each in node.keywords}
+        kind = TYPES.get(said.get("type", "str"), "str")
+        if said.get("action") == "'store_true'":
+            kind = "flag"
+        if flags:
+            key = flags[0].lstrip("-").replace("-", "_")
+            yield [key, list(dict.fromkeys((*flags, f"--{key}".replace("_", "-")))), kind]

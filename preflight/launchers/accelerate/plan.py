@@ -13,7 +13,7 @@ from preflight.engines.data_parallel import data_parallel
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
-from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
+from preflight.launchers.accelerate.argv import first_option_index, older_notes, parse_launch
 from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
@@ -51,7 +51,7 @@ def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
     first = first_option_index(command.argv)
     if first is None:
         return None
-    arguments = parse_launcher_arguments(command.argv, first)
+    arguments = parse_launch(command, first)
     # The launcher stops here, and without these options the rest would only repeat it.
     raise_if_any(arguments.problems)
     return read_accelerate_arguments(command, arguments)
@@ -59,7 +59,7 @@ def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
 
 def read_accelerate_arguments(command: LaunchCommand, arguments: ParsedOptions) -> LaunchPlan:
     """Return the plan of a launch by accelerate whose own arguments were parsed."""
-    problems = Problems()
+    problems = Problems(older_notes(arguments))
     settings = problems.take(read_launcher_settings(arguments, command))
     part = problems.take(accelerate_part(command, arguments, settings))
     trainer = problems.take(

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import launch_text
 from preflight.launch import LaunchCommand
-from preflight.launchers.option_table import options_of
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import ParsedOptions
+from preflight.shell.starters.option_table import options_of
 from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.values import dataclass
 

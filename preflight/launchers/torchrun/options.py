@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.errors import Problem
-from preflight.launchers.option_table import options_of
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import LauncherOption
+from preflight.shell.starters.option_table import options_of
 
 OPTIONS = options_of("torchrun")
 USE_ENV = LauncherOption("use_env", ("--use-env", "--use_env"), "flag")

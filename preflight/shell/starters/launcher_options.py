@@ -26,6 +26,8 @@ class LauncherOption:
     it stands, unset false."""
     choices: tuple[str, ...] = ()
     default: Any = None
+    until: str = ""
+    """The first release without it; empty where the newest that was read has it."""
 
 
 @dataclass(frozen=True)
