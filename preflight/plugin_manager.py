@@ -249,9 +249,17 @@ class PluginManager:
         wanted = [n for n in self._waiting if hook in FIRST_WORDS.get(n.partition("_")[0], ())]
         for name in wanted:
             self._waiting.remove(name)
-            self.register(importlib.import_module(f"preflight.hooks.{name}"), name, is_own=True)
+            self.register(_builtin(name), name, is_own=True)
         if wanted:
             self.check()
+
+
+def _builtin(name: str) -> object:
+    """Return a plugin of ours: its file in hooks/, or that of a launcher in the file which has one for each."""
+    if not name.startswith("read_"):
+        return importlib.import_module(f"preflight.hooks.{name}")
+    plugin: object = importlib.import_module("preflight.hooks.read_launch").PLUGINS[name]
+    return plugin
 
 
 def plugin_seconds() -> float:

@@ -26,7 +26,7 @@ class Launcher:
     """One launcher; everything but name and reader says how it differs from one that only starts ranks."""
 
     name: str
-    """The plan's `launcher`, and the name of the folder and of the hook."""
+    """The plan's `launcher`, and the name of the folder; its plugin is `read_NAME`."""
     reader: str
     """`module:function` of its ReadLaunch."""
     writer: str = ""
@@ -107,29 +107,17 @@ class Launcher:
             return self.recognises(command)
         return self.first_argument(command.argv) is not None
 
+    def read(self, command: LaunchCommand) -> LaunchPlan | None:
+        """Return the plan of a command; None where it is another launcher's."""
+        read: ReadLaunch | None = _function(self.reader) if self.may_own(command) else None
+        return None if read is None else read(command)
 
-def reading(launcher: Launcher) -> ReadLaunch:
-    """Return the hook that reads a launcher's commands."""
-
-    def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
-        if not launcher.may_own(command):
+    def write(self, before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
+        """Return the launch that gives the plan `after`; None where another launcher read `before`, or no word says a change."""
+        if before.launcher != self.name:
             return None
-        read: ReadLaunch = _function(launcher.reader)
-        return read(command)
-
-    return preflight_read_launch
-
-
-def writing(launcher: Launcher) -> WriteLaunch:
-    """Return the hook that writes a launcher's launches back."""
-
-    def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
-        if before.launcher != launcher.name:
-            return None
-        write: WriteLaunch = _function(launcher.writer)
+        write: WriteLaunch = _function(self.writer)
         return write(before, after)
-
-    return preflight_write_launch
 
 
 def _function(name: str) -> Any:

@@ -17,9 +17,9 @@ import yaml
 from divided_sizes import BUCKETS, SIZES
 from recorded import recorded
 
-from preflight.hooks.read_axolotl import preflight_read_launch as read_axolotl
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchCommand, LaunchPlan, Pipeline
+from preflight.launchers.axolotl import LAUNCHER
 from preflight.memory import Level, MemoryEstimate, Moment
 from preflight.models import describe
 from preflight.plan_parts import DeepSpeedSettings
@@ -75,7 +75,7 @@ def axolotl_plan_of(row: dict[str, Any]) -> LaunchPlan:
     words = ("torchrun", "--nproc-per-node", str(len(row["ranks"])), "-m", "axolotl.cli.train")
     with TemporaryDirectory() as folder:
         Path(folder, "config.yaml").write_text(yaml.safe_dump(config))
-        plan = read_axolotl(LaunchCommand((*words, "config.yaml"), {}, folder))
+        plan = LAUNCHER.read(LaunchCommand((*words, "config.yaml"), {}, folder))
     assert plan is not None
     versions = {name: row[name] for name in LIBRARIES if name in row}
     is_divided = row.get("tensor", 1) > 1

@@ -15,8 +15,8 @@ from framework_launches import CONFIGS, cases_of, plan_of_case, plan_of_words
 
 import preflight
 from preflight.errors import BadInput
-from preflight.hooks.read_automodel import preflight_read_launch
 from preflight.launch import LaunchPlan
+from preflight.launchers.automodel import LAUNCHER
 from preflight.launchers.automodel.plan import DTYPES
 from preflight.unpriced_names import AUTOMODEL
 from preflight.verdict import Answer
@@ -29,11 +29,11 @@ CHECKPOINTS = {True: "full", False: "none", "selective": "selective_op"}
 
 
 def read(words: str, folder: Path = FOLDER, **env: str) -> LaunchPlan | None:
-    return plan_of_words(preflight_read_launch, words, folder, env)
+    return plan_of_words(LAUNCHER.read, words, folder, env)
 
 
 def of_case(name: str) -> LaunchPlan:
-    return plan_of_case(preflight_read_launch, CASES[name], FOLDER)
+    return plan_of_case(LAUNCHER.read, CASES[name], FOLDER)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -15,9 +15,8 @@ from framework_launches import CONFIGS, EIGHT, Rewritten, cases_of, command_of
 
 from preflight.errors import BadInput
 from preflight.formulas.limits.left_out import with_left_out
-from preflight.hooks.read_axolotl import preflight_read_launch as read
-from preflight.hooks.read_axolotl import preflight_write_launch as write
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.launchers.axolotl import LAUNCHER
 from preflight.launchers.axolotl.adapter import pattern_names
 from preflight.launchers.axolotl.keys import axolotl_table, option_of
 from preflight.models import describe
@@ -38,7 +37,7 @@ def plan_of(config: str) -> LaunchPlan:
     """Return the plan of `axolotl train CONFIG` on as many ranks as its degrees multiply to."""
     ranks = "16" if config == "hsdp_cp.yaml" else "8"
     argv = ("axolotl", "train", config, "--num-processes", ranks)
-    plan = read(LaunchCommand(argv, EIGHT, str(FOLDER)))
+    plan = LAUNCHER.read(LaunchCommand(argv, EIGHT, str(FOLDER)))
     assert plan is not None
     return plan
 
@@ -111,7 +110,7 @@ def test_every_value_of_a_file_has_its_line() -> None:
 
 
 def test_a_word_of_the_command_line_is_where_it_was_said() -> None:
-    plan = read(command_of(CASES["fsdp2_overridden"], FOLDER))
+    plan = LAUNCHER.read(command_of(CASES["fsdp2_overridden"], FOLDER))
     assert plan is not None
 
     assert plan.origins["reshard_after_forward"].where == "--fsdp-config.reshard-after-forward"
@@ -151,7 +150,7 @@ def test_weights_may_be_half_without_autocast(tmp_path) -> None:
     text = "base_model: meta-llama/Llama-3.2-1B\nfloat16: true\nbf16: false\nfp16: false\n"
     rest = "sequence_len: 512\nmicro_batch_size: 1\nlearning_rate: 1e-5\ndatasets: [{path: a, type: alpaca}]\n"
     (tmp_path / "half.yaml").write_text(text + rest)
-    plan = read(LaunchCommand(("axolotl", "train", "half.yaml"), EIGHT, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(("axolotl", "train", "half.yaml"), EIGHT, str(tmp_path)))
     assert plan is not None
 
     assert (plan.load_dtype, plan.mixed_precision) == ("fp16", "no")
@@ -159,7 +158,7 @@ def test_weights_may_be_half_without_autocast(tmp_path) -> None:
 
 def test_commands_of_axolotl_that_do_not_train_are_no_launches() -> None:
     for argv in (("axolotl", "preprocess", "full.yaml"), ("axolotl", "merge-lora", "lora.yaml")):
-        assert read(LaunchCommand(argv, EIGHT, str(FOLDER))) is None
+        assert LAUNCHER.read(LaunchCommand(argv, EIGHT, str(FOLDER))) is None
 
 
 def test_options_are_the_ones_of_the_command() -> None:
@@ -232,7 +231,7 @@ ROUND_TRIPS = [
 
 
 def rewritten(name: str, edits: dict[str, Any], tmp_path: Any) -> Rewritten:
-    return Rewritten(tmp_path, "axolotl", read, write, CASES[name], edits)
+    return Rewritten(tmp_path, "axolotl", LAUNCHER.read, LAUNCHER.write, CASES[name], edits)
 
 
 @pytest.mark.parametrize(("name", "edits", "lines"), ROUND_TRIPS)
@@ -353,7 +352,7 @@ BASE = {
 )
 def test_what_a_key_changes_and_the_plan_cannot_hold_is_named(more, named, tmp_path) -> None:
     (tmp_path / "c.yaml").write_text(json.dumps({**BASE, **more}))
-    plan = read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
     assert plan is not None
 
     assert {notice.unpriced for notice in plan.notices} - {""} == named
@@ -364,7 +363,7 @@ def test_what_axolotl_compiles_with_graphs_of_cuda_is_named(key, tmp_path) -> No
     """Said to fit: the pools of such graphs were in no estimate."""
     value = "max-autotune" if key == "torch_compile_mode" else "cudagraphs"
     (tmp_path / "c.yaml").write_text(json.dumps({**BASE, "torch_compile": True, key: value}))
-    plan = read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
     model = describe(LLAMA, "small", "here")
     assert plan is not None
 
@@ -375,7 +374,9 @@ def test_any_launcher_may_stand_in_front_of_axolotls_module() -> None:
     """deepspeed starts ranks as torchrun does, and the config says the rest."""
     fronts = ("torchrun --nproc_per_node 8 -m", "deepspeed --num_gpus 8 --module")
     plans = [
-        read(LaunchCommand((*front.split(), "axolotl.cli.train", "full.yaml"), EIGHT, str(FOLDER)))
+        LAUNCHER.read(
+            LaunchCommand((*front.split(), "axolotl.cli.train", "full.yaml"), EIGHT, str(FOLDER))
+        )
         for front in fronts
     ]
 
@@ -402,7 +403,7 @@ def test_any_launcher_may_stand_in_front_of_axolotls_module() -> None:
 )
 def test_checkpointing_is_of_the_kind_that_axolotl_fills_in(more, is_reentrant, tmp_path) -> None:
     (tmp_path / "c.yaml").write_text(json.dumps({**BASE, **more}))
-    plan = read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
     assert plan is not None
 
     assert plan.checkpointing_reentrant is is_reentrant
@@ -412,7 +413,7 @@ def test_a_script_beside_axolotls_config_does_not_speak_for_axolotl(tmp_path) ->
     adapter = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
     (tmp_path / "c.yaml").write_text(json.dumps({**BASE, **adapter}))
     (tmp_path / "train.py").write_text("import torch\n")
-    plan = read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
     assert plan is not None
     plugins = load_plugins(builtins=["check_adapter_training"])
     older = replace(plan, versions={**plan.versions, "transformers": "4.57.1"})
@@ -427,7 +428,7 @@ def test_an_engine_that_the_config_names_is_no_guess_of_the_launchers(tmp_path) 
     (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 3}}))
     (tmp_path / "c.yaml").write_text(json.dumps({**BASE, "deepspeed": "ds.json"}))
     words = ("axolotl", "train", "c.yaml", "--num-processes", "8")
-    plan = read(LaunchCommand(words, {"CUDA_VISIBLE_DEVICES": ""}, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(words, {"CUDA_VISIBLE_DEVICES": ""}, str(tmp_path)))
     assert plan is not None
 
     assert plan.engine == "zero3"

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from preflight.hooks.read_axolotl import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
+from preflight.launchers.axolotl import LAUNCHER
 from preflight.launchers.axolotl.objective import UNPRICED
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
@@ -37,7 +37,7 @@ def plan_of(tmp_path, more: str, kind: str = "chat_template.default"):
     (tmp_path / "config.yaml").write_text(CONFIG.replace("chat_template.default", kind) + more)
     (tmp_path / "requirements.txt").write_text(PINS)
     words = ("axolotl", "train", "config.yaml", "--num-processes", "1")
-    plan = preflight_read_launch(command=LaunchCommand(words, cwd=str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(words, cwd=str(tmp_path)))
     assert plan is not None
     return replace(plan, device="h100-sxm-80")
 

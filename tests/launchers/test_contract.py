@@ -14,6 +14,7 @@ import pytest
 from own_sources import own_trees
 
 from preflight.embedded import guard_doors
+from preflight.hooks.read_launch import PLUGINS
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of, launchers, programs, words_in_texts
 from preflight.launchers.contract import Launcher
@@ -28,14 +29,14 @@ def function_of(name: str) -> object:
 
 
 @EVERY
-def test_a_launcher_is_one_folder_and_one_hook_that_it_names(launcher):
+def test_a_launcher_is_one_folder_and_one_plugin_of_its_name(launcher):
     folder = ROOT / "preflight" / "launchers" / launcher.name
-    hook = ROOT / "hooks" / f"read_{launcher.name}.py"
+    plugin = PLUGINS[f"read_{launcher.name}"]
 
     assert launcher.reader.startswith(f"preflight.launchers.{launcher.name}.")
     assert (folder / "__init__.py").is_file()
-    assert len(hook.read_text().splitlines()) <= 8
-    assert bool(launcher.writer) == ("preflight_write_launch" in hook.read_text())
+    assert plugin.launcher is launcher
+    assert bool(launcher.writer) == hasattr(plugin, "preflight_write_launch")
 
 
 @EVERY

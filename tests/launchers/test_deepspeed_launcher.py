@@ -16,8 +16,8 @@ import pytest
 
 from preflight.engines.own_deepspeed import STAGES
 from preflight.errors import BadInput
-from preflight.hooks.read_deepspeed import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import rank_variables
 from preflight.plugins import load_plugins
 from preflight.rewriting import write_checked
@@ -53,7 +53,7 @@ def command(line: str, folder: Path, env: Mapping[str, str] | None = None) -> La
 def read(line: str, folder: Path, env: Mapping[str, str] | None = None, **files: str) -> LaunchPlan:
     for name, text in files.items():
         (folder / name).write_text(text)
-    plan = preflight_read_launch(command=command(line, folder, env))
+    plan = LAUNCHER.read(command(line, folder, env))
     assert plan is not None
     return plan
 
@@ -166,7 +166,7 @@ def test_what_deepspeed_refuses_is_refused(line, tmp_path, monkeypatch):
     if REFUSED[line]:
         (tmp_path / "hosts").write_text(REFUSED[line])
     with pytest.raises(BadInput) as error:
-        preflight_read_launch(command=replace(command(line, tmp_path), starts_here=True))
+        LAUNCHER.read(replace(command(line, tmp_path), starts_here=True))
 
     assert all(problem.id == "PF111" for problem in error.value.problems)
     assert isinstance(deepspeed_starts(line, tmp_path, {}, monkeypatch), str)
@@ -192,7 +192,7 @@ def test_hosts_that_another_machine_lists_are_no_mistake(options, ranks, tmp_pat
     assert ("PF115" in [notice.id for notice in plan.notices]) is (ranks is None)
     with pytest.raises(BadInput):
         line = f"deepspeed {options} train.py"
-        preflight_read_launch(command=replace(command(line, tmp_path), starts_here=True))
+        LAUNCHER.read(replace(command(line, tmp_path), starts_here=True))
 
 
 def test_ranks_of_a_machine_without_gpus_are_open(tmp_path):

@@ -15,7 +15,6 @@ import yaml
 from framework_launches import CONFIGS, cases_of, command_of
 
 import preflight
-from preflight.hooks.read_litgpt import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.litgpt import LAUNCHER
 from preflight.launchers.litgpt.engine import PRECISIONS
@@ -33,7 +32,7 @@ ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text(
 
 
 def read(argv: str, folder: Path = FOLDER, **env: str) -> LaunchPlan:
-    plan = preflight_read_launch(LaunchCommand(tuple(argv.split()), env, str(folder)))
+    plan = LAUNCHER.read(LaunchCommand(tuple(argv.split()), env, str(folder)))
     assert plan is not None
     return plan
 
@@ -174,4 +173,4 @@ def test_a_number_of_ranks_that_nobody_said_refuses_nothing():
 
 @pytest.mark.parametrize("words", ["pretrain --help", "finetune_lora -h", "pretrain list"])
 def test_what_only_tells_is_no_launch(words):
-    assert preflight_read_launch(command=LaunchCommand(("litgpt", *words.split()), {})) is None
+    assert LAUNCHER.read(LaunchCommand(("litgpt", *words.split()), {})) is None

@@ -6,14 +6,14 @@ import shlex
 
 import pytest
 
-from preflight.hooks.read_litgpt import preflight_read_launch
 from preflight.launch import LaunchCommand
+from preflight.launchers.litgpt import LAUNCHER
 from preflight.open_values import open_values
 
 
 def read(line, folder):
     command = LaunchCommand(tuple(shlex.split(line)), {"HOME": "/nonexistent"}, str(folder))
-    plan = preflight_read_launch(command=command)
+    plan = LAUNCHER.read(command)
     assert plan is not None
     return plan
 

@@ -17,9 +17,8 @@ from framework_launches import CONFIGS, Rewritten, cases_of, command_of
 
 import preflight
 from preflight.errors import BadInput
-from preflight.hooks.read_llamafactory import preflight_read_launch as read
-from preflight.hooks.read_llamafactory import preflight_write_launch as write
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.keys import llamafactory_arguments
 
 FOLDER = CONFIGS / "llamafactory"
@@ -33,7 +32,7 @@ ATTENTIONS = {"auto": "sdpa", "sdpa": "sdpa", "disabled": "eager", "fa2": "flash
 def plan_of(config: str) -> LaunchPlan:
     """Return the plan of a config on two ranks: LLaMA-Factory was asked about ranks, too."""
     env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
-    plan = read(LaunchCommand(("llamafactory-cli", "train", config), env, str(FOLDER)))
+    plan = LAUNCHER.read(LaunchCommand(("llamafactory-cli", "train", config), env, str(FOLDER)))
     assert plan is not None
     return plan
 
@@ -118,7 +117,7 @@ def test_every_value_of_a_file_has_its_line() -> None:
 
 
 def test_a_word_behind_the_config_is_where_it_was_said() -> None:
-    plan = read(command_of(CASES["lora_overridden"], FOLDER))
+    plan = LAUNCHER.read(command_of(CASES["lora_overridden"], FOLDER))
     assert plan is not None
 
     assert plan.origins["seq_len"].where == "cutoff_len"
@@ -126,7 +125,7 @@ def test_a_word_behind_the_config_is_where_it_was_said() -> None:
 
 
 def test_ranks_are_named_by_the_variable_that_counts_them() -> None:
-    plan = read(command_of(CASES["full_zero3_two_nodes"], FOLDER))
+    plan = LAUNCHER.read(command_of(CASES["full_zero3_two_nodes"], FOLDER))
     assert plan is not None
 
     assert plan.origins["world_size"].where == "$NPROC_PER_NODE"
@@ -143,7 +142,7 @@ def written(folder: Path, name: str, **more: Any) -> LaunchCommand:
 def test_an_argument_of_another_release_is_said_and_not_refused(tmp_path: Path) -> None:
     """Asked of the wheels 0.8.0 to 0.9.4: ray_run_name is of 0.9.2 to 0.9.4, train_mm_proj_only of 0.8.0 to 0.9.1."""
     more = {"ray_run_name": "a", "train_mm_proj_only": True}
-    plan = read(written(tmp_path, "older.yaml", **more))
+    plan = LAUNCHER.read(written(tmp_path, "older.yaml", **more))
     assert plan is not None
     said = [notice for notice in plan.notices if notice.id == "PF143"]
 
@@ -153,23 +152,25 @@ def test_an_argument_of_another_release_is_said_and_not_refused(tmp_path: Path) 
     pinned = tmp_path / "requirements.txt"
     pinned.write_text("llamafactory==0.9.5\n")
     with pytest.raises(BadInput) as refused:
-        read(written(tmp_path, "older.yaml", **more))
+        LAUNCHER.read(written(tmp_path, "older.yaml", **more))
     assert [problem.id for problem in refused.value.problems] == ["PF141", "PF141"]
 
 
 def test_what_an_older_release_called_otherwise_is_read_by_its_name_since(tmp_path: Path) -> None:
     """Asked of llmtuner 0.4.0 to 0.7.0: orpo was a stage, and evaluation_strategy is of transformers before 4.51."""
     older = {"sft_packing": True, "evaluation_strategy": "steps", "per_device_eval_batch_size": 3}
-    plan = read(written(tmp_path, "older.yaml", **older, num_layer_trainable=2, kto_ftx=0.1))
+    plan = LAUNCHER.read(
+        written(tmp_path, "older.yaml", **older, num_layer_trainable=2, kto_ftx=0.1)
+    )
     assert plan is not None
     assert (plan.sequence_kind, plan.eval_micro_batch_size) == ("fixed", 3)
     assert {notice.unpriced for notice in plan.notices if notice.id == "PF143"} == {""}
-    plan = read(written(tmp_path, "orpo.yaml", stage="orpo", orpo_beta=0.1))
+    plan = LAUNCHER.read(written(tmp_path, "orpo.yaml", stage="orpo", orpo_beta=0.1))
     assert plan is not None and plan.objective == "orpo"
 
     (tmp_path / "requirements.txt").write_text("llamafactory==0.9.5\n")
     with pytest.raises(BadInput) as refused:
-        read(written(tmp_path, "older.yaml", **older, stage="orpo"))
+        LAUNCHER.read(written(tmp_path, "older.yaml", **older, stage="orpo"))
     said = " ".join(problem.message for problem in refused.value.problems)
     assert "'sft_packing'" in said and "'evaluation_strategy'" in said and "'orpo'" in said
 
@@ -179,18 +180,18 @@ def test_ranks_that_another_machine_counts_are_open_with_deepspeed_too(tmp_path:
     deepspeed = {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": "auto"}
     command = written(tmp_path, "zero.yaml", deepspeed=deepspeed)
     for env in ({}, {"FORCE_TORCHRUN": "1"}):
-        plan = read(replace(command, env=env))
+        plan = LAUNCHER.read(replace(command, env=env))
         assert plan is not None
 
         assert plan.engine == "zero2"
         assert 8 in plan.origins["world_size"].may_be
     with pytest.raises(BadInput, match="needs a launcher"):
-        read(replace(command, env={"CUDA_VISIBLE_DEVICES": "0"}))
+        LAUNCHER.read(replace(command, env={"CUDA_VISIBLE_DEVICES": "0"}))
 
 
 def test_commands_that_do_not_train_are_no_launches() -> None:
     for argv in (("llamafactory-cli", "chat", "lora.yaml"), ("python", "src/other_train.py")):
-        assert read(LaunchCommand(argv, {}, str(FOLDER))) is None
+        assert LAUNCHER.read(LaunchCommand(argv, {}, str(FOLDER))) is None
 
 
 def test_the_table_has_the_arguments_of_both_libraries() -> None:
@@ -278,7 +279,7 @@ ROUND_TRIPS = [
 
 
 def rewritten(name: str, edits: dict[str, Any], tmp_path: Any) -> Rewritten:
-    return Rewritten(tmp_path, "llamafactory", read, write, CASES[name], edits)
+    return Rewritten(tmp_path, "llamafactory", LAUNCHER.read, LAUNCHER.write, CASES[name], edits)
 
 
 @pytest.mark.parametrize(("name", "edits", "lines"), ROUND_TRIPS)
@@ -406,7 +407,7 @@ def test_answers_are_priced_but_for_models_of_another_size_and_what_generates(
 def test_what_an_argument_changes_and_the_plan_cannot_hold_is_named(
     tmp_path: Path, more: dict[str, Any], named: set[str]
 ) -> None:
-    plan = read(written(tmp_path, "more.yaml", **more))
+    plan = LAUNCHER.read(written(tmp_path, "more.yaml", **more))
     assert plan is not None
 
     assert {notice.unpriced for notice in plan.notices} - {""} == named
@@ -423,8 +424,8 @@ def test_an_optimizer_that_it_makes_itself_is_not_written_over(name, tmp_path):
         "".join(f"{key}: {value}\n" for key, value in config.items())
     )
     command = LaunchCommand(("llamafactory-cli", "train", "own.yaml"), dict(ALONE), str(tmp_path))
-    plan = read(command)
+    plan = LAUNCHER.read(command)
     assert plan is not None
 
-    assert write(plan, plan.with_edits({"optimizer": "adamw_bnb_8bit"})) is None
-    assert write(plan, plan.with_edits({"seq_len": 512})) is not None
+    assert LAUNCHER.write(plan, plan.with_edits({"optimizer": "adamw_bnb_8bit"})) is None
+    assert LAUNCHER.write(plan, plan.with_edits({"seq_len": 512})) is not None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 from framework_launches import CONFIGS, cases_of, command_of, said_plan, unstated
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_named
 
 FRAMEWORKS = ("axolotl", "litgpt", "llamafactory", "swift", "verl")
 CASES = {(name, case): facts for name in FRAMEWORKS for case, facts in cases_of(name).items()}
@@ -20,8 +19,8 @@ def of(kind: str) -> list[object]:
 
 
 def read(framework: str, name: str) -> LaunchPlan:
-    hook = importlib.import_module(f"preflight.hooks.read_{framework}").preflight_read_launch
-    plan = hook(command=command_of(CASES[framework, name], CONFIGS / framework))
+    command = command_of(CASES[framework, name], CONFIGS / framework)
+    plan = launcher_named(framework).read(command)
     assert isinstance(plan, LaunchPlan)
     return plan
 

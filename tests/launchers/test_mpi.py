@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from preflight.hooks.read_mpi import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.all import launch_pattern
+from preflight.launchers.mpi import LAUNCHER
 from preflight.launchers.mpi.plan import read_options
 
 TRAINER = """from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
@@ -20,7 +20,7 @@ ASKS = "from mpi4py import MPI\n" + TRAINER
 
 
 def read(argv: str, folder: Path) -> LaunchPlan | None:
-    return preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, str(folder)))
+    return LAUNCHER.read(LaunchCommand(tuple(argv.split()), {}, str(folder)))
 
 
 def read_of(text: str, argv: str, folder: Path) -> LaunchPlan:

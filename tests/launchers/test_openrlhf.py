@@ -16,9 +16,9 @@ from framework_launches import CONFIGS
 
 from preflight.errors import BadInput
 from preflight.formulas.engines.groups import FEWER
-from preflight.hooks.read_openrlhf import preflight_read_launch
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.openrlhf import LAUNCHER
 from preflight.launchers.openrlhf.ray import SECOND
 from preflight.launchers.openrlhf.table import short
 from preflight.memory import Moment
@@ -36,7 +36,7 @@ ALONE = [name for name in LAUNCHES if name not in ON_RAY]
 
 
 def read(argv: str, **env: str) -> LaunchPlan:
-    plan = preflight_read_launch(command=LaunchCommand(tuple(argv.split()), env, "."))
+    plan = LAUNCHER.read(LaunchCommand(tuple(argv.split()), env, "."))
     assert plan is not None
     return plan
 

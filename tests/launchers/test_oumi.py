@@ -15,8 +15,8 @@ from framework_launches import CONFIGS, cases_of, plan_of_case, plan_of_words
 
 import preflight
 from preflight.errors import BadInput
-from preflight.hooks.read_oumi import preflight_read_launch
 from preflight.launch import LaunchPlan
+from preflight.launchers.oumi import LAUNCHER
 from preflight.verdict import Answer
 
 FOLDER = CONFIGS / "oumi"
@@ -30,11 +30,11 @@ DTYPES = {"torch.bfloat16": "bf16", "torch.float32": "fp32"}
 
 
 def read(words: str, folder: Path = FOLDER, **env: str) -> LaunchPlan | None:
-    return plan_of_words(preflight_read_launch, words, folder, env)
+    return plan_of_words(LAUNCHER.read, words, folder, env)
 
 
 def of_case(name: str) -> LaunchPlan:
-    return plan_of_case(preflight_read_launch, CASES[name], FOLDER)
+    return plan_of_case(LAUNCHER.read, CASES[name], FOLDER)
 
 
 @pytest.mark.parametrize("name", CASES)

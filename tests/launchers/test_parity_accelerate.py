@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from installed_accelerate import MODEL_HIDDEN_SIZE, Refused, ask_accelerate
 
 from preflight.errors import BadInput
-from preflight.hooks.read_accelerate import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.accelerate import LAUNCHER
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((CONFIGS / "manifest.yaml").read_text())
@@ -30,7 +30,7 @@ def read(case: Mapping[str, Any]) -> LaunchPlan:
     """Return preflight's plan of a case."""
     env = {**os.environ, **case.get("env", {})}
     command = LaunchCommand(("accelerate", "launch", *case["argv"].split()), env, str(CONFIGS))
-    plan = preflight_read_launch(command=command)
+    plan = LAUNCHER.read(command)
     assert plan is not None
     return plan
 
@@ -199,9 +199,9 @@ def test_any_config_is_read_as_the_installed_accelerate_reads_it(
         theirs = ask_accelerate(argv, {}, str(tmp_path))
     except Refused:
         with pytest.raises(BadInput):
-            preflight_read_launch(command=launch)
+            LAUNCHER.read(launch)
         return
-    plan = preflight_read_launch(command=launch)
+    plan = LAUNCHER.read(launch)
 
     assert plan is not None
     assert differences(plan, theirs) == {}

@@ -14,8 +14,8 @@ from framework_launches import plan_of_words
 
 import preflight
 from preflight.errors import BadInput
-from preflight.hooks.read_primerl import preflight_read_launch
 from preflight.launch import LaunchPlan
+from preflight.launchers.primerl import LAUNCHER
 from preflight.unpriced_names import PRIME_RL, SENT_TOKENS
 from preflight.verdict import Answer
 
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).with_name("prime_rl")
 
 
 def read(words: str, folder: Path = FOLDER) -> LaunchPlan:
-    plan = plan_of_words(preflight_read_launch, words, folder, {})
+    plan = plan_of_words(LAUNCHER.read, words, folder, {})
     assert plan is not None
     return plan
 
@@ -162,7 +162,7 @@ def test_the_rl_trainer_by_hand_is_one_process() -> None:
 
 
 def test_a_program_of_that_name_without_a_file_is_left_alone() -> None:
-    assert plan_of_words(preflight_read_launch, "sft --config sft.yaml", FOLDER, {}) is None
+    assert plan_of_words(LAUNCHER.read, "sft --config sft.yaml", FOLDER, {}) is None
 
 
 def test_a_file_that_is_not_there_is_said() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from preflight.hooks.read_python import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.python import LAUNCHER
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
 from preflight.shell.starters.program_names import called
@@ -31,7 +31,7 @@ def command(line: str, env: Mapping[str, str] | None = None) -> LaunchCommand:
 
 
 def read(line: str, env: Mapping[str, str] | None = None) -> LaunchPlan:
-    plan = preflight_read_launch(command=command(line, env))
+    plan = LAUNCHER.read(command(line, env))
     assert plan is not None
     return plan
 
@@ -69,7 +69,7 @@ def test_python_itself_runs_the_same(words, tmp_path):
 
 @pytest.mark.parametrize("line", ["python -m pip install x", "python -c 1", "torchrun x.py", "ls"])
 def test_another_command_is_not_ours(line):
-    assert preflight_read_launch(command=command(line)) is None
+    assert LAUNCHER.read(command(line)) is None
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from preflight.errors import BadInput, Problem
 from preflight.findings import kind_of
-from preflight.hooks.read_accelerate import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.accelerate import LAUNCHER
 
 FSDP2 = """distributed_type: FSDP
 num_processes: 8
@@ -37,7 +37,7 @@ def command(
 
 
 def read(words: str, files: Mapping[str, str], env: Mapping[str, str] | None = None) -> LaunchPlan:
-    plan = preflight_read_launch(command=command(words, files, env))
+    plan = LAUNCHER.read(command(words, files, env))
     assert plan is not None
     return plan
 
@@ -53,7 +53,7 @@ def refusal(words: str, files: Mapping[str, str]) -> tuple[Problem, ...]:
 
 
 def test_another_launcher_is_not_ours() -> None:
-    assert preflight_read_launch(command=LaunchCommand(("torchrun", "train.py"))) is None
+    assert LAUNCHER.read(LaunchCommand(("torchrun", "train.py"))) is None
 
 
 def test_every_value_knows_where_it_is_written() -> None:
@@ -111,7 +111,7 @@ def test_the_default_config_is_read_and_named() -> None:
         "/srv/job",
         {path: FSDP2, "/srv/job/train.py": LOOP},
     )
-    plan = preflight_read_launch(command=launch)
+    plan = LAUNCHER.read(launch)
 
     assert plan is not None
     assert plan.engine == "fsdp2"
@@ -130,7 +130,7 @@ def test_the_default_config_is_read_and_named() -> None:
 def test_the_default_config_lies_where_accelerate_looks(env: dict[str, str], path: str) -> None:
     overlay = {f"{path}/default_config.yaml": FSDP2}
     launch = LaunchCommand(("accelerate", "launch", "x.py"), {"HOME": "/none", **env}, "/", overlay)
-    plan = preflight_read_launch(command=launch)
+    plan = LAUNCHER.read(launch)
 
     assert plan is not None
     assert plan.engine == "fsdp2"
@@ -239,10 +239,10 @@ def test_reading_imports_no_training_library() -> None:
 
     code = (
         "import sys\n"
-        "from preflight.hooks.read_accelerate import preflight_read_launch as read\n"
+        "from preflight.launchers.accelerate import LAUNCHER\n"
         "from preflight.launch import LaunchCommand\n"
         "argv = ('accelerate', 'launch', '--use_fsdp', '--num_processes', '2', 't.py')\n"
-        "assert read(command=LaunchCommand(argv, {}, '/')).engine == 'fsdp1'\n"
+        "assert LAUNCHER.read(LaunchCommand(argv, {}, '/')).engine == 'fsdp1'\n"
         "heavy = {'torch', 'accelerate', 'transformers', 'deepspeed', 'trl', 'peft', 'importlib.metadata'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

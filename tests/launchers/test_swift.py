@@ -17,8 +17,8 @@ import preflight
 from preflight.errors import BadInput
 from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.objective import reference_of, takes_cross_entropy
-from preflight.hooks.read_swift import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.launchers.swift import LAUNCHER
 from preflight.launchers.swift.table import arguments_of, newest_with, preset
 from preflight.unpriced_names import SWIFT_SEQUENCES
 
@@ -36,13 +36,13 @@ DTYPES = {"bf16": "torch.bfloat16", "fp16": "torch.float16", "fp32": "torch.floa
 
 
 def read(argv: str, folder: Path = FOLDER, **env: str) -> LaunchPlan:
-    plan = preflight_read_launch(command=LaunchCommand(tuple(argv.split()), env, str(folder)))
+    plan = LAUNCHER.read(LaunchCommand(tuple(argv.split()), env, str(folder)))
     assert plan is not None
     return plan
 
 
 def of_case(name: str) -> LaunchPlan:
-    return plan_of_case(preflight_read_launch, CASES[name], FOLDER)
+    return plan_of_case(LAUNCHER.read, CASES[name], FOLDER)
 
 
 def test_the_parser_refuses_what_is_refused_and_nothing_else() -> None:
@@ -151,7 +151,7 @@ def test_what_is_not_read_is_named(argv: str, says: str) -> None:
 
 def test_commands_that_do_not_train_are_no_launches() -> None:
     for argv in ("swift infer --model a", "swift rollout --model a", "swift build", "python a.py"):
-        assert preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, ".")) is None
+        assert LAUNCHER.read(LaunchCommand(tuple(argv.split()), {}, ".")) is None
 
 
 def test_how_many_answers_a_row_has_decides_nothing_unsaid() -> None:
@@ -243,7 +243,7 @@ ROUND_TRIPS = [
 
 
 def rewritten(name: str, edits: dict[str, Any], tmp_path: Path) -> Rewritten:
-    hooks = preflight_read_launch, preflight_write_launch
+    hooks = LAUNCHER.read, LAUNCHER.write
     return Rewritten(tmp_path, "swift", *hooks, CASES[name], edits)
 
 

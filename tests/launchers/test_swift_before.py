@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.hooks.read_swift import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.swift import LAUNCHER
 from preflight.launchers.swift.before import DEFAULTS, NOT_MODELLED, RENAMED
 from preflight.launchers.swift.table import (
     arguments_before,
@@ -22,7 +22,7 @@ SEEN = {"CUDA_VISIBLE_DEVICES": "0"}
 
 def read(argv: str, **env: str) -> LaunchPlan:
     command = LaunchCommand(tuple(argv.split()), {**SEEN, **env}, "/")
-    plan = preflight_read_launch(command=command)
+    plan = LAUNCHER.read(command)
     assert plan is not None
     return plan
 
@@ -151,7 +151,7 @@ def test_a_config_by_name_is_that_releases_own() -> None:
 def test_nothing_is_written_in_words_that_a_release_does_not_have() -> None:
     before = read("swift sft --model_type qwen2-7b --dataset a --max_length 4096")
 
-    assert preflight_write_launch(before=before, after=before.with_edits({"seq_len": 1024})) is None
+    assert LAUNCHER.write(before=before, after=before.with_edits({"seq_len": 1024})) is None
 
 
 def test_launches_of_3_0_and_later_are_none_of_before() -> None:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight.errors import BadInput
-from preflight.hooks.read_torchrun import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.torchrun import LAUNCHER
 from preflight.launchers.torchrun.options import OPTIONS
 from preflight.launchers.torchrun.plan import parse_torchrun
 from preflight.plugins import load_plugins
@@ -37,7 +37,7 @@ def command(
 
 
 def read(line: str, env: Mapping[str, str] | None = None, **files: str) -> LaunchPlan:
-    plan = preflight_read_launch(command=command(line, env, files))
+    plan = LAUNCHER.read(command(line, env, files))
     assert plan is not None
     return plan
 
@@ -228,7 +228,7 @@ def test_a_variable_for_transformers_loader_is_no_mistake_under_the_trainers_fsd
     (tmp_path / "train.py").write_text(HF)
     words = "torchrun --nproc-per-node 4 train.py --fsdp full_shard"
     env = {"ACCELERATE_USE_FSDP": "1", "FSDP_CPU_RAM_EFFICIENT_LOADING": "1"}
-    plan = preflight_read_launch(command=LaunchCommand(tuple(words.split()), env, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(tuple(words.split()), env, str(tmp_path)))
 
     assert plan is not None and plan.is_fsdp
     assert [notice for notice in plan.notices if notice.id == "PF116"] == []

@@ -14,8 +14,8 @@ import yaml
 import preflight
 from preflight.errors import BadInput
 from preflight.hooks import memory_host, remedy_seq_len
-from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.torchtitan import LAUNCHER
 from preflight.launchers.torchtitan.table import FILE_VERSIONS, MODULE_VERSION, table
 from preflight.models import describe
 from preflight.models.registry import find_model
@@ -36,7 +36,7 @@ def command(line: str, env: Mapping[str, str] | None = None) -> LaunchCommand:
 
 
 def read(line: str, env: Mapping[str, str] | None = None) -> LaunchPlan:
-    plan = preflight_read_launch(command=command(line, env))
+    plan = LAUNCHER.read(command(line, env))
     assert plan is not None
     return plan
 
@@ -85,12 +85,12 @@ def test_a_misspelt_key_and_flag_get_their_line_and_the_nearest_name():
 def test_a_module_of_torchtitan_that_trains_nothing_is_none_of_its_launches():
     words = "torchrun --nproc_per_node 2 -m torchtitan.models.flux.inference.infer --module flux"
 
-    assert preflight_read_launch(command=command(words)) is None
+    assert LAUNCHER.read(command(words)) is None
 
 
 def test_other_launches_are_left_to_torchrun():
     for line in ("torchrun train.py --config x.toml", "bash run.sh", "./run_train.py"):
-        assert preflight_read_launch(command=command(line)) is None
+        assert LAUNCHER.read(command(line)) is None
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_framework_on_top_of_torchtitan_with_a_config_of_its_own_is_none(
     (tmp_path / "own" / "train.py").write_text(text)
     (tmp_path / "own.toml").write_text('[model]\nname = "llama3"\nflavor = "8B"\n')
     words = "torchrun --nproc-per-node 8 -m own.train --job.config_file own.toml"
-    plan = preflight_read_launch(command=LaunchCommand(tuple(words.split()), cwd=str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(tuple(words.split()), cwd=str(tmp_path)))
 
     assert (plan is not None) is is_titan
 
@@ -141,7 +141,7 @@ def test_what_is_written_reads_as_the_edited_plan(name, edits):
     env = CASES[name].get("env", {})
     before = read(CASES[name]["argv"], env)
     after = before.with_edits(edits)
-    rewrite = preflight_write_launch(before=before, after=after)
+    rewrite = LAUNCHER.write(before=before, after=after)
     assert rewrite is not None
 
     assert read(shlex.join(rewrite.argv), {**env, **rewrite.env}) == after
@@ -158,7 +158,7 @@ def test_what_is_written_reads_as_the_edited_plan(name, edits):
 def test_what_torchtitan_cannot_say_is_not_written(name, edits):
     before = read(CASES[name]["argv"])
 
-    assert preflight_write_launch(before=before, after=before.with_edits(edits)) is None
+    assert LAUNCHER.write(before=before, after=before.with_edits(edits)) is None
 
 
 def test_every_flavor_of_the_table_has_the_parameters_that_torchtitan_counted():
@@ -245,7 +245,7 @@ fi
 def scripted(tmp_path, words, **env):
     (tmp_path / "run_train.sh").write_text(RUN_TRAIN)
     argv = tuple(shlex.split(words))
-    plan = preflight_read_launch(command=LaunchCommand(argv, env, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(argv, env, str(tmp_path)))
     assert plan is not None
     return plan
 
@@ -262,7 +262,7 @@ def test_the_script_is_followed_into_the_branch_that_its_variables_choose(tmp_pa
 def test_a_remedy_is_written_behind_the_words_of_the_script(tmp_path):
     before = scripted(tmp_path, "./run_train.sh --training.local_batch_size 4")
     after = before.with_edits({"micro_batch_size": 2})
-    rewrite = preflight_write_launch(before=before, after=after)
+    rewrite = LAUNCHER.write(before=before, after=after)
 
     assert rewrite is not None
     assert rewrite.argv[:3] == ("./run_train.sh", "--training.local_batch_size", "2")
@@ -303,9 +303,7 @@ def test_a_job_that_calls_the_script_starts_what_it_starts(tmp_path):
     (tmp_path / "run_train.sh").write_text(RUN_TRAIN)
     job = "export NGPU=2\nexport MODULE=llama3\n./run_train.sh --training.steps 5\n"
     (launch,) = read_script(job, "job.sh", (), {}, str(tmp_path)).launches
-    plan = preflight_read_launch(
-        command=LaunchCommand(launch.argv, dict(launch.env), str(tmp_path))
-    )
+    plan = LAUNCHER.read(LaunchCommand(launch.argv, dict(launch.env), str(tmp_path)))
 
     assert plan is not None and plan.world_size == 2
 
@@ -325,7 +323,7 @@ def test_rows_of_a_validation_that_are_longer_are_named(tmp_path, length, is_nam
         "--job.config_file",
         "c.toml",
     ]
-    plan = preflight_read_launch(command=LaunchCommand(tuple(argv), {}, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(tuple(argv), {}, str(tmp_path)))
     assert plan is not None
 
     assert ("longer rows in a validation" in {n.unpriced for n in plan.notices}) is is_named

@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 import preflight
-from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand
+from preflight.launchers.torchtitan import LAUNCHER
 from preflight.scripts.python.made_objects import FunctionReader, Made
 from preflight.scripts.python.scope import UNKNOWN
 from preflight.unpriced_names import CUDA_GRAPH, GRAPH_STEP
@@ -233,7 +233,7 @@ def checkout(tmp_path):
 
 def read(folder, config, flags="", ranks=8, module="mine"):
     line = f"torchrun --nproc_per_node {ranks} -m torchtitan.train --module {module} --config {config} {flags}"
-    return preflight_read_launch(command=LaunchCommand(tuple(shlex.split(line)), {}, str(folder)))
+    return LAUNCHER.read(LaunchCommand(tuple(shlex.split(line)), {}, str(folder)))
 
 
 def unpriced(plan):
@@ -317,7 +317,7 @@ def test_a_function_that_gives_one_of_several_is_unknown(checkout):
 def test_nothing_is_written_into_words_that_no_release_has(checkout):
     plan = read(checkout, "ours_8b")
 
-    assert preflight_write_launch(plan, plan.with_edits({"micro_batch_size": 1})) is None
+    assert LAUNCHER.write(plan, plan.with_edits({"micro_batch_size": 1})) is None
 
 
 def test_a_key_that_the_checkout_lacks_is_refused_with_its_own(checkout):

@@ -14,8 +14,8 @@ import yaml
 import preflight
 from preflight.errors import BadInput
 from preflight.formulas.sharding import held_tensors
-from preflight.hooks.read_torchtune import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan, Vision
+from preflight.launchers.torchtune import LAUNCHER
 from preflight.launchers.torchtune.table import builders, config_values, recipes
 from preflight.models import describe
 from preflight.models.registry import find_model
@@ -32,7 +32,7 @@ def command(line: str, env: Mapping[str, str] | None = None) -> LaunchCommand:
 
 
 def read(line: str, env: Mapping[str, str] | None = None) -> LaunchPlan:
-    plan = preflight_read_launch(command=command(line, env))
+    plan = LAUNCHER.read(command(line, env))
     assert plan is not None
     return plan
 
@@ -86,7 +86,7 @@ def test_a_misspelt_argument_and_config_get_their_nearest_name():
 
 def test_commands_that_train_nothing_are_left_alone():
     for line in ("tune ls", "tune run generate --config generation", "tune download x"):
-        assert preflight_read_launch(command=command(line)) is None
+        assert LAUNCHER.read(command(line)) is None
 
 
 EDITS: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
@@ -118,7 +118,7 @@ def test_what_is_written_reads_as_the_edited_plan(name, edits, words):
         quantized = read(CASES["qlora_8b"]["argv"]).base_quantization
         edits = {"base_quantization": quantized}
     after = before.with_edits(edits)
-    rewrite = preflight_write_launch(before=before, after=after)
+    rewrite = LAUNCHER.write(before=before, after=after)
     assert rewrite is not None
     again = read(shlex.join(rewrite.argv), rewrite.env)
 
@@ -139,7 +139,7 @@ def test_what_is_written_reads_as_the_edited_plan(name, edits, words):
 def test_what_torchtune_cannot_say_is_not_written(name, edits):
     before = read(CASES[name]["argv"])
 
-    assert preflight_write_launch(before=before, after=before.with_edits(edits)) is None
+    assert LAUNCHER.write(before=before, after=before.with_edits(edits)) is None
 
 
 def test_every_builder_of_the_table_names_a_model_that_is_known():
@@ -183,7 +183,7 @@ def in_checkout(tmp_path, line, folder="."):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     argv = tuple(shlex.split(line))
-    plan = preflight_read_launch(command=LaunchCommand(argv, {}, str(tmp_path / folder)))
+    plan = LAUNCHER.read(LaunchCommand(argv, {}, str(tmp_path / folder)))
     assert plan is not None
     return plan
 
@@ -215,7 +215,7 @@ def test_a_recipe_of_the_checkout_reads_what_stands_in_it(tmp_path):
 def test_a_config_of_another_release_is_unknown_and_a_slip_of_the_pen_is_refused(tmp_path):
     line = "tune run --nproc_per_node 2 full_finetune_distributed --config"
     argv = tuple(shlex.split(f"{line} llama9/2B_full"))
-    plan = preflight_read_launch(command=LaunchCommand(argv, {}, str(tmp_path)))
+    plan = LAUNCHER.read(LaunchCommand(argv, {}, str(tmp_path)))
     assert plan is not None
     (said,) = [n for n in plan.notices if n.unpriced]
 

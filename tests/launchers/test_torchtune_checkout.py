@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
-from preflight.hooks.read_torchtune import preflight_read_launch
 from preflight.launch import LaunchCommand
+from preflight.launchers.torchtune import LAUNCHER
 from preflight.models.registry import all_names, find_model, own_names
 from preflight.open_values import open_values
 
@@ -53,7 +53,7 @@ def read(tmp_path):
         argv = shlex.split(
             "tune run --nproc_per_node 2 full_finetune_distributed --config mine.yaml"
         )
-        plan = preflight_read_launch(command=LaunchCommand(tuple(argv), {}, str(tmp_path)))
+        plan = LAUNCHER.read(LaunchCommand(tuple(argv), {}, str(tmp_path)))
         assert plan is not None
         return plan
 

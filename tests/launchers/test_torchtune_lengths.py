@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
-from preflight.hooks.read_torchtune import preflight_read_launch
 from preflight.launch import LaunchCommand
+from preflight.launchers.torchtune import LAUNCHER
 from preflight.launchers.torchtune.table import builders, config_values, longest_row_of
 from preflight.models.registry import find_model
 from preflight.open_values import open_values
@@ -28,7 +28,7 @@ def command_of(line, folder) -> LaunchCommand:
 
 
 def read(line, folder):
-    plan = preflight_read_launch(command=command_of(line, folder))
+    plan = LAUNCHER.read(command_of(line, folder))
     assert plan is not None
     return plan
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from preflight.errors import BadInput
-from preflight.hooks.read_trl import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.trl import LAUNCHER
 from preflight.launchers.trl.plan import split_words
@@ -55,7 +54,7 @@ def read(
     line: str, folder: Path, env: Mapping[str, str] | None = None, starts_here: bool = False
 ) -> LaunchPlan:
     started = replace(command(line, folder, env), starts_here=starts_here)
-    plan = preflight_read_launch(command=started)
+    plan = LAUNCHER.read(started)
     assert plan is not None
     return plan
 
@@ -113,7 +112,7 @@ LINES = [
 def test_words_are_split_as_trl_splits_them(line, tmp_path, monkeypatch):
     """Every option of accelerate's parser has the value that TRL gave it, and so have the script's words."""
     one = command(line, tmp_path)
-    plan = preflight_read_launch(command=one)
+    plan = LAUNCHER.read(one)
     theirs = trl_starts(line, tmp_path, monkeypatch)
     assert plan is not None and not isinstance(theirs, str), theirs
     split = split_words(one, 2, argument_table(one.argv[1]))
@@ -204,7 +203,7 @@ def test_the_commands_are_those_of_trl():
 
 @pytest.mark.parametrize("line", ["trl env", "trl vllm-serve --model m", "trl", "trlx sft"])
 def test_another_command_is_not_ours(line, tmp_path):
-    assert preflight_read_launch(command=command(line, tmp_path)) is None
+    assert LAUNCHER.read(command(line, tmp_path)) is None
 
 
 @pytest.mark.parametrize("start", ["trl distillation", "python trl/scripts/distillation.py"])

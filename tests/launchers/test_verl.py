@@ -15,8 +15,8 @@ from framework_launches import CONFIGS, cases_of, plan_of_case
 
 import preflight
 from preflight.formulas.user_loop import holds_copy
-from preflight.hooks.read_verl import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.verl import LAUNCHER
 from preflight.unpriced_names import OTHERS_QAT
 
 FOLDER = CONFIGS / "verl"
@@ -26,13 +26,13 @@ ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
 def read(argv: str, folder: Path = FOLDER) -> LaunchPlan:
-    plan = preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, str(folder)))
+    plan = LAUNCHER.read(LaunchCommand(tuple(argv.split()), {}, str(folder)))
     assert plan is not None
     return plan
 
 
 def of_case(name: str) -> LaunchPlan:
-    return plan_of_case(preflight_read_launch, CASES[name], FOLDER)
+    return plan_of_case(LAUNCHER.read, CASES[name], FOLDER)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("sft")])
@@ -258,7 +258,7 @@ def test_a_number_that_another_program_fills_in_is_not_its_default(start: str) -
 def test_other_modules_are_other_readers() -> None:
     argv = "torchrun -m verl.trainer.main_eval data.path=a"
 
-    assert preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, ".")) is None
+    assert LAUNCHER.read(LaunchCommand(tuple(argv.split()), {}, ".")) is None
 
 
 def test_several_rows_at_a_time_are_priced_with_a_copy_of_their_logits() -> None:
@@ -447,9 +447,9 @@ def test_a_key_that_a_release_has_not_is_not_written(tmp_path: Path) -> None:
     plan = read(words, tmp_path)
     edits = {"offload_params": "cpu", "offload_optimizer": "cpu"}
 
-    assert preflight_write_launch(before=plan, after=plan.with_edits(edits)) is None
+    assert LAUNCHER.write(before=plan, after=plan.with_edits(edits)) is None
     plan = read(words)
-    rewrite = preflight_write_launch(before=plan, after=plan.with_edits(edits))
+    rewrite = LAUNCHER.write(before=plan, after=plan.with_edits(edits))
     assert rewrite is not None
     assert rewrite.argv[-1] == f"{FSDP}.offload_policy=true"
 
@@ -460,13 +460,13 @@ def test_a_key_that_a_config_of_ones_own_has_not_is_not_written(tmp_path: Path) 
     after = plan.with_edits({"activation_checkpointing": "none"})
 
     assert plan.model == "Qwen/Qwen2.5-7B"
-    assert preflight_write_launch(before=plan, after=after) is None
+    assert LAUNCHER.write(before=plan, after=after) is None
 
 
 def test_easy_r1_is_written_by_its_own_keys() -> None:
     plan = read(EASY + " worker.actor.model.enable_gradient_checkpointing=false", EASY_FOLDER)
     edits = {"activation_checkpointing": "full", "generation.memory_share": 0.4}
-    rewrite = preflight_write_launch(before=plan, after=plan.with_edits(edits))
+    rewrite = LAUNCHER.write(before=plan, after=plan.with_edits(edits))
 
     assert rewrite is not None
     assert rewrite.argv[-2:] == (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import preflight
-from preflight.hooks.read_verl import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.verl import LAUNCHER
 from preflight.memory import Level
 from preflight.report import Report
 
@@ -52,7 +52,7 @@ def asking_for(folder: Path, version: str) -> Path:
 
 
 def read(argv: str, folder: Path) -> LaunchPlan:
-    plan = preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, str(folder)))
+    plan = LAUNCHER.read(LaunchCommand(tuple(argv.split()), {}, str(folder)))
     assert plan is not None
     return plan
 

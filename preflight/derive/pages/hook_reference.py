@@ -45,6 +45,7 @@ A misspelt hook, a failing plugin and a second memory term of the same name are 
 `preflight hooks` shows who is asked, `PREFLIGHT_TRACE=1` every call and its answer.
 
 To add a built-in: one file here, and its line in `BUILTIN_HOOKS` of `preflight/builtin_hooks.py` (a test names the missing line).
+A launcher is a folder in `preflight/launchers/` and such a line, `read_NAME`: `read_launch.py` holds a plugin for each.
 """
 
 
