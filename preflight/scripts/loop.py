@@ -10,7 +10,7 @@ from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.flow import takes_gradient
-from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import given_to, last_name, parameters_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.lightning_calls import lightning_trainer
@@ -128,14 +128,10 @@ def _trained_on(reader: ScriptReader) -> set[str]:
         if not isinstance(function, ast.FunctionDef):
             continue
         within = [goes_over[id(each)] for each in walk(function) if id(each) in goes_over]
-        told = [each.arg for each in function.args.args if each.arg != "self"]
-        for place, name in enumerate(told) if within else ():
-            if name in set().union(*within):
-                given = [
-                    argument_of(call, place, name)
-                    for _, call in reader.uses.calls.get(function.name, ())
-                ]
-                names.update(each for node in given if node is not None for each in _names_in(node))
+        for name in {*parameters_of(function)}.intersection(set().union(*within)):
+            calls = [call for _, call in reader.uses.calls.get(function.name, ())]
+            given = [given_to(function, call).get(name) for call in calls]
+            names.update(each for node in given if node is not None for each in _names_in(node))
     return names
 
 

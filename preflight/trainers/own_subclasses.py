@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.nodes import last_name, methods_of, walk
 from preflight.scripts.python.repository_files import repository_files
 from preflight.scripts.python.trees import tree_of
 from preflight.values import NamedTuple
@@ -127,16 +127,12 @@ def with_own_loss(text: str, files: Iterable[tuple[str, str]]) -> str:
     names = set(re.findall(r"\b([A-Z]\w*)\(", text))
     for _ in range(_MOST_BASES):
         found = [(cls, other) for other in others for cls in _classes(other, names)]
-        losses = [each for each in found if _has_loss(each[0])]
+        losses = [each for each in found if "compute_loss" in methods_of(each[0])]
         if losses:
             around = losses[0][1].replace("def compute_loss(", "def loss_of_another(")
             return "\n".join((text, around, *(ast.unparse(cls) for cls, _ in losses)))
         names = {last_name(base) for cls, _ in found for base in cls.bases}
     return text
-
-
-def _has_loss(cls: ast.ClassDef) -> bool:
-    return any(isinstance(n, ast.FunctionDef) and n.name == "compute_loss" for n in cls.body)
 
 
 _MOST_BASES = 4

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.scripts.python.nodes import children, given_to, last_name, unparse, walk
 from preflight.unpriced_names import NARROW_LOSS, OWN_LOSS
 from preflight.values import NamedTuple
 
@@ -97,14 +97,9 @@ def _called(end: str | ast.AST, file: _File, depth: int) -> ast.FunctionDef | No
 
 def _parameter(function: ast.FunctionDef, call: ast.Call, node: ast.AST) -> str:
     """Return the parameter that takes an argument of a call."""
-    names = [each.arg for each in function.args.args]
-    names = names[names[:1] == ["self"] :]
-    for position, given in enumerate(call.args):
+    for name, given in given_to(function, call).items():
         if any(inner is node for inner in walk(given)):
-            return names[position] if position < len(names) else ""
-    for keyword in call.keywords:
-        if any(inner is node for inner in walk(keyword.value)):
-            return keyword.arg or ""
+            return name
     return ""
 
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.scripts.python.flow import ANYWHERE, Way, ways_of
-from preflight.scripts.python.nodes import children, walk
+from preflight.scripts.python.nodes import children, names_in
 from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Scope, SetInside
 
 CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault")
@@ -41,7 +41,7 @@ def scope_of(
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             _note_method(node, node.func.attr, node.func.value, scope, ways)
         elif isinstance(node, (ast.For, ast.AsyncFor)):
-            scope.unclear.update(_names_in(node.target))
+            scope.unclear.update(names_in(node.target))
         elif isinstance(node, (ast.With, ast.AsyncWith)):
             for item in node.items:
                 if item.optional_vars is None:
@@ -51,7 +51,7 @@ def scope_of(
                     within = way.starting(item.context_expr)
                     _assign(item.optional_vars, item.context_expr, scope, within)
                 else:
-                    scope.unclear.update(_names_in(item.optional_vars))
+                    scope.unclear.update(names_in(item.optional_vars))
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             of_outside.append(node)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -118,7 +118,7 @@ def _changed_names(targets: Iterable[ast.expr]) -> Iterator[str]:
     has one (`changed_attributes`), and `args` is what it was."""
     for target in targets:
         if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)):
-            yield from _names_in(target)[:1]
+            yield from names_in(target)[:1]
 
 
 def _opens(node: ast.expr) -> bool:
@@ -219,8 +219,10 @@ def _assign(target: ast.expr, value: ast.expr, scope: Scope, way: Way) -> None:
                 _assign(each, picked, scope, way)
 
 
-def _names_in(node: ast.expr) -> list[str]:
-    return [inner.id for inner in walk(node) if isinstance(inner, ast.Name)]
+def returned_by(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.expr]:
+    """Return what stands behind the returns of a function, in order."""
+    found = [node.value for node in walk_block(function.body) if isinstance(node, ast.Return)]
+    return [each for each in found if each is not None]
 
 
 def walk_block(body: Sequence[ast.AST]) -> Iterator[ast.AST]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import given_to, unparse, walk
 from preflight.scripts.python.scope import Scope
 
 Functions = Mapping[str, Sequence[tuple[ast.FunctionDef, Scope]]]
@@ -25,7 +25,7 @@ def note_changes_elsewhere(
     }
     for name, call, scope in calls:
         for function, inner in changing.get(name, ()):
-            for parameter, node in _given(function, call):
+            for parameter, node in given_to(function, call).items():
                 if isinstance(node, ast.Name) and parameter in inner.changed:
                     _note(scope, node.id, inner.changed[parameter])
 
@@ -49,12 +49,3 @@ def _note(scope: Scope, name: str, paths: Iterable[tuple[str, ...]]) -> None:
     holder = scope.holder(name)
     if holder is not None:
         holder.changed_elsewhere.setdefault(name, set()).update(paths)
-
-
-def _given(function: ast.FunctionDef, call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the parameters of a function that a call gives, with what it gives them."""
-    names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
-    if names[:1] == ["self"]:
-        names = names[1:]
-    yield from zip(names, call.args, strict=False)
-    yield from ((each.arg, each.value) for each in call.keywords if each.arg is not None)

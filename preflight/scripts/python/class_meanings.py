@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.python.assignments import walk_block
+from preflight.scripts.python.assignments import returned_by
 from preflight.scripts.python.dataclass_fields import (
     class_fields,
     class_values,
@@ -20,7 +20,7 @@ from preflight.scripts.python.dataclass_fields import (
 from preflight.scripts.python.field_types import converted
 from preflight.scripts.python.files import ScriptFiles
 from preflight.scripts.python.methods import is_class_method
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import given_to, last_name, methods_of, names_in, unparse
 from preflight.scripts.python.operators import is_same
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.python.settings_objects import (
@@ -109,13 +109,12 @@ class ClassMeanings(ScriptFiles):
         if len(made) != 1 or scope is None or not isinstance(call, ast.Call):
             return held
         function, own = made[0]
-        given = [n.value for n in walk_block(function.body) if isinstance(n, ast.Return)]
+        given = returned_by(function)
         row = given[0] if len(given) == 1 else None
         if not isinstance(row, ast.Subscript) or not isinstance(row.value, ast.Name):
             return None
         tables = self.modules[own.path].assigned.get(row.value.id, ())
-        places = [each.arg for each in function.args.args if each.arg not in ("self", "cls")]
-        asked = {**dict(zip(places, call.args, strict=False)), **{k.arg: k.value for k in call.keywords if k.arg}}  # fmt: skip
+        asked = given_to(function, call)
         key = self.evaluator.value(asked.get(getattr(row.slice, "id", ""), row.slice), scope)
         if len(tables) != 1 or not isinstance(tables[0], ast.Dict):
             return None
@@ -176,7 +175,7 @@ class ClassMeanings(ScriptFiles):
             known = names.get(field.name)
             if known is None or not isinstance(known.value, Parsed):
                 continue
-            words = {each.id for each in walk(field.annotation) if isinstance(each, ast.Name)}
+            words = names_in(field.annotation)
             inside = [own for word in words if (own := self.class_of(word, field.scope.path))]
             value, inner_path = known.value, f"{path}{field.name}."
             for own in inside:
@@ -237,11 +236,10 @@ class ClassMeanings(ScriptFiles):
         if said := set_by_constructor(cls, constructors, (node, scope), self.evaluator):
             return Parsed({**values.names, **said})
         order = list(class_fields(cls, outer, self.classes)) if is_dataclass(cls) else []
-        has_own = any(isinstance(n, ast.FunctionDef) and n.name == "__init__" for n in cls.body)
         told = [*zip(order, node.args, strict=False)]
         told += [(each.arg, each.value) for each in node.keywords if each.arg is not None]
         whole = entries_of((e.value for e in node.keywords if e.arg is None), scope, self.evaluator)
-        if whole is None or has_own or len(node.args) > len(order):
+        if whole is None or "__init__" in methods_of(cls) or len(node.args) > len(order):
             return None
         whole.update((each, self.evaluator.evaluate(given, scope)) for each, given in told)
         if any(each not in order for each in whole):

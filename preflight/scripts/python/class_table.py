@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import methods_of, unparse, walk
 
 if TYPE_CHECKING:
     from preflight.scripts.python.scope import Scope
@@ -79,9 +79,9 @@ class ClassTable(dict[str, "Held"]):
         self, cls: ast.ClassDef, depth: int = 0
     ) -> tuple[ast.ClassDef, ast.FunctionDef] | None:
         """Return what makes the objects of a class, and the class that it is of: this one, or one that it stands on."""
-        for node in cls.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                return cls, node
+        made = methods_of(cls).get("__init__")
+        if made is not None:
+            return cls, made
         held = [self.base_of(cls, base) for base in cls.bases if depth < _MOST_BASES]
         found = (self.constructor(each[0], depth + 1) for each in held if each is not None)
         return next((each for each in found if each is not None), None)

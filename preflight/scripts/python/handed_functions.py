@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.nodes import last_name, names_in, walk
 from preflight.scripts.python.scope import Scope
 
 OF_ROWS = frozenset({"map", "filter", "with_transform", "set_transform"})
@@ -89,8 +89,7 @@ def _within(given: ast.Lambda, scope: Scope) -> Iterator[CallFound]:
 
 
 def _without(node: ast.expr, own: set[str]) -> ast.expr:
-    is_given = any(isinstance(each, ast.Name) and each.id in own for each in walk(node))
-    if not is_given:
+    if own.isdisjoint(names_in(node)):
         return node
     return ast.Starred(_GIVEN, ast.Load()) if isinstance(node, ast.Starred) else _GIVEN
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, walk
+from preflight.scripts.python.nodes import last_name, parameters_of, walk
 
 _LOADS = frozenset({"from_pretrained", "from_config"})
 _CLASS = lazy_pattern(
@@ -74,8 +74,7 @@ def _passed(
     for node in nodes:
         if not isinstance(node, ast.Call) or last_name(node.func) not in functions:
             continue
-        names = [each.arg for each in functions[last_name(node.func)].args.args]
-        names = names[names[:1] in (["self"], ["cls"]) :]
+        names = parameters_of(functions[last_name(node.func)])
         for name, given in zip(names, node.args, strict=False):
             if _name(given) in held or _name(given).endswith(SUFFIX):
                 yield name

@@ -108,6 +108,30 @@ def argument_of(call: ast.Call, place: int, name: str) -> ast.expr | None:
     return call.args[place] if len(call.args) > place else keyword_of(call, name)
 
 
+def names_in(node: ast.AST) -> list[str]:
+    """Return the plain names in an expression, each as often as it stands there."""
+    return [each.id for each in walk(node) if isinstance(each, ast.Name)]
+
+
+def methods_of(cls: ast.ClassDef) -> dict[str, ast.FunctionDef]:
+    """Return the methods that a class itself defines, by their names: the last one of each."""
+    return {each.name: each for each in cls.body if isinstance(each, ast.FunctionDef)}
+
+
+def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Return the parameters that a call fills by their place; what a method is called on is none."""
+    names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    return names[names[:1] in (["self"], ["cls"]) :]
+
+
+def given_to(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, call: ast.Call
+) -> dict[str, ast.expr]:
+    """Return what a call gives a function, by the names of its parameters and of keywords that it gathers."""
+    given = dict(zip(parameters_of(function), call.args, strict=False))
+    return {**given, **{each.arg: each.value for each in call.keywords if each.arg is not None}}
+
+
 @lru_cache(maxsize=64)
 def _of_file(tree: ast.AST) -> Sequence[ast.AST]:
     return _walked(tree)

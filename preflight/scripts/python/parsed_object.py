@@ -10,7 +10,16 @@ import ast
 from collections.abc import Collection, Iterator, Sequence
 
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.python.nodes import last_name, root_of, unparse, walk
+from preflight.scripts.python.nodes import (
+    given_to,
+    last_name,
+    methods_of,
+    names_in,
+    parameters_of,
+    root_of,
+    unparse,
+    walk,
+)
 from preflight.scripts.python.reader import ScriptReader
 
 PARSES = frozenset(
@@ -107,12 +116,12 @@ class ParsedObject:
             return True
         if isinstance(above, ast.keyword):
             call = self._above.get(id(above))
-            return isinstance(call, ast.Call) and self._is_handed(path, call, node, above.arg)
-        return isinstance(above, ast.Call) and self._is_handed(path, above, node, None)
+            return isinstance(call, ast.Call) and self._is_handed(path, call, node)
+        return isinstance(above, ast.Call) and self._is_handed(path, above, node)
 
     def _is_shown(self, loop: ast.For | ast.comprehension) -> bool:
         """Tell whether a loop over all options only shows them: `for name, value in vars(args).items(): print(name, value)`."""
-        names = {each.id for each in walk(loop.target) if isinstance(each, ast.Name)}
+        names = {*names_in(loop.target)}
         inside = [each for part in getattr(loop, "body", ()) for each in walk(part)]
         used = [each for each in inside if isinstance(each, ast.Name) and each.id in names]
         return bool(used) and all(map(self._stands_in_show, used))
@@ -144,7 +153,7 @@ class ParsedObject:
         self._names.add(f"{above.name}()")
         return True
 
-    def _is_handed(self, path: str, call: ast.Call, node: ast.expr, keyword: str | None) -> bool:
+    def _is_handed(self, path: str, call: ast.Call, node: ast.expr) -> bool:
         """Tell whether what a call does with the object is followed, and note the parameter that holds it then."""
         name = last_name(call.func)
         if name == "getattr":
@@ -161,7 +170,7 @@ class ParsedObject:
         if is_library or (own is not None and self.reader.classes.trains(own[0])):
             self.goes_to_library = True
             return True
-        held = [*self._parameters(call, node, keyword, None if own is None else own[0])]
+        held = [*self._parameters(call, node, None if own is None else own[0])]
         self._names.update(held)
         if held:
             return all(held)
@@ -172,23 +181,13 @@ class ParsedObject:
         )
 
     def _parameters(
-        self, call: ast.Call, node: ast.expr, keyword: str | None, cls: ast.ClassDef | None
+        self, call: ast.Call, node: ast.expr, cls: ast.ClassDef | None
     ) -> Iterator[str]:
         """Yield what the functions of the script that a call may mean call the object; empty where they gather it."""
         functions = [made for made, _ in self.reader.functions.get(last_name(call.func), ())]
         if cls is not None:
-            functions = [
-                each
-                for each in cls.body
-                if isinstance(each, ast.FunctionDef) and each.name == "__init__"
-            ]
+            functions = [made for name, made in methods_of(cls).items() if name == "__init__"]
         for function in functions:
-            arguments = function.args
-            places = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
-            names = {*places, *(each.arg for each in arguments.kwonlyargs)}
-            if keyword is not None:
-                yield keyword if keyword in names else ""
-                continue
-            places = places[1:] if places[:1] in (["self"], ["cls"]) else places
-            at = next((i for i, each in enumerate(call.args) if each is node), len(places))
-            yield places[at] if at < len(places) else ""
+            names = {*parameters_of(function), *(each.arg for each in function.args.kwonlyargs)}
+            given = given_to(function, call).items()
+            yield next((name for name, each in given if each is node and name in names), "")

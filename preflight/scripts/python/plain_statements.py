@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from types import EllipsisType
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import is_namespace, last_name
+from preflight.scripts.python.nodes import is_namespace, last_name, methods_of
 
 _BLOCKS = ("body", "orelse", "finalbody")
 SIGN = lazy_pattern(
@@ -168,7 +168,7 @@ def _values(pattern: ast.pattern) -> list[ast.expr] | None:
 def _construct(cls: ast.ClassDef) -> None:
     """Give a class whose objects are called the `__init__` that `@dataclass` writes, in place of its fields; not where a class
     above it may have fields too, or a field is made by more than its default."""
-    methods = {node.name for node in cls.body if isinstance(node, ast.FunctionDef)}
+    methods = methods_of(cls)
     is_alone = all(last_name(base) == "object" for base in cls.bases)
     if not is_alone or "__call__" not in methods or "__init__" in methods:
         return

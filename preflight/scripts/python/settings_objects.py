@@ -13,7 +13,7 @@ from dataclasses import replace
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
 from preflight.scripts.python.flow import Position
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import last_name, methods_of, unparse
 from preflight.scripts.python.scope import Known, Parsed, Scope
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
@@ -104,13 +104,13 @@ def _is_of_ruamel(func: ast.expr, scope: Scope, evaluator: Evaluator) -> bool:
 
 def takes_mapping(cls: ast.ClassDef) -> bool:
     """Tell whether a class makes the entries of a mapping, or every keyword, its attributes: nothing else, and all of them."""
-    own = [n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-    if not own:
+    own = methods_of(cls).get("__init__")
+    if own is None:
         return False
-    taken = [*own[0].args.args[1:], *([own[0].args.kwarg] if own[0].args.kwarg else [])]
+    taken = [*own.args.args[1:], *([own.args.kwarg] if own.args.kwarg else [])]
     if len(taken) != 1:
         return False
-    text = unparse(own[0])
+    text = unparse(own)
     given = taken[0].arg
     return any(
         way in text

@@ -9,7 +9,14 @@ from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import (
+    argument_of,
+    keyword_of,
+    last_name,
+    methods_of,
+    unparse,
+    walk,
+)
 from preflight.scripts.python.python_calls import DTYPE_NAMES
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -268,9 +275,9 @@ def _hangs_on_arguments(reader: ScriptReader, found: CallFound) -> bool:
 def _overridden(reader: ScriptReader, name: str) -> Iterator[tuple[ast.FunctionDef, Place]]:
     """Yield the methods of this name of the script's own Trainers."""
     for cls, scope in reader.classes.values():
-        for node in cls.body if reader.classes.trains(cls) else ():
-            if isinstance(node, ast.FunctionDef) and node.name == name:
-                yield node, Place("script", scope.path, name, node.lineno)
+        node = methods_of(cls).get(name) if reader.classes.trains(cls) else None
+        if node is not None:
+            yield node, Place("script", scope.path, name, node.lineno)
 
 
 def _made_by(node: ast.expr, scope: Scope) -> ast.expr:

@@ -6,8 +6,9 @@ import ast
 from collections.abc import Collection, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.assignments import returned_by
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import given_to, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Parsed, Scope
 from preflight.scripts.settings.own_model import is_inherited, named_classes
@@ -142,10 +143,9 @@ def _before(
 def _returned(reader: ScriptReader, name: str, place: int) -> list[tuple[ast.expr, Scope]]:
     """Return what the functions of a name give back, at a place where that is a tuple: `return tokenizer, model`."""
     return [
-        (_item(returned.value, place), own)
+        (_item(returned, place), own)
         for function, own in reader.functions.get(name, ())
-        for returned in walk(function)
-        if isinstance(returned, ast.Return) and returned.value is not None
+        for returned in returned_by(function)
     ]
 
 
@@ -155,26 +155,18 @@ def _arguments(reader: ScriptReader, name: str, scope: Scope) -> list[tuple[ast.
     for function, own in (each for held in reader.functions.values() for each in held):
         if own is not scope:
             continue
-        names = [argument.arg for argument in function.args.args]
-        is_method = names[:1] == [SELF]
+        is_method = [each.arg for each in function.args.args[:1]] == [SELF]
         for call in reader.everywhere:
             if call.name != function.name or isinstance(call.node.func, ast.Name) == is_method:
                 continue  # of this name is a method of something else
-            told = _argument(call.node, name, names)
+            given_here = given_to(function, call.node)
+            if is_method and isinstance(call.node.func, ast.Attribute):
+                given_here[SELF] = call.node.func.value
+            told = given_here.get(name)
             if told is None:
                 return []
             given.append((told, call.scope))
     return given
-
-
-def _argument(call: ast.Call, name: str, names: list[str]) -> ast.expr | None:
-    """Return what a call hands to the parameter `name` of `names`, the object that it is called on for a method's first."""
-    is_method = names[:1] == [SELF]
-    if is_method and name == SELF:
-        return call.func.value if isinstance(call.func, ast.Attribute) else None
-    if name not in names:
-        return keyword_of(call, name)
-    return argument_of(call, names.index(name) - is_method, name)
 
 
 def _item(node: ast.expr, place: int) -> ast.expr:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import last_name, methods_of, parameters_of
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.built_models import read_built
@@ -212,12 +212,9 @@ def _made_for_loop(reader: ScriptReader) -> Iterator[CallFound]:
 def _takes_no_model(reader: ScriptReader, call: CallFound) -> bool:
     """Tell whether a Trainer of the script's own is given something else than a model first, its arguments for instance."""
     held = reader.class_of(call.name, call.scope.path)
-    methods = () if held is None else held[0].body
-    for method in methods:
-        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
-            names = [each.arg for each in method.args.args[1:2]]
-            return bool(names) and not re.search(r"model|policy|actor|net", names[0])
-    return False
+    method = None if held is None else methods_of(held[0]).get("__init__")
+    first = "" if method is None else next(iter(parameters_of(method)), "")
+    return bool(first) and not re.search(r"model|policy|actor|net", first)
 
 
 def _that_train(calls: list[CallFound], made: list[CallFound]) -> list[CallFound]:

@@ -9,7 +9,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.imported_files import LIBRARIES
 from preflight.scripts.python.library_classes import dotted
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import last_name, methods_of, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 
@@ -98,8 +98,7 @@ def _line(
 
 def _methods(reader: ScriptReader, name: str, path: str) -> list[str]:
     """Return the methods that a class has of the script's own."""
-    nodes = (node for cls, _ in _line(reader, name, path) for node in cls.body)
-    return [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+    return [method for cls, _ in _line(reader, name, path) for method in methods_of(cls)]
 
 
 def _is_module(reader: ScriptReader, name: str, path: str) -> bool:

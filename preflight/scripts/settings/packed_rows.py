@@ -14,7 +14,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.arguments.trainer_spellings import SPELLINGS
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.handed_functions import OF_ROWS, function_of_rows
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, methods_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, OF_EVALUATION, tokenizing
@@ -110,8 +110,8 @@ def _functions(reader: ScriptReader, found: CallFound) -> Iterator[ast.FunctionD
 
 
 def _methods(reader: ScriptReader, name: str, names: tuple[str, ...]) -> Iterator[ast.FunctionDef]:
-    own = reader.classes[name][0].body
-    yield from (each for each in own if isinstance(each, ast.FunctionDef) and each.name in names)
+    own = methods_of(reader.classes[name][0])
+    yield from (own[each] for each in names if each in own)
 
 
 def _joined(

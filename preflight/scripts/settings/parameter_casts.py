@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, names_in, unparse, walk
 from preflight.scripts.python.python_calls import DTYPE_NAMES
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -96,7 +96,7 @@ def _of_modules(reader: ScriptReader) -> Iterator[tuple[ast.stmt | ast.expr, Sco
             if isinstance(above, ast.For) and OF_MODULES.search(unparse(above.iter))
         ]
         for loop in loops if is_wide else ():
-            targets = [each.id for each in walk(loop.target) if isinstance(each, ast.Name)]
+            targets = names_in(loop.target)
             if unparse(func.value) in targets and any(found.node is n for n in walk(loop)):
                 yield found.node, found.scope, "float32"
 

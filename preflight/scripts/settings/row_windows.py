@@ -8,9 +8,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.assignments import returned_by
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
-from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import (
+    argument_of,
+    keyword_of,
+    last_name,
+    methods_of,
+    unparse,
+    walk,
+)
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -78,15 +86,14 @@ def _width_of(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) ->
     if len(functions) != 1:
         return None
     function, own = functions[0]
-    given = [n.value for n in walk(function) if isinstance(n, ast.Return) and n.value is not None]
-    widths = [_width_of(reader, each, own, depth + 1) for each in given]
+    widths = [_width_of(reader, each, own, depth + 1) for each in returned_by(function)]
     same = {None if each is None else each.value for each in widths}
     return widths[0] if len(same) == 1 else None
 
 
 def _window(reader: ScriptReader, made: ast.ClassDef) -> Known | None:
     """Return the width of all windows that a class cuts; None where it cuts none, or puts several behind each other."""
-    methods = [each for each in made.body if isinstance(each, ast.FunctionDef)]
+    methods = methods_of(made).values()
     gives = [each for each in methods if each.name in _ROWS]
     calls = [n for each in gives for n in walk(each) if isinstance(n, ast.Call)]
     if not gives or any(last_name(each.func) in _JOINS for each in calls):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.assignments import returned_by
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.library_classes import dotted
@@ -158,16 +158,10 @@ def _names(reader: ScriptReader) -> dict[int, tuple[str, ...]]:
                 callers[called] = tuple(dict.fromkeys((*callers.get(called, ()), name)))
     for called, functions in reader.functions.items():
         for function, _ in functions if called in callers else ():
-            for node in _calls_returned(function):
-                held.setdefault(id(node), callers[called])
+            for node in (each for value in returned_by(function) for each in walk(value)):
+                if isinstance(node, ast.Call):
+                    held.setdefault(id(node), callers[called])
     return held
-
-
-def _calls_returned(function: ast.FunctionDef) -> Iterator[ast.Call]:
-    """Yield the calls in what a function returns."""
-    for returned in walk(function):
-        if isinstance(returned, ast.Return) and returned.value is not None:
-            yield from (each for each in walk(returned.value) if isinstance(each, ast.Call))
 
 
 def replaces(reader: ScriptReader, found: CallFound) -> bool:

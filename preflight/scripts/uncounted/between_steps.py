@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
-from preflight.scripts.python.nodes import children, last_name, unparse, walk
+from preflight.scripts.python.nodes import children, last_name, methods_of, unparse, walk
 from preflight.unpriced_names import FORWARD_BESIDE, GENERATES, GENERATES_BESIDE
 
 _BESIDE_STEPS = lazy_pattern(
@@ -37,7 +37,7 @@ def generates_of_trainers(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]
             last_name(base).endswith("Trainer") for base in cls.bases
         ):
             continue
-        methods = {node.name: node for node in cls.body if isinstance(node, ast.FunctionDef)}
+        methods = methods_of(cls)
         for name in _called_by(_OF_EVERY_STEP & {*methods}, methods):
             made = filter(_is_of_model, walk(methods[name]))
             yield from ((GENERATES, call.lineno) for call in made)

@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, names_in, unparse, walk
 from preflight.scripts.settings.followed_models import PASSES_ON
 from preflight.unpriced_names import MAKES, NO_GRAPH, TAKEN_OFF, WIDE_PART, adds_to_model
 
@@ -82,7 +82,7 @@ def _looped(nodes: Sequence[ast.AST]) -> set[int]:
         id(node)
         for loop in nodes
         if isinstance(loop, ast.For) and _OVER_PARTS.search(unparse(loop.iter))
-        for names in [{each.id for each in walk(loop.target) if isinstance(each, ast.Name)}]
+        for names in [names_in(loop.target)]
         for node in walk(loop)
         if isinstance(node, ast.Assign)
         and isinstance(node.targets[0], ast.Attribute)
@@ -94,9 +94,7 @@ def _layer_names(nodes: Sequence[ast.AST]) -> frozenset[str]:
     """Return the names that loops over the layers of a model give them."""
     loops = (each for each in nodes if isinstance(each, ast.For))
     over_layers = (each for each in loops if _OVER_LAYERS.search(unparse(each.iter)))
-    return frozenset(
-        name.id for loop in over_layers for name in walk(loop.target) if isinstance(name, ast.Name)
-    )
+    return frozenset(name for loop in over_layers for name in names_in(loop.target))
 
 
 def _is_widened(node: ast.Assign | ast.Expr, layers: frozenset[str]) -> bool:

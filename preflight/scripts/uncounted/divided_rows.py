@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.modules import Module
-from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, given_to, last_name, unparse, walk
 from preflight.scripts.reach.reach_files import may_run
 from preflight.scripts.uncounted.own_steps import goes_back
 from preflight.setting import Place
@@ -180,8 +180,7 @@ class _Rows:
             return None
         file, function = found[0]
         names = [each.arg for each in function.args.args]
-        given = {name: (value, frame) for name, value in zip(names, call.args, strict=False)}
-        given |= {each.arg: (each.value, frame) for each in call.keywords if each.arg}
+        given = {name: (value, frame) for name, value in given_to(function, call).items()}
         inner = _Frame(file, function, given)
         defaults = function.args.defaults
         for name, value in zip(names[len(names) - len(defaults) :], defaults, strict=True):

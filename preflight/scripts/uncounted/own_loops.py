@@ -15,7 +15,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import takes_gradient, trains
-from preflight.scripts.python.nodes import last_name, root_of, unparse, walk
+from preflight.scripts.python.nodes import last_name, names_in, root_of, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.scope import UNKNOWN
 from preflight.unpriced_names import GRAPHS, GROWN, KEPT_OF_EACH, LARGE, MADE_AGAIN
@@ -56,7 +56,7 @@ def kept_of_each(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     for loop in nodes:
         if not isinstance(loop, ast.For) or not _OVER_PARAMETERS.search(unparse(loop.iter)):
             continue
-        names = {node.id for node in walk(loop.target) if isinstance(node, ast.Name)}
+        names = {*names_in(loop.target)}
         made: set[str] = set()
         for node in walk_block(loop.body):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -191,10 +191,10 @@ def _is_always(branch: ast.If) -> bool:
 
 def _gone_back(backwards: Sequence[ast.AST], block: Sequence[ast.AST]) -> set[str]:
     """Return the names of which gradients are taken, and of those that they are made of in a block."""
-    taken = {n.id for call in backwards for n in walk(call) if isinstance(n, ast.Name)}
+    taken = {name for call in backwards for name in names_in(call)}
     for node in block:
         if isinstance(node, ast.Assign) and root_of(node.targets[0]) in taken:
-            taken |= {n.id for n in walk(node.value) if isinstance(n, ast.Name)}
+            taken.update(names_in(node.value))
     return taken
 
 
@@ -215,8 +215,7 @@ def _adds_to(node: ast.AST) -> str:
         return ""
     name, parts = root_of(node.targets[0]), walk(node.value)
     is_sum = any(isinstance(each, ast.BinOp) and isinstance(each.op, ast.Add) for each in parts)
-    is_in = any(isinstance(each, ast.Name) and each.id == name for each in parts)
-    return name if is_sum and is_in else ""
+    return name if is_sum and name in names_in(node.value) else ""
 
 
 _PREPARES = lazy_pattern(r"^(?:_prepare_inputs?|get_batch_samples)$")

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator
 
 from preflight.launch_facts import Scorer
 from preflight.scripts.losses.own_losses import takes_pairs
-from preflight.scripts.python.nodes import argument_of, children, last_name, unparse, walk
+from preflight.scripts.python.nodes import (
+    argument_of,
+    children,
+    last_name,
+    methods_of,
+    unparse,
+    walk,
+)
 from preflight.setting import Place
 
 HARMLESS = frozenset({"hasattr", "getattr", "isinstance", "super", "__init__"})
@@ -33,7 +40,7 @@ def scoring_model(files: Iterable[tuple[str, ast.Module]], names: Iterable[str])
     if len(found) != 1:
         return None
     path, cls = found[0]
-    methods = {each.name: each for each in cls.body if isinstance(each, ast.FunctionDef)}
+    methods = methods_of(cls)
     makes, runs = methods.get("__init__"), methods.get("forward")
     if makes is None or runs is None or len(makes.args.args) < 2:
         return None

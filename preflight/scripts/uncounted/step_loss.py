@@ -13,7 +13,7 @@ from preflight.launch_facts import LogitsBytes, StepLoss
 from preflight.scripts.losses.loss_calls import Step
 from preflight.scripts.losses.loss_graph import Group
 from preflight.scripts.losses.loss_values import Constant, Functions, GivenUp, Impossible, Returned
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, methods_of, unparse, walk
 from preflight.scripts.reach.reach_files import may_run
 from preflight.scripts.uncounted.own_steps import goes_back
 from preflight.scripts.uncounted.reference_copies import PARTITIONS, is_second_copy
@@ -127,9 +127,8 @@ def _functions(files: Iterable[File]) -> Functions:
                 by_name.setdefault(node.name, []).append(node)
                 lines[id(node)] = file.lines
             elif isinstance(node, ast.ClassDef):
-                for each in node.body:
-                    if isinstance(each, ast.FunctionDef) and each.name == "__call__":
-                        called[node.name] = each
+                if "__call__" in (own := methods_of(node)):
+                    called[node.name] = own["__call__"]
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
                 made.append((unparse(node.targets[0]), last_name(node.value.func)))
     for name, cls in dict.fromkeys(made):  # `metric(logits)` of `metric = Metric()`

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import own_losses
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, methods_of, unparse, walk
 from preflight.scripts.python.trees import tree_of, under_if
 from preflight.unpriced_names import NARROW_LOSS
 
@@ -185,7 +185,7 @@ def _made(cls: ast.ClassDef) -> Iterator[tuple[str, ast.Call]]:
 
 def _takes_plain_loss(cls: ast.ClassDef) -> bool:
     """Tell whether the one forward of a class takes the cross entropy of the logits, and makes nothing else of them."""
-    forwards = [node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "forward"]  # fmt: skip
-    if len(forwards) != 1:
+    forward = methods_of(cls).get("forward")
+    if forward is None:
         return False
-    return {name for name, _ in own_losses(forwards[0].body, walk(cls))} <= {NARROW_LOSS}
+    return {name for name, _ in own_losses(forward.body, walk(cls))} <= {NARROW_LOSS}
