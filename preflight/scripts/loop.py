@@ -146,9 +146,8 @@ def _may_take_model(reader: ScriptReader, found: CallFound) -> bool:
 
 
 def _is_of_another_kind(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
-    held = scope.holder(node.id) if isinstance(node, ast.Name) else None
-    ways = [] if held is None else reader.evaluator.may_hold(unparse(node), held, None)
-    made = [each.func for each in ways if isinstance(each, ast.Call)]
+    held = reader.evaluator.may_be(node, scope) if isinstance(node, ast.Name) else ()
+    made = [each.func for each, _ in held if isinstance(each, ast.Call)]
     return any(_OF_ANOTHER_KIND.search(last_name(each)) for each in (node, *made))
 
 

@@ -131,14 +131,22 @@ class Names(ABC):
         """Return what a block assigns to a name, before a place of it, without branches that are not taken."""
         return self._live(scope.assigned.get(name, ()), scope, 0, at)[0]
 
+    def may_be(self, node: ast.expr, scope: Scope) -> list[tuple[ast.expr, Scope]]:
+        """Return what a name may stand for at its place, each with its block, and any other expression as it is; nothing for
+        a name that no block sets."""
+        if not isinstance(node, ast.Name):
+            return [(node, scope)]
+        holder = scope.holder(node.id)
+        if holder is None:
+            return []
+        at = position(node) if holder is scope else None
+        return [(each, holder) for each in self.may_hold(node.id, holder, at)]
+
     def only_node(self, node: ast.expr, scope: Scope) -> tuple[ast.expr, Scope] | None:
         """Return what a name stands for, with its block, and any other expression as it is; None of a name that may hold
         several, or what is not seen."""
-        if not isinstance(node, ast.Name):
-            return node, scope
-        holder = scope.holder(node.id)
-        held = [] if holder is None else self.may_hold(node.id, holder)
-        return None if holder is None or len(held) != 1 else (held[0], holder)
+        held = self.may_be(node, scope)
+        return held[0] if len(held) == 1 else None
 
     def may_set(self, node: ast.expr, key: str, scope: Scope) -> bool:
         """Tell whether a statement may set a key of the dict that a name holds, in its block or in another."""

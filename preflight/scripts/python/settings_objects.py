@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
-from preflight.scripts.python.flow import Position
+from preflight.scripts.python.names import MAX_DEPTH
 from preflight.scripts.python.nodes import last_name, methods_of, unparse
 from preflight.scripts.python.scope import Known, Parsed, Scope
 from preflight.scripts.python.values import Evaluator
@@ -96,9 +96,7 @@ def _is_of_ruamel(func: ast.expr, scope: Scope, evaluator: Evaluator) -> bool:
     """Tell whether a method is `load` of ruamel's `YAML(typ="safe")`, by whatever name the script holds that."""
     if not isinstance(func, ast.Attribute) or func.attr != "load":
         return False
-    at: Position = (func.lineno, func.col_offset)
-    holder = func.value
-    held = evaluator.may_hold(holder.id, scope, at) if isinstance(holder, ast.Name) else [holder]
+    held = [each for each, _ in evaluator.may_be(func.value, scope)]
     return bool(held) and all(isinstance(e, ast.Call) and last_name(e.func) == "YAML" for e in held)
 
 
@@ -222,16 +220,15 @@ def _of_toml(evaluator: Evaluator, path: str) -> dict[str, Known]:
     return entries
 
 
-def path_of(node: ast.expr, scope: Scope, evaluator: Evaluator) -> str | None:
+def path_of(node: ast.expr, scope: Scope, evaluator: Evaluator, depth: int = 0) -> str | None:
     """Return the path of what is read: `open(path)`, a name that holds that, `Path(path).read_text()`, or a path.
 
     None where only running tells.
     """
     if isinstance(node, ast.Name):
-        at: Position = (node.lineno, node.col_offset)
-        opened = [n for n in evaluator.may_hold(node.id, scope, at) if isinstance(n, ast.Call)]
-        if len(opened) == 1:
-            return path_of(opened[0], scope, evaluator)
+        opened = [e for e in evaluator.may_be(node, scope) if isinstance(e[0], ast.Call)]
+        if len(opened) == 1 and depth < MAX_DEPTH:  # `path = Path(path)`, in a loop
+            return path_of(*opened[0], evaluator, depth + 1)
     if isinstance(node, ast.Call):
         func = node.func
         name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
@@ -239,7 +236,7 @@ def path_of(node: ast.expr, scope: Scope, evaluator: Evaluator) -> str | None:
             inner = node.args[0] if node.args and name in OF_PATH else None
             if inner is None and isinstance(func, ast.Attribute):
                 inner = func.value
-            return None if inner is None else path_of(inner, scope, evaluator)
+            return None if inner is None else path_of(inner, scope, evaluator, depth)
     value = evaluator.value(node, scope)
     return value if isinstance(value, str) else None
 

@@ -92,11 +92,7 @@ def _ways(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[tuple[
     if isinstance(node, ast.IfExp):
         yield from ((node.body, scope), (node.orelse, scope))
     elif isinstance(node, ast.Name):
-        holder = _holder(node.id, scope)
-        if holder is not None:
-            at = (node.lineno, node.col_offset) if holder is scope else None
-            written = reader.evaluator.may_hold(node.id, holder, at)
-            yield from ((each, holder) for each in written)
+        yield from reader.evaluator.may_be(node, scope) if _holder(node.id, scope) else ()
     elif isinstance(node, ast.Subscript):
         yield from _entries(reader, node.value, scope)
     elif isinstance(node, ast.Call):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
+from preflight.scripts.python.names import MAX_DEPTH
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
@@ -24,8 +25,11 @@ _LEAVES = (ast.If, ast.Continue, ast.Break, ast.Return)
 def gives_linear_names(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
     """Tell whether an expression is what such a function of the script's own gives back."""
     made = reader.evaluator.only_node(node, scope)
-    while made is not None and isinstance(made[0], ast.Call) and last_name(made[0].func) in _KEEPS:
-        made = reader.evaluator.only_node(made[0].args[0], made[1]) if made[0].args else None
+    for _ in range(MAX_DEPTH):
+        call = None if made is None else made[0]
+        if made is None or not isinstance(call, ast.Call) or last_name(call.func) not in _KEEPS:
+            break
+        made = reader.evaluator.only_node(call.args[0], made[1]) if call.args else None
     if made is None or not isinstance(made[0], ast.Call):
         return False
     held = reader.called_so(reader.called(made[0].func, made[1]))

@@ -28,22 +28,12 @@ def is_given(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
         return _one_of({is_given(reader, way, scope) for way in ways})
     if not isinstance(node, ast.Name):
         return True
-    found = [
-        (each, is_sure)
-        for statements, is_sure in ((reader.statements, True), (reader.unsure_statements, False))
-        for each, where in statements
-        if where is scope
-        and isinstance(each.targets[0], ast.Name)
-        and each.targets[0].id == node.id
+    held = [
+        is_given(reader, each, scope)
+        for each, where in reader.evaluator.may_be(node, scope)
+        if where is scope and each.lineno < node.lineno
     ]
-    found = sorted(
-        (each for each in found if each[0].lineno < node.lineno), key=lambda each: each[0].lineno
-    )
-    last = max((index for index, (_, is_sure) in enumerate(found) if is_sure), default=0)
-    held = {
-        is_given(reader, each.value, scope) for each, _ in found[last:] if each.value is not node
-    }
-    return _one_of(held) if held else True
+    return _one_of({*held}) if held else True
 
 
 def _one_of(ways: set[bool | None]) -> bool | None:

@@ -56,14 +56,14 @@ def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound)
 
 def name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
     """Return the name of `AutoModel.from_config(AutoConfig.from_pretrained(name))`; None where that is not said."""
-    node = found.node.args[0] if found.node.args else None
-    if isinstance(node, ast.Name):
-        at = (node.lineno, node.col_offset)
-        written = reader.evaluator.may_hold(node.id, found.scope, at)
-        node = written[0] if len(written) == 1 else None
+    given = found.node.args[:1]
+    only = reader.evaluator.only_node(given[0], found.scope) if given else None
+    if only is None:
+        return None
+    node, scope = only
     if not isinstance(node, ast.Call) or last_name(node.func) != "from_pretrained" or not node.args:
         return None
     if _changes_shape(reader):
         return None
-    known = reader.evaluator.evaluate(node.args[0], found.scope)
+    known = reader.evaluator.evaluate(node.args[0], scope)
     return known if isinstance(known.value, str) else None

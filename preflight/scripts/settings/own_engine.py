@@ -104,8 +104,7 @@ def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnE
 def _wraps_by_size(reader: ScriptReader, call: CallFound) -> bool:
     """Tell whether FSDP is given a policy that may be size_based_auto_wrap_policy."""
     given = [each.value for each in call.node.keywords if each.arg == "auto_wrap_policy"]
-    names = [node.id for node in given if isinstance(node, ast.Name)]
-    held = [each for name in names for each in reader.evaluator.may_hold(name, call.scope)]
+    held = [each for node in given for each, _ in reader.evaluator.may_be(node, call.scope)]
     return any("size_based" in unparse(node) for node in (*given, *held))
 
 

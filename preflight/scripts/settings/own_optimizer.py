@@ -112,10 +112,9 @@ def _classes(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> 
         ):
             if is_taken is not False:
                 yield from _classes(reader, branch, scope, depth + 1)
-    elif isinstance(node, ast.Name) and (holder := scope.holder(node.id)) is not None:
-        held = reader.evaluator.may_hold(node.id, holder) if node.id in holder.assigned else ()
-        for value in held or (ast.Constant(None),):
-            yield from _classes(reader, value, holder, depth + 1)
+    elif isinstance(node, ast.Name) and scope.holder(node.id) is not None:
+        for held in reader.evaluator.may_be(node, scope) or ((ast.Constant(None), scope),):
+            yield from _classes(reader, *held, depth + 1)
     elif isinstance(node, ast.Name) and reader.class_of(node.id, scope.path) is not None:
         yield ""
     else:

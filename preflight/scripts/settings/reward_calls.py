@@ -61,11 +61,9 @@ def _held(
         return
     holder = scope.holder(node.id) if isinstance(node, ast.Name) else None
     if isinstance(node, ast.Name) and holder is not None and node not in seen:
-        held = list(reader.evaluator.may_hold(node.id, holder))
         grown = [each for call in holder.grown.get(node.id, ()) for each in _arguments_of(call)]
-        for each in (*held, *grown):
-            if isinstance(each, ast.expr):
-                yield from _held(reader, each, holder, (*seen, node))
+        for held in (*reader.evaluator.may_be(node, scope), *((each, holder) for each in grown)):
+            yield from _held(reader, *held, (*seen, node))
     yield node, scope
 
 

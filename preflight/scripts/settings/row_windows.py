@@ -13,7 +13,6 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import (
     argument_of,
-    keyword_of,
     last_name,
     methods_of,
     unparse,
@@ -71,12 +70,8 @@ def _width_of(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) ->
     if depth > _MOST_DEEP:
         return None
     if isinstance(node, ast.Name):
-        holder = scope.holder(node.id)
-        if holder is None:
-            return None
-        at = (node.lineno, node.col_offset) if holder is scope else None
-        held = reader.evaluator.may_hold(node.id, holder, at)
-        return _width_of(reader, held[-1], holder, depth + 1) if held else None
+        held = reader.evaluator.may_be(node, scope)
+        return _width_of(reader, *held[-1], depth + 1) if held else None
     if not isinstance(node, ast.Call):
         return None
     name = last_name(node.func)

@@ -9,6 +9,7 @@ from typing import Any
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.models.registry import find_model
+from preflight.scripts.python.names import MAX_DEPTH
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Scope
@@ -73,16 +74,16 @@ def _adds_many(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
     )
 
 
-def _adds_few(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
+def _adds_few(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0) -> bool:
     """Tell whether few words are added: those that are written out, special ones, or one for each of few numbers."""
     if isinstance(node, ast.BinOp):
-        return all(_adds_few(reader, side, scope) for side in (node.left, node.right))
+        return all(_adds_few(reader, side, scope, depth) for side in (node.left, node.right))
     if isinstance(node, ast.Call):
         return last_name(node.func) not in OF_FILES
     if isinstance(node, (ast.List, ast.Tuple, ast.Constant, ast.JoinedStr)):
         return True
     if isinstance(node, ast.Dict):  # {"additional_special_tokens": [...]}
-        return all(_adds_few(reader, each, scope) for each in node.values)
+        return all(_adds_few(reader, each, scope, depth) for each in node.values)
     if isinstance(node, ast.ListComp):
         over = node.generators[0].iter
         if not isinstance(over, ast.Call) or last_name(over.func) != "range" or not over.args:
@@ -93,11 +94,11 @@ def _adds_few(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
     groups: list[Any] = [*value.values()] if isinstance(value, dict) else [value]
     if all(isinstance(group, (str, list, tuple)) for group in groups):
         return all(isinstance(group, str) or len(group) <= FEW_WORDS for group in groups)
-    if isinstance(node, ast.Name):
-        made = reader.evaluator.may_hold(node.id, scope, (node.lineno, node.col_offset))
-        made = [each for each in made if not isinstance(each, ast.Name)]
+    if isinstance(node, ast.Name) and depth < MAX_DEPTH:  # `words = words + more`, in a loop
+        made = reader.evaluator.may_be(node, scope)
+        made = [each for each in made if not isinstance(each[0], ast.Name)]
         if made:
-            return all(_adds_few(reader, each, scope) for each in made)
+            return all(_adds_few(reader, *each, depth + 1) for each in made)
     return True
 
 

@@ -7,7 +7,6 @@ A length at which another set is cut says nothing of these: that of evaluation o
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
@@ -52,8 +51,10 @@ def _may_cut(reader: ScriptReader, trainer: CallFound) -> bool:
 
 
 def _is_own(reader: ScriptReader, collator: ast.expr, scope: Scope) -> bool:
-    while isinstance(collator, (ast.Name, ast.Attribute)):
-        made = _set_to(reader, collator, scope, collator.lineno)
+    for _ in range(_MOST_STEPS):
+        if not isinstance(collator, (ast.Name, ast.Attribute)):
+            break
+        made = _set_to(reader, collator, scope)
         if made is None:
             return last_name(collator) != "default_data_collator"
         collator = made
@@ -76,7 +77,7 @@ def _made_whole(
     it may."""
     for _ in range(_MOST_STEPS):
         if isinstance(node, (ast.Name, ast.Attribute)):
-            behind = _set_to(reader, node, scope, node.lineno)
+            behind = _set_to(reader, node, scope)
         elif isinstance(node, ast.Subscript):
             is_column = not any(isinstance(each, ast.Slice) for each in walk(node.slice))
             behind = node.value if is_column else None
@@ -151,24 +152,15 @@ def _functions(reader: ScriptReader, function: ast.expr) -> list[ast.AST]:
     return [node for node, _ in reader.functions.get(last_name(function), ())]
 
 
-def _set_to(
-    reader: ScriptReader, node: ast.Name | ast.Attribute, scope: Scope, before: int
-) -> ast.expr | None:
-    """Return what the last line above sets a name to, or the one line that sets an attribute; None where that is not sure."""
-    found = list(_statements(reader, node, scope))
-    if isinstance(node, ast.Attribute):
-        return found[0].value if len(found) == 1 else None
-    above = [each for each in found if each.lineno < before]
-    last = max(above, key=lambda each: each.lineno, default=None)
-    sure = [each for each, _ in reader.statements]
-    return last.value if last is not None and any(last is each for each in sure) else None
-
-
-def _statements(
-    reader: ScriptReader, node: ast.Name | ast.Attribute, scope: Scope
-) -> Iterator[ast.Assign]:
+def _set_to(reader: ScriptReader, node: ast.Name | ast.Attribute, scope: Scope) -> ast.expr | None:
+    """Return what alone a name may be set to, or the one line that sets an attribute; None where that is not sure."""
+    if isinstance(node, ast.Name):
+        only = reader.evaluator.only_node(node, scope)
+        return only[0] if only is not None and only[1] is scope else None
     text = unparse(node)
-    for each, where in reader.possible_statements:
-        is_near = where is scope if isinstance(node, ast.Name) else where.path == scope.path
-        if is_near and len(each.targets) == 1 and unparse(each.targets[0]) == text:
-            yield each
+    found = [
+        each.value
+        for each, where in reader.possible_statements
+        if where.path == scope.path and [unparse(target) for target in each.targets] == [text]
+    ]
+    return found[0] if len(found) == 1 else None
