@@ -17,7 +17,7 @@ from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.python.flow import is_main_guard
 from preflight.scripts.python.imported_files import ImportedFiles
 from preflight.scripts.python.methods import is_plain_method, receiver_of
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import branches_of, last_name, unparse, walk
 from preflight.scripts.python.reached import (
     Meaning,
     Named,
@@ -103,8 +103,8 @@ class ScriptFiles(ImportedFiles):
         func = call.node.func
         holder = call.scope.holder(call.name) if isinstance(func, ast.Name) else None
         held = [] if holder is None else holder.assigned.get(call.name, [])
-        ways = [(e.body, e.orelse) if isinstance(e, ast.IfExp) else (e,) for e in held]
-        classes = [last_name(each) for way in ways for each in way if isinstance(each, _NAMES)]
+        ways = [each for one in held for each in branches_of(one) if isinstance(each, _NAMES)]
+        classes = map(last_name, ways)
         return any(self._trains(name, call.scope.path) for name in (call.name, *classes))
 
     def _trains(self, name: str, path: str) -> bool:

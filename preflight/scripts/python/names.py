@@ -142,6 +142,11 @@ class Names(ABC):
         at = position(node) if holder is scope else None
         return [(each, holder) for each in self.may_hold(node.id, holder, at)]
 
+    def branches(self, node: ast.IfExp, scope: Scope) -> list[ast.expr]:
+        """Return the ways of a choice that may be taken."""
+        test = self.test(node.test, scope)
+        return [node.body, node.orelse] if test is None else [node.body if test else node.orelse]
+
     def only_node(self, node: ast.expr, scope: Scope) -> tuple[ast.expr, Scope] | None:
         """Return what a name stands for, with its block, and any other expression as it is; None of a name that may hold
         several, or what is not seen."""

@@ -108,6 +108,11 @@ def argument_of(call: ast.Call, place: int, name: str) -> ast.expr | None:
     return call.args[place] if len(call.args) > place else keyword_of(call, name)
 
 
+def branches_of(node: ast.expr) -> tuple[ast.expr, ...]:
+    """Return both ways of a choice, `a if test else b`, and any other expression itself."""
+    return (node.body, node.orelse) if isinstance(node, ast.IfExp) else (node,)
+
+
 def names_in(node: ast.AST) -> list[str]:
     """Return the plain names in an expression, each as often as it stands there."""
     return [each.id for each in walk(node) if isinstance(each, ast.Name)]

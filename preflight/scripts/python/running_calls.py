@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -210,6 +210,12 @@ class RunningCalls(ScriptMeanings):
         self.evaluator.before_change = ""
         return known
 
+    def only_call(self, node: ast.expr | None, scope: Scope) -> CallFound | None:
+        """Return the call that alone makes what a name stands for, or that an expression is; None where none is seen."""
+        only = None if node is None else self.evaluator.only_node(node, scope)
+        made, around = only or (None, scope)
+        return CallFound(last_name(made.func), made, around) if isinstance(made, ast.Call) else None
+
     def keywords(self, found: CallFound) -> tuple[dict[str, Known], bool]:
         """Return the keyword arguments of a call, and whether a `**` that cannot be read may add others."""
         values: dict[str, Known] = {}
@@ -261,6 +267,15 @@ class RunningCalls(ScriptMeanings):
     def place(self, found: CallFound) -> Place:
         """Return where a call stands."""
         return Place("script", found.scope.path, found.name, found.node.lineno)
+
+
+def attributes_set(
+    statements: Iterable[tuple[ast.Assign, Scope]],
+) -> Iterator[tuple[ast.Attribute, ast.expr, Scope]]:
+    """Yield the attributes that assignments set, each with what it is set to."""
+    for node, scope in statements:
+        if isinstance(node.targets[0], ast.Attribute):
+            yield node.targets[0], node.value, scope
 
 
 def _names_of(node: ast.AST, means: Meaning) -> Iterable[str]:

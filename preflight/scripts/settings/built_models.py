@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from preflight.scripts.arguments.trainer_spellings import SIZES
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.library_classes import dotted
-from preflight.scripts.python.nodes import keyword_of, last_name
+from preflight.scripts.python.nodes import argument_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -75,13 +75,10 @@ def _config_of(reader: ScriptReader, found: CallFound, is_auto: bool) -> CallFou
         return None
     if last_name(cls) != AUTO if is_auto else last_name(cls) not in BUILT:
         return None
-    given = keyword_of(node, "config")
-    given = node.args[0] if node.args else given
-    held = None if given is None else reader.evaluator.only_node(given, found.scope)
-    made, scope = held or (given, found.scope)
-    if not isinstance(given, ast.expr) or not isinstance(made, ast.Call):
+    given = argument_of(node, 0, "config")
+    config = reader.only_call(given, found.scope)
+    if config is None:
         return None
-    config = CallFound(last_name(made.func), made, scope)
     is_changed = isinstance(given, ast.Name) and _may_change(reader, given.id)
     return None if is_changed or not _is_librarys(reader, config.node.func, config) else config
 

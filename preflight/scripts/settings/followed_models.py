@@ -10,6 +10,7 @@ from preflight.scripts.python.assignments import returned_by
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import given_to, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import Parsed, Scope
 from preflight.scripts.settings.own_model import is_inherited, named_classes
 from preflight.versions.peft import PREPARING
@@ -123,12 +124,10 @@ def _before(
     if isinstance(node, ast.IfExp):
         return [(node.body, scope), (node.orelse, scope)]
     if isinstance(node, ast.Attribute):
-        statements = reader.possible_statements
         return [
-            (said.value, own)
-            for said, own in statements
-            if isinstance(said.targets[0], ast.Attribute)
-            and unparse(said.targets[0]) == unparse(node)
+            (value, own)
+            for target, value, own in attributes_set(reader.possible_statements)
+            if unparse(target) == unparse(node)
         ]
     name = last_name(node.func if isinstance(node, ast.Call) else node)
     holder = None if isinstance(node, ast.Call) else scope.holder(name)

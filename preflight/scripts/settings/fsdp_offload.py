@@ -13,7 +13,7 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.names import MAX_DEPTH
 from preflight.scripts.python.nodes import keyword_of, last_name
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import UNKNOWN, Scope
+from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.script_settings import Said
 
 ARGUMENT = {"fsdp1": "cpu_offload", "fsdp2": "offload_policy"}
@@ -69,10 +69,8 @@ def _value(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0) -
         return None
     node, scope = only
     if isinstance(node, ast.IfExp):
-        test = reader.evaluator.value(node.test, scope)
-        if test is UNKNOWN:
-            return None
-        return _value(reader, node.body if test else node.orelse, scope, depth + 1)
+        ways = reader.evaluator.branches(node, scope)
+        return _value(reader, ways[0], scope, depth + 1) if len(ways) == 1 else None
     if isinstance(node, ast.Constant) and node.value is None:
         return "none"
     if not isinstance(node, ast.Call) or node.args:

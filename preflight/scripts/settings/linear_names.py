@@ -24,15 +24,13 @@ _LEAVES = (ast.If, ast.Continue, ast.Break, ast.Return)
 
 def gives_linear_names(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
     """Tell whether an expression is what such a function of the script's own gives back."""
-    made = reader.evaluator.only_node(node, scope)
+    made = reader.only_call(node, scope)
     for _ in range(MAX_DEPTH):
-        call = None if made is None else made[0]
-        if made is None or not isinstance(call, ast.Call) or last_name(call.func) not in _KEEPS:
-            break
-        made = reader.evaluator.only_node(call.args[0], made[1]) if call.args else None
-    if made is None or not isinstance(made[0], ast.Call):
+        if made is not None and made.name in _KEEPS:
+            made = reader.only_call(next(iter(made.node.args), None), made.scope)
+    if made is None:
         return False
-    held = reader.called_so(reader.called(made[0].func, made[1]))
+    held = reader.called_so(reader.called(made.node.func, made.scope))
     return len(held) == 1 and _walks_all(held[0][0].body)
 
 

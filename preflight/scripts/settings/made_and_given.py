@@ -19,12 +19,9 @@ def is_given(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
     if isinstance(node, ast.Constant):
         return node.value is not None
     if isinstance(node, ast.IfExp):
-        test = reader.evaluator.value(node.test, scope)
-        if unparse(node.test) == "torch.cuda.is_available()":
-            test = True  # what is judged is a launch on GPUs
-        ways = (
-            (node.body, node.orelse) if test is UNKNOWN else (node.body if test else node.orelse,)
-        )
+        is_here = unparse(node.test) == "torch.cuda.is_available()"
+        # what is judged is a launch on GPUs
+        ways = [node.body] if is_here else reader.evaluator.branches(node, scope)
         return _one_of({is_given(reader, way, scope) for way in ways})
     if not isinstance(node, ast.Name):
         return True

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Known
 from preflight.scripts.settings.own_model import class_of_made, own_class
@@ -56,14 +54,10 @@ def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound)
 
 def name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
     """Return the name of `AutoModel.from_config(AutoConfig.from_pretrained(name))`; None where that is not said."""
-    given = found.node.args[:1]
-    only = reader.evaluator.only_node(given[0], found.scope) if given else None
-    if only is None:
-        return None
-    node, scope = only
-    if not isinstance(node, ast.Call) or last_name(node.func) != "from_pretrained" or not node.args:
+    made = reader.only_call(next(iter(found.node.args), None), found.scope)
+    if made is None or made.name != "from_pretrained" or not made.node.args:
         return None
     if _changes_shape(reader):
         return None
-    known = reader.evaluator.evaluate(node.args[0], scope)
+    known = reader.evaluator.evaluate(made.node.args[0], made.scope)
     return known if isinstance(known.value, str) else None

@@ -54,10 +54,10 @@ def read_olmo_core(reader: ScriptReader, settings: ScriptSettings) -> OwnEngine 
         return None
     blocks = read_blocks(reader, call, values)
     engine = _engine(reader, call, keyword_of(call.node, "dp_config"), blocks.sharing)
-    optimizer = _made(reader, keyword_of(call.node, "optim"), call.scope)
-    if engine is None or optimizer is None or last_name(optimizer.func) not in OPTIMIZERS:
+    optimizer = reader.only_call(keyword_of(call.node, "optim"), call.scope)
+    if engine is None or optimizer is None or optimizer.name not in OPTIMIZERS:
         return None
-    if any(word.arg in (None, "dtype") for word in optimizer.keywords):
+    if any(word.arg in (None, "dtype") for word in optimizer.node.keywords):
         return None
     place = reader.place(call)
     if blocks.loss not in (None, "default"):
@@ -70,7 +70,7 @@ def read_olmo_core(reader: ScriptReader, settings: ScriptSettings) -> OwnEngine 
         "torch_compile": compiles,
         "keeps_outputs": False,
     }
-    if last_name(optimizer.func) == OPTIMIZERS[0]:
+    if optimizer.name == OPTIMIZERS[0]:
         said["loop_optimizer_kernel"] = "for_loop"
     for name, value in said.items():
         settings.may_be.pop(name, None)
@@ -105,15 +105,9 @@ def _is_olmos(reader: ScriptReader, call: CallFound) -> bool:
 
 def _is_off(reader: ScriptReader, call: CallFound) -> bool:
     """Tell whether a script gives a config of float8 that is turned off."""
-    made = _made(reader, keyword_of(call.node, "float8_config"), call.scope)
-    enabled = None if made is None else keyword_of(made, "enabled")
+    made = reader.only_call(keyword_of(call.node, "float8_config"), call.scope)
+    enabled = None if made is None else keyword_of(made.node, "enabled")
     return isinstance(enabled, ast.Constant) and enabled.value is False
-
-
-def _made(reader: ScriptReader, node: ast.expr | None, scope: Scope) -> ast.Call | None:
-    """Return the call that makes what an argument is given; None where it may be several, or none is seen."""
-    only = None if node is None else reader.evaluator.only_node(node, scope)
-    return only[0] if only is not None and isinstance(only[0], ast.Call) else None
 
 
 def _engine(
@@ -124,15 +118,15 @@ def _engine(
     Gradients are divided in every micro step: what waits for the last one is the sum over replicas alone
     (_train_microbatch_context of train_module.py).
     """
-    made = _made(reader, node, call.scope)
-    if made is None or last_name(made.func) != "TransformerDataParallelConfig":
+    made = reader.only_call(node, call.scope)
+    if made is None or made.name != "TransformerDataParallelConfig":
         return None
-    said = {each.arg: each.value for each in made.keywords if each.arg}
+    said = {each.arg: each.value for each in made.node.keywords if each.arg}
     dtype = said.get("param_dtype")
     names = _members(said.get("name"), "DataParallelType")
-    is_read = said.keys() <= OF_SHARDS and len(said) == len(made.keywords) and bool(names)
+    is_read = said.keys() <= OF_SHARDS and len(said) == len(made.node.keywords) and bool(names)
     if (
-        made.args
+        made.node.args
         or not is_read
         or not names <= SHARDS
         or dtype is None

@@ -59,7 +59,7 @@ def read_factory(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def _factory(reader: ScriptReader, func: ast.expr, scope: Scope) -> str | None:
     """Return the name of the factory that a call calls; None of another call, and empty where only running tells."""
-    only = reader.evaluator.only_node(func, scope) if isinstance(func, ast.Name) else (func, scope)
+    only = reader.evaluator.only_node(func, scope)
     made = None if only is None else only[0]
     if isinstance(made, ast.Attribute) and last_name(made.value) == CONFIG:
         return made.attr
@@ -81,11 +81,10 @@ def _words(reader: ScriptReader, node: ast.Call, scope: Scope, known: dict[str, 
     func = given.func if isinstance(given, ast.Call) else None
     if not isinstance(func, ast.Attribute) or func.attr != PADDED:
         return None
-    tokenizer = reader.evaluator.only_node(func.value, scope)
-    held = None if tokenizer is None else tokenizer[0]
-    if not isinstance(held, ast.Call) or not unparse(held.func).startswith("TokenizerConfig."):
+    held = reader.only_call(func.value, scope)
+    if held is None or not unparse(held.node.func).startswith("TokenizerConfig."):
         return None
-    words = known.get(last_name(held.func))
+    words = known.get(held.name)
     multiple = 128  # the default of padded_vocab_size (olmo_core/data/tokenizer.py)
     if (isinstance(given, ast.Call) and (given.args or given.keywords)) or words is None:
         return None

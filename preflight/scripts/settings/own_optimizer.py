@@ -105,13 +105,8 @@ def _classes(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> 
     if depth > _MOST_NAMES:
         yield ""
     elif isinstance(node, ast.IfExp):
-        test = reader.evaluator.test(node.test, scope)
-        for branch, is_taken in (
-            (node.body, test),
-            (node.orelse, None if test is None else not test),
-        ):
-            if is_taken is not False:
-                yield from _classes(reader, branch, scope, depth + 1)
+        for branch in reader.evaluator.branches(node, scope):
+            yield from _classes(reader, branch, scope, depth + 1)
     elif isinstance(node, ast.Name) and scope.holder(node.id) is not None:
         for held in reader.evaluator.may_be(node, scope) or ((ast.Constant(None), scope),):
             yield from _classes(reader, *held, depth + 1)

@@ -12,6 +12,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.followed_models import followed
 from preflight.scripts.settings.model_calls import LOADED_WITH, OF_ATTENTION
@@ -193,10 +194,9 @@ def _model(reader: ScriptReader, settings: ScriptSettings, model: CallFound) -> 
     length = values.get("max_seq_length") or values.get("max_length")
     if length is not None and length.value is not None:
         settings.put("seq_len", length)
-    for node, scope in reader.statements:
-        target = node.targets[0]
-        if isinstance(target, ast.Attribute) and target.attr in ("max_seq_length", "max_length"):
-            settings.put("seq_len", reader.evaluated_before(target.attr, node.value, scope))
+    for target, value, scope in attributes_set(reader.statements):
+        if target.attr in ("max_seq_length", "max_length"):
+            settings.put("seq_len", reader.evaluated_before(target.attr, value, scope))
     return True
 
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
@@ -25,15 +25,12 @@ precision (training_args.py __post_init__, 4.44 to 5.24)."""
 
 def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `training_args.gradient_checkpointing = True`, `trainer.args.optim = "sgd"` and `tokenizer.model_max_length = 2048`."""
-    for node, scope in reader.statements:
-        target = node.targets[0]
-        if not isinstance(target, ast.Attribute):
-            continue
+    for target, value, scope in attributes_set(reader.statements):
         if not _may_be_arguments(target.value, scope, reader):
             continue
         owner = unparse(target.value)
-        known = reader.evaluated_before(target.attr, node.value, scope)
-        place = Place("script", scope.path, target.attr, node.lineno)
+        known = reader.evaluated_before(target.attr, value, scope)
+        place = Place("script", scope.path, target.attr, target.lineno)
         if known.place.kind != "argv":
             known = Known(known.value, place)
         if target.attr == "model_max_length" and _OF_TOKENIZER.search(owner):
@@ -92,16 +89,13 @@ OF_CHECKPOINTING = "gradient_checkpointing_kwargs"
 
 def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Leave open what a branch that may run changes of the Trainer's arguments."""
-    for node, scope in reader.unsure_statements:
-        target = node.targets[0]
-        if not isinstance(target, ast.Attribute):
-            continue
+    for target, node, scope in attributes_set(reader.unsure_statements):
         if not _may_be_arguments(target.value, scope, reader):
             continue
         if target.attr in MADE_WITH or not _is_trainer_arguments(reader, target.value, scope):
             continue
-        place = Place("script", scope.path, target.attr, node.lineno)
-        value = reader.evaluated_before(target.attr, node.value, scope).value
+        place = Place("script", scope.path, target.attr, target.lineno)
+        value = reader.evaluated_before(target.attr, node, scope).value
         held = settings.arguments.get(target.attr) or reader.flag_of([target.attr])
         if held is None or held.value != value:
             is_said = target.attr == OF_CHECKPOINTING and held is None
@@ -113,10 +107,9 @@ def read_attention(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `config.text_config._attn_implementation = "eager"` and `model.set_attn_implementation("eager")`; the attention
     is open where two of these differ, or what the model is loaded with."""
     said = [
-        (node.value, scope, target.attr)
-        for node, scope in reader.possible_statements
-        if isinstance(target := node.targets[0], ast.Attribute)
-        and target.attr in ("_attn_implementation", "attn_implementation")
+        (value, scope, target.attr)
+        for target, value, scope in attributes_set(reader.possible_statements)
+        if target.attr in ("_attn_implementation", "attn_implementation")
         and not (isinstance(target.value, ast.Name) and target.value.id == "self")
     ]
     said += [
@@ -139,10 +132,9 @@ def read_attention(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def read_targets(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Leave open where an adapter goes whose config is told so later: `peft_config.target_modules = linear_names(model)`."""
-    for node, scope in reader.possible_statements:
-        target = node.targets[0]
-        if isinstance(target, ast.Attribute) and target.attr == "target_modules":
-            place = Place("script", scope.path, target.attr, node.lineno)
+    for target, _, scope in attributes_set(reader.possible_statements):
+        if target.attr == "target_modules":
+            place = Place("script", scope.path, target.attr, target.lineno)
             settings.put("lora_target_modules", Known(UNKNOWN, place))
 
 
@@ -161,11 +153,8 @@ def _is_of_trainer(owner: ast.expr, scope: Scope, reader: ScriptReader) -> bool:
         return True
     if not isinstance(owner, ast.Attribute) or owner.attr != "args":
         return False
-    held = reader.evaluator.only_node(owner.value, scope)
-    made = None if held is None else held[0]
-    if held is None or not isinstance(made, ast.Call):
-        return False
-    return reader.makes_trainer(CallFound(last_name(made.func), made, held[1]))
+    made = reader.only_call(owner.value, scope)
+    return made is not None and reader.makes_trainer(made)
 
 
 def _is_trainer_arguments(reader: ScriptReader, owner: ast.expr, scope: Scope) -> bool:

@@ -9,6 +9,7 @@ from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.by_call import BATCHES
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -47,10 +48,9 @@ def read_set_on_trainers(reader: ScriptReader, settings: ScriptSettings) -> None
 
 def _set(reader: ScriptReader) -> Iterator[tuple[ast.Attribute, ast.expr, Scope]]:
     """Yield the attributes of Trainers that are set where it may run."""
-    for node, scope in reader.possible_statements:
-        target = node.targets[0]
-        if isinstance(target, ast.Attribute) and _TRAINER.search(unparse(target.value)):
-            yield target, node.value, scope
+    for target, value, scope in attributes_set(reader.possible_statements):
+        if _TRAINER.search(unparse(target.value)):
+            yield target, value, scope
 
 
 def _is_function(reader: ScriptReader, value: ast.expr) -> bool:

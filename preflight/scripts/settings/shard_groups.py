@@ -6,7 +6,7 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import argument_of, last_name
+from preflight.scripts.python.nodes import argument_of
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.script_settings import OwnEngine, Said
@@ -46,14 +46,11 @@ def with_group(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnE
 
 def _shape(reader: ScriptReader, node: ast.expr, scope: Scope) -> tuple[int, ...] | None:
     """Return the shape of `init_device_mesh("cuda", (2, 8))`, copies before shards; None where it is not read."""
-    only = reader.evaluator.only_node(node, scope)
-    if only is None:
+    made = reader.only_call(node, scope)
+    if made is None or made.name != "init_device_mesh":
         return None
-    node, scope = only
-    if not isinstance(node, ast.Call) or last_name(node.func) != "init_device_mesh":
-        return None
-    said = argument_of(node, 1, "mesh_shape")
-    shape = None if said is None else reader.evaluator.value(said, scope)
+    said = argument_of(made.node, 1, "mesh_shape")
+    shape = None if said is None else reader.evaluator.value(said, made.scope)
     if not isinstance(shape, tuple) or len(shape) > 2:
         return None
     is_whole = all(isinstance(size, int) and size > 0 for size in shape)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.python.library_classes import dotted
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import branches_of, last_name
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.settings.lightning_calls import MODULES
 from preflight.scripts.settings.sentence_calls import LIBRARY
@@ -43,8 +43,7 @@ def _trainers(reader: ScriptReader) -> Iterator[tuple[ast.expr, str]]:
             seen.add(id(held[0]))
             yield from ((b, held[1].path) for b in held[0].bases if _names(b))
     for node, scope in reader.possible_statements:
-        ways = (node.value.body, node.value.orelse) if isinstance(node.value, ast.IfExp) else ()
-        yield from ((each, scope.path) for each in (*ways, node.value) if _names(each))
+        yield from ((each, scope.path) for each in branches_of(node.value) if _names(each))
 
 
 def _names(node: ast.expr) -> bool:

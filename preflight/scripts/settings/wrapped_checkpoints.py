@@ -7,7 +7,7 @@ import ast
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import argument_of, keyword_of, last_name
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.python.scope import Known, Scope
 from preflight.scripts.settings.followed_models import followed
 from preflight.scripts.settings.script_settings import ScriptSettings
 
@@ -53,8 +53,6 @@ def _kind(reader: ScriptReader, made: CallFound) -> bool | None:
 
 def _meant(reader: ScriptReader, said: ast.expr, scope: Scope) -> bool | None:
     if isinstance(said, ast.IfExp):
-        test = reader.evaluator.value(said.test, scope)
-        if test is UNKNOWN:
-            return None
-        return _meant(reader, said.body if test else said.orelse, scope)
+        ways = reader.evaluator.branches(said, scope)
+        return _meant(reader, ways[0], scope) if len(ways) == 1 else None
     return _KINDS.get(last_name(said))

@@ -16,7 +16,7 @@ from preflight.formulas.optimizer_classes import (
     with_more_states,
 )
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse
+from preflight.scripts.python.nodes import argument_of, branches_of, keyword_of, last_name, unparse
 from preflight.unpriced_names import IN_SHARDS
 
 KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
@@ -82,8 +82,7 @@ def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
     for node in nodes:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             value, name = node.value, node.targets[0].id
-            ways = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
-            is_known = all(last_name(way) in KNOWN_STATES for way in ways)
+            is_known = all(last_name(way) in KNOWN_STATES for way in branches_of(value))
             found[name] = found.get(name, True) and is_known
     return frozenset(name for name, is_known in found.items() if is_known)
 

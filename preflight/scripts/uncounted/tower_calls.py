@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import own_losses
-from preflight.scripts.python.nodes import last_name, methods_of, unparse, walk
+from preflight.scripts.python.nodes import branches_of, last_name, methods_of, unparse, walk
 from preflight.scripts.python.trees import tree_of, under_if
 from preflight.unpriced_names import NARROW_LOSS
 
@@ -178,7 +178,7 @@ def _made(cls: ast.ClassDef) -> Iterator[tuple[str, ast.Call]]:
         if value is None:
             continue
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]  # type: ignore[attr-defined]
-        ways = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+        ways = branches_of(value)
         for place in (last_name(each) for each in targets if isinstance(each, ast.Attribute)):
             yield from ((place, way) for way in ways if isinstance(way, ast.Call))
 

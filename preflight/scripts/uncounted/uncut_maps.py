@@ -14,6 +14,7 @@ from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.handed_functions import OF_ROWS, function_of_rows
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, counted_calls, tokenizing
 from preflight.scripts.uncounted.sign_words import CUTS
@@ -157,10 +158,9 @@ def _set_to(reader: ScriptReader, node: ast.Name | ast.Attribute, scope: Scope) 
     if isinstance(node, ast.Name):
         only = reader.evaluator.only_node(node, scope)
         return only[0] if only is not None and only[1] is scope else None
-    text = unparse(node)
     found = [
-        each.value
-        for each, where in reader.possible_statements
-        if where.path == scope.path and [unparse(target) for target in each.targets] == [text]
+        value
+        for target, value, where in attributes_set(reader.possible_statements)
+        if where.path == scope.path and unparse(target) == unparse(node)
     ]
     return found[0] if len(found) == 1 else None
