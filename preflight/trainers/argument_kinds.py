@@ -5,10 +5,38 @@ from __future__ import annotations
 import math
 
 from preflight.formulas.layers.kernels import LIGER_BY_CALL
-from preflight.scripts.arguments.trainer_spellings import KINDS, SIZES
+from preflight.scripts.arguments.trainer_spellings import SIZES
 from preflight.scripts.arguments.trainer_tables import ArgumentTable
 from preflight.versions.spans import moved_arguments
 
+_NAMES: dict[str, tuple[str, ...]] = {
+    "int": (
+        "texts_per_row", "cached_rows", "seq_len", "target_len", "loop_eval_rows", "per_device_train_batch_size",
+        "per_device_eval_batch_size", "gradient_accumulation_steps", "lora_r", "max_prompt_length",
+        "max_completion_length", "num_generations", "num_iterations", "steps_per_generation",
+        "generation_batch_size", "vllm_tensor_parallel_size", "vllm_max_model_length", "vllm_max_model_len",
+        "response_length", "max_new_tokens", "local_rollout_forward_batch_size", "num_mini_batches",
+        "train_group_size", "query_max_len", "passage_max_len", "max_len", "rerank_max_len", "pad_to_multiple_of",
+        "generation_max_length", "generation_num_beams", "num_beams", "val_max_target_length", "sub_batch_size",
+        "lora_alpha",
+    ),
+    "float": (
+        "beta", "vllm_gpu_memory_utilization", "max_grad_norm", "lora_dropout",
+    ),
+    "flag": (
+        "calls_evaluation", "pads_each_row", "predict_with_generate", "use_vllm", "grad_cache",
+        "vllm_enable_sleep_mode", "ds3_gather_for_generation", "vllm_importance_sampling_correction",
+        "use_transformers_paged", "use_transformers_continuous_batching", "bf16", "fp16", "use_flash_attn",
+        "gradient_checkpointing", "packing", "use_peft", "use_dora", "load_in_4bit", "load_in_8bit",
+        "kbit_preparation", "checkpointing_reentrant", "has_adapter", "use_bnb_nested_quant", "torch_compile",
+        "use_liger_kernel", "use_liger_loss",
+    ),
+    "list": (
+        "lora_target_modules", "lora_modules_to_save",
+    ),
+}  # fmt: skip
+KINDS = {name: kind for kind, names in _NAMES.items() for name in names}
+"""Argument -> what the text of a flag that stands for it is converted to; text where a name is missing."""
 _IS_KIND: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "list_int": (list, tuple),

@@ -9,12 +9,12 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
-from preflight.scripts.arguments.trainer_spellings import DECLARABLE, KINDS, SPELLINGS
+from preflight.scripts.arguments.trainer_spellings import DECLARABLE, SPELLINGS
 from preflight.scripts.arguments.trainer_tables import Argument, ArgumentTable
 from preflight.scripts.arguments.trainer_values import NotConverted, Written, from_file, from_text
 from preflight.scripts.arguments.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
-from preflight.trainers.argument_kinds import is_of_its_kind
+from preflight.trainers.argument_kinds import KINDS, is_of_its_kind
 from preflight.trainers.kind import TrainerKind
 from preflight.values import dataclass
 
