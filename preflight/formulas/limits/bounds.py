@@ -190,8 +190,7 @@ def dearest_of(
     if unpriced.SGLANG in named and device is not None and plan.generation is not None:
         terms += sglang_at_most(plan, device)
         names.add(unpriced.SGLANG)
-    if unpriced.CUDA_GRAPH in named:
-        names.add(unpriced.CUDA_GRAPH)
+    names |= named & {unpriced.CUDA_GRAPH}
     update = None
     if unpriced.CRITIC in named and plan.generation is not None:
         from preflight.formulas.objectives import critics  # few launches have one

@@ -256,10 +256,8 @@ class Expressions(Operations, ABC):
     def _subscript(self, node: ast.Subscript) -> object:
         owner = self.on_stack(node.value)
         if isinstance(owner, Outputs):
-            key = (
-                getattr(node.slice, "value", None) if isinstance(node.slice, ast.Constant) else None
-            )
-            return self.of_outputs(owner, key)
+            is_plain = isinstance(node.slice, ast.Constant)
+            return self.of_outputs(owner, getattr(node.slice, "value", None) if is_plain else None)
         if isinstance(owner, Group):
             key = written(node.slice)
             number = int(key) if key.lstrip("-").isdecimal() else key
@@ -283,22 +281,18 @@ class Expressions(Operations, ABC):
         """Note that the first or the second half of the rows is taken."""
         if cut.step is not None:
             self.halves.add("begin" if written(cut.lower or ast.Constant(0)) == "0" else "end")
-        elif (
-            cut.lower is None and cut.upper is not None and not isinstance(cut.upper, ast.Constant)
-        ):
-            self.halves.add("begin")
-        elif (
-            cut.upper is None and cut.lower is not None and not isinstance(cut.lower, ast.Constant)
-        ):
-            self.halves.add("end")
+            return
+        bounds = [each for each in (cut.lower, cut.upper) if each is not None]
+        if len(bounds) == 1 and not isinstance(bounds[0], ast.Constant):
+            self.halves.add("begin" if cut.lower is None else "end")
 
     def _cut(self, owner: Tensor, cut: ast.expr) -> Tensor:
         parts = cut.elts if isinstance(cut, ast.Tuple) else [cut]
         if not all(
-            isinstance(each, ast.Slice) or (isinstance(each, ast.Constant) and each.value is ...)
-            or (isinstance(each, ast.Constant) and each.value is None)
+            isinstance(each, ast.Slice)
+            or (isinstance(each, ast.Constant) and each.value in (..., None))
             for each in parts
-        ):  # fmt: skip
+        ):
             raise GivenUp("entries of logits")
         if len(parts) == 1 and isinstance(parts[0], ast.Slice):
             is_half = parts[0].step is not None or not all(
