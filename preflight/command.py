@@ -74,3 +74,10 @@ class LaunchCommand:
         if is_notebook(absolute):  # outputs may be long
             return source_of(read_text(absolute))
         return read_text(absolute, LAUNCH_BYTES)
+
+    def readable_text(self, path: str) -> str:
+        """Return what read_text does; empty where a file cannot be read, or is not UTF-8."""
+        try:
+            return self.read_text(path)
+        except (OSError, UnicodeDecodeError):
+            return ""

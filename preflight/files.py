@@ -71,6 +71,14 @@ def read_text(path: str, most: int = LONGEST_BYTES) -> str:
     return read_bytes(path, most).decode()
 
 
+def readable_text(path: str, most: int = LONGEST_BYTES) -> str:
+    """Return what read_text does; empty where a file cannot be read, or is not UTF-8."""
+    try:
+        return read_text(path, most)
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def wrong_kind(path: str) -> str:
     """Return what is wrong with a path that should name a file: it does not exist, it is a folder, a pipe, ..."""
     try:

@@ -242,10 +242,7 @@ class LaunchPlan:
         command, index = self.command, self.script_facts.index
         if command is None or index is None or index >= len(command.argv):
             return ""
-        try:
-            return command.read_text(command.argv[index])
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return command.readable_text(command.argv[index])
 
     @property
     def ranks_per_node(self) -> int:

@@ -11,7 +11,7 @@ from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.embedded.guard_doors import guard_mode
 from preflight.errors import BadInput
-from preflight.files import read_text
+from preflight.files import readable_text
 from preflight.report import SCHEMA_VERSION
 from preflight.switch import VARIABLE, said, unknown_word
 
@@ -135,9 +135,5 @@ def _remove(path: str) -> bool:
 
 
 def _raise_unless_ours(path: str) -> None:
-    try:
-        is_ours = "preflight.embedded.guard_doors" in read_text(path)
-    except (OSError, UnicodeDecodeError):
-        is_ours = False
-    if not is_ours:
+    if "preflight.embedded.guard_doors" not in readable_text(path):
         raise BadInput.of(path, "is not the file that preflight writes, and is left alone")

@@ -36,10 +36,7 @@ def _is_marked(finding: Finding, command: LaunchCommand | None) -> bool:
     place = _PLACE.match(finding.where)
     if command is None or place is None:
         return False
-    try:
-        lines = command.read_text(place["path"]).splitlines()
-    except (OSError, UnicodeDecodeError):
-        return False
+    lines = command.readable_text(place["path"]).splitlines()
     number = int(place["line"])
     candidates = lines[number - 1 : number]
     if number >= 2 and lines[number - 2 : number - 1] and lines[number - 2].lstrip()[:1] == "#":

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from preflight.files import read_text
+from preflight.files import read_text, readable_text
 
 MOST_METADATA_BYTES = 1024**2
 """Of a METADATA or PKG-INFO file, most of which is the library's README."""
@@ -72,9 +72,6 @@ def _distribution(path: str, entry: str) -> Iterator[tuple[str, str]]:
 
 
 def _version_of(path: str) -> str:
-    try:
-        text = read_text(path, MOST_METADATA_BYTES)
-    except (OSError, UnicodeDecodeError):
-        return ""
+    text = readable_text(path, MOST_METADATA_BYTES)
     match = re.search(r"^Version:[ \t]*(\S+)", text, re.M)
     return match[1] if match else ""

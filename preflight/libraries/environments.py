@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from preflight.command import LaunchCommand
-from preflight.files import find_program, open_regular, read_text
+from preflight.files import find_program, open_regular, readable_text
 from preflight.values import dataclass
 
 CONDA_HOMES = (
@@ -113,10 +113,7 @@ def _conda_folders(env: Mapping[str, str]) -> Iterator[str]:
 
 def _known_prefixes(env: Mapping[str, str]) -> list[str]:
     """Return the environments that conda wrote down for its user."""
-    try:
-        text = read_text(os.path.join(env.get("HOME", ""), ".conda", "environments.txt"))
-    except (OSError, UnicodeDecodeError):
-        return []
+    text = readable_text(os.path.join(env.get("HOME", ""), ".conda", "environments.txt"))
     return [line.strip() for line in text.splitlines() if os.path.isdir(line.strip())]
 
 
@@ -147,10 +144,8 @@ def site_folders(prefix: str) -> tuple[str, ...]:
 
 def system_prefix(prefix: str) -> str:
     """Return the folder of the Python that a virtual environment was made with and imports from too; else nothing."""
-    try:
-        text = read_text(os.path.join(prefix, "pyvenv.cfg"))
-    except (OSError, UnicodeDecodeError):
-        return ""  # not a virtual environment: conda, or a system Python
+    # conda and a system Python have no such file
+    text = readable_text(os.path.join(prefix, "pyvenv.cfg"))
     pairs = (line.partition("=")[::2] for line in text.splitlines())
     settings = {name.strip().lower(): value.strip() for name, value in pairs}
     if settings.get("include-system-site-packages", "").lower() != "true":

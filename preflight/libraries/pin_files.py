@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from preflight.files import LONGEST_BYTES, read_text
+from preflight.files import readable_text
 from preflight.lazy_pattern import lazy_pattern
 from preflight.libraries.distributions import normalized
 from preflight.libraries.requirement import LIBRARIES, Specifier, requirement, specifier
@@ -48,7 +48,7 @@ def _state(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=128)
 def _pins(path: str, kind: int, state: tuple[int, int]) -> tuple[Pin, ...]:
-    return tuple(_KINDS[kind][1](path, _text(path)))
+    return tuple(_KINDS[kind][1](path, readable_text(path)))
 
 
 @lru_cache(maxsize=1 << 12)
@@ -79,7 +79,7 @@ def own_version(folder: str) -> Pin | None:
 
 @lru_cache(maxsize=128)
 def _own_name(path: str, state: tuple[int, int]) -> str | None:
-    text, is_python = _text(path), path.endswith(".py")
+    text, is_python = readable_text(path), path.endswith(".py")
     found = re.search(
         (r"\b" if is_python else "^") + r"name\s*=\s*[\"']?([\w.-]+)(\(\))?", text, re.M
     )
@@ -101,7 +101,7 @@ def _own_version(folder: str, path: str, library: str) -> Pin | None:
     files = ("__init__.py", "version.py", "VERSION", os.path.join("version", "version"))
     sources = [path, *(os.path.join(package, file) for package in packages for file in files)]
     for source in (*sources, os.path.join(folder, "VERSION"), os.path.join(folder, "version.txt")):
-        for number, line in _of_itself(source, _text(source)):
+        for number, line in _of_itself(source, readable_text(source)):
             version = _VERSION_LINE.match(line)
             pin = specifier(f"=={version[1]}") if version is not None else None
             if pin is not None and pin.exact is not None and any(release(pin.exact)):
@@ -117,13 +117,6 @@ def _of_itself(path: str, text: str) -> Iterator[tuple[int, str]]:
         table = header[1] if header is not None else table
         if not path.endswith(".toml") or table in ("project", "tool.poetry"):
             yield number, line
-
-
-def _text(path: str) -> str:
-    try:
-        return read_text(path, LONGEST_BYTES)
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 def _lock(path: str, text: str) -> Iterator[Pin]:
@@ -161,7 +154,7 @@ def _requirements(path: str, text: str, depth: int = 0) -> Iterator[Pin]:
         other = re.match(r"(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)", line)
         if other is not None and depth < MOST_INCLUDES:
             included = os.path.normpath(os.path.join(os.path.dirname(path), other[1]))
-            yield from _requirements(included, _text(included), depth + 1)
+            yield from _requirements(included, readable_text(included), depth + 1)
             continue
         line = re.sub(r"^(?:-e|--editable)[ =]\s*|\s+--\S.*$|\\$", "", line)
         yield from _said(path, number, line)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
 
 from preflight.command import LaunchCommand
@@ -267,11 +266,8 @@ def _given(command: LaunchCommand, text: str) -> Iterator[tuple[str, str]]:
     words = command.argv
     for flag, path in pairwise(words):
         if flag == "--config" and ("Trl" in text or "trl" in words) and command.exists(path):
-            try:
-                keys = KEY.finditer(command.read_text(path))
-                yield from ((key[1], f"{path}: {key[1]}") for key in keys)
-            except (OSError, UnicodeDecodeError):
-                continue
+            keys = KEY.finditer(command.readable_text(path))
+            yield from ((key[1], f"{path}: {key[1]}") for key in keys)
     for word in words:
         if word.startswith("--"):
             yield word[2:].partition("=")[0].replace("-", "_"), ""
@@ -279,10 +275,7 @@ def _given(command: LaunchCommand, text: str) -> Iterator[tuple[str, str]]:
 
 def _text(command: LaunchCommand) -> str:
     script = command.named_script()
-    try:
-        return "" if script is None else command.read_text(script)
-    except (OSError, UnicodeDecodeError):
-        return ""
+    return "" if script is None else command.readable_text(script)
 
 
 def _folders_above(path: str) -> list[str]:
@@ -299,8 +292,7 @@ def _own_modules(command: LaunchCommand, text: str) -> Iterator[str]:
         for folder in folders:
             path = os.path.join(folder, *module.split(".")) + ".py"
             if command.exists(path):
-                with suppress(OSError, UnicodeDecodeError):
-                    yield command.read_text(path)
+                yield command.readable_text(path)
                 break
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from preflight.bool_words import HUB_VARIABLE
-from preflight.files import read_bytes, read_text
+from preflight.files import read_bytes, read_text, readable_text
 from preflight.lazy_pattern import lazy_pattern
 from preflight.models.folder import ADAPTER_CONFIG, CONFIG
 
@@ -39,9 +39,8 @@ def cache_folder(env: Mapping[str, str] | None = None) -> str:
 def find_snapshot(model: str, env: Mapping[str, str] | None = None) -> str | None:
     """Return the folder of the `main` snapshot that holds a config; None where none was downloaded."""
     repository = os.path.join(cache_folder(env), "models--" + model.replace("/", "--"))
-    try:
-        commit = read_text(os.path.join(repository, "refs", "main")).strip()
-    except (OSError, UnicodeDecodeError):
+    commit = readable_text(os.path.join(repository, "refs", "main")).strip()
+    if not commit:
         return None
     snapshot = os.path.join(repository, "snapshots", commit)
     # A tokenizer may have been downloaded alone.

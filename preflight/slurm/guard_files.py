@@ -12,7 +12,7 @@ import shutil
 import time
 
 from preflight.errors import BadInput
-from preflight.files import read_bytes, read_text
+from preflight.files import read_bytes, readable_text
 from preflight.slurm.guard_text import POLICY_NAME, Settings, guard_text
 from preflight.slurm.lua_syntax import NoLua, syntax_problem
 from preflight.values import NamedTuple, dataclass
@@ -190,11 +190,8 @@ def _is_newer(one: str, other: str) -> bool:
 
 def policy(folder: str) -> str:
     """Return what the controller does: off, warn or require; off where nobody decided, as job_submit.lua has it."""
-    try:
-        text = read_text(os.path.join(folder, POLICY_NAME))
-        word = re.match(r"\s*([A-Za-z]+)", text.partition("\n")[0])
-    except (OSError, UnicodeDecodeError):
-        return "off"
+    text = readable_text(os.path.join(folder, POLICY_NAME))
+    word = re.match(r"\s*([A-Za-z]+)", text.partition("\n")[0])
     said = word.group(1) if word else "off"
     return said if said in POLICIES else "off"
 

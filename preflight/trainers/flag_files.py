@@ -47,10 +47,7 @@ def flag_files(
                 message = f"there is no {path}, and the parser goes on without it"
                 problems.append(Problem(message, named["file_flag"], severity="warning"))
             continue
-        try:
-            lines = command.read_text(path).splitlines()
-        except (OSError, UnicodeDecodeError):
-            continue
+        lines = command.readable_text(path).splitlines()
         found += [(path, n, word) for n, line in enumerate(lines, 1) for word in line.split()]
     return Reading(FlagFiles(tuple(found), frozenset(not_words)), tuple(problems))
 

@@ -268,11 +268,5 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
 def _script_text(script: str | None, command: LaunchCommand) -> str:
     if script is None:
         return ""
-    path = command.script_file(script)
-    if not command.exists(path):
-        return ""
-    try:
-        return command.read_text(path)[:MAX_SCRIPT_CHARACTERS]
-    except (OSError, UnicodeDecodeError):
-        # Not readable as text here: its flags still say something.
-        return ""
+    # Of one that is not readable as text here, its flags still say something.
+    return command.readable_text(command.script_file(script))[:MAX_SCRIPT_CHARACTERS]

@@ -42,12 +42,8 @@ def finish(draft: LaunchDraft) -> Rewrite:
 
 def is_other(draft: LaunchDraft, file: RewrittenFile) -> bool:
     """Tell whether something else stands where a copy would go."""
-    if not draft.command.exists(file.new_path):
-        return False
-    try:
-        return draft.command.read_text(file.new_path) != file.after
-    except (OSError, UnicodeDecodeError):
-        return True
+    is_there = draft.command.exists(file.new_path)
+    return is_there and draft.command.readable_text(file.new_path) != file.after
 
 
 def _new_paths(draft: LaunchDraft) -> dict[str, str]:

@@ -53,10 +53,7 @@ def script_text(draft: LaunchDraft) -> str:
     for word in words:
         path = draft.command.script_file(word)
         if draft.command.exists(path):
-            try:
-                return draft.command.read_text(path)
-            except (OSError, UnicodeDecodeError):
-                return ""
+            return draft.command.readable_text(path)
     return ""
 
 

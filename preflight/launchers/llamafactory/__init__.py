@@ -14,12 +14,7 @@ def _names_it(command: LaunchCommand, word: str) -> bool:
     """Tell whether a word names LLaMA-Factory, or a script that does; asked of every launch, so nothing is imported."""
     if "llamafactory" in word or word.endswith("lmf"):
         return True
-    if not word.endswith(".py") or not command.exists(word):
-        return False
-    try:
-        return "llamafactory" in command.read_text(word)
-    except (OSError, UnicodeDecodeError):
-        return False
+    return word.endswith(".py") and "llamafactory" in command.readable_text(word)
 
 
 LAUNCHER = Launcher(

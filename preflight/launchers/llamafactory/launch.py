@@ -149,9 +149,6 @@ def is_script(command: LaunchCommand, index: int) -> bool:
     if not word.endswith(".py"):
         return False
     if command.exists(word):
-        try:
-            text = command.read_text(word)
-        except (OSError, UnicodeDecodeError):
-            return False
+        text = command.readable_text(word)
         return "llamafactory" in text and "run_exp" in text
     return "llamafactory" in word and program_name(word) == "launcher.py"

@@ -80,11 +80,8 @@ _ITS_CONFIG = lazy_pattern(r"^\s*(?:from|import)\s+torchtitan\.(?:config|train)"
 def _takes_its_config(command: LaunchCommand, script: str) -> bool:
     """Tell whether a training script may read its words as torchtitan does: one that is here says so, and a framework on top
     of torchtitan has keys of its own."""
-    try:
-        text = command.read_text(command.script_file(script))
-    except (OSError, UnicodeDecodeError):
-        return True
-    return _ITS_CONFIG.search(text) is not None
+    text = command.readable_text(command.script_file(script))
+    return not text or _ITS_CONFIG.search(text) is not None
 
 
 def _is_its_own(script: str) -> bool:

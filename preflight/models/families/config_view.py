@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.files import read_text
+from preflight.files import readable_text
 from preflight.models.families.family_tables import family_table
 from preflight.models.families.library_defaults import library_defaults
 
@@ -125,10 +125,7 @@ class ConfigView:
 
 def place_of_key(path: str, name: str) -> str:
     """Return `path:line` of a key's first mention; the path alone where it is no readable file or never says it."""
-    try:
-        for number, line in enumerate(read_text(path).splitlines(), start=1):
-            if f'"{name}"' in line:
-                return f"{path}:{number}"
-    except (OSError, UnicodeDecodeError):
-        return path
+    for number, line in enumerate(readable_text(path).splitlines(), start=1):
+        if f'"{name}"' in line:
+            return f"{path}:{number}"
     return path

@@ -103,11 +103,7 @@ def _of_file(node: ast.AST, scope: Scope, command: LaunchCommand) -> Iterator[Se
         above = (Path(os.path.normpath(folder)), *Path(os.path.normpath(folder)).parents)
         paths = [str(each / ".env") for each in above if (each / ".env").is_file()][:1]
     for path in paths:
-        try:
-            lines = command.read_text(path).splitlines()
-        except (OSError, UnicodeDecodeError):
-            continue
-        for line in lines:
+        for line in command.readable_text(path).splitlines():
             found = _LINE.fullmatch(line)
             if found is not None:
                 plain = found["quoted"] or found["bare"] or ""

@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from preflight.files import nearest_with, read_text
+from preflight.files import nearest_with, readable_text
 from preflight.launch import LaunchCommand, Origin
 from preflight.plan_parts import LibraryVersion
 
@@ -74,7 +74,7 @@ def _of_project(kind: str, cwd: str, env: Mapping[str, str]) -> str | None:
     marker = "Pipfile" if kind == "pipenv run" else "pyproject.toml"
     folder = nearest_with(cwd, marker) or os.path.abspath(cwd)
     if kind == "pdm run":
-        python = _text(os.path.join(folder, ".pdm-python")).strip()
+        python = readable_text(os.path.join(folder, ".pdm-python")).strip()
         if python:
             return os.path.dirname(os.path.dirname(python))
     own = os.path.join(folder, ".venv")
@@ -85,7 +85,9 @@ def _of_project(kind: str, cwd: str, env: Mapping[str, str]) -> str | None:
         shelf = env.get("POETRY_VIRTUALENVS_PATH") or os.path.join(
             env.get("POETRY_CACHE_DIR") or os.path.join(home, ".cache", "pypoetry"), "virtualenvs"
         )
-        found = re.search(r"^name\s*=\s*[\"']([^\"']+)", _text(os.path.join(folder, marker)), re.M)
+        found = re.search(
+            r"^name\s*=\s*[\"']([^\"']+)", readable_text(os.path.join(folder, marker)), re.M
+        )
         return _shelved(shelf, found[1].lower() if found else "", folder)
     if kind == "pipenv run":
         shelf = env.get("WORKON_HOME") or os.path.join(home, ".local", "share", "virtualenvs")
@@ -103,10 +105,3 @@ def _shelved(shelf: str, name: str, path: str) -> str | None:
         return None
     wanted = f"{name}-{digest}"
     return next((os.path.join(shelf, entry) for entry in names if entry.startswith(wanted)), None)
-
-
-def _text(path: str) -> str:
-    try:
-        return read_text(path)
-    except (OSError, UnicodeDecodeError):
-        return ""
