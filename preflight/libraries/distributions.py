@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from preflight.files import read_text, readable_text
+from preflight.files import entries_of, read_text, readable_text
 
 MOST_METADATA_BYTES = 1024**2
 """Of a METADATA or PKG-INFO file, most of which is the library's README."""
@@ -41,12 +41,10 @@ def _changed(folder: str) -> int:
 
 @lru_cache(maxsize=32)
 def _distributions(folder: str, changed: int) -> tuple[tuple[str, str], ...]:
-    try:
-        entries = sorted(os.listdir(folder or "."))
-    except OSError:
-        return ()
     return tuple(
-        pair for entry in entries for pair in _distribution(os.path.join(folder, entry), entry)
+        pair
+        for entry in entries_of(folder or ".")
+        for pair in _distribution(os.path.join(folder, entry), entry)
     )
 
 

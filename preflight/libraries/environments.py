@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from preflight.command import LaunchCommand
-from preflight.files import find_program, open_regular, readable_text
+from preflight.files import entries_of, find_program, open_regular, readable_text
 from preflight.values import dataclass
 
 CONDA_HOMES = (
@@ -130,11 +130,7 @@ def site_folders(prefix: str) -> tuple[str, ...]:
         return tuple(sys.path)
     found = []
     for library in ("lib", "lib64"):
-        try:
-            names = sorted(os.listdir(os.path.join(prefix, library)))
-        except OSError:
-            continue
-        for name in names:
+        for name in entries_of(os.path.join(prefix, library)):
             folder = os.path.join(prefix, library, name, "site-packages")
             if name.startswith("python3") and os.path.isdir(folder):
                 found.append(folder)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from preflight.command import LaunchCommand
+from preflight.files import entries_of
 from preflight.libraries.pin_files import PARTS, Pin, kind_of, own_version, pins_of
 from preflight.libraries.requirement import Clause, Specifier
 from preflight.libraries.ruled_out import ruled_out
@@ -143,11 +144,7 @@ def _files(folder: str) -> list[tuple[int, str]]:
     """Return the files of a folder that pin, with their kind: those that count most first, and the plainest name."""
     found = []
     for inner in ("", *BESIDE):
-        try:
-            names = os.listdir(os.path.join(folder, inner))
-        except OSError:
-            continue
-        for name in names:
+        for name in entries_of(os.path.join(folder, inner)):
             kind = kind_of(name, inner)
             if kind is not None:
                 found.append((kind, len(inner), len(name), os.path.join(folder, inner, name)))

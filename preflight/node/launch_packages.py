@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from preflight.files import entries_of
 from preflight.launch import LaunchPlan
 from preflight.libraries.environments import environment_of
 from preflight.node.this_node import environment
@@ -22,8 +23,5 @@ def folders_of_launch(plan: LaunchPlan) -> tuple[str, ...]:
 def _of_the_user(home: str) -> list[str]:
     """Return what `pip install --user` installs into: a package there may be seen, and is not called missing."""
     library = os.path.join(home, ".local", "lib")
-    try:
-        names = sorted(os.listdir(library)) if home else []
-    except OSError:
-        return []
+    names = entries_of(library) if home else ()
     return [os.path.join(library, name, "site-packages") for name in names]

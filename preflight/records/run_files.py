@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
+from preflight.files import entries_of
 from preflight.records.folder import records_folder
 from preflight.records.run_store import LOCK_TIMEOUT_S, host_name
 from preflight.trust import NotTrusted, open_trusted
@@ -141,10 +142,7 @@ class RecordFiles:
         self.unreadable: list[str] = []
         """Files that are passed over, and why."""
         self._open = ExitStack()
-        try:
-            names = sorted(os.listdir(self.folder))
-        except OSError:
-            return
+        names = entries_of(self.folder)
         store = f"runs-{host_name()}.sqlite"
         if store in names:
             self._add(OldStore, store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from preflight.files import find_program
+from preflight.files import entries_of, find_program
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
@@ -101,10 +101,7 @@ def _build(
 def _is_prebuilt(operator: str, folders: tuple[str, ...]) -> bool:
     """Tell whether DeepSpeed was installed with the operator built (DS_BUILD_CPU_ADAM=1)."""
     for folder in folders:
-        try:
-            names = os.listdir(os.path.join(folder, "deepspeed", "ops", "adam"))
-        except OSError:
-            continue
+        names = entries_of(os.path.join(folder, "deepspeed", "ops", "adam"))
         if any(name.startswith(f"{operator}_op") and name.endswith(".so") for name in names):
             return True
     return False

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from preflight.bool_words import STRTOBOOL
+from preflight.files import entries_of
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
@@ -120,11 +121,8 @@ def _newest(plan: LaunchPlan, folder: str) -> str:
 
 def checkpoints_in(folder: str) -> list[int]:
     """Return the steps of the checkpoints in a folder."""
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    return [int(match[1]) for match in map(CHECKPOINT.match, names) if match is not None]
+    found = map(CHECKPOINT.match, entries_of(folder))
+    return [int(match[1]) for match in found if match is not None]
 
 
 def _written_among(plan: LaunchPlan, text: str, where: str, is_resumed: bool) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from preflight.files import nearest_with, readable_text
+from preflight.files import entries_of, nearest_with, readable_text
 from preflight.launch import LaunchCommand, Origin
 from preflight.plan_parts import LibraryVersion
 
@@ -99,9 +99,6 @@ def _shelved(shelf: str, name: str, path: str) -> str | None:
     """Return the environment of a path among all that a tool keeps: poetry and pipenv name it by a hash of the path."""
     name = re.sub(r'[ $`!*@"\\\r\n\t]', "_", name)[:42]
     digest = urlsafe_b64encode(sha256(path.encode()).digest()).decode()[:8]
-    try:
-        names = sorted(os.listdir(shelf))
-    except OSError:
-        return None
+    names = entries_of(shelf)
     wanted = f"{name}-{digest}"
     return next((os.path.join(shelf, entry) for entry in names if entry.startswith(wanted)), None)
