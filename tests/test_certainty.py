@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from some_plugins import plugins_of
 from tiny_llama import TINY_LLAMA
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.certainty import as_sure_as_the_plan, other_readings
 from preflight.errors import Problem
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.model import Likeness
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.verdict import Answer, Verdict, with_unpriced
 
 FSDP1 = LaunchPlan(
@@ -34,7 +33,7 @@ LLAMA = describe(TINY_LLAMA, "tiny", "test")
 
 @pytest.fixture(scope="module")
 def plugins():
-    return load_plugins(builtins=[n for n in BUILTIN_HOOKS if n.startswith("check_")])
+    return plugins_of("check_")
 
 
 def severities(plugins, plan):

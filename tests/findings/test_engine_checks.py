@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from some_plugins import plugins_of
 from tiny_llama import TINY_LLAMA
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
 from preflight.findings import kind_of
 from preflight.launch import Adapter, BaseQuantization, DeepSpeedSettings, LaunchCommand, LaunchPlan
 from preflight.models import describe
 from preflight.models.families.library_defaults import library_defaults
-from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -40,8 +39,7 @@ fsdp_config:
 
 @pytest.fixture(scope="module")
 def plugins():
-    names = [n for n in BUILTIN_HOOKS if n.startswith(("check_", "read_", "model_"))]
-    return load_plugins(builtins=names)
+    return plugins_of("check_", "read_", "model_")
 
 
 def ids(plugins, plan: LaunchPlan, config=TINY_LLAMA) -> list[str]:

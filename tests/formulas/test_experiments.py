@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 from experiment_steps import CONFIG, case_of
 from recorded import recorded
+from some_plugins import plugins_of
 from test_rollouts import parts_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.layers.heads import with_head
 from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 ROWS = recorded("experiments.jsonl")
 TOLERANCE = 0.02
@@ -37,7 +36,7 @@ def plan_of(row: dict) -> LaunchPlan:
 
 
 def predicted(plan: LaunchPlan) -> dict[str, int]:
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     model = with_head(plan, describe({**CONFIG, "dtype": "bfloat16"}, "t", "t"))
     return parts_of(estimate_memory(plan, model, None, plugins))
 

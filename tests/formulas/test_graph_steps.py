@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 from graph_cases import case_of
 from recorded import recorded
+from some_plugins import plugins_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.graph_steps import graph_step_at_most
 from preflight.formulas.sent_tokens import sent_at_most
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 ROWS = recorded("graph_steps.jsonl")
 MODES = {"default": "selective_op", "eager": "selective_op", "full": "full"}
@@ -44,7 +43,7 @@ def most_of(terms: tuple[MemoryTerm, ...]) -> int:
 def test_no_graph_takes_more_than_its_bound(row):
     case = case_of(row["name"])
     model, plan = describe(case["sizes"], "small", "here"), plan_of(case)
-    plugins = load_plugins(builtins=[h for h in BUILTIN_HOOKS if h.startswith("memory_")])
+    plugins = plugins_of("memory_")
     terms = estimate_memory(plan, model, None, plugins).terms
     sent = sent_at_most(plan, model) if case["to_one"] else []
     most = most_of((*terms, *graph_step_at_most(plan, model), *sent))

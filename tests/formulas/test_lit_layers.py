@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from lit_layers import FAMILIES, LENGTH, RANK, ROWS, SWITCHES, WORDS
+from some_plugins import plugins_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.layers.heads import with_head
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.limits.untraced import UNTRACED, untraced
@@ -21,7 +21,6 @@ from preflight.launchers.litgpt.model import TARGETS
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.model import ModelSpec
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 PACKED = BaseQuantization("nf4", False, "bf16", None, "none")
 
@@ -68,7 +67,7 @@ def test_a_block_keeps_what_litgpts_does_whatever_transformers_class_would(row):
 @pytest.mark.parametrize("row", rows_of("lit_steps.jsonl"), ids=name_of)
 def test_a_step_peaks_where_litgpts_loop_does(row):
     plan, model = plan_of(row["adapted"]), model_of(row["family"], row["shape"], 4)
-    plugins = load_plugins(builtins=[h for h in BUILTIN_HOOKS if h.startswith("memory_")])
+    plugins = plugins_of("memory_")
     live = [
         term
         for term in estimate_memory(plan, model, None, plugins).terms

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 from small_llama import LLAMA
+from some_plugins import plugins_of
 from step_script import counted_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.layers.heads import with_head
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.launch_facts import ScriptFacts, StepLoss, TrainerFacts
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.scripts.uncounted.step_loss import File, step_loss
 from preflight.setting import Place, Setting
 
@@ -178,7 +177,7 @@ def plan_of(name: str) -> LaunchPlan:
 def predicted(plan: LaunchPlan, config: dict, *more: Moment) -> dict[str, int]:
     """Return what is alive at each moment of a step, and at some more."""
     model = with_head(plan, describe({**config, "dtype": "bfloat16"}, "tiny", "test"))
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     terms = estimate_memory(plan, model, None, plugins).terms
     return {
         moment.value: sum(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 from small_llama import LLAMA
+from some_plugins import plugins_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 NARROW = {**LLAMA, "hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2}
 TINY = {**NARROW, "vocab_size": 16384}
@@ -66,7 +65,7 @@ def plan_of(objective: str, trl: str, how: str, length: int, **more) -> LaunchPl
 
 
 def predicted_of(plan: LaunchPlan, config: dict, *moments: Moment) -> int:
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     model = describe({**config, "dtype": "bfloat16"}, "t", "t")
     terms = estimate_memory(plan, model, None, plugins).terms
     return max(

@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 from recorded import recorded
 from small_llama import LLAMA
+from some_plugins import plugins_of
 from test_rollouts import TOLERANCE, plan_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.engines.rollouts import num_completions
 from preflight.formulas.limits.bounds import dearest_of
 from preflight.formulas.limits.left_out import with_left_out
@@ -56,7 +56,7 @@ def older_plan(row: dict) -> LaunchPlan:
 
 def predicted_of(plan: LaunchPlan) -> dict[str, int]:
     """Return the most live bytes of every part that the counts have."""
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     model = describe({**WIDE, "dtype": "bfloat16"}, "t", "t")
     terms = estimate_memory(plan, model, None, plugins).terms
 
@@ -113,7 +113,7 @@ def test_an_adapter_has_a_second_copy_beside_it_where_the_trainer_asks_for_zero3
     plan = older_plan({**row, "trl": trl}).with_edits(
         {"engine": engine, "world_size": 2, "shard_degree": 1 if engine == "ddp" else 2}
     )
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     model = describe({**WIDE, "dtype": "bfloat16"}, "t", "t")
     names = {term.name for term in estimate_memory(plan, model, None, plugins).terms}
 

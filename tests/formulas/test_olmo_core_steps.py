@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 from olmo_core_steps import case_of
 from recorded import recorded
+from some_plugins import plugins_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.limits.doubts import beside, counted_among
 from preflight.formulas.olmo_core import (
@@ -25,7 +25,6 @@ from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.unpriced_names import OLMO_CORE
 from preflight.values import replace
 
@@ -51,7 +50,7 @@ def model_of(case: dict) -> ModelSpec:
 
 @cache
 def estimate_of(name: str) -> MemoryEstimate:
-    plugins = load_plugins(builtins=[h for h in BUILTIN_HOOKS if h.startswith("memory_")])
+    plugins = plugins_of("memory_")
     case = case_of(name)
     return estimate_memory(plan_of(case), model_of(case), None, plugins)
 

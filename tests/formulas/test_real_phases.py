@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from small_llama import LLAMA as CONFIG
 from small_llama import ZERO as BUCKETS
+from some_plugins import plugins_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, DeepSpeedSettings, LaunchPlan
 from preflight.memory import ALWAYS, Level, Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 SCRIPT = Path(__file__).with_name("real_phases.py")
 MICRO, LENGTH = 2, 8
@@ -114,7 +113,7 @@ def plan_of(name: str) -> LaunchPlan:
 
 @cache
 def estimate_of(name: str):
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     config = {**CONFIG, "dtype": "bfloat16"}
     return estimate_memory(plan_of(name), describe(config, "tiny", "test"), None, plugins)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from small_llama import LLAMA as CONFIG
 from small_llama import ZERO
+from some_plugins import plugins_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.layers.chunked_heads import head_bytes
 from preflight.formulas.objectives.forward_alone import freed_buffers
 from preflight.judge import estimate_memory
@@ -104,7 +104,7 @@ def test_offloaded_parameters_take_their_reference_to_the_host():
 
 
 def test_the_forward_is_after_the_policys():
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     plan = plan_of("fsdp2")
     terms = estimate_memory(plan, describe(CONFIG, "t", "t"), None, plugins).terms
     forward = next(t for t in terms if t.name.startswith("forward of the reference"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from small_llama import LLAMA
+from some_plugins import plugins_of
 from step_script import counted_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.device import DeviceSpec
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
@@ -22,7 +22,6 @@ from preflight.memory import (
     Phase,
 )
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.units import GIB
 
 SCRIPT = Path(__file__).with_name("rollout_steps.py")
@@ -77,7 +76,7 @@ def plan_of(case: dict) -> LaunchPlan:
 
 
 def estimate(plan: LaunchPlan, device: DeviceSpec | None = None):
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     return estimate_memory(
         plan, describe({**CONFIG, "dtype": "bfloat16"}, "t", "t"), device, plugins
     )
@@ -212,7 +211,7 @@ WIDE = {
 
 
 def most_of_a_step(plan: LaunchPlan) -> int:
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     model = describe({**WIDE, "dtype": "bfloat16"}, "t", "t")
     terms = estimate_memory(plan, model, None, plugins).terms
     return max(

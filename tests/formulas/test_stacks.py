@@ -6,15 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from some_plugins import plugins_of
 from step_script import counted_of
 from test_objectives import predicted
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan, TrainerFacts
 from preflight.memory import Level, Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.setting import Place, Setting
 
 SCRIPT = Path(__file__).with_name("stack_steps.py")
@@ -113,7 +112,7 @@ def test_an_evaluation_that_generates_takes_no_more_than_is_priced(measured, nam
     plan = replace(
         plan_of(case), eval_micro_batch_size=8, trainer_facts=TrainerFacts(None, arguments)
     )
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     terms = estimate_memory(plan, describe(case["config"], "tiny", "test"), None, plugins).terms
     bound = sum(
         t.num_bytes for t in terms if t.level is Level.ALLOCATED and Moment.EVALUATION in t.moments

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 from recorded import recorded
+from some_plugins import plugins_of
 from swift_sequence_steps import case_of, config_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.swift_sequences import CHUNK, sequences_at_most
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchCommand, LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 ROWS = recorded("swift_sequences.jsonl")
 STEP = (
@@ -37,7 +36,7 @@ def plan_of(case: dict) -> LaunchPlan:
 
 def peaks(case: dict) -> tuple[int, int]:
     """Return the highest sums of a step, as it is estimated and with the most that it may take."""
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     plan, model = plan_of(case), describe(config_of(case), "t", "t")
     terms = [t for t in estimate_memory(plan, model, None, plugins).terms if t.level is Level.ALLOCATED]  # fmt: skip
     terms = [t for t in terms if "optimizer" not in t.name]

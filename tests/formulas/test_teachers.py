@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import tune_teacher_steps as tune_steps
+from some_plugins import plugins_of
 from teacher_steps import case_of, configs_of
 from test_rollouts import parts_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.limits.unpriced import unpriced_objective
 from preflight.formulas.objectives.teachers import taught_at_most
 from preflight.formulas.objectives.tune_teachers import taught_by_torchtune
@@ -23,7 +23,6 @@ from preflight.launch import Adapter, LaunchPlan
 from preflight.launch_facts import TrainerFacts
 from preflight.models import describe
 from preflight.peaks import estimate_peaks
-from preflight.plugins import load_plugins
 from preflight.setting import Place, Setting
 from preflight.unpriced_names import TEACHER
 
@@ -58,7 +57,7 @@ def models_of(row: dict) -> list:
 
 def predicted(plan: LaunchPlan, row: dict) -> dict[str, int]:
     """Return the most that is said to be alive in each part of a step."""
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     model, teacher = models_of(row)
     terms = estimate_memory(plan, model, None, plugins).terms
     return parts_of(estimate_peaks((*terms, *taught_at_most(plan, model, teacher)), ()))
@@ -109,7 +108,7 @@ def tunes_models_of(row: dict) -> list:
 
 @pytest.mark.parametrize("row", OF_TUNE, ids=lambda row: row["name"])
 def test_no_step_of_torchtunes_takes_more_than_its_bound(row):
-    plan, plugins = tunes_plan_of(row), load_plugins(builtins=[h for h in BUILTIN_HOOKS if h.startswith("memory_")])  # fmt: skip
+    plan, plugins = tunes_plan_of(row), plugins_of("memory_")  # fmt: skip
     model, teacher = tunes_models_of(row)
     terms = taught_by_torchtune(plan, model, teacher)
     # the table of positions is for rows that nobody counted here

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from formulas.allocations import Allocations
+from some_plugins import plugins_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 from tune_layers import FEW, WIDTH
 from tune_pair_steps import case_of, config_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.layers.chunked_heads import head_bytes
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.limits.unpriced import unpriced_objective
@@ -29,7 +29,6 @@ from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 ROWS, LENGTH, HIDDEN, VOCAB = 2, 2048, 256, 32000
 TOKENS = ROWS * LENGTH
@@ -266,7 +265,7 @@ def pairs_plan_of(case: dict[str, Any], **more: Any) -> LaunchPlan:
 def test_full_pairs_hold_a_second_copy_and_delete_its_logits(row):
     case = case_of(row["name"])
     plan, model = pairs_plan_of(case), describe(config_of(case), "small", "here")
-    plugins = load_plugins(builtins=[h for h in BUILTIN_HOOKS if h.startswith("memory_")])
+    plugins = plugins_of("memory_")
     terms = estimate_memory(plan, model, None, plugins).terms
     live = [term for term in terms if term.level is Level.ALLOCATED]
     moments = (*STEP_MOMENTS, Moment.OPTIMIZER_STEP)

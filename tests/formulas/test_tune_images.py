@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 from recorded import recorded
+from some_plugins import plugins_of
 from tune_image_steps import LORA, case_of, config_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.tune_images import images_at_most
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan, Vision
 from preflight.models import describe
 from preflight.peaks import estimate_peaks
-from preflight.plugins import load_plugins
 
 ROWS = recorded("tune_images.jsonl")
 TARGETS = (*(name.replace("output_proj", "o_proj") for name in LORA), "gate_proj", "up_proj", "down_proj", "fc1", "fc2")  # fmt: skip
@@ -38,7 +37,7 @@ def plan_of(case: dict, release: str = "0.6.1") -> LaunchPlan:
 
 def parts(plan: LaunchPlan, case: dict) -> tuple[int, int]:
     """Return the highest sums of a step without images, and with the most that they take."""
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     model = describe(config_of(case), "t", "t")
     terms = estimate_memory(plan, model, None, plugins).terms
     of_images = images_at_most(plan, model)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from recorded import recorded
+from some_plugins import plugins_of
 from test_objectives import TOLERANCE, predicted
 from verl_steps import ANSWER, CASES, CONFIG, PROMPT
 
 import preflight
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.limits.doubts import ACTORS_RELEASE
 from preflight.formulas.objectives.actor_losses import kept_outputs
 from preflight.formulas.objectives.critics import OF_ACTOR, states_of_critic, update_of_critic
@@ -227,7 +227,7 @@ def test_a_critics_update_takes_no_more_than_its_bound(checkpointing, dropout):
     plan = replace(plan, generation=generation, trainer_facts=facts)
     spec = describe({**CONFIG, "dtype": "bfloat16"}, "tiny", "test")
     one, head = update_of_critic(plan, spec)
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    plugins = plugins_of("memory_")
     terms = [t for t in estimate_memory(one, spec, None, plugins).terms if t.name not in OF_ACTOR]
     most = max(
         sum(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from some_plugins import plugins_of
 from tiny_llama import TINY_LLAMA
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.device import DeviceSpec
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 from preflight.units import GIB
 
@@ -19,8 +18,7 @@ T4 = DeviceSpec("T4", 14 * GIB, count=1, supports_bf16=False)
 
 @pytest.fixture(scope="module")
 def plugins():
-    names = [n for n in BUILTIN_HOOKS if n.startswith(("check_", "read_"))]
-    return load_plugins(builtins=names)
+    return plugins_of("check_", "read_")
 
 
 def ids(plugins, plan, device=H100, **config):

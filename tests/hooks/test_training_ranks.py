@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from some_plugins import plugins_of
 from tiny_llama import TINY_LLAMA
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 
 HERE = Path(__file__).parent
@@ -33,7 +32,7 @@ def outcomes(ranks):
 
 @pytest.fixture(scope="module")
 def plugins():
-    return load_plugins(builtins=[n for n in BUILTIN_HOOKS if n.startswith(("check_", "read_"))])
+    return plugins_of("check_", "read_")
 
 
 def ids(plugins, plan):

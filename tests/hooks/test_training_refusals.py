@@ -9,14 +9,13 @@ from functools import partial
 import pytest
 import tiny_training as lab
 from refused_settings import CASES, arguments, flash, sft, trained
+from some_plugins import plugins_of
 from transformers import Trainer
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.models import describe
-from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 from preflight.units import GIB
 
@@ -34,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plugins():
-    return load_plugins(builtins=[n for n in BUILTIN_HOOKS if n.startswith(("check_", "read_"))])
+    return plugins_of("check_", "read_")
 
 
 def found_by_preflight(plugins, tmp_path, words, config=None, changes=None):

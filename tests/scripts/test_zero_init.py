@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from launch_of_script import opens, plan_of
+from some_plugins import plugins_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
 
 ACCELERATOR = "accelerator = Accelerator()\n"
 LOADED = 'model = AutoModelForCausalLM.from_pretrained("gpt2")\n'
@@ -73,7 +72,7 @@ def test_no_other_engine_asks(tmp_path):
 
 
 def held_before_training(plan: LaunchPlan) -> int:
-    hooks = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    hooks = plugins_of("memory_")
     described = describe(MODEL, "tiny", "test")
     terms = estimate_memory(plan, described, None, hooks).terms_at(Moment.PREPARE)
     return sum(term.num_bytes for term in terms if term.level is Level.ALLOCATED)

@@ -10,13 +10,12 @@ import inspect
 import json
 
 import pytest
+from some_plugins import plugins_of
 from trl.trainer.callbacks import SyncRefModelCallback
 
 import preflight
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
-from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 
 GRPO = """\
@@ -49,7 +48,7 @@ SYNCED = f"{REFUSED_BY_TRL} --sync_ref_model true --beta 0.0"
 
 @pytest.fixture(scope="module")
 def plugins():
-    return load_plugins(builtins=[n for n in BUILTIN_HOOKS if n.startswith(("check_", "read_"))])
+    return plugins_of("check_", "read_")
 
 
 def read(plugins, folder, script, words, **files):
