@@ -62,8 +62,8 @@ def _held(
     holder = scope.holder(node.id) if isinstance(node, ast.Name) else None
     if isinstance(node, ast.Name) and holder is not None and node not in seen:
         grown = [each for call in holder.grown.get(node.id, ()) for each in _arguments_of(call)]
-        for held in (*reader.evaluator.may_be(node, scope), *((each, holder) for each in grown)):
-            yield from _held(reader, *held, (*seen, node))
+        for each in (*reader.evaluator.may_hold(node.id, holder), *grown):
+            yield from _held(reader, each, holder, (*seen, node))
     yield node, scope
 
 
