@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from preflight.scripts.python.nodes import last_name, unparse, walk
-from preflight.scripts.python.trees import tree_of
+from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.trees import nodes_of
 from preflight.scripts.uncounted.reference_copies import COPIES
 from preflight.values import NamedTuple
 
@@ -42,10 +42,7 @@ def _handed(text: str) -> Iterator[tuple[str, ast.expr, list[ast.expr]]]:
 
     Arguments may be collected first: `dict(ref_model=other)`, `{"ref_model": other}`.
     """
-    try:
-        nodes = list(walk(tree_of(text)))
-    except (SyntaxError, ValueError, RecursionError):
-        return
+    nodes = nodes_of(text)
     for node in nodes:
         found: list[ast.expr] = []
         model = ""
@@ -62,7 +59,7 @@ def _handed(text: str) -> Iterator[tuple[str, ast.expr, list[ast.expr]]]:
             yield model, given, ways_of(given, nodes)
 
 
-def ways_of(given: ast.expr, nodes: list[ast.AST]) -> list[ast.expr]:
+def ways_of(given: ast.expr, nodes: Sequence[ast.AST]) -> list[ast.expr]:
     """Return what an argument may be: everything that its name is set to in the file, and both ways of a choice."""
     if isinstance(given, ast.IfExp):
         return [*ways_of(given.body, nodes), *ways_of(given.orelse, nodes)]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import is_two, takes_pairs
 from preflight.scripts.python.nodes import last_name, walk
-from preflight.scripts.python.trees import tree_of
+from preflight.scripts.python.trees import nodes_of
 from preflight.trainers.kind import PROSE
 
 
@@ -19,13 +19,9 @@ def objective_of_loss(text: str) -> str | None:
     Two calls of the model score chosen and rejected one after the other; one call scores both where its result is
     taken by twos (`rewards[0::2]`, `arange(0, n, 2)`) or in halves.
     """
-    try:
-        tree = tree_of(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
     losses = [
         node
-        for node in walk(tree)
+        for node in nodes_of(text)
         if isinstance(node, ast.FunctionDef) and node.name == "compute_loss"
     ]
     if len(losses) != 1 or len(losses[0].args.args) < 3:

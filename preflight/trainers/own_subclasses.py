@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, methods_of, walk
+from preflight.scripts.python.nodes import last_name, methods_of
 from preflight.scripts.python.repository_files import repository_files
-from preflight.scripts.python.trees import tree_of
+from preflight.scripts.python.trees import nodes_of
 from preflight.values import NamedTuple
 
 if TYPE_CHECKING:
@@ -150,13 +150,9 @@ def _without(text: str, cls: ast.ClassDef) -> str:
 def _classes(text: str, names: set[str]) -> Iterator[ast.ClassDef]:
     if not any(f"class {name}" in text for name in names):
         return
-    try:
-        tree = tree_of(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    yield from (
-        node for node in walk(tree) if isinstance(node, ast.ClassDef) and node.name in names
-    )
+    for node in nodes_of(text):
+        if isinstance(node, ast.ClassDef) and node.name in names:
+            yield node
 
 
 _OF_ELSEWHERE = lazy_pattern(

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, unparse, walk
-from preflight.scripts.python.trees import tree_of
+from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.trees import nodes_of, tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.handed import handed_reference, ways_of
@@ -104,10 +104,7 @@ def _names_of_model(text: str, loaded: Collection[str], fields: FieldReader) -> 
     """Return the variables among the names that models are loaded by which are surely the model's own name: set to that, or
     to an argument that is given and says the same."""
     model = fields.value("model_name_or_path")
-    try:
-        nodes = list(walk(tree_of(text)))
-    except (SyntaxError, ValueError, RecursionError):
-        return set()
+    nodes = nodes_of(text)
     found = set()
     for name in loaded if model is not None else ():
         ways = ways_of(ast.Name(name), nodes) if name.isidentifier() else []
@@ -124,10 +121,7 @@ _IN_16_BITS = lazy_pattern(r"^[\"']?(?:torch\.)?(?:b?float16|half)[\"']?$")
 
 def _are_loaded_alike(text: str) -> bool:
     """Tell whether all models that a script loads by its own name are kept in as many bits, packed or not."""
-    try:
-        nodes = walk(tree_of(text))
-    except (SyntaxError, ValueError, RecursionError):
-        return False
+    nodes = nodes_of(text)
     ways = {
         tuple(
             sorted(
@@ -139,20 +133,17 @@ def _are_loaded_alike(text: str) -> bool:
         for node in nodes
         if isinstance(node, ast.Call) and _LOADED.match(unparse(node))
     }
-    return len(ways) < 2
+    return bool(nodes) and len(ways) < 2
 
 
 def _is_made_twice(text: str) -> bool:
     """Tell whether a trainer is given two models that one and the same call makes: `get_model(args)`, twice."""
-    try:
-        tree = tree_of(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return False
+    nodes = nodes_of(text)
     written: dict[str, set[str]] = {}
-    for node in walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             written.setdefault(node.targets[0].id, set()).add(unparse(node.value))
-    for node in walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call) and last_name(node.func) in TRL_METHODS:
             given = dict(zip(("model", "ref_model"), node.args, strict=False))
             given.update((each.arg, each.value) for each in node.keywords if each.arg)

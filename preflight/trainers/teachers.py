@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from preflight.scripts.python.nodes import last_name, walk
-from preflight.scripts.python.trees import tree_of
+from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.trees import nodes_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.handed import ways_of
@@ -24,10 +24,7 @@ def read_teacher(fields: FieldReader) -> str:
         fields.value(name) not in (None, False) for name in ("use_liger_kernel", "use_liger_loss")
     ):
         return "Liger's divergence from a teacher"
-    try:
-        nodes = list(walk(tree_of(fields.given.kind.text)))
-    except (SyntaxError, ValueError, RecursionError):
-        return TEACHER
+    nodes = nodes_of(fields.given.kind.text)
     calls = [n for n in nodes if isinstance(n, ast.Call) and last_name(n.func) == "GKDTrainer"]
     given = {each.arg: each.value for call in calls for each in call.keywords if each.arg}
     if len(calls) != 1 or "teacher_model" not in given or "data_collator" in given:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.python.nodes import unparse, walk
-from preflight.scripts.python.trees import source_of, tree_of
+from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.trees import nodes_of, source_of
 
 MAX_FOLDERS = 6
 """Above a script, in which its packages are looked for: `src/` in `from pkg.args import X` of `src/pkg/train/run.py`."""
@@ -71,18 +71,15 @@ def _added_by(command: LaunchCommand, script: str) -> list[str]:
 @lru_cache(maxsize=8)
 def _paths_added(text: str, here: str) -> tuple[str, ...]:
     """Return what a script adds to `sys.path`; it is asked for again for each of its imports."""
-    try:
-        tree = tree_of(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return ()
+    nodes = nodes_of(text)
     assigned: dict[str, list[ast.expr]] = {}
-    for node in walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             assigned.setdefault(node.targets[0].id, []).append(node.value)
     names = {name: values[0] for name, values in assigned.items() if len(values) == 1}
     paths = [
         _path(node.args[-1], here, names, 0)
-        for node in walk(tree)
+        for node in nodes
         if isinstance(node, ast.Call) and node.args and unparse(node.func) in ADDING
     ]
     return tuple(path for path in paths if path is not None)

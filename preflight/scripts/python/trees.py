@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
@@ -29,6 +29,14 @@ def tree_of(text: str) -> ast.Module:
         write_plainly(tree)
     call_models(tree)
     return tree
+
+
+def nodes_of(text: str) -> Sequence[ast.AST]:
+    """Return the nodes of a file, those nearer to its top first; none of what is no Python."""
+    try:
+        return walk(tree_of(text))
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
 
 
 def under(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> set[int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import own_losses
 from preflight.scripts.python.nodes import branches_of, last_name, methods_of, unparse, walk
-from preflight.scripts.python.trees import tree_of, under_if
+from preflight.scripts.python.trees import nodes_of, under_if
 from preflight.unpriced_names import NARROW_LOSS
 
 ASKED = lazy_pattern(r"\boutput_(?:hidden_states|attentions)\s*=\s*True")
@@ -29,10 +29,7 @@ def only_towers_keep_outputs(files: Iterable[tuple[str, str]]) -> bool:
             continue
         num_asked += len(found)
         kept = used.split("\n")
-        try:
-            calls = [node for node in walk(tree_of(text)) if isinstance(node, ast.Call)]
-        except (SyntaxError, ValueError, RecursionError):
-            return False
+        calls = [node for node in nodes_of(text) if isinstance(node, ast.Call)]
         num_towers += sum(_is_of_tower(call, kept) for call in calls)
     return 0 < num_asked == num_towers
 
@@ -45,12 +42,8 @@ def without_vision(text: str, used: str) -> str:
     tells (trl/trainer/dpo_trainer.py and kto_trainer.py, 0.9.4 to 0.28: by the type of its config)."""
     if "self.is_vision_model" not in used:
         return used
-    try:
-        seeing = under_if(walk(tree_of(text)), _FOR_VISION)
-    except (SyntaxError, ValueError, RecursionError):
-        return used
     kept = used.split("\n")
-    for node in seeing:
+    for node in under_if(nodes_of(text), _FOR_VISION):
         kept[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)  # fmt: skip
     return "\n".join(kept)
 
@@ -77,11 +70,10 @@ def llava_classes(files: Iterable[tuple[str, str]]) -> frozenset[str]:
     classes: dict[str, ast.ClassDef] = {}
     loaded: set[str] = set()
     for text, used in files:
-        try:
-            found = [node for node in walk(tree_of(text)) if isinstance(node, ast.ClassDef)]
-        except (SyntaxError, ValueError, RecursionError):
+        nodes = nodes_of(text)
+        if not nodes:
             return frozenset()
-        classes.update((cls.name, cls) for cls in found)
+        classes.update((node.name, node) for node in nodes if isinstance(node, ast.ClassDef))
         loaded.update(_LOADS.findall(used))
     heads = {
         name
@@ -135,11 +127,7 @@ def composites(files: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     for text, used in files:
         if "Sequential(" not in used or "PreTrainedModel" not in used or SEES.search(used) is None:
             continue
-        try:
-            classes = [node for node in walk(tree_of(text)) if isinstance(node, ast.ClassDef)]
-        except (SyntaxError, ValueError, RecursionError):
-            continue
-        for cls in classes:
+        for cls in (each for each in nodes_of(text) if isinstance(each, ast.ClassDef)):
             projector = _projector_of(cls)
             if projector is not None and _takes_plain_loss(cls):
                 found[cls.name] = projector
