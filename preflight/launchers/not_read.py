@@ -17,6 +17,7 @@ from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
 DOES_NOT_TRAIN = "a launch that does not train"
+NO_TRAINING = "a script that does not train"
 HELD = "what a script that is not here holds"
 OF_TRANSFORMERS = {
     "/language-modeling/run_clm.py": None,
@@ -70,7 +71,7 @@ def does_not_train(script: str) -> Problem:
         script,
         "put preflight in front of what trains, or say in a plan what it trains",
         severity="warning",
-        unpriced="a script that does not train",
+        unpriced=NO_TRAINING,
         takes="either",
     )
 

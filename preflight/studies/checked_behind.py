@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
+from preflight.launchers.not_read import DOES_NOT_TRAIN, HELD, NO_TRAINING
 from preflight.plugin_manager import PluginManager
 from preflight.report import Report
 from preflight.request import Request
@@ -24,12 +25,25 @@ def checked_launches(
     if behind is None:
         return []
     around = replace(command, env={}, overlay={**command.overlay, **behind.files})
-    found = (
-        check_found(behind.path, one, around, plugins, request) for one in _once(behind.launches)
-    )
+    starts = _once(behind.launches)
+    found = [check_found(behind.path, one, around, plugins, request) for one in starts]
     checked = [one for one in found if one is not None]
+    if not checked:
+        scripts = (
+            check_found(behind.path, one, around, plugins, request, of_any_script=True)
+            for one in starts
+        )
+        trained = [one for one in scripts if one is not None and _may_train(one.report)]
+        checked = trained if len(trained) == 1 else []
     unread = (ScannedLaunch(behind.path, 1, (), untold=reason) for reason in behind.reasons)
     return [*checked, *unread] if checked else []
+
+
+def _may_train(report: Report | None) -> bool:
+    """Tell whether a script that names no trainer is here, and has words of a training of its own."""
+    if report is None:
+        return False
+    return {NO_TRAINING, DOES_NOT_TRAIN, HELD}.isdisjoint(n.unpriced for n in report.plan.notices)
 
 
 def _once(launches: Sequence[Any]) -> list[Any]:

@@ -153,9 +153,14 @@ def _names_any(argv: tuple[str, ...], place: str, folder: str, changed: set[str]
 
 
 def check_found(
-    path: str, found: FoundCommand, around: LaunchCommand, plugins: PluginManager, request: Request
+    path: str,
+    found: FoundCommand,
+    around: LaunchCommand,
+    plugins: PluginManager,
+    request: Request,
+    of_any_script: bool = False,
 ) -> ScannedLaunch | None:
-    """Return a launch of a file, checked; None where it is a script of another kind.
+    """Return a launch of a file, checked; None where it is a script of another kind, which names no trainer.
 
     `around` is where the file would be started: its variables hold where the file is started on this machine, and
     its argv is not looked at.
@@ -179,8 +184,9 @@ def check_found(
         request = replace(request, device=job.device, device_origin=job.where)
     try:
         plan = read_launch(command, plugins)
-        if plan is None or (plan.launcher == "python" and plan.trainer is None):
-            return None  # a script of another kind
+        is_plain = plan is not None and plan.launcher == "python" and plan.trainer is None
+        if plan is None or (is_plain and not of_any_script):
+            return None
         report = check_launch(command, plugins, request)
     except BadInput as error:
         if found.unknown:

@@ -200,10 +200,10 @@ PROSE = lazy_pattern(
 
 _TRL_TRAINS = lazy_pattern(
     r"^[ \t]*from trl\b[\w.]*[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\b(?:\w+Trainer|\w+Config|TrlParser|ScriptArguments)\b"
-    r"|\btrl\.(?:[\w.]*\.)?\w+(?:Trainer|Config)\b|\A(?!(?s:.*)\bclass SFTTrainer\b)(?s:.*)\bSFTTrainer\b",
+    r"|\btrl\.(?:[\w.]*\.)?\w+(?:Trainer|Config)\b|\A(?!(?s:.*)\bclass SFTTrainer\b)(?s:.*)(?<![\"'])\bSFTTrainer\b",
     re.MULTILINE,
 )
-"""What a script names that trains with TRL: a trainer, its arguments or its parser, and not a collator alone."""
+"""What a script names that trains with TRL: a trainer, its arguments or its parser, and neither a collator alone nor a text."""
 
 
 _HF_TRAINS = lazy_pattern(

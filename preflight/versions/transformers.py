@@ -253,6 +253,26 @@ LOADS_CHECKPOINTS_DTYPE = _since(
     "modeling_utils.py:4184 (5.24.0)",
     "5.24.0",
 )
+T5_CACHES_IN_AN_OBJECT = _since(
+    "4.46",
+    "T5 and its kin give back keys and values in an EncoderDecoderCache, which accelerate leaves as it is; a tuple of them"
+    " is made fp32 with the logits, and before 4.30 an evaluation generates without autocast",
+    "models/t5/modeling_t5.py (4.46.3, not 4.45.2), trainer_seq2seq.py:276 (4.29.2), accelerate/utils/operations.py"
+    " convert_to_fp32; counted on a CPU in 4.29.2, 4.44.2 and 4.46.3",
+    "5.24.0",
+)
+WHISPER_CACHES_IN_AN_OBJECT = _since(
+    "4.43",
+    "Whisper gives back keys and values in an EncoderDecoderCache",
+    "models/whisper/modeling_whisper.py (4.43.4, not 4.42.4)",
+    "5.24.0",
+)
+BART_CACHES_IN_AN_OBJECT = _since(
+    "4.52",
+    "BART and its kin give back keys and values in an EncoderDecoderCache",
+    "models/bart/modeling_bart.py, mbart, pegasus, marian, m2m_100 (4.52.4, not 4.51.3)",
+    "5.24.0",
+)
 IS_NOT_REENTRANT = _since(
     "5.0",
     "`gradient_checkpointing_enable` asks for the non-reentrant kind unless told otherwise",

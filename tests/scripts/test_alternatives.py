@@ -116,6 +116,41 @@ def test_a_dtype_is_one_of_these(told, tmp_path):
     assert report.plan.load_dtype in ways
 
 
+PACKED = """\
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments
+
+packing = BitsAndBytesConfig(load_in_4bit=True{compute})
+model = AutoModelForCausalLM.from_pretrained(
+    "gpt2", quantization_config=packing, torch_dtype=unknown()
+)
+model = get_peft_model(model, LoraConfig(r=8))
+Trainer(model, TrainingArguments("out", per_device_train_batch_size=1, fp16=True)).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("compute", "taken"),
+    [
+        ("torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16", "bf16"),
+        ("torch.float16 if unknown() else torch.bfloat16", "fp16"),
+        ("torch.bfloat16 if unknown() else torch.float32", None),
+        ("unknown()", None),
+        ("torch.float32", "fp32"),
+        ("", "fp32"),
+    ],
+)
+def test_packed_layers_compute_in_fp32_only_where_somebody_says_so(compute, taken, tmp_path):
+    said = f", bnb_4bit_compute_dtype={compute}" if compute else ""
+    (tmp_path / "train.py").write_text(PACKED.format(compute=said))
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("h100-sxm-80"))
+
+    assert report.plan.base_quantization.compute_dtype == taken
+    assert ("PF409" in {each.id for each in report.findings}) == (taken == "fp32")
+
+
 def test_several_loads_are_one_of_what_each_may_have(tmp_path):
     text = SCRIPT.replace(
         "model = Auto",

@@ -16,6 +16,17 @@ def serve():
     return LLM("x")
 def harmless(): return 1
 """,
+    "tables.py": """\
+from served import serve, harmless
+T={"ppo":serve,"sft":harmless}
+class K:
+    KINDS={"ppo":serve,"sft":harmless}
+    def go(self,m): return self.KINDS[m]()
+def of(m): return T[m]
+""",
+    "tables_again.py": """\
+from tables import T as TT
+""",
     "patched.py": """\
 f=None
 def go(): f()
@@ -175,6 +186,57 @@ from served import serve
 """File -> its text; `serve`, and the method of that name, make the engine."""
 
 REACHED = {
+    "table of a file known key": """\
+from tables import T
+T["ppo"]()
+""",
+    "table of a file unknown key": """\
+import os
+from tables import T
+T[os.environ["M"]]()
+""",
+    "table of a file in a function": """\
+from tables import T
+def main(mode):
+    kind=T[mode]
+    kind()
+main("ppo")
+""",
+    "table of a file get": """\
+from tables import T
+T.get("ppo")()
+""",
+    "table of a file dotted": """\
+import tables
+tables.T["ppo"]()
+""",
+    "table of a file dotted and whole": """\
+import tables
+for f in tables.T.values(): f()
+""",
+    "table of a file whole": """\
+from tables import T
+def go(t): t["ppo"]()
+go(T)
+""",
+    "table of a file handed on": """\
+from tables_again import TT
+TT["ppo"]()
+""",
+    "table of a file by its function": """\
+from tables import of
+of("ppo")()
+""",
+    "table of a file filled": """\
+from tables import T
+from served import serve
+T["dpo"]=serve
+T["dpo"]()
+""",
+    "table of a class": """\
+from tables import K
+K().go("ppo")
+""",
     "getattr method literal": """\
 from served import Engine
 getattr(Engine(),"serve")()
@@ -538,6 +600,29 @@ if mode=="ppo": serve()
 """,
 }
 NOT_REACHED = {
+    "table of a file other key": """\
+from tables import T
+T[args.mode]()
+""",
+    "table of a file other key in a function": """\
+from tables import T
+def main(mode):
+    T[mode]()
+main(args.mode)
+""",
+    "table of a file dotted other key": """\
+import tables
+tables.T[args.mode]()
+""",
+    "table of a file get other key": """\
+from tables import T
+if args.mode not in T.keys(): raise ValueError(T.keys())
+T.get(args.mode)()
+""",
+    "table of a file asked whether it has a key": """\
+from tables import T
+"ppo" in T and T["sft"]()
+""",
     "dict known key": """\
 from served import serve, harmless
 d={"ppo":serve,"sft":harmless}

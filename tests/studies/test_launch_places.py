@@ -147,3 +147,39 @@ def test_an_option_behind_which_a_variable_is_not_set_is_no_bad_input(tmp_path):
 
     assert unset.untold == "only a shell knows $HOST, $PORT"
     assert "--main_process_port" in {problem.where for problem in wrong.problems}
+
+
+LOOP = """\
+import torch
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("gpt2").cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for batch in batches:
+    model(**batch).loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("python make_rows.py\nexport SEED=1\npython loop.py --seed $SEED", [("python", "loop.py", "--seed", "1")]),
+        ("python -m loop", [("python", "-m", "loop")]),
+        ("python make_rows.py", []),
+        ("python gone.py", []),
+        ("python loop.py 1\npython loop.py 2", []),  # which one is meant, nobody says
+        ("python loop.py\ntorchrun train.py", [("torchrun", "train.py")]),
+    ],
+)  # fmt: skip
+def test_the_one_script_that_trains_is_the_launch_where_none_names_a_trainer(
+    lines, found, tmp_path
+):
+    (tmp_path / "loop.py").write_text(LOOP)
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "make_rows.py").write_text("print('rows')\n")
+    (tmp_path / "run.sh").write_text(lines + "\n")
+    command = LaunchCommand(("bash", "run.sh"), {}, str(tmp_path))
+    checked = checked_launches(command, load_plugins(), Request("h100-sxm-80"))
+
+    assert [each.argv for each in checked] == found

@@ -17,6 +17,8 @@ TEXTS = {
     "class Trainer:\n    pass\nTrainer(args).train()\n": None,
     "class Trainer(torch.nn.Module):\n    pass\nTrainer(args).train()\n": None,
     "from mine.loops import Trainer\nTrainer(args).train()\n": None,
+    "COLORS = {'SFTTrainer': 'green', \"DPOTrainer\": 'red'}\ntrain(COLORS)\n": None,
+    "from unsloth import *\nSFTTrainer(model).train()\n": "trl",
     "from composer import Trainer\nTrainer(model).fit()\n": None,
     "class TrainingArguments:\n    rows: int = 1\n": None,
     "class Trainer(transformers.Trainer):\n    pass\nTrainer(m).train()\n": "transformers",

@@ -3,6 +3,7 @@
 transformers/trainer_seq2seq.py prediction_step, generation/utils.py _expand_inputs_for_generation and _beam_search (5.24.0):
 what the encoder made is repeated for every beam, a layer's keys are copied where beams change their order, and scores of
 the vocabulary are there four times in fp32. Weights are cast anew at every token under autocast, which wraps forward.
+Keys and values that older releases give back as tuples are made fp32 with the logits (_caches_in_an_object).
 """
 
 from __future__ import annotations
@@ -13,11 +14,22 @@ from preflight.formulas.trainer_arguments import argument
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
+from preflight.versions.transformers import (
+    BART_CACHES_IN_AN_OBJECT,
+    T5_CACHES_IN_AN_OBJECT,
+    WHISPER_CACHES_IN_AN_OBJECT,
+)
 
 BEAMS = ("generation_num_beams", "num_beams")
 LENGTHS = ("generation_max_length", "val_max_target_length", "max_target_length")
 """Arguments of Seq2SeqTrainingArguments and of transformers' examples."""
-SCORES_IN_FP32 = 4
+IN_FP32 = 4
+CACHES_IN_AN_OBJECT = {
+    "t5": T5_CACHES_IN_AN_OBJECT,
+    "switch_transformers": T5_CACHES_IN_AN_OBJECT,
+    "whisper": WHISPER_CACHES_IN_AN_OBJECT,
+}
+"""Part of a model's type -> since when its keys and values are no tuple; BART's kin otherwise."""
 
 
 def generates(plan: LaunchPlan, model: ModelSpec) -> bool:
@@ -35,15 +47,24 @@ def generated_bytes(plan: LaunchPlan, model: ModelSpec, rows: int) -> int:
     decoders = [u for u in model.layers if u.layer is not None and ".decoder." in f".{u.name}"]
     num_decoders = sum(unit.count for unit in decoders)
     width = 2 * max(unit.layer.kv_size for unit in decoders if unit.layer is not None)
-    cache = num_decoders * width * every * (source + length) * precision.bytes_of("compute")
+    size = precision.bytes_of("compute")
+    if uses_autocast(plan) and not _caches_in_an_object(plan, model):
+        size = IN_FP32
+    cache = num_decoders * width * every * (source + length) * size
     moved = ceil_div(cache, 2 * num_decoders)
     encoded = 4 * (rows + every) * source * model.hidden_size
-    scores = 4 * SCORES_IN_FP32 * every * model.vocab_size
+    scores = 4 * IN_FP32 * every * model.vocab_size
     cast = 0
     if uses_autocast(plan) and precision.trainable == "fp32":
         cast = 2 * sum(unit.count * unit.num_params for unit in decoders)
         cast += 2 * model.vocab_size * model.hidden_size
     return cache + moved + encoded + scores + cast
+
+
+def _caches_in_an_object(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether keys and values stay in the dtype in which they were made."""
+    found = (since for word, since in CACHES_IN_AN_OBJECT.items() if word in model.model_type)
+    return next(found, BART_CACHES_IN_AN_OBJECT).holds_in(plan.versions)
 
 
 def _given(plan: LaunchPlan, names: tuple[str, ...]) -> tuple[int, ...]:

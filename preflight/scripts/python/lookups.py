@@ -32,6 +32,17 @@ class Lookups:
         self._tables: dict[Key, list[tuple[object, Entry]]] = {}
         self._open: set[Key] = set()
         self._asked: list[_Lookup] = []
+        self._expected: dict[Key, list[tuple[ast.expr, Scope] | None]] = {}
+
+    def has(self, table: Key) -> bool:
+        return table in self._tables
+
+    def expect(self, table: Key, key: ast.expr | None = None, scope: Scope | None = None) -> None:
+        """Note what is asked of a name that may mean a table of a file which was not looked at yet: what it has under a key,
+        or all of it."""
+        if table not in self._tables:
+            asked = None if key is None or scope is None else (key, scope)
+            self._expected.setdefault(table, []).append(asked)
 
     def note(self, node: ast.Assign, module: Module) -> set[int]:
         """Note a table, or one more entry of it; return the ids of the nodes that wait until somebody asks for them."""
@@ -53,6 +64,9 @@ class Lookups:
 
     def _add(self, table: Key, entries: object, module: Module) -> set[int]:
         held = self._tables.setdefault(table, [])
+        for asked in self._expected.pop(table, ()):
+            if asked is None or self._ask(table, *asked) is UNKNOWN:
+                self._open.add(table)
         picked = {each.picked for each in self._asked if each.table == table}
         waiting: set[int] = set()
         for key, value in entries:  # type: ignore[attr-defined]
@@ -77,10 +91,15 @@ class Lookups:
 
     def pick(self, table: Key, key: ast.expr, scope: Scope) -> list[Entry]:
         """Return what a table has under a key; all of it where the key is not known."""
+        picked = self._ask(table, key, scope)
+        return self.all_of(table) if picked is UNKNOWN else self._under(table, picked)
+
+    def _ask(self, table: Key, key: ast.expr, scope: Scope) -> object:
+        """Note that a table is asked for a key, and return that; UNKNOWN where only running tells."""
         known = self.values.value(key, scope)
         picked = known if isinstance(known, Hashable) and known is not UNKNOWN else UNKNOWN
         self._asked.append(_Lookup(table, key, scope, picked))
-        return self.all_of(table) if picked is UNKNOWN else self._under(table, picked)
+        return picked
 
     def _under(self, table: Key, key: object) -> list[Entry]:
         return [entry for each, entry in self._tables[table] if each == key]

@@ -118,7 +118,8 @@ class Reach(ReachCalls):
         elif isinstance(node, ast.Lambda):
             self._all_names(node.body, module)
         elif isinstance(node, ast.Assign):
-            self.handled |= self.lookups.note(node, module)
+            if id(scope) not in self.classes.bodies:  # such a table is asked for by its object
+                self.handled |= self.lookups.note(node, module)
             if scope is module.scope and _is_type(node.value):
                 self.handled |= {id(each) for each in walk(node.value)}
                 self.idle.append((module, node.value))

@@ -45,6 +45,10 @@ class ReachCalls(ReachNames):
                 self._use_name_only(func.value, module)
                 if func.attr == "get" and node.args:
                     self._mapped(self.lookups.pick(table, node.args[0], scope))
+            elif table is None and func.attr in ("get", "keys"):
+                self.keyed.add(id(func.value))
+                if func.attr == "get" and node.args:
+                    self._entry(func.value, node.args[0], module, scope)
             self._attribute(func, module)
         elif isinstance(func, ast.Subscript):
             self._call_of_table(node, func, module, scope)
@@ -156,12 +160,29 @@ class ReachCalls(ReachNames):
             self.handled.add(id(node.value))
             if isinstance(node.ctx, ast.Load):
                 self._mapped(self.lookups.pick(table, node.slice, scope))
+        elif isinstance(node.ctx, ast.Load):
+            self.keyed.add(id(node.value))
+            self._entry(node.value, node.slice, module, scope)
+
+    def _entry(self, table: ast.expr, key: ast.expr, module: Module, scope: Scope) -> None:
+        """Use what a table of another file has under a key, `registry.TRAINERS["sft"]`, as soon as that file runs."""
+        if isinstance(table, ast.Name):
+            meant = self.modules.given(module, table.id)
+        else:
+            meant = self._meant(table, module)
+        for each in ((other.path, name) for other, name in meant if name):
+            if self.lookups.has(each):
+                self._mapped(self.lookups.pick(each, key, scope))
+            else:
+                self.lookups.expect(each, key, scope)
 
     def _compare(self, node: ast.Compare, module: Module) -> None:
         """Nothing of a table is used by asking whether it has a key."""
         for kind, right in zip(node.ops, node.comparators, strict=True):
-            if isinstance(kind, (ast.In, ast.NotIn)) and self.lookups.table(right, module):
-                self._use_name_only(right, module)
+            if isinstance(kind, (ast.In, ast.NotIn)):
+                self.keyed.add(id(right))
+                if self.lookups.table(right, module):
+                    self._use_name_only(right, module)
 
 
 def _is_own_class(func: ast.expr) -> bool:

@@ -61,6 +61,8 @@ class ReachFiles(ABC):
         self.seen_definitions: set[int] = set()
         self.handled: set[int] = set()
         """Nodes that were looked at with what is around them."""
+        self.keyed: set[int] = set()
+        """Ids of names of which one entry is asked for, `TRAINERS` of `TRAINERS[kind]`."""
         self.attributes: dict[str, list[tuple[Module, ast.Attribute, Scope]]] = {}
         """Attribute -> where running lines read or set it."""
         self.used: set[tuple[str, str]] = set()

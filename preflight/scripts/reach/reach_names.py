@@ -114,11 +114,19 @@ class ReachNames(ReachFiles):
             self._use_meant(*each)
             if id(node) not in self.handled:
                 self.handed_on |= {id(d) for d in each[0].definitions.get(each[1], ())}
+            if id(node) not in self.keyed:
+                self._whole_table(*each)
         if isinstance(node.value, ast.Name) and self._is_class(node.value, module):
             self._use_name_only(node.value, module)
         self._use_methods(node.attr)
         if id(node) not in self.handled:
             self.handed_on.add(node.attr)
+
+    def _whole_table(self, module: Module, name: str) -> None:
+        """Use all that a table of a file holds, if that is one."""
+        self.lookups.expect((module.path, name))
+        if self.lookups.has((module.path, name)):
+            self._mapped(self.lookups.all_of((module.path, name)))
 
     def _is_class(self, node: ast.Name, module: Module) -> bool:
         """Tell whether a name means a class of the repository."""
@@ -164,6 +172,8 @@ class ReachNames(ReachFiles):
             self._mapped(self.lookups.all_of(table) if table is not None else ())
             for other, name in self.modules.given(module, node.id):
                 self.handed_on |= {id(each) for each in other.definitions.get(name, ())}
+                if id(node) not in self.keyed:
+                    self.lookups.expect((other.path, name))
 
     def _use_name_only(self, node: ast.expr, module: Module) -> None:
         self.handled.add(id(node))

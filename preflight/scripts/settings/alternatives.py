@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from preflight.scripts.arguments.trainer_spellings import ATTENTIONS, DTYPES
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.flow import returns
-from preflight.scripts.python.nodes import walk
+from preflight.scripts.python.nodes import keyword_of, walk
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import UNKNOWN, Scope
+from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
 
 MOST_DEEP = 8
@@ -34,6 +34,22 @@ def note_ways(reader: ScriptReader, settings: ScriptSettings, calls: Sequence[Ca
         words = [word_of(each) for ways in said for each in ways or (UNKNOWN,)]
         if len(said) == len(calls) and words and UNKNOWN not in words:
             settings.may_be[field] = tuple(dict.fromkeys(words))
+    if COMPUTE in settings.unread:
+        _take_compute_dtype(reader, settings)
+
+
+COMPUTE = "bnb_4bit_compute_dtype"
+
+
+def _take_compute_dtype(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Take the first of the 16-bit dtypes in one of which packed layers surely compute, as all of them take the same; the
+    dtype of the rest where there may be others, since nobody left it to bitsandbytes' own fp32."""
+    for found in reader.named("BitsAndBytesConfig"):
+        given = keyword_of(found.node, COMPUTE)
+        ways = None if given is None else alternatives(reader, given, found.scope)
+        words = [_dtype(each) for each in ways or ()]
+        is_short = bool(words) and {*words} <= {"bf16", "fp16"}
+        settings.put(COMPUTE, Known(words[0] if is_short else "auto", reader.place(found)))
 
 
 def _attention(said: object) -> object:

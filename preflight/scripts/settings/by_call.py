@@ -23,6 +23,7 @@ from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.followed_models import followed
 from preflight.scripts.settings.own_optimizer import trainers_name
 from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.scripts.settings.set_attributes import switched_by_config
 from preflight.scripts.settings.wrapped_checkpoints import (
     IS_REENTRANT,
     WRAPS,
@@ -85,6 +86,8 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         if isinstance(given, dict):
             is_reentrant = given.get("use_reentrant", True)  # torch's own default
             settings.put(IS_REENTRANT, Known(is_reentrant, reader.place(found)))
+    for known in switched_by_config(reader):
+        _turned_on(settings, known)
     if WRAPS in {found.name for found, _ in calls}:
         read_wrapped_checkpoints(reader, settings)
     for found in reader.possible(*PREPARING):

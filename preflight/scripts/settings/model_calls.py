@@ -146,7 +146,7 @@ def _name_of(reader: ScriptReader, found: CallFound) -> Known | None:
 
 
 def _note_ways(reader: ScriptReader, settings: ScriptSettings, calls: list[CallFound]) -> None:
-    if {"attn_implementation", "dtype"} & {*settings.unread}:
+    if {"attn_implementation", "dtype", "bnb_4bit_compute_dtype"} & {*settings.unread}:
         from preflight.scripts.settings.alternatives import (
             note_ways,  # few scripts choose when they run
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.followed_models import followed, loads
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 
@@ -27,6 +28,8 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `training_args.gradient_checkpointing = True`, `trainer.args.optim = "sgd"` and `tokenizer.model_max_length = 2048`."""
     for target, value, scope in attributes_set(reader.statements):
         if not _may_be_arguments(target.value, scope, reader):
+            continue
+        if _configs_of_models(target.value, scope):
             continue
         owner = unparse(target.value)
         known = reader.evaluated_before(target.attr, value, scope)
@@ -92,6 +95,8 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
     for target, node, scope in attributes_set(reader.unsure_statements):
         if not _may_be_arguments(target.value, scope, reader):
             continue
+        if _configs_of_models(target.value, scope):
+            continue
         if target.attr in MADE_WITH or not _is_trainer_arguments(reader, target.value, scope):
             continue
         place = Place("script", scope.path, target.attr, target.lineno)
@@ -101,6 +106,54 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
             is_said = target.attr == OF_CHECKPOINTING and held is None
             settings.put(target.attr, Known(value if is_said else UNKNOWN, place))
             settings.set_later.add(target.attr)
+
+
+SWITCH = "gradient_checkpointing"
+"""Entry of a model's config. A model that is made with it checkpoints, and the entry is taken away
+(modeling_utils.py __init__ of 4.11.0, _backward_compatibility_gradient_checkpointing of 4.23 to 5.24)."""
+
+
+def switched_by_config(reader: ScriptReader) -> Iterator[Known]:
+    """Yield what `config.gradient_checkpointing = True` says of the models that a script makes with that config."""
+    made = list(_given_configs(reader))
+    for statements, is_sure in ((reader.statements, True), (reader.unsure_statements, False)):
+        for node, scope in statements:
+            target = node.targets[0]
+            if not isinstance(target, ast.Attribute) or target.attr != SWITCH:
+                continue
+            written = _configs_of_models(target.value, scope)
+            given = [each for each in made if each is None or each in written]
+            if not given:
+                continue
+            value = reader.evaluated_before(SWITCH, node.value, scope).value
+            is_known = is_sure and None not in given and isinstance(value, bool)
+            place = Place("script", scope.path, SWITCH, node.lineno)
+            yield Known(value if is_known or value is False else UNKNOWN, place)
+
+
+def _given_configs(reader: ScriptReader) -> Iterator[ast.Call | None]:
+    """Yield the calls that make what models are loaded with as their config; None where one is not followed."""
+    for found in (
+        each for each in reader.possible("from_pretrained", "from_config") if loads(each)
+    ):
+        first = found.node.args[0] if found.node.args and found.name == "from_config" else None
+        given = keyword_of(found.node, "config") or first
+        for made in () if given is None else followed(reader, given, found.scope):
+            yield None if made is None else made.node
+
+
+def _configs_of_models(owner: ast.expr, scope: Scope) -> list[ast.Call]:
+    """Return the calls that make a model's config of a name: `AutoConfig.from_pretrained(...)`."""
+    holder = scope.holder(owner.id) if isinstance(owner, ast.Name) else None
+    written = [] if holder is None else holder.assigned.get(unparse(owner), [])
+    return [
+        node
+        for node in written
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "from_pretrained"
+        and last_name(node.func.value).endswith("Config")
+    ]
 
 
 def read_attention(reader: ScriptReader, settings: ScriptSettings) -> None:
