@@ -20,6 +20,8 @@ COPY = "a second copy of the model"
 REPLICAS = "replicas of nn.DataParallel"
 MADE_AGAIN = "a model that a loop makes while it holds the one before"
 BESIDE_TEXT = "images or audio beside the text"
+MADE_BY_NAME = "a model that the script makes by a name in its settings"
+"""What Hydra's `instantiate`, or an import by a name, makes of a config that no reader follows."""
 
 # What a model is made of:
 OTHER_HEAD = "a head that is no language model's"

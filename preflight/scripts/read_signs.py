@@ -48,6 +48,7 @@ from preflight.unpriced_names import (
     DIVIDED,
     FROZEN,
     GATHERED_LOGITS,
+    MADE_BY_NAME,
     MAKES,
     OF_STEP,
     OUTPUTS,
@@ -105,6 +106,8 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     )
     if towers_keep:
         unpriced.pop(OUTPUTS)
+    if files and not reach.is_followed and _LOADS.search(whole) is None:
+        unpriced[MADE_BY_NAME] = Place("script", files[0][0], "")
     if REDUCES_LOGITS.search(whole):
         unpriced.pop(GATHERED_LOGITS, None)
     if not is_whole:
@@ -152,6 +155,10 @@ def _attention(reach: Reach, reader: ScriptReader | None) -> ReplacedAttention |
     )
 
 
+_LOADS = lazy_pattern(
+    r"\bfrom_(?:pretrained|config)\b|\b\w*Trainer\(|\b\w+(?:For[A-Z]\w+|LMHeadModel|LanguageModel)\b"
+)
+"""Words of a script that loads its model itself, or leaves it to a trainer."""
 _TAKES_LAUNCHERS = lazy_pattern(r"\bAccelerator\b|\bFabric\b|lightning|\bdeepspeed\b")
 _SETS_MODE = lazy_pattern(
     r"\.train\(|\.training\b|from_config\(|(?:LM|Generation|Classification|Model)\(|checkpoint_wrapper|checkpoint\(|_checkpointing\(|lightning"

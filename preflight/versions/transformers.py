@@ -44,6 +44,12 @@ GPT2_HAS_SDPA = _since(
     "`_supports_sdpa` in models/gpt2/modeling_gpt2.py, models/gpt_neox/modeling_gpt_neox.py: 4.41.2 against 4.42.4",
     "5.24.0",
 )
+WHISPER_CACHES_IN_AN_OBJECT = _since(
+    "4.43",
+    "Whisper gives back keys and values in an EncoderDecoderCache",
+    "models/whisper/modeling_whisper.py (4.43.4, not 4.42.4)",
+    "5.24.0",
+)
 TAKES_NUM_LOGITS_TO_KEEP = _since(
     "4.45",
     "a model makes the logits of its last tokens alone where `num_logits_to_keep` asks for them",
@@ -99,6 +105,14 @@ IGNORES_SYNC_EACH_BATCH = _since(
     "5.1.0",
     until="5.2",
 )
+T5_CACHES_IN_AN_OBJECT = _since(
+    "4.46",
+    "T5 and its kin give back keys and values in an EncoderDecoderCache, which accelerate leaves as it is; a tuple of them"
+    " is made fp32 with the logits, and before 4.30 an evaluation generates without autocast",
+    "models/t5/modeling_t5.py (4.46.3, not 4.45.2), trainer_seq2seq.py:276 (4.29.2), accelerate/utils/operations.py"
+    " convert_to_fp32; counted on a CPU in 4.29.2, 4.44.2 and 4.46.3",
+    "5.24.0",
+)
 MISTRAL_LOSS_UPCASTS_LOGITS = _since(
     "4.48",
     "Mistral takes the common loss, which casts the logits; before, its model returned fp32 logits",
@@ -149,6 +163,12 @@ QWEN2_VL_TAKES_COMMON_LOSS = _since(
     "Qwen2-VL and Qwen2.5-VL take the common loss; before, their model made the logits fp32 and copied them",
     "models/qwen2_vl/modeling_qwen2_vl.py, models/qwen2_5_vl/modeling_qwen2_5_vl.py: logits.float() in 4.46.3 to 4.51.3,"
     " none in 4.52.4",
+    "5.24.0",
+)
+BART_CACHES_IN_AN_OBJECT = _since(
+    "4.52",
+    "BART and its kin give back keys and values in an EncoderDecoderCache",
+    "models/bart/modeling_bart.py, mbart, pegasus, marian, m2m_100 (4.52.4, not 4.51.3)",
     "5.24.0",
 )
 LAYERS_CHECKPOINT_THEMSELVES = _since(
@@ -251,26 +271,6 @@ LOADS_CHECKPOINTS_DTYPE = _since(
     "5.0",
     "`from_pretrained` without a dtype loads the checkpoint's; before, fp32",
     "modeling_utils.py:4184 (5.24.0)",
-    "5.24.0",
-)
-T5_CACHES_IN_AN_OBJECT = _since(
-    "4.46",
-    "T5 and its kin give back keys and values in an EncoderDecoderCache, which accelerate leaves as it is; a tuple of them"
-    " is made fp32 with the logits, and before 4.30 an evaluation generates without autocast",
-    "models/t5/modeling_t5.py (4.46.3, not 4.45.2), trainer_seq2seq.py:276 (4.29.2), accelerate/utils/operations.py"
-    " convert_to_fp32; counted on a CPU in 4.29.2, 4.44.2 and 4.46.3",
-    "5.24.0",
-)
-WHISPER_CACHES_IN_AN_OBJECT = _since(
-    "4.43",
-    "Whisper gives back keys and values in an EncoderDecoderCache",
-    "models/whisper/modeling_whisper.py (4.43.4, not 4.42.4)",
-    "5.24.0",
-)
-BART_CACHES_IN_AN_OBJECT = _since(
-    "4.52",
-    "BART and its kin give back keys and values in an EncoderDecoderCache",
-    "models/bart/modeling_bart.py, mbart, pegasus, marian, m2m_100 (4.52.4, not 4.51.3)",
     "5.24.0",
 )
 IS_NOT_REENTRANT = _since(

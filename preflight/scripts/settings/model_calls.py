@@ -16,7 +16,12 @@ from preflight.scripts.settings.built_models import read_built
 from preflight.scripts.settings.device_map import device_map_of
 from preflight.scripts.settings.followed_models import OF_PARAMETERS, followed, loads
 from preflight.scripts.settings.made_and_given import is_given, note_whole
-from preflight.scripts.settings.model_shape import name_of_config, note_own, note_shape
+from preflight.scripts.settings.model_shape import (
+    name_of_config,
+    note_own,
+    note_shape,
+    note_strange,
+)
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.settings.zero_init import is_partitioned, makes_partitioned, zero3_is_on
 from preflight.setting import Place
@@ -68,6 +73,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         for call in _made_for_loop(reader):
             if not loads(call):
                 note_own(reader, settings, call)
+                note_strange(reader, settings, call)
     calls = [f for f in reader.named("from_pretrained", "from_config") if loads(f)]
     unsure = [f for f in reader.maybe("from_pretrained", "from_config") if loads(f)]
     if calls or unsure:

@@ -8,9 +8,9 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Known
-from preflight.scripts.settings.own_model import class_of_made, own_class
+from preflight.scripts.settings.own_model import class_of_made, is_strange, own_class
 from preflight.scripts.settings.script_settings import ScriptSettings
-from preflight.unpriced_names import adds_to_model
+from preflight.unpriced_names import MAKES, adds_to_model
 
 SHAPES = ("num_hidden_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "vocab_size", "intermediate_size",
           "num_attention_heads", "num_key_value_heads")  # fmt: skip
@@ -39,6 +39,13 @@ def note_own(reader: ScriptReader, settings: ScriptSettings, made: CallFound) ->
     cls = class_of_made(reader, made)
     if cls:
         settings.uncounted[adds_to_model(cls)] = Uncounted(reader.place(made), "either")
+
+
+def note_strange(reader: ScriptReader, settings: ScriptSettings, made: CallFound) -> None:
+    """Note a model that a function of a package makes which nobody knows: timm's `create_model`."""
+    is_function = made.name[:1].islower() and made.name not in reader.functions
+    if is_function and is_strange(reader, made.node.func, made.scope.path):
+        settings.uncounted[f"what {made.name}{MAKES}"] = Uncounted(reader.place(made), "either")
 
 
 def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:

@@ -30,7 +30,7 @@ def own_class(reader: ScriptReader, found: CallFound) -> str:
     for asked in named_classes(_asked(func), found.scope):
         name = last_name(asked)
         is_own = reader.class_of(name, path) is not None
-        if _methods(reader, name, path) if is_own else _is_strange(reader, asked, path):
+        if _methods(reader, name, path) if is_own else is_strange(reader, asked, path):
             return name
     return _around(reader, found)
 
@@ -47,8 +47,8 @@ def named_classes(node: ast.expr, scope: Scope) -> list[ast.expr]:
     return held or [node]
 
 
-def _is_strange(reader: ScriptReader, node: ast.expr, path: str) -> bool:
-    """Tell whether a class is of a package that nobody knows."""
+def is_strange(reader: ScriptReader, node: ast.expr, path: str) -> bool:
+    """Tell whether a class, or a function, is of a package that nobody knows."""
     library = dotted(reader, node, path).partition(".")[0]
     return bool(library) and library not in _WRAPS_MODELS
 
@@ -107,7 +107,7 @@ def _is_module(reader: ScriptReader, name: str, path: str) -> bool:
     return any(
         last_name(base) in MODULES
         or _OF_TRANSFORMERS.match(dotted(reader, base, file))
-        or _is_strange(reader, base, file)
+        or is_strange(reader, base, file)
         for cls, file in _line(reader, name, path)
         for base in cls.bases
         if last_name(base) != cls.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import branches_of, last_name
@@ -36,7 +37,7 @@ def _trainers(reader: ScriptReader) -> Iterator[tuple[ast.expr, str]]:
     seen: set[int] = set()
     for found in reader.possible_calls:
         imported = reader.libraries.get(found.scope.path, {}).get(found.name, found.name)
-        if imported.endswith("Trainer"):
+        if _TRAINER.search(imported):
             yield found.node.func, found.scope.path
         held = reader.class_of(found.name, found.scope.path)
         if held is not None and id(held[0]) not in seen:
@@ -47,4 +48,8 @@ def _trainers(reader: ScriptReader) -> Iterator[tuple[ast.expr, str]]:
 
 
 def _names(node: ast.expr) -> bool:
-    return last_name(node).endswith("Trainer")
+    return _TRAINER.search(last_name(node)) is not None
+
+
+_TRAINER = lazy_pattern(r"Trainer(?:Base|[A-Z]{2,})?$")
+"""What packages call a trainer: `SFTTrainer`, detectron2's `TrainerBase`, deep_training's `TrainerHF`."""

@@ -47,7 +47,8 @@ UNPRICED = {
         "either",
     ),
     unpriced.BESIDE_TEXT: (
-        r"For(?:Vision2Seq|ImageTextToText)\b|process_vision_info|pixel_values|input_features|vision_tower",
+        r"For(?:Vision2Seq|ImageTextToText)\b|process_vision_info|pixel_values|input_features|vision_tower"
+        r"|\b(?:vision|visual|image|video|audio|speech)_(?:encoder|backbone)\b|\bQformer\b",
         "either",
     ),
     unpriced.OWN_LOSS: (
