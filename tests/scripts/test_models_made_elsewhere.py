@@ -54,10 +54,12 @@ def named(tmp_path, text: str, **files: str) -> set[str]:
         ("import hydra", "AutoModelForCausalLM.from_pretrained(config.model)", ""),
         ("", "AutoModelForCausalLM.from_pretrained('gpt2').cuda()", ""),
         ("from build import create_model", "create_model()", ""),
+        ("from build import Headed", "Headed.from_pretrained('gpt2')", ""),
+        ("import build", "build.Headed.from_pretrained('gpt2')", ""),
     ],
 )  # fmt: skip
 def test_a_model_that_nobody_read_is_named(imports, model, name, tmp_path):
-    build = "from transformers import AutoModelForCausalLM\ndef create_model():\n    return AutoModelForCausalLM.from_pretrained('gpt2')\n"
+    build = "from transformers import AutoModelForCausalLM, GPT2LMHeadModel\nclass Headed(GPT2LMHeadModel):\n    pass\ndef create_model():\n    return AutoModelForCausalLM.from_pretrained('gpt2')\n"
     text = LOADED.format(imports=imports, model=model)
     if not model.startswith("Auto"):
         text = text.replace("from transformers import AutoModelForCausalLM\n", "")

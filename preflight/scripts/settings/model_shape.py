@@ -5,6 +5,7 @@ from __future__ import annotations
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
+from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Known
@@ -43,8 +44,11 @@ def note_own(reader: ScriptReader, settings: ScriptSettings, made: CallFound) ->
 
 def note_strange(reader: ScriptReader, settings: ScriptSettings, made: CallFound) -> None:
     """Note a model that a function of a package makes which nobody knows: timm's `create_model`."""
+    func, path = made.node.func, made.scope.path
     is_function = made.name[:1].islower() and made.name not in reader.functions
-    if is_function and is_strange(reader, made.node.func, made.scope.path):
+    above = dotted(reader, func, path).split(".")[:-1]
+    is_own = any(reader.is_here(path, ".".join(above[: n + 1])) for n in range(len(above)))
+    if is_function and not is_own and is_strange(reader, func, path):
         settings.uncounted[f"what {made.name}{MAKES}"] = Uncounted(reader.place(made), "either")
 
 
