@@ -348,3 +348,29 @@ def test_a_condition_that_takes_a_graph_away_is_tried_both_ways():
 
 def test_of_two_losses_none_is_taken():
     assert read(step_of("return model(**inputs).logits.logsumexp(-1).mean()") * 2) is None
+
+
+EVALUATES = """
+@torch.no_grad()
+def evaluate(model, rows):
+    total = 0
+    for row in rows:
+        total += model(row["ids"]).logits.log_softmax(-1).mean()
+    return total
+
+for batch in loader:
+    logits = model(batch["ids"]).logits
+    loss = F.cross_entropy(logits.view(-1, logits.size(-1)), batch["y"].view(-1))
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    if is_time(batch):
+        print(evaluate(model, held_out))
+"""
+
+
+def test_an_evaluation_behind_a_step_is_no_part_of_it():
+    alone = EVALUATES.replace("        print(evaluate(model, held_out))", "        print(1)")
+
+    assert read(EVALUATES) == read(alone)
+    assert read(alone).forwards == 1

@@ -187,8 +187,10 @@ def _run(entry: _Entry, machine: Step) -> _Way | None:
 
 
 def _evaluated(entry: _Entry, functions: Functions, width: int, known: Mapping[str, bool]) -> float:
-    """Return the most that is alive where a step that goes one way runs without a graph."""
-    found = [Fraction(0)]
+    """Return the most that is alive where a step that goes one way runs without a graph.
+
+    What only that asks is answered no, or in the first way that can be.
+    """
     for machine in _machines(functions, width, known):
         machine.evaluates = True
         machine.has_graph = False
@@ -197,8 +199,8 @@ def _evaluated(entry: _Entry, functions: Functions, width: int, known: Mapping[s
         except Impossible:
             continue
         most = max(machine.most, machine.before_reference)
-        found.append(most / max(1, machine.forwards))
-    return float(max(found))
+        return float(most / max(1, machine.forwards))
+    return 0.0
 
 
 def _entered(entry: _Entry, machine: Step) -> object:
