@@ -6,6 +6,7 @@ The model makes logits and nothing else: of what a step allocates, only they and
 from __future__ import annotations
 
 import ast
+import gc
 import json
 
 import pytest
@@ -224,6 +225,7 @@ def read(step: str):
 
 def peaks(step: str, dtype: torch.dtype, path, has_graph: bool = True) -> dict[str, float]:
     """Return bytes per logit that the allocator had out at most, before the gradient and while it was taken."""
+    gc.collect()  # what others left would be freed while it is counted
     model, reference = Model(dtype), Model(dtype)
     ids = torch.randint(0, VOCAB, (ROWS, LENGTH))
     step = step.replace("float32", "float64").replace(".float()", ".double()")
