@@ -167,8 +167,9 @@ def _failed(error: BaseException, name: str, args: list[str]) -> int:
         lines.append("  fix  PREFLIGHT_TRACE=1 prints the traceback to report it with")
         value = problems.bug_to_dict(error)
     if name in STARTERS:
+        way_on = "" if code == BAD_INPUT else "; PREFLIGHT=off starts it unchecked"
         code = NOT_STARTED
-        lines.append("next: nothing was started")
+        lines.append(f"next: nothing was started{way_on}")
     if _wants_json(args):
         # In run, stdout belongs to the training script.
         print_json(value, sys.stderr if name in STARTERS else sys.stdout)
