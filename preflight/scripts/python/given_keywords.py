@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from preflight.scripts.python.assignments import returned_by
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import keyword_of, last_name, walk
+from preflight.scripts.python.nodes import branches_of, keyword_of, last_name, methods_of
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 
@@ -38,7 +39,7 @@ def _at_its_place(reader: ScriptReader, call: CallFound, name: str) -> ast.expr 
         return None
     held = reader.class_of(call.name, call.scope.path)
     kinds = {call.name} if held is None else {last_name(base) for base in held[0].bases}
-    makes = held is not None and any(getattr(e, "name", "") == "__init__" for e in held[0].body)
+    makes = held is not None and "__init__" in methods_of(held[0])
     return places[at] if kinds & ORDERED and not makes else None
 
 
@@ -53,7 +54,7 @@ def _entries(
                 yield value, scope
         parts = [(v, scope) for k, v in zip(node.keys, node.values, strict=True) if k is None]
     elif isinstance(node, ast.IfExp):
-        parts = [(node.body, scope), (node.orelse, scope)]
+        parts = [(each, scope) for each in branches_of(node)]
     elif isinstance(node, ast.Name):
         holder = scope.holder(node.id)
         if holder is None:
@@ -67,7 +68,6 @@ def _entries(
         parts += [(each.value, scope) for each in node.keywords if each.arg is None]
     elif isinstance(node, ast.Call):
         for function, inner in reader.functions.get(last_name(node.func), ()):
-            returned = (n.value for n in walk(function) if isinstance(n, ast.Return))
-            parts += [(value, inner) for value in returned if value is not None]
+            parts += [(value, inner) for value in returned_by(function)]
     for part, around in parts if depth < _MOST_DEEP else ():
         yield from _entries(reader, part, around, name, depth + 1)

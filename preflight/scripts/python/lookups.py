@@ -35,6 +35,7 @@ class Lookups:
         self._expected: dict[Key, list[tuple[ast.expr, Scope] | None]] = {}
 
     def has(self, table: Key) -> bool:
+        """Tell whether a table of a file was noted."""
         return table in self._tables
 
     def expect(self, table: Key, key: ast.expr | None = None, scope: Scope | None = None) -> None:

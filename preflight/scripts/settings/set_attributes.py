@@ -117,17 +117,16 @@ def switched_by_config(reader: ScriptReader) -> Iterator[Known]:
     """Yield what `config.gradient_checkpointing = True` says of the models that a script makes with that config."""
     made = list(_given_configs(reader))
     for statements, is_sure in ((reader.statements, True), (reader.unsure_statements, False)):
-        for node, scope in statements:
-            target = node.targets[0]
-            if not isinstance(target, ast.Attribute) or target.attr != SWITCH:
+        for target, said, scope in attributes_set(statements):
+            if target.attr != SWITCH:
                 continue
             written = _configs_of_models(target.value, scope)
             given = [each for each in made if each is None or each in written]
             if not given:
                 continue
-            value = reader.evaluated_before(SWITCH, node.value, scope).value
+            value = reader.evaluated_before(SWITCH, said, scope).value
             is_known = is_sure and None not in given and isinstance(value, bool)
-            place = Place("script", scope.path, SWITCH, node.lineno)
+            place = Place("script", scope.path, SWITCH, target.lineno)
             yield Known(value if is_known or value is False else UNKNOWN, place)
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from preflight.own_tables import table_beside
@@ -23,6 +23,7 @@ def options_of(launcher: str) -> tuple[LauncherOption, ...]:
     )
 
 
+@cache
 def older_options() -> tuple[LauncherOption, ...]:
     """Return the options that accelerate's launcher took once, each with the first release that does not."""
     return tuple(
