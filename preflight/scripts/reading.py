@@ -13,7 +13,6 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.settings.adapter_calls import beside_packed
 from preflight.scripts.settings.by_call import (
-    read_batches,
     read_casts,
     read_checkpointing,
     read_compile,
@@ -32,6 +31,7 @@ from preflight.scripts.settings.lora_calls import read_adapter
 from preflight.scripts.settings.made_and_given import is_given, is_loaded, never_made
 from preflight.scripts.settings.model_calls import read_model
 from preflight.scripts.settings.olmo_core import read_olmo_core
+from preflight.scripts.settings.own_batches import read_batches
 from preflight.scripts.settings.own_engine import own_engine
 from preflight.scripts.settings.own_optimizer import read_own_optimizer
 from preflight.scripts.settings.own_variables import read_own_variables

@@ -12,6 +12,7 @@ from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
 from preflight.scripts.settings.set_attributes import OF_METHODS
+from preflight.unpriced_names import REPLICAS
 from preflight.verdict import Answer
 
 _ARGUMENTS = sorted({name for each in OF_METHODS.values() for name, _ in each.values()})
@@ -66,12 +67,39 @@ def test_a_name_in_quotes_is_an_attribute(checked, statement):
 @pytest.mark.parametrize(
     "statement",
     [
-        "trainer.args.per_device_train_batch_size = 7",
-        'setattr(trainer.args, "per_device_train_batch_size", 7)',
+        "vars(told).update(per_device_train_batch_size=7)",
+        "told.per_device_train_batch_size += 5",
+        "told.per_device_train_batch_size = 7\ntold.per_device_train_batch_size *= rows_of(model)",
+        "told.per_device_train_batch_size = 7\nfor row in rows:\n    told.per_device_train_batch_size *= 2",
+    ],
+)
+def test_what_another_statement_makes_of_rows_is_not_what_was_said_first(checked, statement):
+    assert checked(before=statement).plan.micro_batch_size in (7, None)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "trainer.args.optim = 'adafactor'",
+        'setattr(trainer.args, "optim", "adafactor")',
     ],
 )
 def test_arguments_of_a_made_trainer_are_its_arguments(checked, statement):
-    assert checked(after=statement).plan.micro_batch_size == 7
+    assert checked(after=statement).plan.optimizer == "adafactor"
+
+
+def test_a_trainer_takes_its_rows_as_it_is_made(tmp_path):
+    """To 4.57 `train()` took them again, so that what is set between the two is one or the other."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    told = transformers.TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=2, use_cpu=True, report_to=[]
+    )
+    trainer = transformers.Trainer(torch.nn.Linear(1, 1), told, train_dataset=[{"x": 1}] * 9)
+    trainer.args.per_device_train_batch_size = 7
+    assert trainer.get_train_dataloader().total_batch_size == 2
+    trainer._train_batch_size = 5
+    assert trainer.get_train_dataloader().total_batch_size == 5
 
 
 @pytest.mark.parametrize(
@@ -82,12 +110,67 @@ def test_arguments_of_a_made_trainer_are_its_arguments(checked, statement):
         ("", "trainer.get_train_dataloader = partial(own, batch_size=7)"),
         ("if rows:\n    setattr(told, 'per_device_train_batch_size', 7)", ""),
         ("", "if rows:\n    trainer.args.per_device_train_batch_size = 7"),
+        ("", "trainer.args.per_device_train_batch_size = 7"),
+        ("", 'setattr(trainer.args, "per_device_train_batch_size", 7)'),
+        ("", "told.per_device_train_batch_size = 7"),
+        ("", "other = Trainer(model, told)\nother.args.per_device_train_batch_size = 7"),
     ],
 )
 def test_rows_that_are_said_elsewhere_are_not_known(checked, before, after):
     found = checked(before, after)
     assert found.plan.micro_batch_size is None
     assert found.verdict.answer is Answer.UNKNOWN
+
+
+OWN = """\
+class Own(Trainer):
+    def {method}:
+        {body}
+
+Trainer = Own
+"""
+LOADER = "DataLoader(self.train_dataset, {rows}, collate_fn=self.data_collator)"
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "rows"),
+    [
+        ("__init__(self, *given, **more)", "super().__init__(*given, **more)\n        self._train_batch_size = 7", None),
+        ("__init__(self, *given, **more)", "super().__init__(*given, **more)\n        self.args.per_device_train_batch_size = 7", None),
+        ("train(self)", "self._train_batch_size = 7\n        return super().train()", None),
+        ("get_train_dataloader(self)", f"return {LOADER.format(rows='batch_size=7')}", None),
+        ("get_train_dataloader(self)", f"return {LOADER.format(rows='batch_size=self.args.train_batch_size')}", 2),
+        ("get_train_dataloader(self)", f"return {LOADER.format(rows='batch_sampler=TokenBudget(self.train_dataset, 65536)')}", None),
+        ("get_train_dataloader(self)", f"made = BatchSampler(self._get_train_sampler(), self.args.train_batch_size, True)\n        return {LOADER.format(rows='batch_sampler=made')}", 2),
+        ("get_train_dataloader(self)", f"made = TokenBudget(65536)\n        self.log(self.args.train_batch_size)\n        return {LOADER.format(rows='batch_sampler=made')}", None),
+        ("get_batch_samples(self, rows, num, *more)", "got, n = super().get_batch_samples(rows, 8 * num, *more)\n        return [joined(got)], n", None),
+        ("get_batch_samples(self, rows, num, *more)", "got, n = super().get_batch_samples(rows, num, *more)\n        return got, n", 2),
+        ("get_batch_samples(self, rows, num, *more)", "return super().get_batch_samples(rows, num, *more)", 2),
+        ("get_batch_samples(self, rows, num, *more)", "got = []\n        for _ in range(num):\n            got += [next(rows)]\n        return got, None", 2),
+    ],
+)  # fmt: skip
+def test_rows_of_a_subclass_are_its_own_where_it_takes_them_otherwise(checked, method, body, rows):
+    found = checked(before=OWN.format(method=method, body=body))
+    assert found.plan.micro_batch_size == rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [
+        ("rows.batch(8)", None),
+        ("rows.shuffle().batched(8).map(flat)", None),
+        ("rows\nothers = rows.batch(8)", 2),
+    ],
+)
+def test_a_set_whose_rows_are_several_has_more_of_them(checked, rows, size):
+    assert checked(before=f"rows = {rows}").plan.micro_batch_size == size
+
+
+@pytest.mark.parametrize(("number", "is_named"), [(1, False), (4, True)])
+def test_a_number_of_devices_that_is_set_makes_replicas(checked, number, is_named):
+    """torch's DataParallel stands around the model where it is more than one."""
+    said = checked(before=f"told._n_gpu = {number}").verdict.unpriced
+    assert (REPLICAS in said) is is_named
 
 
 def test_an_optimizer_that_it_is_given_is_open(checked):
@@ -141,8 +224,6 @@ def test_what_leaves_its_step_as_it_is_is_not(checked, statement):
         ("told.set_dataloader(train_batch_size=7)", "", 7, "sgd", False),
         ("told.set_dataloader(rows_of(told))", "", None, "sgd", False),
         ("if many:\n    told.set_dataloader(train_batch_size=7)", "", None, "sgd", False),
-        ("", "trainer.args.per_device_train_batch_size = 7", 7, "sgd", False),
-        ("", "other = Trainer(model, told)\nother.args.per_device_train_batch_size = 7", 7, "sgd", False),
     ],
 )  # fmt: skip
 def test_a_method_of_the_arguments_sets_several(checked, before, after, rows, optimizer, is_recomputed):  # fmt: skip

@@ -415,7 +415,7 @@ def test_parsed_arguments_have_what_a_script_gives_them_by_the_names_of_a_file(w
         (f"for k, v in {READ}.items():\n    if k in KEPT:\n        setattr(args, k, v)\n", ("gpt2", None, None)),
         ("for k, v in fetch().items():\n    setattr(args, k, v)\n", (None, None, None)),
         ("vars(args).update(fetch())\n", (None, None, None)),
-        ("if fetch():\n    vars(args).update(rows=fetch())\n", (None, None, None)),
+        ("if fetch():\n    vars(args).update(rows=fetch())\n", ("gpt2", None, 256)),
         ("vars(other).update(fetch())\n", ("gpt2", 3, 256)),
     ],
 )  # fmt: skip

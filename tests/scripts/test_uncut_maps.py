@@ -64,6 +64,28 @@ Trainer(
     data_collator=COLLATES,
 ).train()
 """
+OBJECTS = """
+class Sets:
+    def __init__(self, rows):
+        self.train = rows["train"].map(whole)
+        self.test = rows["test"].map(cut)
+
+    def made(self):
+        return data["train"].map(whole)
+
+sets = Sets(data)
+"""
+ROWS = """
+class Rows(Dataset):
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+
+    def __getitem__(self, place):
+        return tokenizer(self.rows[place]["text"])
+"""
+CUTTING = ROWS.replace('["text"])', '["text"], truncation=True, max_length=512)')
+"""Datasets of a script's own, one of which cuts its rows."""
 CUT = 'data["test"].map(cut)'
 
 
@@ -109,11 +131,71 @@ def test_rows_of_training_that_nothing_cuts_have_no_length(tmp_path, given):
         {"trained": 'data["train"].map(text).map(cut)'},
         {"trained": "rows", "sets": 'rows = data["train"].map(whole)\nrows = data["train"].map(cut)'},
         {"trained": "rows", "sets": 'rows = data["train"].map(whole)\nrows = made_short(rows)'},
-        {"trained": 'made(data["train"])', "sets": "def made(rows):\n    if KNOWN:\n        return rows.map(cut)\n    return rows.map(whole)"},
+        {"trained": "sets.train", "sets": "class Sets:\n    def __init__(self):\n        self.train = data['train'].map(cut)\n        self.test = data['test'].map(whole)\nsets = Sets()"},
+        {"trained": "sets['train']", "sets": "sets = {'train': data['train'].map(whole)}\nsets['train'] = sets['train'].map(blocks, batched=True)"},
+        {"trained": "rows", "sets": "both = cut_and_whole(data)\nrows = both[0]"},
+        {"trained": "Rows(data['train'])", "sets": CUTTING},
     ],
 )  # fmt: skip
 def test_rows_that_something_may_cut_are_as_before(tmp_path, given):
     assert plan_with(tmp_path, **given).seq_len == 512
+
+
+@pytest.mark.parametrize(
+    ("trained", "sets"),
+    [
+        ("rows", 'def both():\n    return data["train"].map(whole), data["test"].map(cut)\nrows, others = both()'),
+        ("rows", 'def both():\n    made, other = data["train"].map(whole), data["test"].map(cut)\n    return made, other\nrows, others = both()'),
+        ("both[0]", 'def make():\n    return data["train"].map(whole), data["test"].map(cut)\nboth = make()'),
+        ('sets["train"]', 'sets = {"train": data["train"].map(whole), "test": data["test"].map(cut)}'),
+        ('sets["train"]', 'sets = DatasetDict({"train": data["train"].map(whole), "test": data["test"].map(cut)})'),
+        ('sets["train"]', 'def make():\n    return dict(train=data["train"].map(whole), test=data["test"].map(cut))\nsets = make()'),
+        ('sets["train"]', 'sets = {}\nsets["test"] = data["test"].map(cut)\nsets["train"] = data["train"].map(whole)'),
+        ('data["train"]', 'data["train"] = data["train"].map(whole)\ndata["test"] = data["test"].map(cut)'),
+        ("sets.train", OBJECTS),
+        ("sets.made()", OBJECTS),
+        ("Rows(data['train'])", ROWS),
+        ('[whole(row) for row in data["train"]]', ""),
+        ('Dataset.from_list([whole(row) for row in data["train"]])', ""),
+        ('concatenate_datasets([data["train"].map(cut), data["more"].map(whole)])', ""),
+        ('data["train"].map(whole) if arguments.seed else None', ""),
+        ('made(data["train"])', "def made(rows):\n    if KNOWN:\n        return rows.map(cut)\n    return rows.map(whole)"),
+    ],
+)  # fmt: skip
+def test_rows_are_followed_through_what_holds_several_sets(tmp_path, trained, sets):
+    assert plan_with(tmp_path, trained=trained, sets=sets).seq_len is None
+
+
+LATER = """
+def start(rows, others):
+    trainer = KIND(model=model, args=arguments, train_dataset=rows, eval_dataset=others)
+    AFTER
+    trainer.train()
+
+start(TRAINED, data["test"].map(cut))
+"""
+
+
+@pytest.mark.parametrize("kind", ["Trainer", "Own"])
+@pytest.mark.parametrize(
+    ("trained", "after", "length"),
+    [
+        ('data["train"].map(cut)', "pass", 512),
+        ('data["train"].map(whole)', "pass", None),
+        ("None", 'trainer.train_dataset = data["train"].map(whole)', None),
+        ('data["train"].map(cut)', 'trainer.train_dataset = data["train"].map(whole)', None),
+        ('data["train"].map(cut)', 'setattr(trainer, "train_dataset", data["train"].map(whole))', None),
+        ('data["train"].map(whole)', 'trainer.train_dataset = data["train"].map(cut)', 512),
+        ('data["train"].map(cut)', 'if rows:\n        trainer.train_dataset = data["train"].map(whole)', None),
+    ],
+)  # fmt: skip
+def test_rows_that_a_trainer_is_given_later_are_those_that_it_trains_on(
+    tmp_path, kind, trained, after, length
+):
+    text, _, _ = SCRIPT.replace("SETS", "class Own(Trainer):\n    pass\n").partition("Trainer(\n")
+    later = LATER.replace("KIND", kind).replace("AFTER", after).replace("TRAINED", trained)
+    script = (text + later).replace("WHEN", '"epoch"')
+    assert plan_of(tmp_path, "python train.py", {"train.py": script}).seq_len == length
 
 
 @pytest.mark.parametrize(("when", "is_said"), [('"epoch"', True), ('"no"', False)])

@@ -131,6 +131,12 @@ class Names(ABC):
         """Return what a block assigns to a name, before a place of it, without branches that are not taken."""
         return self._live(scope.assigned.get(name, ()), scope, 0, at)[0]
 
+    def may_hold_under(
+        self, name: str, path: tuple[str, ...], scope: Scope, at: Position | None = None
+    ) -> tuple[list[ast.expr], bool]:
+        """Return what a block sets under a key of the dict that a name holds, before a place of it, and whether one surely is."""
+        return self._live(scope.changed.get(name, {}).get(path, ()), scope, 0, at)
+
     def may_be(self, node: ast.expr, scope: Scope) -> list[tuple[ast.expr, Scope]]:
         """Return what a name may stand for at its place, each with its block, and any other expression as it is; nothing for
         a name that no block sets."""

@@ -1,6 +1,7 @@
 """Statements that say in another way what a plainer one says, which stands in the tree that is read.
 
-`setattr(args, "packing", True)` and `vars(args)["packing"] = True` are `args.packing = True`; `self.rows, self.length = 2,
+`setattr(args, "packing", True)`, `vars(args)["packing"] = True` and `vars(args).update(packing=True)` are `args.packing = True`;
+`args.rows *= 2` is `args.rows = args.rows * 2`; `self.rows, self.length = 2,
 length` are two statements; a `match` over values alone is `if`, `elif` and `else`; a dataclass whose objects are called,
 as collators are, is a class with the constructor that its decorator writes; `cast(Settings, parse())` of typing is what it
 is given.
@@ -18,7 +19,7 @@ from preflight.scripts.python.nodes import is_namespace, last_name, methods_of
 
 _BLOCKS = ("body", "orelse", "finalbody")
 SIGN = lazy_pattern(
-    r"setattr|\bcast\(|\bvars\(|__dict__|^[ \t]*match\b.*:|^[ \t]*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
+    r"^[ \t]*\w+(?:\.\w+)+[ \t]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)=|setattr|\bcast\(|\bvars\(|__dict__|^[ \t]*match\b.*:|^[ \t]*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
     re.MULTILINE,
 )
 """What stands in a text that has any."""
@@ -27,15 +28,21 @@ SIGN = lazy_pattern(
 def write_plainly(tree: ast.Module) -> None:
     """Write every such statement of a new tree as the plainer one that it is."""
     _leave_casts_out(tree)
+    repeated = set[int]()
     for node in _with_statements(tree):
+        is_repeated = isinstance(node, (ast.For, ast.AsyncFor, ast.While)) or id(node) in repeated
         for name in _BLOCKS:
             block = getattr(node, name, None)
             if isinstance(block, list):
                 block[:] = [
-                    _assignment(each) or _branches(each) or each
+                    (None if is_repeated else _grown(each))
+                    or _assignment(each)
+                    or _branches(each)
+                    or each
                     for statement in block
                     for each in _one_by_one(statement)
                 ]
+                repeated.update(map(id, block) if is_repeated else ())
         if isinstance(node, ast.ClassDef):
             _construct(node)
 
@@ -80,6 +87,10 @@ class _Casts(ast.NodeTransformer):
 def _one_by_one(statement: ast.stmt) -> Iterator[ast.stmt]:
     """Yield the statements that give each attribute its value, where one gives several; the statement itself where a value
     may be what another of them was before."""
+    updated = _updates(statement)
+    if updated:
+        yield from updated
+        return
     if not isinstance(statement, ast.Assign):
         yield statement
         return
@@ -100,6 +111,36 @@ def _one_by_one(statement: ast.stmt) -> Iterator[ast.stmt]:
         return
     for each, given in zip(target.elts, value.elts, strict=True):
         yield ast.copy_location(ast.Assign([each], given), statement)
+
+
+def _updates(statement: ast.stmt) -> list[ast.stmt]:
+    """Return what `vars(args).update(rows=2, length=512)` sets; nothing where it is given more than keywords."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    func = call.func if isinstance(call, ast.Call) else None
+    is_update = isinstance(func, ast.Attribute) and func.attr == "update" and is_namespace(func.value)  # fmt: skip
+    if not isinstance(call, ast.Call) or not is_update or call.args:
+        return []
+    whole = func.value  # type: ignore[union-attr]
+    owner = whole.args[0] if isinstance(whole, ast.Call) else whole.value
+    found: list[ast.stmt] = []
+    for each in call.keywords:
+        if each.arg is None:
+            return []
+        target = ast.copy_location(ast.Attribute(owner, each.arg, ast.Store()), statement)
+        found.append(ast.copy_location(ast.Assign([target], each.value), statement))
+    return found
+
+
+def _grown(statement: ast.stmt) -> ast.Assign | None:
+    """Return what `args.rows *= 2` is, in no loop, of an attribute of anything but `self`, which counts its steps so."""
+    target = statement.target if isinstance(statement, ast.AugAssign) else None
+    if not isinstance(statement, ast.AugAssign) or not isinstance(target, ast.Attribute):
+        return None
+    if last_name(target.value) == "self":
+        return None
+    before = ast.copy_location(ast.Attribute(target.value, target.attr, ast.Load()), target)
+    value = ast.copy_location(ast.BinOp(before, statement.op, statement.value), statement)
+    return ast.copy_location(ast.Assign([target], value), statement)
 
 
 def _assignment(statement: ast.stmt) -> ast.Assign | None:

@@ -19,6 +19,10 @@ MOST_STEPS = 4
 """Packages through which a name is passed on: `pkg/__init__.py` from `pkg/utils/__init__.py` from `pkg/utils/configs.py`."""
 
 LINE_END = lazy_pattern(r"\r\n?")
+RENAMES = lazy_pattern(
+    r"(?m)^[ \t]*from[ \t]+\w[\w.]*[ \t]+import\b(?:[^\n(]*|[ \t]*\([^)]*?)\bas\b"
+)
+"""What stands in a text that imports something under another name."""
 
 
 @lru_cache(maxsize=64)
@@ -27,6 +31,10 @@ def tree_of(text: str) -> ast.Module:
     tree = ast.parse(text)
     if SIGN.search(text):
         write_plainly(tree)
+    if RENAMES.search(text):
+        from preflight.scripts.python.imported_names import call_imports  # few files rename one
+
+        call_imports(tree)
     call_models(tree)
     return tree
 

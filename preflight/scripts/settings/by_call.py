@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
@@ -12,8 +11,6 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import (
     argument_of,
     keyword_of,
-    last_name,
-    methods_of,
     unparse,
     walk,
 )
@@ -21,6 +18,7 @@ from preflight.scripts.python.python_calls import DTYPE_NAMES
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.followed_models import followed
+from preflight.scripts.settings.own_batches import overridden
 from preflight.scripts.settings.own_optimizer import trainers_name
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.settings.set_attributes import switched_by_config
@@ -206,38 +204,10 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
                 known = Known(UNKNOWN if name is None else name, reader.place(found))
                 settings.put("optim", known)
                 settings.set_later.add("optim")
-    for method, place in _overridden(reader, "create_optimizer"):
+    for method, place in overridden(reader, "create_optimizer"):
         if "get_optimizer_cls_and_kwargs" not in unparse(method):
             settings.put("optim", Known(UNKNOWN, place))
             settings.set_later.add("optim")
-
-
-BATCHES = {
-    "get_train_dataloader": "per_device_train_batch_size",
-    "get_eval_dataloader": "per_device_eval_batch_size",
-    "_get_dataloader": "per_device_train_batch_size",
-}
-"""Method of a Trainer that makes a loader -> the argument that its rows come from (transformers/trainer.py, 5.24)."""
-_BY_ARGUMENTS = lazy_pattern(r"super\(.*?\)\.get_|(?:train|eval)_batch_size")
-
-
-def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Note a Trainer's subclass whose loader takes its rows from somewhere else than the Trainer's arguments."""
-    for name, argument in BATCHES.items():
-        for method, place in _overridden(reader, name):
-            if not _BY_ARGUMENTS.search(unparse(method)) or _reckons_with_rows(method):
-                settings.put(argument, Known(UNKNOWN, place))
-                settings.set_later.add(argument)
-
-
-def _reckons_with_rows(method: ast.FunctionDef) -> bool:
-    """Tell whether a method makes another number of the rows that arguments say: `self.args.train_batch_size * 2`."""
-    reckoned = (node for node in walk(method) if isinstance(node, ast.BinOp))
-    return any(
-        last_name(each).endswith("_batch_size")
-        for node in reckoned
-        for each in (node.left, node.right)
-    )
 
 
 def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -273,14 +243,6 @@ def _hangs_on_arguments(reader: ScriptReader, found: CallFound) -> bool:
         for statement in reader.body_of(found.scope)
         for node in walk(statement)
     )
-
-
-def _overridden(reader: ScriptReader, name: str) -> Iterator[tuple[ast.FunctionDef, Place]]:
-    """Yield the methods of this name of the script's own Trainers."""
-    for cls, scope in reader.classes.values():
-        node = methods_of(cls).get(name) if reader.classes.trains(cls) else None
-        if node is not None:
-            yield node, Place("script", scope.path, name, node.lineno)
 
 
 def _made_by(node: ast.expr, scope: Scope) -> ast.expr:

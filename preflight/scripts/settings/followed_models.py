@@ -135,7 +135,7 @@ def _before(
         at = (node.lineno, node.col_offset) if is_last and holder is scope else None
         return [(value, holder) for value in reader.evaluator.may_hold(name, holder, at)]
     if holder is not None:
-        return _arguments(reader, name, holder)
+        return arguments_given(reader, name, holder)
     return _returned(reader, name, 0)
 
 
@@ -148,7 +148,7 @@ def _returned(reader: ScriptReader, name: str, place: int) -> list[tuple[ast.exp
     ]
 
 
-def _arguments(reader: ScriptReader, name: str, scope: Scope) -> list[tuple[ast.expr, Scope]]:
+def arguments_given(reader: ScriptReader, name: str, scope: Scope) -> list[tuple[ast.expr, Scope]]:
     """Return what the calls of a function hand it as one of its parameters; nothing where a call does not say."""
     given: list[tuple[ast.expr, Scope]] = []
     for function, own in (each for held in reader.functions.values() for each in held):

@@ -50,7 +50,9 @@ def _rows(lengths: TokenLengths, scope: Scope) -> Iterator[Known]:
         try:
             length = lengths.length(made)
         except (NotToldError, RecursionError):
-            continue
+            if not lengths.is_joined:
+                continue
+            length = inf
         if length is not None and (lengths.is_joined or (lengths.is_cut and length < inf)):
             place = Place("script", scope.path, IDS, made.lineno)
             yield Known(UNKNOWN if length == inf else int(length), place)
@@ -105,7 +107,7 @@ class _Functions:
                 named = ast.Name("__call__", ast.Load()) if is_object else each
                 self.of_batches.update(id(own) for _, own in self.held.get(last_name(named), ()))
                 yield named, found.scope
-            if found.name in OF_ROWS:
+            if found.name in OF_ROWS or found.name == "from_generator":
                 function = function_of_rows(found.node)
                 if function is not None:
                     yield function, found.scope

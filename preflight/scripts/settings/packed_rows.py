@@ -14,7 +14,7 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.arguments.trainer_spellings import SPELLINGS
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.handed_functions import OF_ROWS, function_of_rows
-from preflight.scripts.python.nodes import last_name, methods_of, unparse, walk
+from preflight.scripts.python.nodes import argument_of, last_name, methods_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, OF_EVALUATION, tokenizing
@@ -42,22 +42,41 @@ class Packed(NamedTuple):
     """Whether a row that is longer alone stays whole: what is joined until it is full, and cut nowhere."""
 
 
+JOINED_BY = {
+    "ConstantLengthDataset": ("seq_length", 5, 1024),
+    "pack_dataset": ("seq_length", 1, None),
+}
+"""What TRL makes rows of one length with -> the parameter that says it, its place, and the length where none is said
+(trl/trainer/utils.py 0.4.2 to 0.19; data_utils.py 0.16 to 1.16)."""
+
+
 def joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
     """Record how long the rows are that a dataset joins, and tell whether that may be more than each is cut at."""
     cut = settings.arguments.get("seq_len")
     is_longer = False
     for found in reader.possible_calls:
-        told = reader.keywords(found)[0] if "data" in found.name.lower() else {}
-        for name, joined in told.items():
+        for joined in _lengths_said(reader, found):
             is_known = isinstance(joined.value, int)
-            if not PACKED.fullmatch(name) or joined.value is None:
-                continue
             if cut is None or not is_known or joined.value > cut.value:
                 is_sure = is_known and found in reader.calls
                 settings.put("seq_len", joined if is_sure else Known(UNKNOWN, joined.place))
                 settings.set_later.add("seq_len")
                 is_longer = True
     return is_longer
+
+
+def _lengths_said(reader: ScriptReader, found: CallFound) -> Iterator[Known]:
+    """Yield the lengths that a call says rows have that it joins."""
+    told = reader.keywords(found)[0] if "data" in found.name.lower() else {}
+    yield from (
+        each for name, each in told.items() if PACKED.fullmatch(name) and each.value is not None
+    )
+    if found.name not in JOINED_BY or found.name in {*reader.classes, *reader.functions}:
+        return
+    name, place, default = JOINED_BY[found.name]
+    given = argument_of(found.node, place, name)
+    known = Known(default, reader.place(found))
+    yield known if given is None else reader.evaluator.evaluate(given, found.scope)
 
 
 def read_packed(reader: ScriptReader, settings: ScriptSettings, cut: int | None) -> None:

@@ -6,14 +6,17 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 
+from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.followed_models import followed, loads
+from preflight.scripts.settings.own_batches import is_within_trainer
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
+from preflight.unpriced_names import REPLICAS
 
 SETS_ATTENTION = "set_attn_implementation"
 """Method of a model of transformers (modeling_utils.py:2748, 4.57.6)."""
@@ -22,6 +25,11 @@ SETS_ATTENTION = "set_attn_implementation"
 MADE_WITH = ("bf16", "fp16")
 """Arguments that are read as the arguments' object is made, and by nothing after that: what is set on it later changes no
 precision (training_args.py __post_init__, 4.44 to 5.24)."""
+
+
+REPLICATES = "_n_gpu"
+"""The number of devices over which Trainer puts torch's DataParallel where it is more than one, and by which it multiplies the rows
+of a step (training_args.py n_gpu and train_batch_size, 4.29 to 5.24)."""
 
 
 def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -39,9 +47,13 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
         if target.attr == "model_max_length" and _OF_TOKENIZER.search(owner):
             if not any(call.name.endswith("Config") for call in reader.trainer_calls()):
                 settings.put("seq_len", known)  # TRL cuts where its own argument says
+        elif target.attr == REPLICATES and known.value != 1:
+            settings.uncounted[REPLICAS] = Uncounted(place, "either")
         elif target.attr in MADE_WITH and _is_trainer_arguments(reader, target.value, scope):
             continue
         elif _is_trainer_arguments(reader, target.value, scope):
+            if target.attr in ROWS and _is_made(reader, target, scope):
+                known = Known(UNKNOWN, place)
             settings.put(target.attr, known)
             settings.set_later.add(target.attr)
         elif owner != "self" and settings.seen.get("trainer_arguments"):
@@ -49,6 +61,19 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put(target.attr, Known(UNKNOWN, place))
     _in_branches(reader, settings)
     _by_methods(reader, settings)
+
+
+ROWS = ("per_device_train_batch_size", "train_batch_size")
+"""What a Trainer takes from its arguments as it is made; `train()` does so again to 4.57, and no more since 5 (transformers/trainer.py
+_train_batch_size, 4.29 to 5.24)."""
+
+
+def _is_made(reader: ScriptReader, target: ast.Attribute, scope: Scope) -> bool:
+    """Tell whether a Trainer may be made by the time that something is set on its arguments."""
+    return isinstance(target.value, ast.Attribute) or any(
+        call.scope is scope and call.node.lineno < target.lineno
+        for call in reader.possible_trainers
+    )
 
 
 OF_METHODS: Mapping[str, Mapping[str, tuple[str, object]]] = {
@@ -205,6 +230,8 @@ def _is_of_trainer(owner: ast.expr, scope: Scope, reader: ScriptReader) -> bool:
         return True
     if not isinstance(owner, ast.Attribute) or owner.attr != "args":
         return False
+    if is_within_trainer(reader, owner.value, scope):
+        return True
     made = reader.only_call(owner.value, scope)
     return made is not None and reader.makes_trainer(made)
 

@@ -11,14 +11,16 @@ from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
-from preflight.scripts.settings.by_call import BATCHES
+from preflight.scripts.settings.own_batches import BATCHES, is_within_trainer
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 
 _TRAINER = lazy_pattern(r"(?i)trainer$")
+SETS_ROWS = "_train_batch_size"
+"""What a loader takes its rows from; `train()` takes it anew from the arguments to 4.57 (transformers/trainer.py, 4.29 to 5.24)."""
 ARGUMENTS = {
     **BATCHES,
-    "_train_batch_size": "per_device_train_batch_size",
+    SETS_ROWS: "per_device_train_batch_size",
     "optimizer": "optim",
     "create_optimizer": "optim",
     "create_optimizer_and_scheduler": "optim",
@@ -49,7 +51,8 @@ def read_set_on_trainers(reader: ScriptReader, settings: ScriptSettings) -> None
 def _set(reader: ScriptReader) -> Iterator[tuple[ast.Attribute, ast.expr, Scope]]:
     """Yield the attributes of Trainers that are set where it may run."""
     for target, value, scope in attributes_set(reader.possible_statements):
-        if _TRAINER.search(unparse(target.value)):
+        is_own = target.attr == SETS_ROWS and is_within_trainer(reader, target.value, scope)
+        if is_own or _TRAINER.search(unparse(target.value)):
             yield target, value, scope
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 
-from preflight.scripts.python.nodes import unparse
+from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Scope
 from preflight.scripts.settings.answer_lengths import is_tokenizers, loaded_length
+
+PARTS = frozenset({"reshape", "view", "split"})
+"""Methods of arrays and tensors that make rows of one width of all their tokens: `ids.reshape(rows, N)`, `ids.split(N)`."""
 
 
 class NotToldError(Exception):
@@ -26,7 +29,7 @@ class TokenCuts:
             cut = cut.elts[-1] if cut.elts else cut
         if not isinstance(cut, ast.Slice):
             return None
-        lower, upper = cut.lower, cut.upper
+        lower, upper = cut.lower, self._written(cut.upper)
         if upper is None:
             is_last = isinstance(lower, ast.UnaryOp) and isinstance(lower.op, ast.USub)
             return (
@@ -40,6 +43,11 @@ class TokenCuts:
             if len(rest) == 1:
                 return self.number(rest[0])
         return self.number(upper)
+
+    def _written(self, node: ast.expr | None) -> ast.expr | None:
+        """Return what a name of the function is given by its one statement, and any other expression itself."""
+        held = self.scope.assigned.get(node.id, ()) if isinstance(node, ast.Name) else ()
+        return held[0] if len(held) == 1 else node
 
     def number(self, node: ast.expr) -> float:
         value = self.reader.evaluator.evaluate(node, self.scope).value
@@ -58,3 +66,12 @@ class TokenCuts:
             if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Sub) and "len(" in unparse(side.right):  # fmt: skip
                 return self.number(side.left)
         return None
+
+    def cut_into(self, node: ast.expr) -> float | None:
+        """Return the width of the rows that one of PARTS makes; None where it makes one of all, or is another call."""
+        if not isinstance(node, ast.Call) or last_name(node.func) not in PARTS or not node.args:
+            return None
+        sizes = node.args[0].elts if isinstance(node.args[0], ast.Tuple) else node.args
+        if isinstance(sizes[-1], ast.UnaryOp):
+            return None  # -1, which is all that is left
+        return self.number(sizes[0] if last_name(node.func) == "split" else sizes[-1])

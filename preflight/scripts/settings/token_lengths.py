@@ -15,7 +15,7 @@ from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, tokenizing, told_length
-from preflight.scripts.settings.token_cuts import NotToldError, TokenCuts
+from preflight.scripts.settings.token_cuts import PARTS, NotToldError, TokenCuts
 from preflight.scripts.settings.token_names import GIVE_TOKENS, TokenNames, cuts_itself, place_of
 
 _KEEPS = GIVE_TOKENS | {
@@ -39,11 +39,8 @@ class TokenLengths(TokenCuts):
         column: float | None,
         helper: Callable[[str], TokenLengths | None],
     ) -> None:
-        """Follow the names of a function.
-
-        `column` is how long the tokens are of a row that the function is given, None where it is given none; `helper`
-        finds another function of the script.
-        """
+        """Follow the names of a function. `column` is how long the tokens are of a row that it is given, None where it is
+        given none; `helper` finds another function of the script."""
         super().__init__(scope, reader)
         self.names, self.column, self.helper = names, column, helper
         self.tokenizing = {*tokenizing(reader), OF_CHATS}
@@ -160,8 +157,12 @@ class TokenLengths(TokenCuts):
                 return None
             whole = self.length(node.value)
             return self.column if whole is None and isinstance(node.value, ast.Name) else whole
-        whole = self.length(node.value)
-        most = None if whole is None else self._told(self.left_by, node.slice, whole)
+        return self._cut(self.length(node.value), self.left_by, node.slice)
+
+    def _cut(
+        self, whole: float | None, ask: Callable[[ast.expr], float | None], node: ast.expr
+    ) -> float | None:
+        most = None if whole is None else self._told(ask, node, whole)
         if whole is None or most is None:
             return whole
         self.is_cut = True
@@ -186,10 +187,11 @@ class TokenLengths(TokenCuts):
             return self._filled(node)
         if name in _JOINS_TENSORS or name in _JOINS_LISTS:
             return self._joined_by(name, node)
-        if name in _KEEPS:
+        if name in _KEEPS or name in PARTS:
             method = node.func.value if isinstance(node.func, ast.Attribute) else None
             of_method = None if method is None else self.length(method)
-            return of_method if of_method is not None else self._most(node.args[:1])
+            whole = of_method if of_method is not None else self._most(node.args[:1])
+            return self._cut(whole, self.cut_into, node)
         return self._helped(node.func)
 
     def _helped(self, func: ast.expr) -> float | None:

@@ -12,37 +12,39 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.handed_functions import OF_ROWS, function_of_rows
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, counted_calls, tokenizing
+from preflight.scripts.settings.behind import behind, functions_of
+from preflight.scripts.settings.followed_rows import MOST_SETS, handed, sets_behind
 from preflight.scripts.uncounted.sign_words import CUTS
 from preflight.setting import Place
 
 _TRAINERS = frozenset({"Trainer", "Seq2SeqTrainer"})
 """Classes of transformers that train on rows as they are handed; TRL's cut them."""
-_KEEPS = frozenset(
-    {"shuffle", "select", "with_format", "remove_columns", "rename_column", "rename_columns", "select_columns",
-     "train_test_split", "take", "skip", "flatten", "cast_column", "sort", "repeat"}
-)  # fmt: skip
-"""Methods of datasets that leave a row's length (datasets/arrow_dataset.py, 5.2)."""
 _OF_LENGTHS = lazy_pattern(r"\blen\(|length|size")
-_MOST_STEPS = 12
-_MOST_FUNCTIONS = 4
 
 
 def uncut_rows(reader: ScriptReader, argument: str) -> Place | None:
-    """Return where the rows that trainers of transformers are handed by an argument are made, if surely nothing cuts them."""
+    """Return where rows that a trainer of transformers may be handed by an argument are made, if surely nothing cuts them."""
     counted = counted_calls(reader)
     for found in reader.calls:
-        if found.name not in _TRAINERS or _may_cut(reader, found):
+        if not _trains(reader, found) or _may_cut(reader, found):
             continue
-        handed = given_by(reader, found, argument)
-        places = [_made_whole(reader, node, scope, counted) for node, scope in handed]
-        if places and None not in places:
-            return places[0]
+        for node, scope in handed(reader, found, argument):
+            place = _made_whole(reader, node, scope, counted)
+            if place is not None:
+                return place
     return None
+
+
+def _trains(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether a call makes a trainer of transformers, or one of the script's own that stands on one."""
+    held = reader.class_of(found.name, found.scope.path)
+    line = [] if held is None else [*reader.classes.line(held[0])]
+    names = [reader.classes.base_name(cls, base) for cls in line for base in cls.bases]
+    return bool(_TRAINERS & {found.name, *names})
 
 
 def _may_cut(reader: ScriptReader, trainer: CallFound) -> bool:
@@ -52,76 +54,67 @@ def _may_cut(reader: ScriptReader, trainer: CallFound) -> bool:
 
 
 def _is_own(reader: ScriptReader, collator: ast.expr, scope: Scope) -> bool:
-    for _ in range(_MOST_STEPS):
-        if not isinstance(collator, (ast.Name, ast.Attribute)):
-            break
-        made = _set_to(reader, collator, scope)
-        if made is None:
-            return last_name(collator) != "default_data_collator"
-        collator = made
-    if isinstance(collator, ast.Constant):
-        return False  # None
-    is_librarys = isinstance(collator, ast.Call) and last_name(collator.func).startswith(
-        "DataCollator"
-    )
-    return not is_librarys or last_name(collator.func) in reader.classes  # type: ignore[attr-defined]
+    waiting = [(collator, scope)]
+    for node, around in waiting:
+        if isinstance(node, ast.Constant):
+            continue  # None
+        if isinstance(node, (ast.Name, ast.Attribute, ast.IfExp)) and len(waiting) < MOST_SETS:
+            before = behind(reader, node, around)
+            waiting += before
+            if not before and last_name(node) != "default_data_collator":
+                return True
+        elif (
+            not isinstance(node, ast.Call)
+            or not last_name(node.func).startswith("DataCollator")
+            or last_name(node.func) in reader.classes
+        ):
+            return True
+    return False
 
 
 def _made_whole(
-    reader: ScriptReader,
-    node: ast.expr,
-    scope: Scope,
-    counted: frozenset[ast.Call],
-    depth: int = 0,
+    reader: ScriptReader, node: ast.expr, scope: Scope, counted: frozenset[ast.Call]
 ) -> Place | None:
-    """Return where a set of rows is tokenized last, behind names, columns and methods, if that cuts no row and nothing after
-    it may."""
-    for _ in range(_MOST_STEPS):
-        if isinstance(node, (ast.Name, ast.Attribute)):
-            behind = _set_to(reader, node, scope)
-        elif isinstance(node, ast.Subscript):
-            is_column = not any(isinstance(each, ast.Slice) for each in walk(node.slice))
-            behind = node.value if is_column else None
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            return _given_whole(reader, node.func.id, counted, depth)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in OF_ROWS:
-                function = function_of_rows(node)
-                makes = None if function is None else _makes_rows(reader, function, counted)
-                if makes is not False:
-                    return Place("script", scope.path, "", node.lineno) if makes else None
-            elif node.func.attr not in _KEEPS:
-                return None
-            behind = node.func.value
-        else:
-            return None
-        if behind is None:
-            return None
-        node = behind
+    """Return where a set of rows may be tokenized last, behind names, columns and methods, if that cuts no row and nothing
+    after it may."""
+    waiting, seen = [(node, scope)], set[int]()
+    for each, around in waiting:
+        if id(each) in seen or len(seen) > MOST_SETS:
+            continue
+        seen.add(id(each))
+        made = _rows_made_by(reader, each, around)
+        if made is not None:
+            makes = _makes_rows(reader, made, counted)
+            if makes:
+                return Place("script", around.path, "", each.lineno)
+            if makes is None or not isinstance(each, ast.Call):
+                continue
+        waiting += sets_behind(reader, each, around)
     return None
 
 
-def _given_whole(
-    reader: ScriptReader, name: str, counted: frozenset[ast.Call], depth: int
-) -> Place | None:
-    """Return where the one function of a name tokenizes the rows that it gives back, if every way out of it gives such."""
-    held = reader.functions.get(name, ())
-    if len(held) != 1 or depth > _MOST_FUNCTIONS:
+def _rows_made_by(reader: ScriptReader, node: ast.expr, scope: Scope) -> ast.AST | None:
+    """Return what makes the rows of a set: the function that `map` is given, a comprehension's row, a dataset's own class."""
+    if isinstance(node, ast.ListComp):
+        is_called = isinstance(node.elt, ast.Call) and isinstance(node.elt.func, ast.Name)
+        held = functions_of(reader, node.elt, scope) if is_called else []  # type: ignore[arg-type]
+        return held[0][0] if held else node.elt
+    if not isinstance(node, ast.Call):
         return None
-    function, inner = held[0]
-    given_back = [each.value for each in walk(function) if isinstance(each, ast.Return)]
-    places = [
-        None if value is None else _made_whole(reader, value, inner, counted, depth + 1)
-        for value in given_back
-    ]
-    return places[0] if places and None not in places else None
+    if isinstance(node.func, ast.Attribute) and node.func.attr in OF_ROWS:
+        return function_of_rows(node)
+    if isinstance(node.func, ast.Attribute) and node.func.attr == "from_generator":
+        return argument_of(node, 0, "generator")
+    held_class = reader.class_of(last_name(node.func), scope.path)
+    return None if held_class is None else held_class[0]
 
 
 def _makes_rows(
-    reader: ScriptReader, function: ast.expr, counted: frozenset[ast.Call]
+    reader: ScriptReader, function: ast.AST, counted: frozenset[ast.Call]
 ) -> bool | None:
     """Tell whether a function surely makes rows that it does not cut; False where it leaves their length, None where it may cut."""
-    held = [function] if isinstance(function, ast.Lambda) else _functions(reader, function)
+    is_named = isinstance(function, (ast.Name, ast.Attribute))
+    held = _functions(reader, function) if is_named else [function]  # type: ignore[arg-type]
     if len(held) != 1:
         return None
     nodes = list(walk(held[0]))
@@ -135,7 +128,8 @@ def _makes_rows(
     text = unparse(held[0])
     if slices or CUTS.search(text) or any(k.arg is None for each in calls for k in each.keywords):
         return None
-    if any(last_name(each.func) in reader.functions for each in calls):
+    called = {last_name(each.func) for each in calls}
+    if any(name in reader.functions and not name.startswith("__") for name in called):
         return None
     if not tokenizes:
         return None if _OF_LENGTHS.search(text) else False
@@ -147,20 +141,5 @@ def _makes_rows(
     )
 
 
-def _functions(reader: ScriptReader, function: ast.expr) -> list[ast.AST]:
-    if not isinstance(function, (ast.Name, ast.Attribute)):
-        return []
+def _functions(reader: ScriptReader, function: ast.Name | ast.Attribute) -> list[ast.AST]:
     return [node for node, _ in reader.functions.get(last_name(function), ())]
-
-
-def _set_to(reader: ScriptReader, node: ast.Name | ast.Attribute, scope: Scope) -> ast.expr | None:
-    """Return what alone a name may be set to, or the one line that sets an attribute; None where that is not sure."""
-    if isinstance(node, ast.Name):
-        only = reader.evaluator.only_node(node, scope)
-        return only[0] if only is not None and only[1] is scope else None
-    found = [
-        value
-        for target, value, where in attributes_set(reader.possible_statements)
-        if where.path == scope.path and unparse(target) == unparse(node)
-    ]
-    return found[0] if len(found) == 1 else None

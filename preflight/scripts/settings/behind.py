@@ -1,0 +1,120 @@
+"""What an expression of a script stands for, one step back: through names, tuples, dicts, objects, functions and their calls."""
+
+from __future__ import annotations
+
+import ast
+
+from preflight.scripts.python.assignments import returned_by
+from preflight.scripts.python.flow import Position
+from preflight.scripts.python.names import position
+from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.running_calls import attributes_set
+from preflight.scripts.python.scope import Scope
+from preflight.scripts.settings.followed_models import arguments_given
+
+Held = tuple[ast.expr, Scope]
+_AT_THE_END: Position = (1 << 30, 0)
+"""Behind all statements of a block: what a function reads of the block around it is there when that calls it."""
+_MAPPINGS = frozenset({"dict", "DatasetDict", "IterableDatasetDict", "OrderedDict", "copy", "update"})  # fmt: skip
+"""Calls that give back the dict that they are given (datasets/dataset_dict.py, 5.2), or one of their keywords."""
+_MOST_DEEP = 6
+"""Names, functions and dicts in dicts behind which an entry is looked for."""
+
+
+def behind(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0) -> list[Held]:
+    """Return what an expression may stand for, each with the names around it; nothing where that is not seen."""
+    if isinstance(node, ast.IfExp):
+        return [(each, scope) for each in reader.evaluator.branches(node, scope)]
+    if isinstance(node, ast.Name):
+        return _of_name(reader, node, scope)
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return entries(reader, node.value, node.slice.value, scope, depth + 1)
+    if isinstance(node, ast.Attribute):
+        return _of_attribute(reader, node, scope)
+    if isinstance(node, ast.Call):
+        functions = functions_of(reader, node, scope)
+        return [(value, inner) for function, inner in functions for value in returned_by(function)]
+    return []
+
+
+def functions_of(
+    reader: ScriptReader, call: ast.Call, scope: Scope
+) -> list[tuple[ast.FunctionDef, Scope]]:
+    """Return the one function of the script's own that a call means, or the method of one of its own classes; else nothing."""
+    key = reader.methods.called(call.func, scope)
+    if key:
+        return list(reader.methods.functions[key])
+    held = reader.functions.get(last_name(call.func), []) if isinstance(call.func, ast.Name) else []
+    return list(held) if len(held) == 1 else []
+
+
+def entries(
+    reader: ScriptReader, node: ast.expr, key: object, scope: Scope, depth: int = 0
+) -> list[Held]:
+    """Return what an expression holds under a key of a dict that the script writes, or at a place of a tuple."""
+    if depth > _MOST_DEEP:
+        return []
+    parts: list[Held] = []
+    found: list[Held] = []
+    if isinstance(node, ast.Dict):
+        for name, value in zip(node.keys, node.values, strict=True):
+            if name is None:
+                parts.append((value, scope))
+            elif isinstance(name, ast.Constant) and name.value == key:
+                found = [(value, scope)]
+    elif isinstance(node, (ast.Tuple, ast.List)):
+        is_place = isinstance(key, int) and -len(node.elts) <= key < len(node.elts)
+        return [(node.elts[key], scope)] if isinstance(key, int) and is_place else []
+    elif isinstance(node, ast.Name):
+        return _of_changed(reader, node, key, scope, depth)
+    elif isinstance(node, ast.Call) and last_name(node.func) in _MAPPINGS:
+        found = [(each.value, scope) for each in node.keywords if each.arg == key]
+        parts = [(each, scope) for each in node.args]
+    else:
+        parts = behind(reader, node, scope, depth)
+    for part, around in () if found else parts:
+        found += entries(reader, part, key, around, depth + 1)
+    return found
+
+
+def _of_changed(
+    reader: ScriptReader, node: ast.Name, key: object, scope: Scope, depth: int
+) -> list[Held]:
+    """Return what the dict of a name holds under a key: what is set there last, and what it was made with unless that surely
+    runs."""
+    holder = scope.holder(node.id)
+    if holder is None:
+        return []
+    at = position(node) if holder is scope else _AT_THE_END
+    nodes, is_sure = reader.evaluator.may_hold_under(node.id, (str(key),), holder, at)
+    found = [(each, holder) for each in nodes]
+    for each in () if is_sure else _of_name(reader, node, scope):
+        found += entries(reader, each[0], key, each[1], depth + 1)
+    return found
+
+
+def _of_name(reader: ScriptReader, node: ast.Name, scope: Scope) -> list[Held]:
+    holder = scope.holder(node.id)
+    if holder is None:
+        return []
+    if node.id in holder.arguments and node.id not in holder.assigned:
+        return arguments_given(reader, node.id, holder)
+    at = position(node) if holder is scope else _AT_THE_END
+    return [(each, holder) for each in reader.evaluator.may_hold(node.id, holder, at)]
+
+
+def _of_attribute(reader: ScriptReader, node: ast.Attribute, scope: Scope) -> list[Held]:
+    """Return what a script sets an attribute to that it calls so, or the methods of the class that made its object."""
+    owner = reader.only_call(node.value, scope)
+    name = "" if owner is None else owner.name
+    own = name if name in reader.classes else reader.class_around(scope)
+    found: list[Held] = []
+    for target, value, where in attributes_set(reader.possible_statements):
+        if target.attr != node.attr:
+            continue
+        is_same = where.path == scope.path and unparse(target) == unparse(node)
+        is_its = bool(own) and reader.class_around(where) == own and last_name(target.value) == "self"  # fmt: skip
+        if is_its or (is_same and last_name(node.value) != "self"):
+            found.append((value, where))
+    return found
