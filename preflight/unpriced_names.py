@@ -107,7 +107,7 @@ GRAPH_STEP = "a step that is traced as one graph"
 # What comes between steps:
 GENERATES_BESIDE = "generation in an evaluation"
 FORWARD_BESIDE = "a forward pass in a callback"
-GATHERED_LOGITS = "logits gathered for compute_metrics"
+GATHERED_LOGITS = "logits that an evaluation gathers"
 UNCUT_EVALUATION = "rows of an evaluation that nothing cuts"
 GATHERED = "a model that a script gathers whole"
 STATE_DICT_ON_CARD = "a state dict of a whole model on the card"

@@ -23,6 +23,7 @@ from preflight.scripts.settings.by_call import (
 from preflight.scripts.settings.collators import grown_collator, uncut_collator
 from preflight.scripts.settings.deepspeed_plugin import deepspeed_plugin
 from preflight.scripts.settings.fsdp_units import left_whole
+from preflight.scripts.settings.gathered_outputs import read_gathered_outputs
 from preflight.scripts.settings.handed_arguments import changed_arguments
 from preflight.scripts.settings.lengths import read_length
 from preflight.scripts.settings.liger_calls import read_liger
@@ -119,6 +120,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_batches(reader, settings)
     read_set_on_trainers(reader, settings)
     read_evaluation(reader, settings)
+    read_gathered_outputs(reader, settings)
     read_rewards(reader, settings)
     _accelerator(reader, settings)
     if is_plain_loop:

@@ -11,6 +11,7 @@ from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 from preflight.unpriced_names import (
     FREED_EARLY,
+    GATHERED_LOGITS,
     GRAPHS,
     GROWN,
     IN_SHARDS,
@@ -668,7 +669,7 @@ def test_metrics_gather_the_logits_of_an_evaluation_that_runs(tmp_path, strategy
     """Trainer keeps every batch's logits on the device until the evaluation ends (evaluation_loop, 5.24.0)."""
     text = METRICS.format(strategy=strategy)
     plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
-    held = "logits gathered for compute_metrics" in {notice.unpriced for notice in plan.notices}
+    held = GATHERED_LOGITS in {notice.unpriced for notice in plan.notices}
 
     assert held is is_held
 

@@ -11,6 +11,7 @@ from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.gathered_outputs import METRICS
 from preflight.scripts.settings.own_batches import BATCHES, is_within_trainer
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
@@ -36,7 +37,8 @@ def read_set_on_trainers(reader: ScriptReader, settings: ScriptSettings) -> None
     """Leave open which rows, length and optimizer a Trainer has that is given others, and name what its step becomes."""
     for target, value, scope in _set(reader):
         place = Place("script", scope.path, target.attr, target.lineno)
-        if isinstance(value, ast.Call) and last_name(value.func) in KEEPING:
+        is_kept = isinstance(value, ast.Call) and last_name(value.func) in KEEPING
+        if is_kept or target.attr == METRICS:  # which is read of itself
             continue
         if target.attr in ARGUMENTS:
             settings.put(ARGUMENTS[target.attr], Known(UNKNOWN, place))
