@@ -107,6 +107,7 @@ GRAPH_STEP = "a step that is traced as one graph"
 # What comes between steps:
 GENERATES_BESIDE = "generation in an evaluation"
 FORWARD_BESIDE = "a forward pass in a callback"
+KEPT_LOGITS = "logits that a loop keeps"
 GATHERED_LOGITS = "logits that an evaluation gathers"
 UNCUT_EVALUATION = "rows of an evaluation that nothing cuts"
 GATHERED = "a model that a script gathers whole"

@@ -6,11 +6,14 @@ import ast
 import re
 from dataclasses import replace
 
+from preflight.formulas.optimizer_classes import states_of
+from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import (
     argument_of,
     keyword_of,
+    last_name,
     unparse,
     walk,
 )
@@ -200,7 +203,11 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
                 first = keyword.value.elts[0] if isinstance(keyword.value, ast.Tuple) else keyword.value  # fmt: skip
                 if isinstance(first, ast.Constant) and first.value is None:
                     continue
-                name = trainers_name(reader, _made_by(first, found.scope), found.scope)
+                made = _made_by(first, found.scope)
+                name = trainers_name(reader, made, found.scope)
+                if name is None and keyword.arg == "optimizer_cls_and_kwargs":  # no call shows it
+                    unknown = Uncounted(reader.place(found), "either")
+                    settings.uncounted[states_of(last_name(made) or "an optimizer")] = unknown
                 known = Known(UNKNOWN if name is None else name, reader.place(found))
                 settings.put("optim", known)
                 settings.set_later.add("optim")

@@ -83,6 +83,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     if not calls and not unsure:  # where a name that only running tells picks what loads
         calls = list({id(call.node): call for call in made if loads(call)}.values())
     is_sure = bool(calls)
+    calls += [each for each in unsure if _may_replace(reader, each, calls)]
     calls = calls or unsure  # of which one makes it, in whichever branch
     if len(calls) > 1:
         calls = _that_train(calls, made) or calls
@@ -236,6 +237,17 @@ def _names_of(call: CallFound) -> list[str]:
     return [
         name for name, nodes in call.scope.assigned.items() if any(n is call.node for n in nodes)
     ]
+
+
+def _may_replace(reader: ScriptReader, call: CallFound, calls: list[CallFound]) -> bool:
+    """Tell whether a call that may run gives another model, by its name, to what holds that of one that does."""
+    named = _name_of(reader, call)
+    for sure in calls:
+        is_behind = sure.scope is call.scope and sure.node.lineno < call.node.lineno
+        before = _name_of(reader, sure) if is_behind and {*_names_of(sure)} & {*_names_of(call)} else None  # fmt: skip
+        if before is not None and named is not None and named.value != before.value:
+            return True
+    return False
 
 
 def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSettings) -> None:

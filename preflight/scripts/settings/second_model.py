@@ -97,6 +97,10 @@ def _loads(reader: ScriptReader, found: CallFound) -> bool:
     if name == "evaluate.load":
         metric = found.node.args[0] if found.node.args else None
         return getattr(metric, "value", "") in METRICS
+    if name == "torch.load":
+        given = keyword_of(found.node, "map_location")
+        device = None if given is None else reader.evaluator.value(given, found.scope)
+        return isinstance(device, str) and device.startswith("cuda")
     if name != "transformers.pipeline":
         return LOADERS.match(name) is not None or _is_put(reader, found, name)
     given = argument_of(found.node, 1, "model")

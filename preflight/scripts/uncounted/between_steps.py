@@ -18,11 +18,13 @@ _BESIDE_STEPS = lazy_pattern(
 """Methods of a callback or a trainer that run between steps, on a card that holds the states."""
 
 
-def generates_beside(nodes: Iterable[ast.AST], steps: Container[int]) -> Iterator[tuple[str, int]]:
+def generates_beside(
+    nodes: Iterable[ast.AST], steps: Container[int], helpers: Container[str]
+) -> Iterator[tuple[str, int]]:
     """Yield where a model generates between steps, in a callback or in a loop that is no step, and what callbacks ask it."""
     for node in nodes:
         if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
-            yield from ((GENERATES_BESIDE, line) for _, line in generates(node.body))
+            yield from ((GENERATES_BESIDE, line) for _, line in generates(node.body, helpers))
             yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node))
         elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
             made = filter(_is_of_model, own_nodes(node.body))
@@ -81,9 +83,21 @@ def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:
             yield node.lineno
 
 
-def generates(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
+_GENERATES = frozenset({"generate", "pipeline", "simple_evaluate"})
+"""A model's method, transformers' function that makes what calls it, and that of lm_eval (lm_eval/evaluator.py, 0.4)."""
+
+
+def generating(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Return the functions of a file in which a model generates."""
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    return frozenset(each.name for each in functions if any(map(_is_of_model, walk(each))))
+
+
+def generates(body: Sequence[ast.stmt], helpers: Container[str]) -> Iterator[tuple[str, int]]:
+    """Yield where a block generates, or calls one of some functions that do, with its line."""
     for node in own_nodes(body):
-        if isinstance(node, ast.Call) and last_name(node.func) == "generate":
+        name = last_name(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and (name in _GENERATES or name in helpers):
             yield GENERATES, node.lineno
 
 

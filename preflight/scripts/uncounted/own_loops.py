@@ -1,5 +1,5 @@
-"""What a training loop of a script's own does beside its step: a model that every round makes again, a tensor of every
-parameter that it keeps, rows that it grows.
+"""What a training loop of a script's own does beside its step: a model that every round makes again,
+rows that it grows, graphs of several rounds.
 
 `trainer` and `optimizer` of the round before are given up when their names are given to others, which is when the next
 model is there already. What a function made is let go when it returns: counted on Trainer of transformers 5.24, whose
@@ -9,16 +9,14 @@ circles of references Python had collected by the next round's first step.
 from __future__ import annotations
 
 import ast
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import takes_gradient, trains
 from preflight.scripts.python.nodes import last_name, names_in, root_of, unparse, walk
-from preflight.scripts.python.operators import applied
-from preflight.scripts.python.scope import UNKNOWN
-from preflight.unpriced_names import GRAPHS, GROWN, KEPT_OF_EACH, LARGE, MADE_AGAIN
+from preflight.unpriced_names import GRAPHS, GROWN, MADE_AGAIN
 
 _LOADS = frozenset({"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"})
 _NO_MODEL = lazy_pattern(r"Token|Config|Process|Extractor|Peft")
@@ -42,100 +40,6 @@ def _loads(node: ast.expr) -> bool:
     return last_name(node.func) in _LOADS and _NO_MODEL.search(unparse(node.func)) is None
 
 
-_OVER_PARAMETERS = lazy_pattern(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
-_SAME_SHAPE = frozenset(
-    {"data", "grad", "detach", "clone", "float", "half", "bfloat16", "to", "abs", "pow", "square"}
-)
-_NEW = _SAME_SHAPE - {"data", "grad", "detach", "to"}
-"""Methods of a tensor that make another one as large."""
-
-
-def kept_of_each(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
-    """Yield where a loop over a model's parameters keeps a tensor of each on the device, with its line: averages of the
-    weights, squares of gradients, the weights as they were."""
-    for loop in nodes:
-        if not isinstance(loop, ast.For) or not _OVER_PARAMETERS.search(unparse(loop.iter)):
-            continue
-        names = {*names_in(loop.target)}
-        made: set[str] = set()
-        for node in walk_block(loop.body):
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                made |= {node.targets[0].id} if _is_new_here(node.value, names) else set()
-            value = _kept(node)
-            is_made = isinstance(value, ast.Name) and value.id in made
-            if value is not None and (is_made or _is_new_here(value, names)):
-                yield KEPT_OF_EACH, getattr(node, "lineno", loop.lineno)
-
-
-def _kept(node: ast.AST) -> ast.expr | None:
-    """Return what a statement puts into a dictionary or a list."""
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
-        return node.value
-    is_appended = isinstance(node, ast.Call) and last_name(node.func) == "append"
-    return node.args[0] if isinstance(node, ast.Call) and is_appended and node.args else None
-
-
-def _is_new_here(value: ast.expr, names: Container[str]) -> bool:
-    """Tell whether an expression makes a tensor as large as one of some names, and no copy of it in host memory."""
-    return "cpu" not in unparse(value) and _is_new(value, names)
-
-
-def _is_new(value: ast.expr, names: Container[str]) -> bool:
-    """Tell whether an expression makes a tensor as large as one of some names."""
-    if isinstance(value, ast.BinOp):
-        sides = (value.left, value.right)
-        return any(_is_new(side, names) or _methods(side, names) is not None for side in sides)
-    if isinstance(value, ast.Call) and last_name(value.func).endswith("_like") and value.args:
-        return _methods(value.args[0], names) is not None
-    return bool(_NEW.intersection(_methods(value, names) or ()))
-
-
-def _methods(node: ast.expr, names: Container[str]) -> list[str] | None:
-    """Return the attributes and methods by which an expression leads from one of some names to a tensor as large."""
-    found = []
-    while not isinstance(node, ast.Name):
-        node = node.func if isinstance(node, ast.Call) else node
-        if not isinstance(node, ast.Attribute) or node.attr not in _SAME_SHAPE:
-            return None
-        found.append(node.attr)
-        node = node.value
-    return found if node.id in names else None
-
-
-_MAKES = frozenset({"empty", "zeros", "ones", "full", "rand", "randn"})
-_ON_CARD = lazy_pattern(r"cuda|device\b|rank|\.to\(")
-LARGE_FROM = 2**26
-"""Numbers that a tensor has from which on it is named: 64 MiB of bytes, 256 MiB of fp32."""
-
-
-def large_tensors(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
-    """Yield where a file makes a large tensor of plain numbers on the device, with its line: `torch.empty(2**30,
-    device="cuda")`, a buffer or a placeholder."""
-    for node in nodes:
-        if not isinstance(node, (ast.Assign, ast.Expr)) or not isinstance(node.value, ast.Call):
-            continue
-        for call in walk(node.value) if _ON_CARD.search(unparse(node.value)) else ():
-            if isinstance(call, ast.Call) and last_name(call.func) in _MAKES:
-                sizes = call.args[0].elts if call.args and isinstance(call.args[0], (ast.Tuple, ast.List)) else call.args  # fmt: skip
-                if _numbers(sizes) >= LARGE_FROM:
-                    yield LARGE, node.lineno
-
-
-def _numbers(sizes: Sequence[ast.expr]) -> int:
-    """Return how many numbers a tensor of some sizes has; 0 where one is no plain number."""
-    product: object = 1 if sizes else 0
-    for size in sizes:
-        product = applied(ast.Mult, product, _plain(size))
-    return product if isinstance(product, int) else 0
-
-
-def _plain(node: ast.expr) -> object:
-    """Return what numbers and operators alone say: `4096`, `10 * 2**30`."""
-    if isinstance(node, ast.BinOp):
-        return applied(type(node.op), _plain(node.left), _plain(node.right))
-    return node.value if isinstance(node, ast.Constant) else UNKNOWN
-
-
 _GROWS = frozenset(
     {"repeat", "repeat_interleave", "tile", "expand", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "pad"}
 )  # fmt: skip
@@ -144,13 +48,13 @@ _FOLDS = frozenset({"view", "reshape", "flatten"})
 """Methods that make rows of groups of rows, where they are given two sizes: `ids.view(-1, ids.size(-1))`."""
 
 
-_GIVEN = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.(?:compute_loss|training_step)$")
+GIVEN = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.(?:compute_loss|training_step)$")
 """The model, and methods of a trainer that hand it what they are given."""
 
 
 def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     """Yield where a step grows what it gives its model, each with its line; `own` are the nodes of the step."""
-    forwards = [n for n in own if isinstance(n, ast.Call) and _GIVEN.match(unparse(n.func))]
+    forwards = [n for n in own if isinstance(n, ast.Call) and GIVEN.match(unparse(n.func))]
     given = [part for call in forwards for part in (*call.args, *(k.value for k in call.keywords))]
     names = {node.id for part in given for node in walk(part) if isinstance(node, ast.Name)}
     made = [

@@ -20,15 +20,16 @@ from preflight.scripts.uncounted.between_steps import (
     generates,
     generates_beside,
     generates_of_trainers,
+    generating,
     own_nodes,
 )
 from preflight.scripts.uncounted.changed_parts import changed_parts, without_graph
+from preflight.scripts.uncounted.found_gradients import found_gradients
+from preflight.scripts.uncounted.kept_tensors import kept_of_each, kept_outputs, large_tensors
 from preflight.scripts.uncounted.own_loops import (
     graphs_of_rounds,
     grown_batch,
     grown_rows,
-    kept_of_each,
-    large_tensors,
     made_again,
 )
 from preflight.scripts.uncounted.own_optimizers import PARAMETERS, own_optimizers
@@ -72,7 +73,8 @@ def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator
 def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     nodes = walk(tree)
     steps = _steps(nodes)
-    yield from generates_beside(nodes, steps)
+    helpers = generating(nodes)
+    yield from generates_beside(nodes, steps, helpers)
     yield from generates_of_trainers(nodes)
     yield from own_optimizers(nodes)
     yield from without_graph(nodes)
@@ -86,8 +88,11 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
         if id(node) in steps:
             yield from _second_forward(steps[id(node)])
             yield from own_losses(steps[id(node)], nodes)
-            yield from generates(steps[id(node)])
-            yield from grown_rows(list(own_nodes(steps[id(node)])))
+            yield from generates(steps[id(node)], helpers)
+            own = list(own_nodes(steps[id(node)]))
+            yield from grown_rows(own)
+            yield from kept_outputs(own)
+            yield from found_gradients(own)
             yield from graphs_of_rounds(node)
         if isinstance(node, ast.FunctionDef):
             yield from grown_batch(node)

@@ -14,7 +14,7 @@ UNCOUNTED = {
         "more",
     ),
     "what hooks on its layers keep": (
-        r"\bregister_(?:full_)?(?:forward|backward)_hook\((?![^()]{0,200}(?:requires?_grad|inputs_require|neftune|fp32))",
+        r"\bregister_(?:full_)?(?:forward|backward)(?:_pre)?_hook\((?![^()]{0,200}(?:requires?_grad|inputs_require|neftune|fp32))",
         "more",
     ),
     unpriced.FREED_EARLY: (r"\bregister_post_accumulate_grad_hook\(", "less"),
@@ -71,8 +71,15 @@ UNCOUNTED = {
         "either",
     ),
     unpriced.REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
-    unpriced.OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
+    unpriced.OUTPUTS: (
+        r"output_(?:hidden_states|attentions)[\"']?\s*\]?\s*[=:,]\s*True",
+        "more",
+    ),
     "trials of a search of hyperparameters": (r"\.hyperparameter_search\(", "either"),
+    "what another library holds on the card": (
+        r"\binit_inference\(|CUDAExecutionProvider|\bindex_cpu_to_\w*gpu|\bStandardGpuResources\(|\bcupy\.(?!cuda\b|asnumpy\b)\w+\(",
+        "more",
+    ),
     "gradients of every row": (
         r"\bPrivacyEngine\(|\bmake_private\w*\(|\bGradSampleModule\(|\bDPTrainer\b",
         "more",
@@ -87,7 +94,7 @@ UNCOUNTED = {
     ),
     "a graph that is kept": (r"retain_graph\s*=\s*(?!False\b|None\b)\w", "more"),
     unpriced.GRADIENTS_STAY: (r"zero_grad\(\s*(?:set_to_none\s*=\s*)?False", "more"),
-    "logits that a loop keeps": (
+    unpriced.KEPT_LOGITS: (
         r"\.append\((?!.*(?:\bcpu\b|argmax|numpy|item\(|tolist|\bloss\b))[^\n]*\blogits\b",
         "more",
     ),
