@@ -38,7 +38,13 @@ from preflight.scripts.settings.own_optimizer import read_own_optimizer
 from preflight.scripts.settings.own_variables import read_own_variables
 from preflight.scripts.settings.parameter_casts import read_parameter_casts
 from preflight.scripts.settings.reward_calls import read_rewards
-from preflight.scripts.settings.script_settings import Refused, ScriptSettings, said_of
+from preflight.scripts.settings.script_settings import (
+    OF_ARGUMENTS,
+    OF_ROWS,
+    Refused,
+    ScriptSettings,
+    said_of,
+)
 from preflight.scripts.settings.second_model import model_beside
 from preflight.scripts.settings.sentence_calls import read_sentences
 from preflight.scripts.settings.set_attributes import read_attention, read_attributes, read_targets
@@ -47,7 +53,7 @@ from preflight.scripts.settings.unread_trainers import unread_trainer
 from preflight.scripts.settings.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.scripts.settings.vocabulary import note_vocabulary
 from preflight.setting import Place
-from preflight.unpriced_names import GROWN_BY_COLLATOR, ON_CPU, SECOND_MODEL, UNCUT_EVALUATION
+from preflight.unpriced_names import GROWN_BY_COLLATOR, ON_CPU, SECOND_MODEL
 from preflight.versions.spans import classes_of
 
 WORTH_READING = lazy_pattern(
@@ -129,8 +135,12 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         read_plain_loop(reader, settings)
         read_own_optimizer(reader, settings)
     read_length(reader, settings)
-    if not is_plain_loop and reader.named("map", "with_transform", "set_transform"):
-        _uncut_rows(reader, settings)
+    if not is_plain_loop:
+        from preflight.scripts.uncounted.uncut_maps import (
+            read_uncut_rows,  # loops make rows otherwise
+        )
+
+        read_uncut_rows(reader, settings)
     collator = uncut_collator(reader)
     if collator is not None:
         settings.seen["collator"] = collator
@@ -153,17 +163,6 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     return settings
 
 
-def _uncut_rows(reader: ScriptReader, settings: ScriptSettings) -> None:
-    from preflight.scripts.uncounted.uncut_maps import uncut_rows  # loops make rows otherwise
-
-    made = uncut_rows(reader, "train_dataset")
-    if made is not None:
-        settings.seen["uncut_rows"] = made
-    evaluated = uncut_rows(reader, "eval_dataset")
-    if evaluated is not None:
-        settings.uncounted[UNCUT_EVALUATION] = Uncounted(evaluated, "more")
-
-
 def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
     changing = reader.possible("set_defaults")
     for call in changing if reader.dataclass_parsers else ():
@@ -179,14 +178,14 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         said = [values[name] for values, _ in read if name in values]
         agree = len(said) == len(calls) and all(item.value == said[0].value for item in said)
         known = said[0] if agree else Known(UNKNOWN, said[0].place)
-        is_length = name in ("max_length", "max_seq_length")
+        is_length = name in OF_ROWS
         settings.put("seq_len" if is_length else name, known)
         if is_length:
-            settings.seen["length_of_arguments"] = known.place
+            settings.seen[OF_ARGUMENTS] = known.place
     for call in reader.possible("replace"):
         # dataclasses.replace: which of the arguments objects trains is then not known.
         for name, known in reader.keywords(call)[0].items():
-            settings.put(name, Known(UNKNOWN, known.place))
+            settings.put(settings.read_as(name), Known(UNKNOWN, known.place))
     if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
         settings.seen["open_arguments"] = reader.place(calls[0])
     elif not reader.parses_trainer_arguments():

@@ -88,6 +88,42 @@ def test_arguments_of_a_made_trainer_are_its_arguments(checked, statement):
     assert checked(after=statement).plan.optimizer == "adafactor"
 
 
+PACKS = """\
+import dataclasses
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype="bfloat16")
+told = SFTConfig(output_dir="o", per_device_train_batch_size=2, SAID=1024)
+BEFORE
+trainer = SFTTrainer(model=model, args=told, train_dataset=rows)
+AFTER
+trainer.train()
+"""
+
+
+@pytest.mark.parametrize("name", ["max_length", "max_seq_length"])
+@pytest.mark.parametrize(
+    ("before", "after", "length"),
+    [
+        ("", "", 1024),
+        ("told.SAID = 8192", "", 8192),
+        ("setattr(told, 'SAID', 8192)", "", 8192),
+        ("vars(told).update(SAID=8192)", "", 8192),
+        ("if rows:\n    told.SAID = 8192", "", None),
+        ("told.SAID *= 8", "", None),
+        ("told = dataclasses.replace(told, SAID=8192)", "", None),
+        ("", "trainer.args.SAID = 8192", None),
+    ],
+)
+def test_a_length_that_is_set_later_is_the_one_at_which_rows_are_cut(tmp_path, name, before, after, length):  # fmt: skip
+    """It was recorded beside the one that the arguments were made with, and 8,192 tokens were said to be 1,024."""
+    text = PACKS.replace("BEFORE", before).replace("AFTER", after).replace("SAID", name)
+    (tmp_path / "train.py").write_text(text)
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+    assert check_launch(command, load_plugins(), Request("h100-sxm-80")).plan.seq_len == length
+
+
 def test_a_trainer_takes_its_rows_as_it_is_made(tmp_path):
     """To 4.57 `train()` took them again, so that what is set between the two is one or the other."""
     transformers = pytest.importorskip("transformers")

@@ -126,6 +126,12 @@ class OwnEngine:
     """How many it starts, where it says a number."""
 
 
+OF_ROWS = ("max_length", "max_seq_length")
+"""Names by which TRL's arguments have had the length at which rows are cut."""
+OF_ARGUMENTS = "length_of_arguments"
+"""What is seen where a script makes TRL's arguments with one."""
+
+
 @dataclass
 class ScriptSettings:
     """Argument name (the Trainer's, TRL's ModelConfig's) -> value; and what was seen and could not be read."""
@@ -166,6 +172,12 @@ class ScriptSettings:
         else:
             self.arguments[name] = said
             self.unread.pop(name, None)
+
+    def read_as(self, name: str) -> str:
+        """Return under which name an argument is recorded that is set anew: `max_length` of TRL's arguments is the length of
+        rows, where they were made with one."""
+        is_length = name in OF_ROWS and OF_ARGUMENTS in self.seen
+        return "seq_len" if is_length else name
 
     def doubt(self, name: str, place: Place) -> None:
         """Note what may set an argument that nothing else says."""

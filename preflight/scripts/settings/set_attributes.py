@@ -52,10 +52,11 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
         elif target.attr in MADE_WITH and _is_trainer_arguments(reader, target.value, scope):
             continue
         elif _is_trainer_arguments(reader, target.value, scope):
-            if target.attr in ROWS and _is_made(reader, target, scope):
+            name = settings.read_as(target.attr)
+            if name in TAKEN and _is_made(reader, target, scope):
                 known = Known(UNKNOWN, place)
-            settings.put(target.attr, known)
-            settings.set_later.add(target.attr)
+            settings.put(name, known)
+            settings.set_later.add(name)
         elif owner != "self" and settings.seen.get("trainer_arguments"):
             # A name that we do not follow may be the Trainer's arguments all the same.
             settings.put(target.attr, Known(UNKNOWN, place))
@@ -63,9 +64,9 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     _by_methods(reader, settings)
 
 
-ROWS = ("per_device_train_batch_size", "train_batch_size")
-"""What a Trainer takes from its arguments as it is made; `train()` does so again to 4.57, and no more since 5 (transformers/trainer.py
-_train_batch_size, 4.29 to 5.24)."""
+TAKEN = ("per_device_train_batch_size", "seq_len")
+"""What a Trainer takes from its arguments as it is made: its rows, and TRL's the length at which it cuts. `train()` takes its rows
+again to 4.57, and no more since 5 (transformers/trainer.py _train_batch_size, 4.29 to 5.24)."""
 
 
 def _is_made(reader: ScriptReader, target: ast.Attribute, scope: Scope) -> bool:
@@ -126,11 +127,12 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
             continue
         place = Place("script", scope.path, target.attr, target.lineno)
         value = reader.evaluated_before(target.attr, node, scope).value
-        held = settings.arguments.get(target.attr) or reader.flag_of([target.attr])
+        name = settings.read_as(target.attr)
+        held = settings.arguments.get(name) or reader.flag_of([target.attr])
         if held is None or held.value != value:
-            is_said = target.attr == OF_CHECKPOINTING and held is None
-            settings.put(target.attr, Known(value if is_said else UNKNOWN, place))
-            settings.set_later.add(target.attr)
+            is_said = name == OF_CHECKPOINTING and held is None
+            settings.put(name, Known(value if is_said else UNKNOWN, place))
+            settings.set_later.add(name)
 
 
 SWITCH = "gradient_checkpointing"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 
+from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
@@ -18,12 +19,24 @@ from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, counted_calls, tokenizing
 from preflight.scripts.settings.behind import behind, functions_of
 from preflight.scripts.settings.followed_rows import MOST_SETS, handed, sets_behind
+from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.uncounted.sign_words import CUTS
 from preflight.setting import Place
+from preflight.unpriced_names import UNCUT_EVALUATION
 
 _TRAINERS = frozenset({"Trainer", "Seq2SeqTrainer"})
 """Classes of transformers that train on rows as they are handed; TRL's cut them."""
 _OF_LENGTHS = lazy_pattern(r"\blen\(|length|size")
+
+
+def read_uncut_rows(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record where rows of training are made that nothing cuts, and name those of an evaluation."""
+    made = uncut_rows(reader, "train_dataset")
+    if made is not None:
+        settings.seen["uncut_rows"] = made
+    evaluated = uncut_rows(reader, "eval_dataset")
+    if evaluated is not None:
+        settings.uncounted[UNCUT_EVALUATION] = Uncounted(evaluated, "more")
 
 
 def uncut_rows(reader: ScriptReader, argument: str) -> Place | None:
