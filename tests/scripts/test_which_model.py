@@ -20,6 +20,7 @@ training = TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf
 """
 LAUNCH = "torchrun --nproc_per_node 8 train.py"
 NAME = '"meta-llama/Llama-2-7b-hf"'
+HANDED = ", attn_implementation=args.attn_implementation"
 
 
 def test_a_model_of_a_helper_leaves_what_the_helper_decides_open(tmp_path):
@@ -371,3 +372,16 @@ def test_the_folder_of_a_download_is_the_model_of_that_name(tmp_path, given):
     script = f"import huggingface_hub\n{HEAD}{loads}Trainer(model=model, args=training).train()\n"
 
     assert plan_of(tmp_path, LAUNCH, {"train.py": script}).model == "meta-llama/Llama-2-7b-hf"
+
+
+@pytest.mark.parametrize(("other", "is_open"), [("", True), (HANDED, False)])  # fmt: skip
+def test_a_flag_that_one_of_two_loading_calls_is_given_says_nothing_of_the_other(tmp_path, other, is_open):  # fmt: skip
+    """It counted as said for whichever of them runs."""
+    calls = [f"model = AutoModelForCausalLM.from_pretrained({NAME}{each})" for each in (HANDED, other)]  # fmt: skip
+    text = f"{HEAD}if exists():\n    {calls[0]}\nelse:\n    {calls[1]}\nTrainer(model, args=training).train()\n"
+    plan = plan_of(
+        tmp_path, f"{LAUNCH} --attn_implementation flash_attention_2", {"train.py": text}
+    )
+
+    assert ("attention" in opens(plan)) is is_open
+    assert is_open or plan.attention == "flash_attention_2"

@@ -265,8 +265,9 @@ def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSetti
         if not said:
             continue
         agree = len(said) == len(read) and all(known.value == said[0].value for known in said)
-        if not agree:
+        if not agree:  # a flag that one of them is given says nothing of the others
             settings.put(name, Known(UNKNOWN, said[0].place))
+            settings.set_later.add(name)
         elif said[0].value is not None:
             settings.put(name, said[0])
     for call, (_, is_open) in zip(calls, keywords, strict=True):
