@@ -152,6 +152,8 @@ def test_rows_that_something_may_cut_are_as_before(tmp_path, given):
         ('sets["train"]', 'def make():\n    return dict(train=data["train"].map(whole), test=data["test"].map(cut))\nsets = make()'),
         ('sets["train"]', 'sets = {}\nsets["test"] = data["test"].map(cut)\nsets["train"] = data["train"].map(whole)'),
         ('data["train"]', 'data["train"] = data["train"].map(whole)\ndata["test"] = data["test"].map(cut)'),
+        ('sets["train"]', 'sets = {name: data[name].map(whole) for name in data}'),
+        ('data["train"]', 'for name in list(data):\n    data[name] = data[name].map(whole)'),
         ("sets.train", OBJECTS),
         ("sets.made()", OBJECTS),
         ("Rows(data['train'])", ROWS),

@@ -63,6 +63,8 @@ def entries(
                 parts.append((value, scope))
             elif isinstance(name, ast.Constant) and name.value == key:
                 found = [(value, scope)]
+    elif isinstance(node, ast.DictComp):
+        return [(node.value, scope)]  # of every key
     elif isinstance(node, (ast.Tuple, ast.List)):
         is_place = isinstance(key, int) and -len(node.elts) <= key < len(node.elts)
         return [(node.elts[key], scope)] if isinstance(key, int) and is_place else []
@@ -89,6 +91,15 @@ def _of_changed(
     at = position(node) if holder is scope else _AT_THE_END
     nodes, is_sure = reader.evaluator.may_hold_under(node.id, (str(key),), holder, at)
     found = [(each, holder) for each in nodes]
+    found += [
+        (statement.value, holder)
+        for statement, around in reader.possible_statements
+        for target in statement.targets
+        if around is holder
+        and isinstance(target, ast.Subscript)
+        and last_name(target.value) == node.id
+        and not isinstance(target.slice, ast.Constant)
+    ]  # of every key too: `for split in rows: rows[split] = rows[split].map(encode)`
     for each in () if is_sure else _of_name(reader, node, scope):
         found += entries(reader, each[0], key, each[1], depth + 1)
     return found
