@@ -128,6 +128,7 @@ def test_a_row_is_as_long_as_what_is_made_of_its_tokens(tmp_path, shape):
     assert plan_of(tmp_path, "torchrun --nproc_per_node 8 t.py", {"t.py": text}).seq_len == length
 
 
+GROUPS = "def group(rows):\n    return {{'input_ids': {made}}}\nrows = texts.map(cut).map(group, batched=True)"
 LATER = "rows = texts.map(cut).map({later})"
 STAGES = {
     "joined": (LATER.format(later="lambda row: {'input_ids': row['input_ids'] * 2}"), 2048),
@@ -170,6 +171,45 @@ STAGES = {
         "def batch(rows):\n    ids = torch.cat([torch.tensor(row['input_ids']) for row in rows])[None]\n"
         "    return {'input_ids': ids}\nrows = texts.map(cut)\nload(rows, collate_fn=batch)",
         1024,
+    ),
+    "arrays in blocks": (
+        GROUPS.format(made="numpy.concatenate(rows['input_ids']).reshape(-1, 4096).tolist()"),
+        4096,
+    ),
+    "arrays in blocks that only running tells": (
+        GROUPS.format(made="numpy.concatenate(rows['input_ids'])[: total(rows) * 4096].tolist()"),
+        None,
+    ),
+    "tensors in blocks": (
+        GROUPS.format(
+            made="list(torch.cat([torch.tensor(ids) for ids in rows['input_ids']]).split(4096))"
+        ),
+        4096,
+    ),
+    "pieces with names": (
+        "def group(rows):\n    ids = sum(rows['input_ids'], [])\n    made = []\n    for i in range(len(ids) // 4097):\n"
+        "        start = i * 4097\n        end = start + 4097\n        made.append(ids[start:end][:-1])\n"
+        "    return {'input_ids': made}\nrows = texts.map(cut).map(group, batched=True)",
+        4096,
+    ),
+    "a generator": (
+        "def made():\n    held = []\n    for row in texts.map(cut):\n        held += row['input_ids']\n"
+        "        while len(held) >= 4096:\n            yield {'input_ids': held[:4096]}\n            held = held[4096:]\n"
+        "rows = Dataset.from_generator(made)",
+        4096,
+    ),
+    "rows of TRL's packing": ("rows = pack_dataset(texts.map(cut), 4096)", 4096),
+    "TRL's rows of one length": (
+        "rows = ConstantLengthDataset(tokenizer, texts.map(cut), seq_length=4096)",
+        4096,
+    ),
+    "TRL's rows of the length that it has": (
+        "rows = ConstantLengthDataset(tokenizer, texts)",
+        1024,
+    ),
+    "rows of a packing that only running tells": (
+        "rows = pack_dataset(texts.map(cut), seq_length=total(texts))",
+        None,
     ),
     "a stream": (
         "class Rows(torch.utils.data.IterableDataset):\n"

@@ -44,6 +44,16 @@ class TokenCuts:
                 return self.number(rest[0])
         return self.number(upper)
 
+    def without(self, cut: ast.expr, whole: float | None) -> float | None:
+        """Return what `[:-1]` leaves of the tokens of a row, and `[1:]`; all of them where a slice is none of these."""
+        if not isinstance(cut, ast.Slice) or whole is None:
+            return whole
+        ends = (cut.lower, cut.upper.operand if isinstance(cut.upper, ast.UnaryOp) else None)
+        left_out = [n.value for n in ends if isinstance(n, ast.Constant) and type(n.value) is int]
+        return (
+            max(0.0, whole - sum(left_out)) if cut.upper is None or ends[1] is not None else whole
+        )
+
     def _written(self, node: ast.expr | None) -> ast.expr | None:
         """Return what a name of the function is given by its one statement, and any other expression itself."""
         held = self.scope.assigned.get(node.id, ()) if isinstance(node, ast.Name) else ()

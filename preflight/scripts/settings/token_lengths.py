@@ -164,7 +164,7 @@ class TokenLengths(TokenCuts):
     ) -> float | None:
         most = None if whole is None else self._told(ask, node, whole)
         if whole is None or most is None:
-            return whole
+            return self.without(node, whole) if self.is_cut else whole
         self.is_cut = True
         return min(whole, most)
 
