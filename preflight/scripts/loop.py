@@ -18,8 +18,9 @@ from preflight.scripts.settings.own_engine import WRAPPERS
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.uncounted.held_outputs import held_outputs
 from preflight.scripts.uncounted.parts_of_rows import IN_PARTS, in_parts
+from preflight.scripts.uncounted.uncut_maps import uncut_loaders
 from preflight.setting import Place
-from preflight.unpriced_names import UNWRAPPED
+from preflight.unpriced_names import UNCUT_EVALUATION, UNWRAPPED
 
 ROWS = ("per_device_train_batch_size", "loop_eval_rows")
 """Arguments that say how many rows a loader of a plain loop gives at once."""
@@ -70,6 +71,12 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put(ROWS[0], rows)
         if len(loaders) > 1 or (isinstance(rows.value, int) and not rows.flag):
             settings.set_later.add(ROWS[0])  # a flag of that name says no more than the loader does
+    made = uncut_loaders(reader, loaders)
+    if made is not None:
+        settings.seen["uncut_rows"] = made
+    evaluated = uncut_loaders(reader, [each for each in every if each not in loaders])
+    if evaluated is not None and loaders:
+        settings.uncounted[UNCUT_EVALUATION] = Uncounted(evaluated, "more")
     _read_evaluation(reader, settings, loaders if is_sure else [])
     _read_divided_batches(reader, settings)
     part = in_parts(reader.trees.values())

@@ -9,6 +9,7 @@ from preflight.pipeline import check_plan
 from preflight.plugins import load_plugins
 from preflight.request import Request
 from preflight.unpriced_names import (
+    COPY,
     GENERATES,
     GENERATES_BESIDE,
     GRADIENTS_STAY,
@@ -79,6 +80,7 @@ def named(folder, before="", inside="pass", behind="pass", text=LOOP):
         ({"before": "asked = {'output_hidden_states': False}"}, None),
         ({"before": "def sample():\n    return model.generate(prompt)", "behind": "sample()"}, GENERATES),
         ({"inside": "optimizer.zero_grad()"}, None),
+        ({"before": "import copy\nbase = AutoModelForCausalLM.from_pretrained('Qwen/Qwen2.5-1.5B')\nkept = copy.deepcopy(base)"}, COPY),
     ],
 )  # fmt: skip
 def test_what_a_loop_keeps_is_named(tmp_path, words, name):

@@ -206,3 +206,44 @@ def test_rows_of_an_evaluation_that_nothing_cuts_are_named(tmp_path, when, is_sa
 
     assert plan.seq_len == 512
     assert (UNCUT_EVALUATION in {notice.unpriced for notice in plan.notices}) is is_said
+
+
+LOOP, _, _ = SCRIPT.partition("arguments = ")
+LOOP += """\
+loader = DataLoader(TRAINED, batch_size=4, collate_fn=COLLATES)
+others = DataLoader(EVALUATED, batch_size=4, collate_fn=COLLATES)
+optimizer = torch.optim.AdamW(model.parameters())
+for batch in loader:
+    model(**batch).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+model.eval()
+for batch in others:
+    with torch.no_grad():
+        model(**batch)
+"""
+BOTH = ('data["train"].map(cut)', 'data["test"].map(cut)')
+
+
+@pytest.mark.parametrize(
+    ("trained", "evaluated", "collates", "length", "is_named"),
+    [
+        (*BOTH, "", 512, False),
+        ('data["train"].map(whole)', BOTH[1], "", None, False),
+        ("made()[0]", BOTH[1], "", None, False),
+        (BOTH[0], 'data["test"].map(whole)', "", 512, True),
+        ('data["train"].map(whole)', BOTH[1], "collate", 512, False),
+    ],
+)  # fmt: skip
+def test_rows_of_a_loops_loaders_are_told_apart_too(tmp_path, trained, evaluated, collates, length, is_named):  # fmt: skip
+    text = LOOP.replace("TRAINED", trained).replace("EVALUATED", evaluated)
+    text = text.replace(
+        "COLLATES", collates or "DataCollatorForLanguageModeling(tokenizer, mlm=False)"
+    )
+    text = "import torch\nfrom torch.utils.data import DataLoader\n" + text.replace(
+        "loader = ", 'def made():\n    return data["train"].map(whole), 1\nloader = ', 1
+    )
+    plan = plan_of(tmp_path, "python train.py", {"train.py": text})
+
+    assert plan.seq_len == length
+    assert (UNCUT_EVALUATION in {notice.unpriced for notice in plan.notices}) is is_named

@@ -385,3 +385,23 @@ def test_a_flag_that_one_of_two_loading_calls_is_given_says_nothing_of_the_other
 
     assert ("attention" in opens(plan)) is is_open
     assert is_open or plan.attention == "flash_attention_2"
+
+
+@pytest.mark.parametrize(
+    ("made", "model"),
+    [
+        ("other = partial(AutoModelForCausalLM.from_pretrained, size)\nmodel = other()", None),
+        ("model = built()", None),
+        ("other = {'a': built()}\nmodel = other['a']", None),
+        ("model = wrapped(small)", "meta-llama/Llama-2-7b-hf"),
+        ("pack = [small, 2]\nmodel = wrapped(pack)", "meta-llama/Llama-2-7b-hf"),
+        ("model = small.type(torch.float32)", "meta-llama/Llama-2-7b-hf"),
+    ],
+)  # fmt: skip
+def test_a_model_that_no_trainer_is_given_is_not_the_one_that_trains(tmp_path, made, model):
+    """The only one that a script loads was taken for it, whatever else its trainer is given."""
+    text = f"from functools import partial\n{HEAD}small = AutoModelForCausalLM.from_pretrained({NAME})\n{made}\nTrainer(model=model, args=training).train()\n"
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": text})
+
+    assert plan.model == model
+    assert plan.load_dtype == "fp32" or ".type(" not in made

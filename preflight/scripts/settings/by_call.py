@@ -141,10 +141,14 @@ CASTS = {"half": "float16", "bfloat16": "bfloat16", "float": "float32"}
 """Method of a module -> the dtype that it casts all of it to."""
 
 
+_TO = ("to", "type")
+"""Methods of a module that are given the dtype (torch/nn/modules/module.py, 2.13)."""
+
+
 def read_casts(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read the dtype that a script casts its model to, `model.half()` or `model.to(torch.float32)`, after loading it."""
-    calls = [(found, True) for found in reader.named(*CASTS, "to")]
-    calls += [(found, False) for found in reader.maybe(*CASTS, "to")]
+    calls = [(found, True) for found in reader.named(*CASTS, *_TO)]
+    calls += [(found, False) for found in reader.maybe(*CASTS, *_TO)]
     for found, is_sure in calls:
         func, given = found.node.func, found.node
         if not isinstance(func, ast.Attribute) or not _is_model(
@@ -152,7 +156,7 @@ def read_casts(reader: ScriptReader, settings: ScriptSettings) -> None:
         ):
             continue
         value: object = CASTS.get(found.name, UNKNOWN)
-        if found.name == "to":
+        if found.name in _TO:
             named = [each.value for each in given.keywords if each.arg == "dtype"]
             told = [reader.evaluator.value(node, found.scope) for node in (*given.args, *named)]
             dtypes = [each for each in told if each in DTYPE_NAMES]

@@ -30,6 +30,7 @@ PASSES_ON = (
     "clone_chat_template",
     "compile",
     "to",
+    "type",
     "cuda",
     "half",
     "bfloat16",
@@ -43,7 +44,7 @@ PASSES_ON = (
 )
 """Calls that give back the model that they are given, or that they are called on."""
 
-OF_MODELS = ("to", "cuda", "half", "bfloat16", "float", "train")
+OF_MODELS = ("to", "type", "cuda", "half", "bfloat16", "float", "train")
 """Those that are methods of a model: what they are given is a device or a dtype."""
 
 OF_PARAMETERS = ("parameters", "named_parameters")

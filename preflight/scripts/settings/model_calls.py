@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
-from preflight.scripts.python.nodes import last_name, methods_of, parameters_of
+from preflight.scripts.python.nodes import last_name, methods_of, parameters_of, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.built_models import read_built
@@ -91,6 +91,10 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         _several(reader, calls, settings)
         return  # none, or several: which one trains is not known
     found = calls[0]
+    others = [each for each in elsewhere if not _may_hold(reader, each, found)]
+    if others:  # what a trainer is given is made of another
+        settings.put("model_name_or_path", Known(UNKNOWN, reader.place(others[0])))
+        return
     settings.seen["model"] = reader.place(found)
     values, is_open = reader.keywords(found)
     named = _name_of(reader, found)
@@ -237,6 +241,26 @@ def _names_of(call: CallFound) -> list[str]:
     return [
         name for name, nodes in call.scope.assigned.items() if any(n is call.node for n in nodes)
     ]
+
+
+def _may_hold(reader: ScriptReader, made: CallFound, loaded: CallFound) -> bool:
+    """Tell whether what a call makes may hold the model that another loads: by a name in it, or by what that name is made of."""
+    names = {*_names_of(loaded)}
+    if not names or loaded.scope is not made.scope:
+        return True
+    waiting, seen = [each for each in walk(made.node) if isinstance(each, ast.Name)], set[str]()
+    for node in waiting:
+        if node.id in names:
+            return True
+        if node.id not in seen:
+            seen.add(node.id)
+            given = made.scope.assigned.get(node.id, ())
+            waiting += [
+                each for value in given for each in walk(value) if isinstance(each, ast.Name)
+            ]
+            if node.id in reader.functions or made.scope.changes(node.id):
+                return True
+    return False
 
 
 def _may_replace(reader: ScriptReader, call: CallFound, calls: list[CallFound]) -> bool:

@@ -6,12 +6,13 @@ import ast
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.nodes import last_name, names_in, root_of, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.scope import UNKNOWN
 from preflight.scripts.uncounted.own_loops import GIVEN
-from preflight.unpriced_names import KEPT_LOGITS, KEPT_OF_EACH, LARGE
+from preflight.unpriced_names import COPY, KEPT_LOGITS, KEPT_OF_EACH, LARGE
 
 _OVER_PARAMETERS = lazy_pattern(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
 _SAME_SHAPE = frozenset(
@@ -165,6 +166,18 @@ def _plain(node: ast.expr, named: Mapping[str, object]) -> object:
     if isinstance(node, ast.Name):
         return named.get(node.id, UNKNOWN)
     return node.value if isinstance(node, ast.Constant) else UNKNOWN
+
+
+def copies(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield where a file copies what holds a model, whatever it is called: `policy = copy.deepcopy(base)`."""
+    for node in nodes:
+        given = (
+            node.args[:1]
+            if isinstance(node, ast.Call) and last_name(node.func) == "deepcopy"
+            else []
+        )
+        if any(MODEL.match(unparse(each)) for each in given):
+            yield COPY, getattr(node, "lineno", 0)
 
 
 _STAYS = frozenset({"detach", "clone", "float", "to", "contiguous", "half", "bfloat16"})

@@ -25,7 +25,12 @@ from preflight.scripts.uncounted.between_steps import (
 )
 from preflight.scripts.uncounted.changed_parts import changed_parts, without_graph
 from preflight.scripts.uncounted.found_gradients import found_gradients
-from preflight.scripts.uncounted.kept_tensors import kept_of_each, kept_outputs, large_tensors
+from preflight.scripts.uncounted.kept_tensors import (
+    copies,
+    kept_of_each,
+    kept_outputs,
+    large_tensors,
+)
 from preflight.scripts.uncounted.own_loops import (
     graphs_of_rounds,
     grown_batch,
@@ -39,7 +44,7 @@ _STEPS = lazy_pattern(r"^(?:compute_loss|training_step|train_step)$")
 _FUNCTION = lazy_pattern(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = lazy_pattern(
     PARAMETERS.pattern
-    + r"|no_grad\(|inference_mode\(|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+    + r"|no_grad\(|inference_mode\(|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|deepcopy\(|model\.[\w.\[\]]+ *= *\w"
     r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
     r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|\w\.float\(\)|float32|torch\.(?:empty|zeros|ones|full|randn?)\(|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
     r"|\b(?!\w*model\b)\w+ *= *\w*(?:Model|For)\w*\.from_|\b(?!\w*model\b)\w+(?:, *\w+)* *= *\w+_model\w*\("
@@ -81,6 +86,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     yield from trained_beside(nodes)
     yield from made_again(nodes)
     yield from kept_of_each(nodes)
+    yield from copies(nodes)
     yield from large_tensors(nodes)
     yield from changed_parts(nodes, functions)
     yield from whole_gathers(nodes)

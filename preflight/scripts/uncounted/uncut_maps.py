@@ -7,6 +7,7 @@ A length at which another set is cut says nothing of these: that of evaluation o
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
@@ -49,6 +50,20 @@ def uncut_rows(reader: ScriptReader, argument: str) -> Place | None:
             place = _made_whole(reader, node, scope, counted)
             if place is not None:
                 return place
+    return None
+
+
+def uncut_loaders(reader: ScriptReader, loaders: Iterable[CallFound]) -> Place | None:
+    """Return where rows that a loop's loaders may be given are made, if surely nothing cuts them."""
+    counted = counted_calls(reader)
+    for found in loaders:
+        rows = argument_of(found.node, 0, "dataset")
+        collators = given_by(reader, found, "collate_fn")
+        if rows is None or any(_is_own(reader, each, scope) for each, scope in collators):
+            continue
+        place = _made_whole(reader, rows, found.scope, counted)
+        if place is not None:
+            return place
     return None
 
 
