@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from preflight.formulas.layers.beside_layers import more_logits, shared_bytes
 from preflight.formulas.layers.chunked_heads import head_bytes, tune_chunks
 from preflight.formulas.layers.heads import scores, trains_value_model
+from preflight.formulas.layers.lit_layers import OUTPUT, loss_in_pieces, runs_plainly
 from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
 from preflight.formulas.objectives.actor_losses import SOURCE as ACTOR_SOURCE
 from preflight.formulas.objectives.actor_losses import kept_outputs, runs_on_engine, trains_actor
@@ -79,6 +80,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             yield MemoryTerm(name, num_bytes, moments, formula, ACTOR_SOURCE)
         yield from _idle(plan, size, entries, True)
         yield from _outputs_before(plan, model, tokens)
+    elif plan.trainer == "litgpt" and runs_plainly(plan):
+        yield from _kept(plan, model, tokens, OUTPUT)
+        yield from loss_in_pieces(plan, model, precision, tokens)
     elif (scoring := scoring_of(plan)) is not None:
         yield from _pairs(plan, model, tokens, scoring)
     elif loss == "full_logits":
@@ -108,13 +112,6 @@ def _outputs_before(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable
 def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
     precision = precision_of(plan, model)
     size = precision.bytes_of("logits")
-    if plan.trainer == "litgpt":
-        from preflight.formulas.layers.lit_layers import loss_in_pieces, runs_plainly
-
-        if runs_plainly(plan):
-            yield from _kept(plan, model, tokens, size)
-            yield from loss_in_pieces(plan, model, precision, tokens)
-            return
     tokens = tokens_with_logits(plan, tokens)
     forward, backward, outputs, of_head, source = whole_logits(plan, model)
     vocab = local_vocab(plan, model.vocab_size)

@@ -1,4 +1,4 @@
-"""Count what litgpt's Block keeps, and the peaks of its fine-tuning steps on the CPU; print a row for each case.
+"""Count what litgpt's Block keeps, and the peaks of its fine-tuning steps under Fabric on the CPU; print a row for each case.
 
 Run in an environment with litgpt 0.5.13 and lightning:
     PYTHONPATH=ROOT:ROOT/tests/formulas python ROOT/tests/formulas/lit_layers.py >> lit_layers.jsonl
@@ -31,7 +31,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "gemma": ({**RMS, "mlp_class_name": "GemmaMLP", "scale_embeddings": True}, {}),
-    "phi3": (RMS, {}),
+    "phi3": ({**RMS, "sliding_window_size": 96}, {"sliding_window": 96}),
     "stablelm": ({**RMS, "norm_class_name": "LayerNorm", "rotary_percentage": 0.25}, {"partial_rotary_factor": 0.25}),
     "gpt_neox": ({**NEOX, "bias": True, "rotary_percentage": 0.25}, {"use_parallel_residual": True}),
     "phi": ({**NEOX, "shared_attention_norm": True, "rotary_percentage": 0.4}, {"partial_rotary_factor": 0.4}),
@@ -94,10 +94,15 @@ def kept(*case: Any) -> int:
 
 
 def steps(*case: Any) -> dict[str, int]:
-    """Return the peaks of the second step of the loop of finetune/lora.py or full.py, all that it holds among them."""
+    """Return the peaks of the second step of the loop of finetune/lora.py or full.py, all that it holds among them.
+
+    Fabric, which gives back what a model returns in fp32 (lightning/fabric/plugins/precision/half.py), is part of it.
+    """
+    import lightning
     from litgpt.utils import chunked_cross_entropy
 
-    model, is_in_pieces = built(*case), case[3] != "none"
+    fabric = lightning.Fabric(accelerator="cpu", devices=1, precision="bf16-true")
+    model, is_in_pieces = fabric.setup_module(built(*case)), case[3] != "none"
     trained = [tensor for tensor in model.parameters() if tensor.requires_grad]
     optimizer, ids = (
         torch.optim.AdamW(trained, foreach=False),
@@ -116,7 +121,7 @@ def steps(*case: Any) -> dict[str, int]:
             else:
                 loss = chunked_cross_entropy(logits[..., :-1, :], ids[..., 1:])
             seen.mark("backward")
-            loss.backward()
+            fabric.backward(loss)
             seen.mark("optimizer")
             optimizer.step()
             optimizer.zero_grad()

@@ -149,7 +149,7 @@ def test_the_table_is_of_one_release_and_has_the_training_commands():
 
 
 def test_a_packed_base_never_fits_for_sure():
-    """Its measured runs need 20 to 45 % more than the estimate, which has no term for it yet."""
+    """Its measured runs need 7 to 26 % more than the estimate where nobody says which bitsandbytes they had."""
     argv = "litgpt finetune_lora meta-llama/Llama-2-7b-hf --precision bf16-true --train.max_seq_length 512"
     answers = [
         preflight.check([*argv.split(), *more], device="h100-sxm-80").verdict.answer.value

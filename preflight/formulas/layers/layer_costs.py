@@ -45,7 +45,7 @@ def layer_costs(
     if plan.trainer == "litgpt":
         from preflight.formulas.layers.lit_layers import as_litgpt_keeps, is_block_of_litgpt
 
-        if is_block_of_litgpt(plan, unit):
+        if is_block_of_litgpt(plan, model, unit):
             costs = as_litgpt_keeps(plan, model, unit, precision, costs)
     if plan.tensor_parallel_degree * plan.ranks_per_sequence == 1:
         return costs

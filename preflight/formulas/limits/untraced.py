@@ -75,10 +75,9 @@ def _of_litgpt(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
     if not is_borne_out(plan, model):
         yield _untraced(
             f"litgpt runs model code of its own, and what {model.model_type} takes in it was not borne out for this launch:"
-            " published runs with LoRA beside queries, keys and values, on several cards or with LayerNorm"
-            " take more",
+            " it was counted for dense layers without capped scores, in one dtype and not compiled, with LoRA on one card",
             "the model's config",
-            "--precision bf16-true of a whole dense model, or LoRA on queries, keys and values on one card, is counted",
+            "--precision bf16-true of a whole dense model, or LoRA on one card, is counted",
             takes="either",
         )
 

@@ -16,12 +16,12 @@ from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.versions.litgpt import SHARDS_LORA_BY_FSDP2
 
 BESIDE_PACKED_BASE = NotModelled(
-    "litgpt's own tables show 20 to 45 % more than this estimate for a packed base",
+    "litgpt's own tables show up to 27 % more than this estimate for a packed base",
     "what litgpt holds beside a packed base",
     "more",
 )
-"""Rows with quantize of tutorials/resource-tables.md and config_hub/finetune/README.md (litgpt 0.5.13), estimated by
-`preflight validate` on 2026-11-27; those without are within ten percent, phi-1.5 apart."""
+"""Rows with quantize of tutorials/resource-tables.md and config_hub/finetune/README.md (litgpt 0.5.13), read as launches on
+2026-12-01: 7 to 26 % above, 0 to 12 with what bitsandbytes 0.42.0 keeps; those without lie 0.9 % above to 2.3 below."""
 EVERY_DEVICE = ("auto", -1)
 PRECISIONS = {
     # precision -> dtype of the weights, autocast
