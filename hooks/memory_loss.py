@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from preflight.formulas.layers.beside_layers import more_logits, shared_bytes
 from preflight.formulas.layers.chunked_heads import head_bytes, tune_chunks
 from preflight.formulas.layers.heads import scores, trains_value_model
-from preflight.formulas.layers.lit_layers import OUTPUT, loss_in_pieces, runs_plainly
 from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
 from preflight.formulas.objectives.actor_losses import SOURCE as ACTOR_SOURCE
 from preflight.formulas.objectives.actor_losses import kept_outputs, runs_on_engine, trains_actor
@@ -80,9 +79,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             yield MemoryTerm(name, num_bytes, moments, formula, ACTOR_SOURCE)
         yield from _idle(plan, size, entries, True)
         yield from _outputs_before(plan, model, tokens)
-    elif plan.trainer == "litgpt" and runs_plainly(plan):
-        yield from _kept(plan, model, tokens, OUTPUT)
-        yield from loss_in_pieces(plan, model, precision, tokens)
+    elif plan.trainer == "litgpt" and (terms := (*_of_litgpt(plan, model, tokens),)):
+        yield from terms
     elif (scoring := scoring_of(plan)) is not None:
         yield from _pairs(plan, model, tokens, scoring)
     elif loss == "full_logits":
@@ -93,6 +91,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _compiled_ce(plan, model, tokens)
     else:
         yield from _chunked_linear(plan, model, tokens)
+
+
+def _of_litgpt(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
+    """Yield litgpt's own loss; nothing where the launch computes otherwise than that was counted."""
+    from preflight.formulas.layers.lit_layers import OUTPUT, loss_in_pieces, runs_plainly
+
+    if runs_plainly(plan):
+        yield from _kept(plan, model, tokens, OUTPUT)
+        yield from loss_in_pieces(plan, model, precision_of(plan, model), tokens)
 
 
 def _outputs_before(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

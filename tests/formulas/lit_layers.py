@@ -49,6 +49,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "some heads": ("query", "value"),
     "all": ("query", "key", "value", "projection", "mlp"),
 }
+PARTS = ("forward", "loss", "backward", "optimizer", "evaluation")
 RANK, ROWS, LENGTH, WORDS = 8, 2, 256, 8192
 
 
@@ -125,7 +126,12 @@ def steps(*case: Any) -> dict[str, int]:
             seen.mark("optimizer")
             optimizer.step()
             optimizer.zero_grad()
-    return {part: seen.peaks[part] for part in ("forward", "loss", "backward", "optimizer")}
+        seen.mark("evaluation")
+        with torch.no_grad():  # validate() of both, while fit() has the logits of its last step
+            for _ in range(2):
+                scored = model(ids)
+                chunked_cross_entropy(scored[..., :-1, :], ids[..., 1:], chunk_size=0)
+    return {part: seen.peaks[part] for part in PARTS}
 
 
 def main() -> None:

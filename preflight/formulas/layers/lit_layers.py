@@ -219,6 +219,16 @@ def loss_in_pieces(
         yield MemoryTerm(name, num_bytes, frozenset({moment}), formula, source)
 
 
+def logits_of_validation(plan: LaunchPlan, size: int) -> tuple[int, str]:
+    """Return the bytes of an entry of the logits that validate() makes, and the source: whole, beside those of the last step.
+
+    Those of the batch before are there while Fabric casts; what is cut of several rows is a copy, made after them.
+    """
+    cast = 2 * OUTPUT + (size if size != OUTPUT else 0)
+    cut = (3 if (plan.eval_micro_batch_size or 1) > 1 else 2) * OUTPUT
+    return OUTPUT + max(cast, cut), "litgpt/finetune/lora.py validate, fit (0.4.0 to 0.5.13)"
+
+
 def gradient_of_words(
     plan: LaunchPlan, model: ModelSpec, precision: Precision
 ) -> Iterable[MemoryTerm]:

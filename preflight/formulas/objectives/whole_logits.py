@@ -79,6 +79,11 @@ def logits_of_evaluation(plan: LaunchPlan, precision: Precision) -> tuple[int, s
     (lce_forward: `skip_logits = self.training and ...`). Losses in chunks read whole logits in their own dtype.
     """
     size = precision.bytes_of("logits")
+    if plan.trainer == "litgpt":
+        from preflight.formulas.layers.lit_layers import logits_of_validation, runs_plainly
+
+        if runs_plainly(plan):
+            return logits_of_validation(plan, size)
     is_cut = plan.trainer_facts.value("cut_cross_entropy") is True
     is_ligers = plan.loss == "fused_linear" and plan.trainer in HF_TRAINERS and not is_cut
     if is_of_swift(plan) and plan.sequence_parallel_degree > 1:
