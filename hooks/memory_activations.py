@@ -42,6 +42,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.offload_activations == "cpu" and plan.activation_checkpointing == "none":
         costs = [(unit, _offloaded(plan, model, unit, precision, cost)) for unit, cost in costs]
     yield from _saved(plan, model, costs, tokens, shared)
+    if plan.trainer in KEEP_THE_GRAPH:
+        yield from _read_before(plan, costs, tokens)
     one = of_one_forward(plan)
     if is_traced(plan, costs) and one is not plan:
         of_one = [(kept, layer_costs(one, model, unit, precision)) for unit, kept in layers]
@@ -306,6 +308,25 @@ def _saved(
             LAYER_BACKWARD,
             formula,
             LAYER_SOURCE,
+        )
+
+
+KEEP_THE_GRAPH = ("litgpt", "plain_loop")
+"""Trainers whose loop has the loss of a step until it makes the next one, and with it all nodes of its graph."""
+
+
+def _read_before(plan: LaunchPlan, costs: Costs, tokens: int) -> Iterable[MemoryTerm]:
+    """What packed layers read in the step before: nodes that are done let go of saved tensors, and not of attributes."""
+    held = tokens * sum(unit.count * cost.held for unit, cost in costs)
+    if held:
+        yield MemoryTerm(
+            "what packed layers read in the step before",
+            held,
+            CACHED,
+            f"{held:,}, until the loss is made again",
+            "bitsandbytes/autograd/_functions.py ctx.tensors (0.39 to 0.50.2), torch/csrc/autograd/python_function.cpp",
+            from_second_step=plan.gradient_accumulation_steps == 1,
+            least_bytes=None if plan.trainer == "litgpt" else 0,  # a loop may let go of its loss
         )
 
 

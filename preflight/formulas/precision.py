@@ -181,7 +181,8 @@ STACKED = 3
 
 def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> bool:
     """Tell whether bitsandbytes packs a tensor: linear weights of all but the head (transformers/quantizers/base.py:39),
-    and stacks of experts where a launcher has it do so.
+    and stacks of experts where a launcher has it do so. litgpt's head is packed too: Fabric puts bitsandbytes' class in the
+    place of torch's while the model is made (lightning/fabric/plugins/precision/bitsandbytes.py module_init_context).
 
     Of a model that is counted alone everything may be packed, which is the least that it takes.
     """
@@ -190,8 +191,9 @@ def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> 
     if tensor.kind == EXPERTS and len(tensor.shape) == STACKED:
         return plan.base_quantization is not None and plan.base_quantization.experts
     is_own = tensor.is_of_subclass and not has_own_model_code(plan)
+    is_head = unit.role == "lm_head" and plan.trainer == "litgpt"
     return (
-        unit.role in ("layer", *AROUND, *SEEING)
+        (unit.role in ("layer", *AROUND, *SEEING) or is_head)
         and not (is_own and PACKS_PLAIN_LINEAR_ALONE.holds_in(plan.versions))
         and tensor.kind == LINEAR
         and len(tensor.shape) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lit_layers import FAMILIES, LENGTH, RANK, ROWS, SWITCHES, WORDS
 from some_plugins import plugins_of
 
@@ -15,12 +16,15 @@ from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.limits.untraced import UNTRACED, untraced
 from preflight.formulas.precision import precision_of
 from preflight.hooks.memory_model_states import preflight_memory_terms as states_of
-from preflight.judge import estimate_memory
+from preflight.judge import estimate_memory, judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.launchers.litgpt.model import TARGETS
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.model import ModelSpec
 from preflight.models import describe
+from preflight.plan_dict import plan_from_dict
+from preflight.plugins import load_plugins
+from preflight.policy import Policy
 
 PACKED = BaseQuantization("nf4", False, "bf16", None, "none")
 
@@ -151,3 +155,26 @@ def test_a_packed_block_keeps_what_its_layers_read_where_bitsandbytes_does(
         ).saved
 
     assert saved["0.5.4"] - saved["0.5.5"] == 2 * (3 * 256 + 768 - read_by_adapters)
+
+
+def published() -> list[dict[str, Any]]:
+    """Runs of litgpt's own table whose modules have the names that its switches are told by."""
+    text = Path(__file__).parents[1].joinpath("measured", "runs-dev-2.yaml").read_text()
+    return [
+        run
+        for run in yaml.load(text, yaml.CSafeLoader)["runs"]
+        if run["group"] == "litgpt_hub"
+        and run["measured"].get("peak_bytes")
+        and any(name in run["plan"]["model"].lower() for name in ("llama", "mistral", "gemma-2b"))
+    ]
+
+
+@pytest.mark.parametrize("run", published(), ids=lambda run: run["id"])
+def test_published_runs_are_as_they_were_counted(run):
+    """Of 0.4, whose bitsandbytes keeps what it reads. One row alone peaks where its longest row was the first."""
+    plan = plan_from_dict({**run["plan"], "versions": {"litgpt": "0.4.13"}}, "here")
+    estimate = judge_plan(plan, load_plugins("."), Policy()).estimate
+
+    assert estimate is not None
+    peak = estimate.allocated_peak_bytes
+    assert peak == pytest.approx(run["measured"]["peak_bytes"], rel=0.025)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from allocations import Allocations
 from packed_inputs import FAMILIES, HIDDEN, INNER, LAYERS, LENGTH, ROWS, SHAPE, TARGETS, built
 from packed_inputs import counted as counted_bytes
 
 from preflight.formulas.layers.layer_pieces import layer_pieces
 from preflight.formulas.precision import precision_of
+from preflight.hooks.memory_activations import preflight_memory_terms as terms_of
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import LINEAR, ModelSpec
 from preflight.models import describe
@@ -104,3 +108,27 @@ def test_a_checkpoint_that_is_not_reentrant_holds_what_packed_layers_read(scheme
     held = 2 * (3 * HIDDEN + INNER) if scheme == "int8" else 0
 
     assert kept["not reentrant"] - kept["reentrant"] == held
+
+
+@pytest.mark.parametrize(("trainer", "has_both"), [("plain_loop", True), ("transformers", False)])
+def test_what_8_bit_layers_read_is_there_until_a_loop_makes_its_loss_again(trainer, has_both):
+    """A node that is done lets go of its saved tensors, and not of what hangs on it; a Trainer's loss ends with its step."""
+    row = {"family": "llama", "scheme": "int8", "dtype": "bf16", "compute": "bf16", "upcast": False, "wide": False, "mixed": "no", "targets": "some", "recomputes": "none", "bitsandbytes": "0.50.2"}  # fmt: skip
+    freed = {}
+    for scheme in ("int8", "nf4"):
+        model = built("llama", scheme, "bf16", "bf16", False, False, TARGETS["llama"])
+        ids = torch.zeros(ROWS, LENGTH, dtype=torch.long)
+        with Allocations() as seen:
+            loss = model(input_ids=ids, labels=ids).loss
+            loss.backward()
+            gc.collect()
+            before = seen.now
+            del loss
+            gc.collect()
+            freed[scheme] = before - seen.now
+
+    plan = plan_of(row, trainer=trainer)
+    terms = terms_of(plan=plan, model=model_of("llama"))
+    there = [term.num_bytes for term in terms if "step before" in term.name]
+
+    assert there == ([freed["int8"] - freed["nf4"]] if has_both else [])

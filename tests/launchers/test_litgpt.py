@@ -148,15 +148,26 @@ def test_the_table_is_of_one_release_and_has_the_training_commands():
     assert set(table["commands"]) == set(LAUNCHER.subcommands) - {"finetune"}
 
 
-def test_a_packed_base_never_fits_for_sure():
-    """Its measured runs need 7 to 26 % more than the estimate where nobody says which bitsandbytes they had."""
-    argv = "litgpt finetune_lora meta-llama/Llama-2-7b-hf --precision bf16-true --train.max_seq_length 512"
-    answers = [
-        preflight.check([*argv.split(), *more], device="h100-sxm-80").verdict.answer.value
-        for more in ([], ["--quantize", "bnb.nf4"])
-    ]
+@pytest.mark.parametrize(
+    ("more", "pinned", "answer"),
+    [
+        ("", "", "fits"),
+        ("--quantize bnb.nf4", "0.5.13", "fits"),
+        ("--quantize bnb.nf4", "0.4.13", "fits"),
+        ("--quantize bnb.nf4", "", "unknown"),
+        ("--quantize bnb.int8-training --precision 16-true", "0.5.13", "unknown"),
+    ],
+)
+def test_a_packed_base_fits_for_sure_where_its_release_is_said(more, pinned, answer, tmp_path):
+    """Before 0.5.5 litgpt asks for a bitsandbytes whose layers keep what they read."""
+    argv = "litgpt finetune_lora meta-llama/Llama-2-7b-hf --train.max_seq_length 512"
+    argv += f" {more}" if "precision" in more else f" --precision bf16-true {more}"
+    if pinned:
+        (tmp_path / "requirements.txt").write_text(f"litgpt=={pinned}\n")
 
-    assert answers == ["fits", "unknown"]
+    report = preflight.check(argv.split(), device="h100-sxm-80", cwd=tmp_path, env={})
+
+    assert report.verdict.answer.value == answer
 
 
 def test_a_number_of_ranks_that_nobody_said_refuses_nothing():

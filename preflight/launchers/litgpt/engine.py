@@ -15,13 +15,17 @@ from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.versions.litgpt import SHARDS_LORA_BY_FSDP2
 
-BESIDE_PACKED_BASE = NotModelled(
-    "litgpt's own tables show up to 27 % more than this estimate for a packed base",
-    "what litgpt holds beside a packed base",
+WHICH_BITSANDBYTES = NotModelled(
+    "nothing says which litgpt the launch will have: before 0.5.5 layers of bitsandbytes keep what they read, up to a quarter"
+    " more than this estimate",
+    "what an older litgpt holds beside a packed base",
     "more",
 )
-"""Rows with quantize of tutorials/resource-tables.md and config_hub/finetune/README.md (litgpt 0.5.13), read as launches on
-2026-12-01: 7 to 26 % above, 0 to 12 with what bitsandbytes 0.42.0 keeps; those without lie 0.9 % above to 2.3 below."""
+EIGHT_BITS = NotModelled(
+    "int8-training was not compared with any run of litgpt's: its table has none",
+    "what litgpt holds beside a base in 8 bits",
+    "more",
+)
 EVERY_DEVICE = ("auto", -1)
 PRECISIONS = {
     # precision -> dtype of the weights, autocast
@@ -166,4 +170,7 @@ def _quantized(keys: FrameworkKeys, precision: str, dtype: str) -> None:
     if keys.settings["engine"].value != "single":
         keys.refuse("quantize works on one device only", quantize, "--devices 1")
     keys.put("base_quantization", scheme, quantize)
-    keys.leave_out(BESIDE_PACKED_BASE, quantize)
+    if scheme.scheme == "int8":
+        keys.leave_out(EIGHT_BITS, quantize)
+    elif not keys.library.is_known:
+        keys.leave_out(WHICH_BITSANDBYTES, quantize)
