@@ -241,14 +241,18 @@ def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[Mem
     """The logits exist whole in their own dtype with their gradient; only the fp32 work is in chunks.
 
     Uncompiled, torchtune's keeps the fp32 log-probabilities of every chunk for backward beside the logits that the
-    recipe holds until the loss is there.
+    recipe holds until the loss is there. Compiled it keeps the logits alone, and a chunk's gradient takes their place one
+    after the other; the head then adds what each chunk makes of its weight.
     """
     size = precision_of(plan, model).bytes_of("logits")
     entries = tokens * local_vocab(plan, model.vocab_size)
     chunks = tune_chunks(plan)
     chunk = ceil_div(entries, chunks)
     parts = [(2 * size, 12, FORWARD | BACKWARD)]
-    if plan.trainer == "torchtune" and not plan.torch_compile:
+    if plan.trainer == "torchtune" and plan.torch_compile:
+        parts = [(size, 0, FORWARD), (size, size, BACKWARD)]
+        yield from _chunks_of_head(plan, model, size * entries)
+    elif plan.trainer == "torchtune":
         parts = [(size + 4, 4, FORWARD), (4, 8, BACKWARD)]
     for whole, of_chunk, moments in parts:
         yield MemoryTerm(
@@ -260,6 +264,19 @@ def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[Mem
             f"{entries:,} x {whole} + {of_chunk} x {chunk:,}",
             f"torchtune/modules/loss/ce_chunked_output_loss.py ({chunks} chunks)",
         )
+
+
+def _chunks_of_head(plan: LaunchPlan, model: ModelSpec, gradients: int) -> Iterable[MemoryTerm]:
+    """The logits' gradients, whole when the head begins, and beside its weight's gradient what another chunk makes of it."""
+    head = model.head_params or model.embedding_params
+    again = 0 if plan.adapter is not None else precision_of(plan, model).bytes_of("compute") * head
+    yield MemoryTerm(
+        "gradients of the logits, and of the head's weight by a chunk",
+        gradients + again,
+        frozenset({Moment.HEAD_BACKWARD}),
+        f"{gradients:,} + {again:,}",
+        "torchtune/modules/transformer.py chunked_output (0.3.1 to 0.6.1)",
+    )
 
 
 def _compiled_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

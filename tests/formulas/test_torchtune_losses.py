@@ -213,13 +213,13 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 PAIRS = rows_of("tune_pairs.jsonl")
 
 
-@pytest.mark.parametrize("row", rows_of("tune_layers.jsonl"), ids=lambda row: f"{row['adapted']} {row['shape']}")  # fmt: skip
+@pytest.mark.parametrize("row", rows_of("tune_layers.jsonl"), ids=lambda row: f"{row['adapted']} {row['shape']} {'compiled' if 'compiled' in row else ''}")  # fmt: skip
 def test_a_layer_keeps_keys_of_every_head_and_norms_that_train_in_fp32(row):
     names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
     sizes = dict(zip(names, row["shape"], strict=True))
     model = describe({"model_type": "llama", **sizes, "num_hidden_layers": 2, "vocab_size": 1024}, "small", "here")  # fmt: skip
     adapter = Adapter(rank=8, targets=("q_proj", "v_proj"), dtype="bf16")
-    plan = plan_of("chunked_ce", attention="sdpa", activation_checkpointing="none", versions={"torchtune": row["torchtune"]})  # fmt: skip
+    plan = plan_of("chunked_ce", attention="sdpa", activation_checkpointing="none", versions={"torchtune": row["torchtune"]}, torch_compile="compiled" in row)  # fmt: skip
     plan = replace(plan, mixed_precision="no", adapter=adapter if row["adapted"] else None)
     saved = layer_costs(plan, model, model.largest_layer, precision_of(plan, model)).saved
 
@@ -287,3 +287,28 @@ def test_a_second_copy_is_sharded_as_the_policy_is():
     assert held["reference model, gathered and kept"] == gathered_in_forward(plan, model).kept > 0
     assert unpriced_objective(replace(plan, torch_compile=True)) != ""
     assert unpriced_objective(replace(plan, reference_model="other/model")) != ""
+
+
+@pytest.mark.parametrize("adapter", [None, Adapter(rank=8, targets=("q_proj",), dtype="bf16")])
+def test_a_compiled_loss_in_chunks_keeps_the_logits_and_nothing_in_fp32(adapter):
+    """The graph of a chunk keeps no tensor as large as the logits; of all chunks these are, with a gradient in the place of each."""
+    from partitioned import kept_bytes
+
+    chunk = torch.randn(TOKENS // 64, VOCAB, dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.randint(VOCAB, (TOKENS // 64,))
+    kept = kept_bytes(lambda: F.cross_entropy(chunk.float(), labels, reduction="sum"))
+    plan = plan_of("chunked_ce", torch_compile=True, mixed_precision="no", adapter=adapter)
+    entries = 2 * TOKENS * VOCAB
+    at = {
+        moment: sum(
+            term.num_bytes
+            for term in preflight_memory_terms(plan, MODEL)
+            if moment in term.moments and "norm" not in term.name and "hidden" not in term.name
+        )
+        for moment in (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD)
+    }
+
+    assert kept <= 16 * (TOKENS // 64) + 16
+    assert at[Moment.LOSS_FORWARD] == entries
+    assert at[Moment.LOSS_BACKWARD] == entries + entries // 8
+    assert at[Moment.HEAD_BACKWARD] == entries + (0 if adapter else 2 * HIDDEN * VOCAB)

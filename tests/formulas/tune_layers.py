@@ -1,4 +1,5 @@
-"""Count what a layer of torchtune's keeps between its forward and its backward, and print a row for each shape.
+"""Count what a layer of torchtune's keeps between its forward and its backward, and print a row for each shape; with the word
+`compiled`, what torch.compile keeps of it.
 
 Run in an environment with torchtune 0.6.1:
     PYTHONPATH=ROOT:ROOT/tests/formulas python ROOT/tests/formulas/tune_layers.py >> tune_layers.jsonl
@@ -19,8 +20,8 @@ ROWS, LENGTH, RANK = 2, 256, 8
 WIDTH, FEW = 1024, 8
 
 
-def kept(num_layers: int, is_adapted: bool, shape: tuple[int, int, int, int]) -> int:
-    """Return the bytes that a model keeps in its forward, its parameters apart."""
+def made(num_layers: int, is_adapted: bool, shape: tuple[int, int, int, int]) -> torch.nn.Module:
+    """Return a model of torchtune's in bf16."""
     from torchtune import training
     from torchtune.models.llama3 import llama3, lora_llama3
     from torchtune.modules.peft import get_adapter_params, set_trainable_params
@@ -35,6 +36,28 @@ def kept(num_layers: int, is_adapted: bool, shape: tuple[int, int, int, int]) ->
             set_trainable_params(model, get_adapter_params(model))
         else:
             model = llama3(**sizes)
+    return model
+
+
+def kept_compiled(num_layers: int, is_adapted: bool, shape: tuple[int, int, int, int]) -> int:
+    """Return the bytes that the partitioner of torch.compile keeps of layers, parameters and their input apart."""
+    from partitioned import kept_bytes
+
+    layers = made(num_layers, is_adapted, shape).layers
+    start = torch.zeros(ROWS, LENGTH, shape[0], dtype=torch.bfloat16, requires_grad=True)
+
+    def run() -> torch.Tensor:
+        hidden = start
+        for layer in layers:
+            hidden = layer(hidden)
+        return hidden
+
+    return kept_bytes(run)
+
+
+def kept(num_layers: int, is_adapted: bool, shape: tuple[int, int, int, int]) -> int:
+    """Return the bytes that a model keeps in its forward, its parameters apart."""
+    model = made(num_layers, is_adapted, shape)
     ids = torch.randint(0, 1024, (ROWS, LENGTH))
     with Allocations() as seen:
         for tensor in model.parameters():
@@ -84,10 +107,15 @@ def main() -> None:
             row = {"torchtune": version, "torchao": torchao.__version__, "inner": inner}
             print(json.dumps({**row, "peaks": unpacking(inner)}), flush=True)
         return
+    is_compiled = "compiled" in sys.argv
+    count = kept_compiled if is_compiled else kept
     for is_adapted in (False, True):
         for shape in SHAPES:
-            each = (kept(4, is_adapted, shape) - kept(2, is_adapted, shape)) // (2 * ROWS * LENGTH)
+            each = (count(4, is_adapted, shape) - count(2, is_adapted, shape)) // (
+                2 * ROWS * LENGTH
+            )
             row = {"torchtune": version, "adapted": is_adapted, "shape": shape, "kept": each}
+            row |= {"compiled": True} if is_compiled else {}
             print(json.dumps(row), flush=True)
 
 

@@ -12,7 +12,8 @@ keeps a quarter more) it cuts in the same places, and tests/formulas/test_compil
 
 Norms, rotary embeddings, activation functions and casts are computed again. Under transformers SDPA gets its mask
 as a tensor, since a mask cannot be read while dynamo traces (masking_utils.py _ignore_causal_mask_sdpa, 5.24), and
-with a mask keys and values are repeated to all heads (integrations/sdpa_attention.py use_gqa_in_sdpa).
+with a mask keys and values are repeated to all heads (integrations/sdpa_attention.py use_gqa_in_sdpa). torchtune repeats
+them whatever its mask (modules/attention.py:285-291, 0.6.1).
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _attention(plan: LaunchPlan, model: ModelSpec, shape: LayerShape, c: int) ->
     if model.facts.get("qk_norm"):
         total += c * (q + kv) + 4 * (shape.num_heads + shape.num_kv_heads)
     repeats = 1 < shape.num_kv_heads < shape.num_heads
-    if repeats and (plan.attention == "eager" or _has_mask(plan)):
+    if repeats and (plan.attention == "eager" or plan.trainer == "torchtune" or _has_mask(plan)):
         total += c * (q - kv + out - v)
     if plan.attention == "eager":  # scores before and after the softmax
         total += 2 * c * shape.num_heads * (plan.seq_len or 0)
