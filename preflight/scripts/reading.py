@@ -236,7 +236,7 @@ def _refused(reader: ScriptReader) -> dict[str, Refused]:
 
 
 def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
-    calls = reader.named("BitsAndBytesConfig")
+    calls = [each for each in reader.named("BitsAndBytesConfig") if is_loaded(reader, each)]
     for found in reader.maybe("BitsAndBytesConfig"):
         settings.unread.setdefault("load_in_4bit", reader.place(found))
     for found in (*calls, *reader.maybe("BitsAndBytesConfig")):

@@ -428,6 +428,7 @@ def test_every_adapter_and_every_scheme_of_the_installed_libraries_is_named():
         ("for p in a: p.requires_grad = name in p", "frozen parameters"),
         ("ParallelismConfig(dp_replicate_size=2)", "replicas of a ParallelismConfig"),
         ('load(device_map="auto")', "a model divided over the devices of one process"),
+        ("model.parallelize()", "a model divided over the devices of one process"),
     ],
 )
 def test_a_launch_says_what_its_script_holds_beside_the_estimate(tmp_path, before, name):

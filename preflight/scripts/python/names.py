@@ -148,6 +148,15 @@ class Names(ABC):
         at = position(node) if holder is scope else None
         return [(each, holder) for each in self.may_hold(node.id, holder, at)]
 
+    def is_set_before(self, node: ast.Name, scope: Scope) -> bool:
+        """Tell whether a statement of the block surely sets a name before its place."""
+        return self._live(scope.assigned.get(node.id, ()), scope, 0, position(node))[1]
+
+    def surely_runs(self, node: ast.expr, scope: Scope) -> bool:
+        """Tell whether every condition around what a block assigns, or sets as a key, is known to hold."""
+        way = scope.ways.get(id(node))
+        return way is None or all(self._holds(each, scope, 0) is True for each in way.guards)
+
     def branches(self, node: ast.IfExp, scope: Scope) -> list[ast.expr]:
         """Return the ways of a choice that may be taken."""
         test = self.test(node.test, scope)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
+from preflight.scripts.python.bindings import handed
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.given_keywords import given_by
+from preflight.scripts.python.nodes import keyword_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
@@ -14,7 +18,11 @@ from preflight.setting import Place
 _SWITCHES = ("load_in_4bit", "load_in_8bit")
 
 
-def is_given(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
+_MOST_DEEP = 6
+"""Names and functions behind which an argument is looked for."""
+
+
+def is_given(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0) -> bool | None:
     """Tell whether an argument is something, and not None; None where only running tells."""
     if isinstance(node, ast.Constant):
         return node.value is not None
@@ -22,15 +30,87 @@ def is_given(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool | None:
         is_here = unparse(node.test) == "torch.cuda.is_available()"
         # what is judged is a launch on GPUs
         ways = [node.body] if is_here else reader.evaluator.branches(node, scope)
-        return _one_of({is_given(reader, way, scope) for way in ways})
-    if not isinstance(node, ast.Name):
+        return _one_of({is_given(reader, way, scope, depth) for way in ways})
+    if depth > _MOST_DEEP or not isinstance(node, (ast.Name, ast.Attribute, ast.Call)):
         return True
+    if isinstance(node, ast.Call):
+        with reader.made_by(node, scope) as made:
+            others = [each for each in made if each[0] is not node]
+            return _of_ways(reader, others, depth)
+    if reader.evaluator.evaluate(node, scope).value is None:
+        return False
+    if isinstance(node, ast.Attribute):
+        return _of_ways(reader, _set_to(reader, node), depth)
     held = [
-        is_given(reader, each, scope)
-        for each, where in reader.evaluator.may_be(node, scope)
-        if where is scope and each.lineno < node.lineno
+        each
+        for each in reader.evaluator.may_be(node, scope)
+        if each[1] is not scope or each[0].lineno < node.lineno
     ]
-    return _one_of({*held}) if held else True
+    if not reader.evaluator.is_set_before(node, scope):
+        held += _handed(reader, node.id, scope)
+    return _of_ways(reader, held, depth)
+
+
+def _of_ways(reader: ScriptReader, ways: list[tuple[ast.expr, Scope]], depth: int) -> bool | None:
+    found = {is_given(reader, each, where, depth + 1) for each, where in ways}
+    return _one_of(found) if found else True
+
+
+def _set_to(reader: ScriptReader, node: ast.Attribute) -> list[tuple[ast.expr, Scope]]:
+    """Return what statements set an attribute to: the last one alone, where it surely runs."""
+    ways = [
+        (value, own)
+        for target, value, own in attributes_set(reader.possible_statements)
+        if unparse(target) == unparse(node)
+    ]
+    return ways[-1:] if ways and reader.evaluator.surely_runs(*ways[-1]) else ways
+
+
+def is_handed(reader: ScriptReader, call: CallFound, name: str) -> bool | None:
+    """Tell whether a call is given something by a keyword, its own or an entry of what `**` hands on; None where only running
+    tells."""
+    own = keyword_of(call.node, name)
+    if own is not None:
+        return is_given(reader, own, call.scope)
+    values, is_open = reader.keywords(call)
+    if name not in values:
+        return None if is_open else False
+    if values[name].value is None:
+        return False
+    ways = given_by(reader, call, name)
+    is_one = _of_ways(reader, ways, 0)
+    return is_one if not ways or any(_surely_set(reader, *each) for each in ways) else None
+
+
+def _surely_set(reader: ScriptReader, value: ast.expr, scope: Scope) -> bool:
+    """Tell whether a statement that makes a value an entry of a dict surely runs."""
+    adding = (
+        call
+        for calls in scope.grown.values()
+        for call in calls
+        if any(each is value for each in walk(call))
+    )
+    return reader.evaluator.surely_runs(next(adding, value), scope)
+
+
+def _handed(reader: ScriptReader, name: str, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:
+    """Yield what the calls of a function may hand it as one of its parameters, and its default."""
+    holder = scope.holder(name)
+    if holder is None or name not in holder.arguments:
+        return
+    for function in _functions_of(reader, holder):
+        for call in reader.possible_calls:
+            meant = reader.called_so(reader.called(call.node.func, call.scope))
+            if any(each is function for each, _ in meant):
+                given = handed(function, holder, (call.node, call.scope), name)
+                if given is not None:
+                    yield given
+
+
+def _functions_of(reader: ScriptReader, scope: Scope) -> list[ast.FunctionDef]:
+    """Return the function whose block a scope is; none of a file's own, or of a class."""
+    every = (each for held in reader.functions.values() for each in held)
+    return [function for function, own in every if own is scope][:1]
 
 
 def _one_of(ways: set[bool | None]) -> bool | None:
@@ -42,13 +122,45 @@ def is_loaded(reader: ScriptReader, found: CallFound) -> bool:
     for node, scope in reader.possible_statements:
         target = node.targets[0]
         if node.value is found.node and isinstance(target, ast.Name) and scope is found.scope:
-            return any(
-                _asks_for(each, target.id) for tree in reader.trees.values() for each in walk(tree)
-            )
+            places = _functions_of(reader, scope) or reader.trees.values()
+            unused = _never_run(reader)
+            return any(_asks_for(place, target.id, unused) for place in places)
     return True
 
 
-def _asks_for(node: ast.AST, name: str) -> bool:
+def _never_run(reader: ScriptReader) -> set[int]:
+    """Return the ids of what is written in calls of a branch that is not taken, in blocks that run."""
+    possible = {id(each.node) for each in reader.possible_calls}
+    running = {id(each.scope) for each in reader.possible_calls}
+    dead = (each for each in reader.everywhere if id(each.scope) in running)
+    return {id(node) for call in dead if id(call.node) not in possible for node in walk(call.node)}
+
+
+_Block = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def _asks_for(block: ast.AST, name: str, unused: set[int]) -> bool:
+    """Tell whether a name of a block is read in it, or in a function inside that has no parameter of that name."""
+    hidden = unused | {
+        id(each)
+        for inner in walk(block)
+        if isinstance(inner, _Block) and inner is not block and _has_parameter(inner, name)
+        for each in (walk(inner.body) if isinstance(inner, ast.Lambda) else _walked(inner.body))
+    }
+    return any(_reads(each, name) for each in walk(block) if id(each) not in hidden)
+
+
+def _has_parameter(block: _Block, name: str) -> bool:
+    told = block.args
+    every = (*told.posonlyargs, *told.args, *told.kwonlyargs, told.vararg, told.kwarg)
+    return any(each is not None and each.arg == name for each in every)
+
+
+def _walked(statements: list[ast.stmt]) -> Iterator[ast.AST]:
+    return (each for statement in statements for each in walk(statement))
+
+
+def _reads(node: ast.AST, name: str) -> bool:
     if isinstance(node, ast.Name):
         return node.id == name and isinstance(node.ctx, ast.Load)
     if isinstance(node, (ast.ImportFrom, ast.Import)):

@@ -55,6 +55,7 @@ UNCOUNTED = {
     unpriced.COPIES: (r"\bdp_replicate_size\s*=(?!\s*1\b)", "more"),
     "a model divided over the devices of one process": (
         r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']"
+        r"|\w*(?:model|policy|encoder|decoder|net|lm|t5|gpt2?)\w*\.parallelize\("
         r"|\bdistributed_config\s*=|\bDistributedConfig\(",
         "less",
     ),
