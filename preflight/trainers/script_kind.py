@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from preflight.lazy_pattern import lazy_pattern
@@ -48,7 +50,7 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
     kind = kind._replace(classes=classes, loads_model=loads_model(reader))
     if kind.trainer in (None, "plain_loop"):
         return _by_classes(kind, reader.path)
-    if kind.trainer in HF_TRAINERS and not classes:
+    if kind.trainer in HF_TRAINERS and not any(map(_TRAINS.search, classes)):
         script = kind.because.partition(" ")[0]
         if _is_others(kind, reader):
             because = f"{script} uses a Trainer of its own"
@@ -133,16 +135,29 @@ def _trains_by_hand(reader: ScriptReader) -> bool:
 
 def _only_imports(kind: TrainerKind, reader: ScriptReader) -> bool:
     """Tell whether no line of a script uses the trainers, and arguments of one, that it imports from a library."""
+    named = [each for names in reader.libraries.values() for each in names.items()]
     imported = {
         local
-        for names in reader.libraries.values()
-        for local, dotted in names.items()
+        for local, dotted in named
         if dotted.partition(".")[0] in HF_TRAINERS and _TRAINS.search(dotted)
     }
-    used = {getattr(node, "id", getattr(node, "attr", "")) for node in reader.nodes}
+    is_filled = any(dotted.partition(".")[0] in _FILLS for _, dotted in named)
+    told = set() if is_filled or not imported else _of_annotations(reader.nodes)
+    read = (node for node in reader.nodes if id(node) not in told)
+    used = {getattr(node, "id", getattr(node, "attr", "")) for node in read}
     return bool(imported) and not imported & used and _OF_MODULE.search(kind.text) is None
 
 
+def _of_annotations(nodes: Iterable[ast.AST]) -> set[int]:
+    """Return the ids of what stands in the annotations of parameters: a callback's say whose arguments it is told of."""
+    from preflight.scripts.python.nodes import walk
+
+    told = (node.annotation for node in nodes if isinstance(node, ast.arg) and node.annotation)
+    return {id(each) for annotation in told for each in walk(annotation)}
+
+
+_FILLS = frozenset({"tyro", "draccus", "pyrallis", "jsonargparse", "simple_parsing"})
+"""Libraries that make what a parameter's annotation names of the command line."""
 _TRAINS = lazy_pattern(r"(?:Trainer|TrainingArguments)$|^trl\..*Config$")
 
 

@@ -71,6 +71,9 @@ def read(tmp_path, made, words, held=""):
         ("fire.Fire([train])", f"train {FLAGS}"),
         ('fire.Fire(train, name="train")', FLAGS),
         ("fire.Fire(component=train)", FLAGS),
+        ("app = App()\nfire.Fire(app)", f"train {FLAGS}"),
+        ("app = App()\nfire.Fire(component=app)", f"train {FLAGS}"),
+        ("chosen = train\nfire.Fire(chosen)", FLAGS),
     ],
 )
 def test_what_fire_is_given_takes_the_command_line(made, words, tmp_path):

@@ -106,3 +106,64 @@ def test_a_trainer_takes_its_flags(plan, made):
     read = plan(PLAIN, made=made)
 
     assert told(read)[:4] == ("fsdp2", "bf16", "full", "adamw_8bit")
+
+
+CALLBACKS = """\
+from transformers import TrainerCallback, TrainingArguments
+
+
+class Log(TrainerCallback):
+    def on_log(self, args: TrainingArguments, state, control, **kwargs):
+        print(state)
+"""
+BY_WORD = """\
+import fire
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM
+from callbacks import Log
+
+
+class ChatTrainer:
+    def fit(self, name="gpt2"):
+        model = AutoModelForCausalLM.from_pretrained(name)
+        adam = torch.optim.AdamW(model.parameters())
+        for batch in rows:
+            model(**batch).loss.backward()
+            adam.step()
+
+
+fire.Fire({given})
+"""
+
+
+@pytest.mark.parametrize("given", ["unknown()", "ChatTrainer"])
+def test_annotations_of_callbacks_make_no_trainer(tmp_path, given):
+    """A batch of nobody's was 8, which a Trainer takes by default."""
+    files = {"callbacks.py": CALLBACKS, "train.py": BY_WORD.format(given=given)}
+    plan = plan_of(tmp_path, "python train.py fit", files)
+
+    assert plan.trainer == "plain_loop"
+    assert plan.micro_batch_size is None
+
+
+BY_ANNOTATION = """\
+import {library}
+from others import run
+from transformers import TrainingArguments
+
+
+def main(arguments: TrainingArguments):
+    run(arguments)
+
+
+{library}.cli(main)
+"""
+
+
+@pytest.mark.parametrize(("library", "trainer"), [("tyro", "transformers"), ("words", None)])
+def test_arguments_that_a_library_fills_by_an_annotation_are_a_trainers(tmp_path, library, trainer):
+    text = BY_ANNOTATION.format(library=library)
+    plan = plan_of(tmp_path, "python train.py", {"train.py": text})
+
+    assert plan.trainer == trainer

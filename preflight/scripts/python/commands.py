@@ -187,18 +187,23 @@ def _click_options(
     return options, places
 
 
-def entry_calls(node: ast.AST, words: Collection[str]) -> Iterator[str]:
+def entry_calls(
+    node: ast.AST, words: Collection[str], around: Iterable[ast.AST] = ()
+) -> Iterator[str]:
     """Yield a call that runs a function with the command line, as it is written; of `fire.Fire({"train": main})` that of the
-    function whose name is among the words of the command."""
+    function whose name is among the words of the command, and of an object that a name of the file holds that of its making."""
     if not isinstance(node, ast.Call) or unparse(node.func) not in RUNS:
         return
     yield unparse(node)
-    given = node.args[0] if node.args else None
+    given = node.args[0] if node.args else keyword_of(node, "component")
     for key, value in (
         zip(given.keys, given.values, strict=True) if isinstance(given, ast.Dict) else ()
     ):
         if isinstance(key, ast.Constant) and key.value in words:
             yield f"{unparse(node.func)}({unparse(value)})"
+    for each in around if isinstance(given, ast.Name) else ():
+        if isinstance(each, ast.Assign) and unparse(given) in map(unparse, each.targets):
+            yield f"{unparse(node.func)}({unparse(each.value)})"
 
 
 def is_command(function: ast.FunctionDef, calls: Iterable[str], of_class: str = "") -> bool:

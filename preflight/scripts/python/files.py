@@ -174,7 +174,7 @@ class ScriptFiles(ImportedFiles):
         self.libraries[path] = {}
         every = walk(tree)
         self.nodes += every
-        unparsed = [text for node in every for text in entry_calls(node, self.command.argv)]
+        unparsed = [text for node in every for text in entry_calls(node, self.command.argv, every)]
         if path == self.path:
             self._entry_calls = unparsed
         stood_on = {

@@ -73,7 +73,11 @@ def _is_of_model(node: ast.AST) -> TypeGuard[ast.Call]:
     if isinstance(owner, ast.Call) and "unwrap" in last_name(owner.func):
         owner = owner.args[0] if owner.args else owner
     name = unparse(owner).removesuffix(".module")
-    return node.func.attr == "generate" and MODEL.match(name) is not None
+    return _GENERATES.match(node.func.attr) is not None and MODEL.match(name) is not None
+
+
+_GENERATES = lazy_pattern(r"^(?:\w+_)?generate(?:_(?!\w*(?:mask|ids|config|position|causal))\w+)?$")
+"""Methods of a model that generate, its own class's too: `model.my_generate`, `model.generate_text`."""
 
 
 def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:
