@@ -7,7 +7,7 @@ from launch_of_script import opens, plan_of
 
 IMPORTS = """\
 import argparse, json
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 """
@@ -53,6 +53,9 @@ WAYS = {
     "given back where asked": ("def make(on):\n    config = LoraConfig(r=4)\n    if on:\n        return config", LOAD, ASK, TRAIN.format(", peft_config=make(on)")),
     "left to the default of a constructor": (KEEPS, MAKE, "Run().go()"),
     "kept by a constructor": (KEEPS, MAKE, "Run(config).go()"),
+    "one of a table": (LOAD, MAKE, SWITCH, "told = {'on': config, 'off': None}", TRAIN.format(", peft_config=told['on' if on else 'off']")),
+    "of another kind, or none": (LOAD, "config = IA3Config()", SWITCH, TRAIN.format(", peft_config=config if on else None")),
+    "of another kind, switched on": (LOAD, "config = IA3Config()", SWITCH, "if on:\n    model = get_peft_model(model, config)", ALONE),
     "left with a function": (LOAD, MAKE, "def merge(model, config):\n    print(model, config)", ALONE, "merge(model, config)"),
 }  # fmt: skip
 PACK = "config = BitsAndBytesConfig(load_in_4bit=True)"
@@ -130,6 +133,7 @@ def recorded(answer, words, trained):
 
     return {
         "LoraConfig": dict,
+        "IA3Config": object,
         "BitsAndBytesConfig": dict,
         "SFTConfig": lambda *_: None,
         "PeftModel": Adapted,

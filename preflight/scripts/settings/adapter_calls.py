@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from preflight.launch_facts import Uncounted
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import Adapter
 from preflight.scripts.python.files import CallFound
@@ -16,6 +18,7 @@ from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.followed_models import followed
+from preflight.scripts.settings.made_and_given import is_given
 from preflight.scripts.settings.model_calls import given_models
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
@@ -223,3 +226,47 @@ def adapts(reader: ScriptReader, call: CallFound) -> bool:
         return call.name != "Trainer" and reader.keywords(call)[1]
     made = (each for node, scope in given for each in followed(reader, node, scope))
     return any(each is None or each.name != BY_FLAGS for each in made)
+
+
+def handed_adapters(reader: ScriptReader, config: CallFound) -> Iterator[tuple[Place, bool | None]]:
+    """Yield what trainers are given as `peft_config`, whether it is one, where nothing else of the script puts one on; None
+    where the one call that does may not run, or nothing is seen to take the config."""
+    trainers = reader.possible_trainers
+    adapting = [
+        call for call in reader.possible_calls if call not in trainers and adapts(reader, call)
+    ]
+    given = [
+        (reader.place(call), is_given(reader, node, scope))
+        for call in trainers
+        for node, scope in given_by(reader, call, "peft_config")
+    ]
+    if not adapting:
+        yield from given
+        if not given and not _may_be_taken(reader, config):
+            yield reader.place(config), None
+    elif (
+        len(adapting) == 1 and adapting[0] not in reader.calls and not any(one for _, one in given)
+    ):
+        yield reader.place(adapting[0]), None
+
+
+_ONLY_SHOW = {
+    "print", "pprint", "info", "debug", "warning", "log", "str", "repr", "format", "len", "asdict", "isinstance", "type",
+    "to_dict",
+}  # fmt: skip
+_OF_AN_ADAPTER = lazy_pattern(r"peft|lora|adapter", re.I)
+
+
+def _may_be_taken(reader: ScriptReader, config: CallFound) -> bool:
+    """Tell whether a call of what is not the script's own may be given the config of an adapter."""
+    for call in reader.possible_calls:
+        if call.name in _ONLY_SHOW or reader.called_so(reader.called(call.node.func, call.scope)):
+            continue
+        for node in (*call.node.args, *(each.value for each in call.node.keywords)):
+            if not isinstance(node, (ast.Name, ast.Attribute)):
+                continue
+            for made in followed(reader, node, call.scope):
+                is_one = made is not None and made.node is config.node
+                if is_one or (made is None and _OF_AN_ADAPTER.search(unparse(node))):
+                    return True
+    return False

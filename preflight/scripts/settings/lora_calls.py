@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
-from preflight.scripts.python.nodes import keyword_of, unparse
+from preflight.scripts.python.nodes import keyword_of
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.adapter_calls import (
     LORA,
     LORA_DEFAULTS,
-    adapts,
     beside_lora,
+    handed_adapters,
     lora_values,
     read_adapted,
     read_adapting,
     written_adapters,
 )
-from preflight.scripts.settings.followed_models import followed
 from preflight.scripts.settings.lora_layers import read_lora_layers
-from preflight.scripts.settings.made_and_given import is_given, is_loaded, never_made
+from preflight.scripts.settings.made_and_given import is_loaded, never_made
 from preflight.scripts.settings.other_adapters import (
     read_other_adapter,
     read_own_adapter,
@@ -63,7 +58,7 @@ def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.unread["use_peft"] = place
         _open_parts(settings, [lora_values(reader, each)[0] for each in calls], place)
         return
-    for handed, is_one in _handed_adapters(reader, calls[0]):
+    for handed, is_one in handed_adapters(reader, calls[0]):
         if is_one is not True:
             settings.put("use_peft", Known(False if is_one is False else UNKNOWN, handed))
             return
@@ -118,52 +113,6 @@ def _note_targets(
     ways = alternatives(reader, given, call.scope)
     if ways and None not in ways and len(ways) > 1:
         settings.may_be[TARGETS] = ways
-
-
-def _handed_adapters(
-    reader: ScriptReader, config: CallFound
-) -> Iterator[tuple[Place, bool | None]]:
-    """Yield what trainers are given as `peft_config`, whether it is one, where nothing else of the script puts one on; None
-    where the one call that does may not run, or nothing is seen to take the config."""
-    trainers = reader.possible_trainers
-    adapting = [
-        call for call in reader.possible_calls if call not in trainers and adapts(reader, call)
-    ]
-    given = [
-        (reader.place(call), is_given(reader, node, scope))
-        for call in trainers
-        for node, scope in given_by(reader, call, "peft_config")
-    ]
-    if not adapting:
-        yield from given
-        if not given and not _may_be_taken(reader, config):
-            yield reader.place(config), None
-    elif (
-        len(adapting) == 1 and adapting[0] not in reader.calls and not any(one for _, one in given)
-    ):
-        yield reader.place(adapting[0]), None
-
-
-_ONLY_SHOW = {
-    "print", "pprint", "info", "debug", "warning", "log", "str", "repr", "format", "len", "asdict", "isinstance", "type",
-    "to_dict",
-}  # fmt: skip
-_OF_AN_ADAPTER = lazy_pattern(r"peft|lora|adapter", re.I)
-
-
-def _may_be_taken(reader: ScriptReader, config: CallFound) -> bool:
-    """Tell whether a call of what is not the script's own may be given the config of an adapter."""
-    for call in reader.possible_calls:
-        if call.name in _ONLY_SHOW or reader.called_so(reader.called(call.node.func, call.scope)):
-            continue
-        for node in (*call.node.args, *(each.value for each in call.node.keywords)):
-            if not isinstance(node, (ast.Name, ast.Attribute)):
-                continue
-            for made in followed(reader, node, call.scope):
-                is_one = made is not None and made.node is config.node
-                if is_one or (made is None and _OF_AN_ADAPTER.search(unparse(node))):
-                    return True
-    return False
 
 
 def _differ(said: Sequence[Known | None]) -> bool:

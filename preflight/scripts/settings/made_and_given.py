@@ -31,7 +31,7 @@ def is_given(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0)
         # what is judged is a launch on GPUs
         ways = [node.body] if is_here else reader.evaluator.branches(node, scope)
         return _one_of({is_given(reader, way, scope, depth) for way in ways})
-    if depth > _MOST_DEEP or not isinstance(node, (ast.Name, ast.Attribute, ast.Call)):
+    if depth > _MOST_DEEP:
         return True
     if isinstance(node, ast.Call):
         with reader.made_by(node, scope) as made:
@@ -41,6 +41,8 @@ def is_given(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0)
         return False
     if isinstance(node, ast.Attribute):
         return _of_ways(reader, _set_to(reader, node), depth)
+    if not isinstance(node, ast.Name):
+        return True
     held = [
         each
         for each in reader.evaluator.may_be(node, scope)

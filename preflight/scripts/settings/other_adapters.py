@@ -17,8 +17,8 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import argument_of, last_name, walk
 from preflight.scripts.python.package_folders import package_folders
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.scope import Known
-from preflight.scripts.settings.adapter_calls import ADAPTING, OF_PEFT_MODEL
+from preflight.scripts.python.scope import UNKNOWN, Known
+from preflight.scripts.settings.adapter_calls import ADAPTING, OF_PEFT_MODEL, handed_adapters
 from preflight.scripts.settings.followed_models import followed
 from preflight.scripts.settings.made_and_given import is_loaded
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -92,6 +92,10 @@ def read_other_adapter(reader: ScriptReader, settings: ScriptSettings) -> bool:
         return False
     size, default = size_of_config(name)
     settings.seen["lora"] = place
+    for handed, is_one in handed_adapters(reader, call):
+        if is_one is not True:
+            settings.put("use_peft", Known(False if is_one is False else UNKNOWN, handed))
+            return True
     settings.put("use_peft", Known(True, place))
     settings.put(KIND, Known(configs()[name], place))
     settings.put("lora_dropout", values.get(dropout_of(name) or "", Known(0.0, place)))
