@@ -12,10 +12,14 @@ from preflight.scripts.python.nodes import keyword_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.followed_models import followed, loads
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 
 _SWITCHES = ("load_in_4bit", "load_in_8bit")
+QUANTIZED_BY = "quantization_config"
+QUANTIZES_BY_FLAGS = ("get_quantization_config", "BitsAndBytesConfig")
+"""Calls that make a quantization_config and are read elsewhere, TRL's own among them (trl/trainer/utils.py)."""
 
 
 _MOST_DEEP = 6
@@ -179,6 +183,44 @@ def note_whole(
     for name in _SWITCHES:
         if name in settings.arguments:
             settings.put(name, Known(UNKNOWN if is_packed is None else False, place))
+
+
+def note_packed(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Note a quantization_config that is made by what is not read, and one that the model may not be given."""
+    given = given_by(reader, found, QUANTIZED_BY)
+    if given:
+        is_packed = is_handed(reader, found, QUANTIZED_BY)
+        note_whole(reader, settings, is_packed, reader.place(found))
+    for node, scope in given:
+        made = followed(reader, node, scope)
+        if any(call is None or not _is_read_elsewhere(call) for call in made):
+            settings.doubt("load_in_4bit", reader.place(found))
+
+
+def _is_read_elsewhere(made: CallFound) -> bool:
+    """Tell whether what a quantization_config says is read where it is made, or stores nothing packed."""
+    whole = keyword_of(made.node, "dequantize")
+    return made.name in QUANTIZES_BY_FLAGS or (whole is not None and unparse(whole) == "True")
+
+
+def leave_whole(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Leave open that the model is packed, where another one is that the script loads: a reference, or a judge."""
+    every = reader.possible("from_pretrained")
+    others = [each for each in every if each is not found and loads(each)]
+    packed = [each for each in others if any(k.arg == "quantization_config" for k in each.node.keywords)]  # fmt: skip
+    for name in ("load_in_4bit", "load_in_8bit") if packed else ():
+        if settings.arguments.pop(name, None) is not None:
+            settings.unread.setdefault(name, reader.place(packed[0]))
+
+
+def note_packed_alike(
+    reader: ScriptReader, settings: ScriptSettings, calls: list[CallFound]
+) -> None:
+    """Record that one of several models that a script loads, of which one trains, may not be packed, or that none is."""
+    packed = {is_handed(reader, call, QUANTIZED_BY) for call in calls}
+    if packed - {True}:
+        is_packed = None if len(packed) > 1 else next(iter(packed))
+        note_whole(reader, settings, is_packed, reader.place(calls[0]))
 
 
 def never_made(reader: ScriptReader, settings: ScriptSettings, name: str, argument: str) -> None:

@@ -15,7 +15,13 @@ from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.built_models import read_built
 from preflight.scripts.settings.device_map import device_map_of
 from preflight.scripts.settings.followed_models import OF_PARAMETERS, followed, loads
-from preflight.scripts.settings.made_and_given import is_handed, note_whole
+from preflight.scripts.settings.made_and_given import (
+    QUANTIZED_BY,
+    leave_whole,
+    note_packed,
+    note_packed_alike,
+    note_whole,
+)
 from preflight.scripts.settings.model_shape import (
     name_of_config,
     note_own,
@@ -39,10 +45,6 @@ LOADED_WITH = {
 
 OF_KEYWORDS = ("dtype", "attn_implementation", "load_in_4bit")
 """What a `**` of from_pretrained that only running tells may say."""
-QUANTIZED_BY = "quantization_config"
-QUANTIZES_BY_FLAGS = ("get_quantization_config", "BitsAndBytesConfig")
-"""Calls that make a quantization_config and are read elsewhere, TRL's own among them (trl/trainer/utils.py)."""
-
 OF_ATTENTION = {
     "attn_implementation",
     "_attn_implementation",
@@ -107,9 +109,9 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
     _note_ways(reader, settings, calls)
-    _quantization(reader, settings, found)
+    note_packed(reader, settings, found)
     if not is_open and QUANTIZED_BY not in values:
-        _leave_whole(reader, settings, found)
+        leave_whole(reader, settings, found)
         if not {"config", "load_in_4bit", "load_in_8bit"} & set(values):
             note_whole(reader, settings, False, reader.place(found))
     note_shape(reader, settings, found)
@@ -164,28 +166,6 @@ def _note_ways(reader: ScriptReader, settings: ScriptSettings, calls: list[CallF
         )
 
         note_ways(reader, settings, calls)
-
-
-def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
-    """Note a quantization_config that is made by what is not read, and one that the model may not be given."""
-    given = given_by(reader, found, QUANTIZED_BY)
-    if given:
-        is_packed = is_handed(reader, found, QUANTIZED_BY)
-        note_whole(reader, settings, is_packed, reader.place(found))
-    for node, scope in given:
-        made = followed(reader, node, scope)
-        if any(call is None or call.name not in QUANTIZES_BY_FLAGS for call in made):
-            settings.doubt("load_in_4bit", reader.place(found))
-
-
-def _leave_whole(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
-    """Leave open that the model is packed, where another one is that the script loads: a reference, or a judge."""
-    every = reader.possible("from_pretrained")
-    others = [each for each in every if each is not found and loads(each)]
-    packed = [each for each in others if any(k.arg == "quantization_config" for k in each.node.keywords)]  # fmt: skip
-    for name in ("load_in_4bit", "load_in_8bit") if packed else ():
-        if settings.arguments.pop(name, None) is not None:
-            settings.unread.setdefault(name, reader.place(packed[0]))
 
 
 def _is_own(reader: ScriptReader, call: CallFound) -> bool:
@@ -294,12 +274,8 @@ def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSetti
             settings.set_later.add(name)
         elif said[0].value is not None:
             settings.put(name, said[0])
-    packed = {is_handed(reader, call, QUANTIZED_BY) for call in calls}
-    if packed - {True} and not any(
-        {"config", "load_in_4bit", "load_in_8bit"} & {*values} for values in read
-    ):
-        is_packed = None if len(packed) > 1 else next(iter(packed))
-        note_whole(reader, settings, is_packed, reader.place(calls[0]))
+    if not any({"config", "load_in_4bit", "load_in_8bit"} & {*values} for values in read):
+        note_packed_alike(reader, settings, calls)
     for call, (_, is_open) in zip(calls, keywords, strict=True):
         for name in OF_KEYWORDS if is_open else ():
             settings.doubt(name, reader.place(call))

@@ -73,10 +73,12 @@ def _is_of_model(node: ast.AST) -> TypeGuard[ast.Call]:
     if isinstance(owner, ast.Call) and "unwrap" in last_name(owner.func):
         owner = owner.args[0] if owner.args else owner
     name = unparse(owner).removesuffix(".module")
-    return _GENERATES.match(node.func.attr) is not None and MODEL.match(name) is not None
+    return _OF_A_MODEL.match(node.func.attr) is not None and MODEL.match(name) is not None
 
 
-_GENERATES = lazy_pattern(r"^(?:\w+_)?generate(?:_(?!\w*(?:mask|ids|config|position|causal))\w+)?$")
+_OF_A_MODEL = lazy_pattern(
+    r"^(?:\w+_)?generate(?:_(?!\w*(?:mask|ids|config|position|causal))\w+)?$"
+)
 """Methods of a model that generate, its own class's too: `model.my_generate`, `model.generate_text`."""
 
 
