@@ -89,7 +89,7 @@ def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:
             yield node.lineno
 
 
-_GENERATES = frozenset({"generate", "pipeline", "simple_evaluate"})
+_GENERATORS = frozenset({"generate", "pipeline", "simple_evaluate"})
 """A model's method, transformers' function that makes what calls it, and that of lm_eval (lm_eval/evaluator.py, 0.4)."""
 
 
@@ -103,7 +103,7 @@ def generates(body: Sequence[ast.stmt], helpers: Container[str]) -> Iterator[tup
     """Yield where a block generates, or calls one of some functions that do, with its line."""
     for node in own_nodes(body):
         name = last_name(node.func) if isinstance(node, ast.Call) else ""
-        if isinstance(node, ast.Call) and (name in _GENERATES or name in helpers):
+        if isinstance(node, ast.Call) and (name in _GENERATORS or name in helpers):
             yield GENERATES, node.lineno
 
 
