@@ -14,7 +14,7 @@ from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens
 from preflight.formulas.tower_sizes import attended_rows
-from preflight.formulas.user_loop import finds_gradients
+from preflight.formulas.user_loop import KEEPS_GRAPH, finds_gradients
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALL_SAVED, LAYER_BACKWARD, MemoryTerm, Moment
@@ -42,7 +42,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.offload_activations == "cpu" and plan.activation_checkpointing == "none":
         costs = [(unit, _offloaded(plan, model, unit, precision, cost)) for unit, cost in costs]
     yield from _saved(plan, model, costs, tokens, shared)
-    if plan.trainer in KEEP_THE_GRAPH:
+    if plan.trainer in KEEPS_GRAPH:
         yield from _read_before(plan, costs, tokens)
     one = of_one_forward(plan)
     if is_traced(plan, costs) and one is not plan:
@@ -309,10 +309,6 @@ def _saved(
             formula,
             LAYER_SOURCE,
         )
-
-
-KEEP_THE_GRAPH = ("litgpt", "plain_loop")
-"""Trainers whose loop has the loss of a step until it makes the next one, and with it all nodes of its graph."""
 
 
 def _read_before(plan: LaunchPlan, costs: Costs, tokens: int) -> Iterable[MemoryTerm]:

@@ -2,6 +2,7 @@
 
     feature                        plan field              rule where nobody says
     outputs across backward        keeps_outputs           OUTPUT_RULES, by trainer and version
+    a graph across the forward     -                       KEEPS_GRAPH, by trainer
     gradients across the forward   zero_grad_set_to_none   torch's default: kept as zeros before 2.0
     fused, foreach or for loop     optimizer_kernel        formulas/optimizers.py, by name and version
     loss head                      loss                    LOSS_RULES, by trainer and version
@@ -62,6 +63,10 @@ def keeps_outputs(plan: LaunchPlan) -> bool | str:
         return plan.keeps_outputs
     rule = output_rule(plan)
     return rule is not None and rule.keeps
+
+
+KEEPS_GRAPH = frozenset({"litgpt", "plain_loop"})
+"""Trainers whose loop has the loss of a step until it makes the next one, and with it all nodes of its graph."""
 
 
 def output_rule(plan: LaunchPlan) -> OutputRule | None:

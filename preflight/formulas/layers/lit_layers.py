@@ -57,9 +57,9 @@ def runs_plainly(plan: LaunchPlan) -> bool:
 def is_block_of_litgpt(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
     """Tell whether a layer of a launch of litgpt's is the Block whose costs these are: dense, without capped scores."""
     shape = unit.layer
-    is_dense = shape is not None and not shape.num_experts
-    is_plain = is_dense and shape is not None and shape.attention_kind in ("full", "sliding")
-    return is_plain and model.model_type not in OTHER_BLOCKS and runs_plainly(plan)
+    if shape is None or shape.num_experts or model.model_type in OTHER_BLOCKS:
+        return False
+    return shape.attention_kind in ("full", "sliding") and runs_plainly(plan)
 
 
 def is_borne_out(plan: LaunchPlan, model: ModelSpec) -> bool:

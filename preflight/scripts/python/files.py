@@ -17,7 +17,7 @@ from preflight.scripts.python.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.python.flow import is_main_guard
 from preflight.scripts.python.imported_files import ImportedFiles
 from preflight.scripts.python.methods import is_plain_method, receiver_of
-from preflight.scripts.python.nodes import branches_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import all_arguments, branches_of, last_name, unparse, walk
 from preflight.scripts.python.reached import (
     Meaning,
     Named,
@@ -216,7 +216,7 @@ class ScriptFiles(ImportedFiles):
             nodes = list(walk_block(function.body))
             scope, inner = scope_of(function.body, nodes, outer.path, outer)
             scope = replace(scope, receiver=receiver_of(function) if of_class else "")
-            scope.arguments.update(argument.arg for argument in _all_arguments(function))
+            scope.arguments.update(argument.arg for argument in all_arguments(function))
             if is_command(function, [*called_here, *self._entry_calls], of_class):
                 self.commands.append((function, scope, outer))
             self.functions.setdefault(function.name, []).append((function, scope))
@@ -242,9 +242,3 @@ _MAKES = lazy_pattern(
 def _called(node: ast.AST) -> str:
     """Return the name that a call gives, empty for what is none."""
     return last_name(node.func) if isinstance(node, ast.Call) else ""
-
-
-def _all_arguments(function: ast.FunctionDef) -> list[ast.arg]:
-    arguments = function.args
-    extra = [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
-    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]

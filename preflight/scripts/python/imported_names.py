@@ -49,5 +49,5 @@ def _library(node: ast.Import | ast.ImportFrom) -> str:
 def _bound(nodes: Iterable[ast.AST]) -> set[str]:
     """Return the names that a file gives something by more than an import."""
     names = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}  # fmt: skip
-    names |= {each.arg for node in nodes if isinstance(node, ast.arguments) for each in walk(node) if isinstance(each, ast.arg)}  # fmt: skip
+    names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     return names | {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}  # fmt: skip

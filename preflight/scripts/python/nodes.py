@@ -129,6 +129,13 @@ def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]
     return names[names[:1] in (["self"], ["cls"]) :]
 
 
+def all_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.arg]:
+    """Return every parameter, those that gather what is left among them."""
+    arguments = function.args
+    extra = [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]
+
+
 def given_to(
     function: ast.FunctionDef | ast.AsyncFunctionDef, call: ast.Call
 ) -> dict[str, ast.expr]:

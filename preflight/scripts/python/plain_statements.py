@@ -19,7 +19,7 @@ from preflight.scripts.python.nodes import is_namespace, last_name, methods_of
 
 _BLOCKS = ("body", "orelse", "finalbody")
 SIGN = lazy_pattern(
-    r"^[ \t]*\w+(?:\.\w+)+[ \t]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)=|setattr|\bcast\(|\bvars\(|__dict__|^[ \t]*match\b.*:|^[ \t]*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
+    r"^[ \t]*(?!self\.\w+[ \t]*[^\w. \t])\w+(?:\.\w+)+[ \t]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)=|setattr|\bcast\(|\bvars\(|__dict__|^[ \t]*match\b.*:|^[ \t]*\w+\.\w+ *,[^=()\n]*=[^=]|^ +def __call__\(",
     re.MULTILINE,
 )
 """What stands in a text that has any."""

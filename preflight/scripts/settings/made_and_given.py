@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from preflight.scripts.python.bindings import handed
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
-from preflight.scripts.python.nodes import keyword_of, unparse, walk
+from preflight.scripts.python.nodes import all_arguments, keyword_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -150,20 +150,12 @@ def _asks_for(block: ast.AST, name: str, unused: set[int]) -> bool:
     hidden = unused | {
         id(each)
         for inner in walk(block)
-        if isinstance(inner, _Block) and inner is not block and _has_parameter(inner, name)
-        for each in (walk(inner.body) if isinstance(inner, ast.Lambda) else _walked(inner.body))
+        if isinstance(inner, _Block) and inner is not block
+        if any(each.arg == name for each in all_arguments(inner))
+        for part in ([inner.body] if isinstance(inner, ast.Lambda) else inner.body)
+        for each in walk(part)
     }
     return any(_reads(each, name) for each in walk(block) if id(each) not in hidden)
-
-
-def _has_parameter(block: _Block, name: str) -> bool:
-    told = block.args
-    every = (*told.posonlyargs, *told.args, *told.kwonlyargs, told.vararg, told.kwarg)
-    return any(each is not None and each.arg == name for each in every)
-
-
-def _walked(statements: list[ast.stmt]) -> Iterator[ast.AST]:
-    return (each for statement in statements for each in walk(statement))
 
 
 def _reads(node: ast.AST, name: str) -> bool:
@@ -207,8 +199,8 @@ def leave_whole(reader: ScriptReader, settings: ScriptSettings, found: CallFound
     """Leave open that the model is packed, where another one is that the script loads: a reference, or a judge."""
     every = reader.possible("from_pretrained")
     others = [each for each in every if each is not found and loads(each)]
-    packed = [each for each in others if any(k.arg == "quantization_config" for k in each.node.keywords)]  # fmt: skip
-    for name in ("load_in_4bit", "load_in_8bit") if packed else ():
+    packed = [each for each in others if keyword_of(each.node, QUANTIZED_BY) is not None]
+    for name in _SWITCHES if packed else ():
         if settings.arguments.pop(name, None) is not None:
             settings.unread.setdefault(name, reader.place(packed[0]))
 

@@ -69,11 +69,12 @@ def _is_of_model(node: ast.AST) -> TypeGuard[ast.Call]:
     """Tell whether an expression is `model.generate(...)`, or that of a model which is unwrapped there."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return False
+    if not _OF_A_MODEL.match(node.func.attr):
+        return False
     owner = node.func.value
     if isinstance(owner, ast.Call) and "unwrap" in last_name(owner.func):
         owner = owner.args[0] if owner.args else owner
-    name = unparse(owner).removesuffix(".module")
-    return _OF_A_MODEL.match(node.func.attr) is not None and MODEL.match(name) is not None
+    return MODEL.match(unparse(owner).removesuffix(".module")) is not None
 
 
 _OF_A_MODEL = lazy_pattern(

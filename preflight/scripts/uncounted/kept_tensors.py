@@ -123,15 +123,19 @@ LARGE_FROM = 2**26
 def large_tensors(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     """Yield where a file makes a large tensor of plain numbers on the device, with its line: `torch.empty(2**30,
     device="cuda")`, a buffer or a placeholder."""
-    numbers = _named_numbers(nodes)
-    for node in nodes:
-        if not isinstance(node, (ast.Assign, ast.Expr)) or not isinstance(node.value, ast.Call):
-            continue
-        for call in walk(node.value) if _ON_CARD.search(unparse(node.value)) else ():
-            if isinstance(call, ast.Call) and last_name(call.func) in _MAKES:
-                sizes = call.args[0].elts if call.args and isinstance(call.args[0], (ast.Tuple, ast.List)) else call.args  # fmt: skip
-                if _numbers(sizes, numbers) >= LARGE_FROM:
-                    yield LARGE, node.lineno
+    made = [
+        (node.lineno, call)
+        for node in nodes
+        if isinstance(node, (ast.Assign, ast.Expr)) and isinstance(node.value, ast.Call)
+        if _ON_CARD.search(unparse(node.value))
+        for call in walk(node.value)
+        if isinstance(call, ast.Call) and last_name(call.func) in _MAKES
+    ]
+    numbers = _named_numbers(nodes) if made else {}
+    for line, call in made:
+        sizes = call.args[0].elts if call.args and isinstance(call.args[0], (ast.Tuple, ast.List)) else call.args  # fmt: skip
+        if _numbers(sizes, numbers) >= LARGE_FROM:
+            yield LARGE, line
 
 
 def _named_numbers(nodes: Sequence[ast.AST]) -> dict[str, object]:
