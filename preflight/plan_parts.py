@@ -15,6 +15,10 @@ NOTHING_SAYS = "not said by a known flag, and nothing in the script speaks of it
 """Origin of such a value where the script, and what it imports of its repository, has no name that would decide it."""
 
 
+SET_ORIGIN = "--set"
+"""Where a value comes from that the caller says."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a value of the plan comes from."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
+from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.open_values import degrees_of
 from preflight.plan_choices import ENGINES
-from preflight.plan_parts import LibraryVersion
+from preflight.plan_parts import SET_ORIGIN, LibraryVersion
 from preflight.policy import Policy
 from preflight.repository.settings import OWN_FILE, SHARED_FILE, Repository
 from preflight.values import dataclass
@@ -47,9 +48,6 @@ class Request:
     """Whether the config of a model that is not here may be downloaded: `--online`."""
     device_origin: str = "--device"
     """Who named the device."""
-
-
-SET_ORIGIN = "--set"
 
 
 DATASET_ORIGIN = "--dataset "
@@ -99,11 +97,19 @@ def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
         # Before the edit: a value that cannot be is reported where it was given.
         plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))
     plan = plan.with_edits({**_following(plan, settings), **settings})
+    plan = replace(plan, notices=(*_still_asked(plan, settings),))
     if request.device is not None:
         plan = replace(plan, device=request.device).with_origin(
             "device", Origin(request.device_origin)
         )
     return plan
+
+
+def _still_asked(plan: LaunchPlan, settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what is said of a launch, without what only asks for a value that the caller gave."""
+    for notice in plan.notices:
+        if notice.unpriced or not any(f"--set {name}=" in notice.fix for name in settings):
+            yield notice
 
 
 def _was_read(name: str, plan: LaunchPlan) -> bool:

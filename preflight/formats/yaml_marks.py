@@ -249,6 +249,10 @@ def _syntax_problem(error: Any, text: str, path: str) -> Problem:
     indent = line[: len(line) - len(line.lstrip())]
     if "\t" in indent:
         return Problem("a tab is used to indent", where, "indent with spaces")
+    ended = line[: mark.column].rstrip()[-1:]
+    if "did not find expected key" in said and ended and ended in "}]\"'":
+        message = f"a value ends with its {ended!r}, and more of it stands behind"
+        return Problem(message, where, "put quotes around the whole value")
     for words, message, fix in _PLAIN_WORDS:
         if words in said:
             return Problem(message, where, fix)

@@ -165,9 +165,11 @@ class FrameworkKeys:
         Where the repository has a copy of the framework that knows it, what it does is not known.
         """
         word, is_value = key or at.value, not key
-        copy = (
-            copy_of(self.library.packages, self.library.folder) if isinstance(word, str) else None
-        )
+        beside = os.path.dirname(os.path.join(self.library.folder, at.place.document))
+        copy = None
+        if isinstance(word, str):  # the one that the launch starts in, else that which has the file
+            places = (self.library.folder, beside)
+            copy = next(filter(None, (copy_of(self.library.packages, p) for p in places)), None)
         if severity == "error" and copy is not None and speaks_of(copy, word, is_value):
             name = self.library.name
             path = os.path.relpath(copy, self.library.folder or ".")

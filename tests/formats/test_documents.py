@@ -117,6 +117,8 @@ def test_a_key_given_twice_is_named_with_both_lines_and_the_last_one_counts():
         ("a: b: c\n", "f.yaml:1:5", "`key:`"),
         ("a: 1\nb\nc: 2\n", "f.yaml:2:1", "neither `key: value`"),
         ("a:\n  b: 1\n c: 2\n", "f.yaml:3:2", "indentation"),
+        ("a: {home}/b\nc: 2\n", "f.yaml:1:10", "ends with its '}', and more"),
+        ("a: 'b' c\nd: 2\n", "f.yaml:1:8", "and more of it stands behind"),
         ("x: 1\na: {b: 1\n", "f.yaml:2:4", "missing"),
         ("x: 1\na: 'b\n", "f.yaml:2:4", "never closed"),
         ("a: *b\n", "f.yaml:1:4", "without its anchor"),

@@ -59,6 +59,16 @@ def test_what_a_copy_adds_is_not_known(more, named, package, tmp_path):
     assert any(f"the copy in {package} has it" in each.message for each in report.findings)
 
 
+def test_the_copy_may_be_the_one_around_the_config(tmp_path):
+    """A launch from the top of a repository that holds the framework in a folder of its own."""
+    inner = tmp_path / "trainer"
+    with_copy(inner)
+    (inner / "ours.yaml").write_text(f"{CONFIG}stage: ddm\n")
+    report = check(tmp_path, words=("llamafactory-cli", "train", "trainer/ours.yaml"))
+
+    assert report.verdict.unpriced == ("ddm of the repository's own LLaMA-Factory",)
+
+
 FLAGS = tuple(
     word
     for line in CONFIG.splitlines()

@@ -16,10 +16,10 @@ from written_answers import keep
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan, Origin
+from preflight.plan_parts import SET_ORIGIN
 from preflight.plugin_manager import PluginManager
 from preflight.plugins import load_plugins
 from preflight.remedy import Remedy
-from preflight.request import SET_ORIGIN
 from preflight.rewrite import Rewrite
 from preflight.rewriting import read_launch, write_checked
 from preflight.values import dataclass

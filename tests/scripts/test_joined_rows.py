@@ -116,6 +116,139 @@ LENGTHS = {
         1024,
     ),
     "of outside": (f"    return {{'input_ids': before + {ASKED}}}", 2048),
+    "behind itself": (
+        f"    ids = {ASKED}\n    ids = ids + {ANSWERED}\n    return {{'input_ids': ids}}",
+        2048,
+    ),
+    "behind itself, in one case": (
+        f"    ids = {ASKED}\n    if row['more']:\n        ids = ids + {ANSWERED}\n    return {{'input_ids': ids}}",
+        2048,
+    ),
+    "behind itself, in one case or another": (
+        f"    ids = {ASKED}\n    if row['more']:\n        ids = ids + {ANSWERED}\n"
+        f"    elif row['most']:\n        ids = ids + {ANSWERED}\n    return {{'input_ids': ids}}",
+        None,
+    ),
+    "behind itself in a list, each turn": (
+        f"    ids = []\n    for turn in row['turns']:\n        ids = [*ids, *{ASKED}]\n    return {{'input_ids': ids}}",
+        None,
+    ),
+    "arrays": (f"    return {{'input_ids': numpy.append({ASKED}, {ANSWERED})}}", 2048),
+    "filled up by a number with a name": (
+        f"    ids = {ASKED}\n    rest = 2048 - len(ids)\n    return {{'input_ids': ids + [0] * rest}}",
+        2048,
+    ),
+    "filled up, if there is room": (
+        f"    ids = {ASKED}\n    ids = ids + [0] * max(0, 2048 - len(ids))\n    return {{'input_ids': ids}}",
+        2048,
+    ),
+    "filled up behind, by a number with a name": (
+        f"    ids = {ASKED}\n    rest = 2048 - len(ids)\n    if rest > 0:\n        ids.extend([0] * rest)\n"
+        "    return {'input_ids': ids}",
+        2048,
+    ),
+    "filled up by torch, by a number with a name": (
+        f"    ids = torch.tensor({ASKED})\n    rest = 2048 - len(ids)\n"
+        "    return {'input_ids': torch.nn.functional.pad(ids, (0, rest))}",
+        2048,
+    ),
+    "filled up with a tensor": (
+        f"    ids = torch.tensor({ASKED})\n    return {{'input_ids': torch.cat([ids, torch.zeros(2048 - ids.shape[0])])}}",
+        2048,
+    ),
+    "filled up with a tensor of a shape": (
+        f"    ids = torch.tensor({ASKED})\n    return {{'input_ids': torch.cat([ids, torch.full((2048 - len(ids),), 0)])}}",
+        2048,
+    ),
+    "put into a tensor": (
+        f"    ids = {ASKED}\n    made = torch.full((2048,), 0)\n    made[: len(ids)] = torch.tensor(ids)\n"
+        "    return {'input_ids': made}",
+        2048,
+    ),
+    "put into a tensor whose width only running tells": (
+        f"    ids = {ASKED}\n    made = torch.zeros(width(row))\n    made[: len(ids)] = torch.tensor(ids)\n"
+        "    return {'input_ids': made}",
+        None,
+    ),
+    "put into a tensor as wide as the longest": (
+        f"    ids = {ASKED}\n    width = max(len(each) for each in ids)\n    made = torch.zeros((8, width))\n"
+        "    return {'input_ids': made}",
+        1024,
+    ),
+    "filled up to what only running tells": (
+        f"    ids = {ASKED}\n    return {{'input_ids': ids + [0] * (width(row) - len(ids))}}",
+        None,
+    ),
+    "filled up to the longest": (
+        f"    ids = {ASKED}\n    width = max(map(len, row['asked']))\n"
+        "    return {'input_ids': ids + [0] * (width - len(ids))}",
+        1024,
+    ),
+    "every column, joined": (
+        "    one, other = cut(row['asked']), cut(row['answered'])\n"
+        "    return {k: one[k] + other[k] for k in one.keys()}",
+        2048,
+    ),
+    "every column in a loop, joined": (
+        "    made, one, other = {}, cut(row['asked']), cut(row['answered'])\n"
+        "    for k in one.keys():\n        made[k] = one[k] + other[k]\n    return made",
+        2048,
+    ),
+    "every column in a loop, joined where it is": (
+        "    one, other = cut(row['asked']), cut(row['answered'])\n"
+        "    for k, v in other.items():\n        one[k] += v\n    return one",
+        2048,
+    ),
+    "every column in a loop over the names, joined": (
+        "    one, other = cut(row['asked']), cut(row['answered'])\n"
+        "    for k in one:\n        one[k] = one[k] + other[k]\n    return one",
+        2048,
+    ),
+    "two columns in a loop, joined": (
+        "    one, other = cut(row['asked']), cut(row['answered'])\n"
+        "    for k in ['input_ids', 'attention_mask']:\n        one[k].extend(other[k])\n    return one",
+        2048,
+    ),
+    "every column in a loop, cut": (
+        "    made = tokenizer(row['asked'])\n"
+        "    for k, v in made.items():\n        made[k] = v[:640]\n    return made",
+        640,
+    ),
+    "every column in a loop, cut in another": (
+        "    made = tokenizer(row['asked'])\n"
+        "    for k in made.keys():\n        row[k] = [ids[:640] for ids in made[k]]\n    return row",
+        640,
+    ),
+    "every column in a loop, each row cut where it is": (
+        "    made = tokenizer(row['asked'])\n    for k in made.keys():\n"
+        "        for i in range(len(made[k])):\n            made[k][i] = made[k][i][:640]\n    return made",
+        640,
+    ),
+    "each row cut where it is": (
+        "    made = tokenizer(row['asked'])\n    for i in range(8):\n"
+        "        made['input_ids'][i] = torch.tensor(made['input_ids'][i][:640])\n    return made",
+        640,
+    ),
+    "each row joined where it is": (
+        "    one, other = cut(row['asked']), cut(row['answered'])\n    for i in range(8):\n"
+        "        one['input_ids'][i] = one['input_ids'][i] + other['input_ids'][i]\n    return one",
+        2048,
+    ),
+    "each row filled where it is": (
+        "    made = cut(row['asked'])\n    for i in range(8):\n        ids = made['input_ids'][i]\n"
+        "        made['input_ids'][i] = [0] * (2048 - len(ids)) + ids\n    return made",
+        2048,
+    ),
+    "some columns in a loop": (
+        "    made = cut(row['asked'])\n"
+        "    for k in ['labels']:\n        made[k] = made[k][:64]\n    return made",
+        1024,
+    ),
+    "what is no column, in a loop": (
+        "    made = cut(row['asked'])\n    seen = {'a': [1] * 9}\n"
+        "    for k in seen:\n        seen[k] = seen[k][:2]\n    return made",
+        1024,
+    ),
 }
 
 

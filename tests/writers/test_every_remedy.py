@@ -11,8 +11,8 @@ import pytest
 from said_versions import say_versions
 
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.plan_parts import SET_ORIGIN
 from preflight.plugins import load_plugins
-from preflight.request import SET_ORIGIN
 from preflight.rewriting import read_launch, write_checked
 
 LLAMA = {

@@ -12,8 +12,8 @@ from framework_launches import CONFIGS, cases_of, command_of
 from tiny_llama import TINY_LLAMA
 
 from preflight.launch import Origin
+from preflight.plan_parts import SET_ORIGIN
 from preflight.plugins import load_plugins
-from preflight.request import SET_ORIGIN
 from preflight.rewriting import read_launch, write_checked
 
 LLAMA = {**TINY_LLAMA, "max_position_embeddings": 8192}

@@ -27,7 +27,7 @@ from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
 from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
-from preflight.plan_parts import PROJECTOR
+from preflight.plan_parts import PROJECTOR, SET_ORIGIN
 from preflight.units import format_gib
 from preflight.unpriced_names import BESIDE_TEXT, FLOAT8, FP8, GATHERED_LOGITS, SCATTERED
 from preflight.values import replace
@@ -169,7 +169,7 @@ def _of_images(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             "nothing where the rows are text alone: it takes what is counted",
             "PF126",
         )
-    if may_see(plan, model) and is_cut_only(plan):
+    if may_see(plan, model) and is_cut_only(plan) and where_of(plan, "seq_len") != SET_ORIGIN:
         yield Problem.left_out(
             f"rows with images are as long as what they show: few reach the {plan.seq_len:,} tokens at which they are cut",
             "the length of rows",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Scope
@@ -11,6 +12,11 @@ from preflight.scripts.settings.answer_lengths import is_tokenizers, loaded_leng
 
 PARTS = frozenset({"reshape", "view", "split"})
 """Methods of arrays and tensors that make rows of one width of all their tokens: `ids.reshape(rows, N)`, `ids.split(N)`."""
+
+
+FILLED = frozenset({"full", "zeros", "ones", "new_full", "new_zeros", "new_ones"})
+"""Functions and methods that make an array or a tensor of a shape, of one number."""
+_OF_LENGTH = lazy_pattern(r"\blen\b|\bshape\b|\bsize\(|\bnumel\(|\bmax\(")
 
 
 class NotToldError(Exception):
@@ -22,6 +28,8 @@ class TokenCuts:
 
     def __init__(self, scope: Scope, reader: ScriptReader) -> None:
         self.scope, self.reader = scope, reader
+        self.is_joined = False
+        """Whether what was asked for puts tokens behind each other, or fills rows up."""
 
     def left_by(self, cut: ast.expr) -> float | None:
         """Return the most that a slice leaves; None where it leaves what may be all."""
@@ -29,7 +37,7 @@ class TokenCuts:
             cut = cut.elts[-1] if cut.elts else cut
         if not isinstance(cut, ast.Slice):
             return None
-        lower, upper = cut.lower, self._written(cut.upper)
+        lower, upper = cut.lower, cut.upper and self.written(cut.upper)
         if upper is None:
             is_last = isinstance(lower, ast.UnaryOp) and isinstance(lower.op, ast.USub)
             return (
@@ -54,7 +62,7 @@ class TokenCuts:
             max(0.0, whole - sum(left_out)) if cut.upper is None or ends[1] is not None else whole
         )
 
-    def _written(self, node: ast.expr | None) -> ast.expr | None:
+    def written(self, node: ast.expr) -> ast.expr:
         """Return what a name of the function is given by its one statement, and any other expression itself."""
         held = self.scope.assigned.get(node.id, ()) if isinstance(node, ast.Name) else ()
         return held[0] if len(held) == 1 else node
@@ -69,13 +77,44 @@ class TokenCuts:
         return float(value)
 
     def padded(self, node: ast.expr) -> float | None:
-        """Return N of `[pad] * (N - len(ids))`, which fills a row up to N."""
-        if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)):
+        """Return N of `[pad] * (N - len(ids))`, or of a tensor as long, which fills a row up to N."""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            sides: tuple[ast.expr, ...] = (node.left, node.right)
+        elif isinstance(node, ast.Call) and last_name(node.func) in FILLED and node.args:
+            shape = self.written(node.args[0])
+            sides = (*shape.elts,) if isinstance(shape, ast.Tuple) else (shape,)
+        else:
             return None
-        for side in (node.left, node.right):
-            if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Sub) and "len(" in unparse(side.right):  # fmt: skip
+        for each in sides:
+            side = self.written(each)
+            if (
+                isinstance(side, ast.Call) and last_name(side.func) == "max"
+            ):  # `max(0, N - len(ids))`
+                side = next((part for part in side.args if isinstance(part, ast.BinOp)), side)
+            if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Sub) and _OF_LENGTH.search(unparse(side.right)):  # fmt: skip
+                if self.is_measured(side.left):
+                    return None  # up to the longest row
+                self.is_joined = True
                 return self.number(side.left)
         return None
+
+    def fills(self, node: ast.expr) -> float | None:
+        """Return N of `ids + [pad] * (N - len(ids))`; None of a sum that fills nothing up."""
+        sides = (node.left, node.right) if isinstance(node, ast.BinOp) else ()
+        return next((n for each in sides if (n := self.padded(each)) is not None), None)
+
+    def is_measured(self, node: ast.expr) -> bool:
+        """Tell whether a number is that of tokens which are there: `max(map(len, rows))`, or a name that is set to it."""
+        return _OF_LENGTH.search(unparse(self.written(node))) is not None
+
+    def made_whole(self, node: ast.Call) -> float | None:
+        """Return the width of a tensor of one number, which tokens are put into; None of one that is as wide as they are."""
+        shape = self.written(node.args[0]) if node.args else ast.Constant(None)
+        width = shape.elts[-1] if isinstance(shape, ast.Tuple) and shape.elts else shape
+        if not node.args or self.is_measured(width):
+            return None
+        self.is_joined = True
+        return self.number(width)
 
     def cut_into(self, node: ast.expr) -> float | None:
         """Return the width of the rows that one of PARTS makes; None where it makes one of all, or is another call."""

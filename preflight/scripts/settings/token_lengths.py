@@ -15,16 +15,21 @@ from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, tokenizing, told_length
-from preflight.scripts.settings.token_cuts import PARTS, NotToldError, TokenCuts
-from preflight.scripts.settings.token_names import GIVE_TOKENS, TokenNames, cuts_itself, place_of
+from preflight.scripts.settings.token_cuts import FILLED, PARTS, NotToldError, TokenCuts
+from preflight.scripts.settings.token_names import (
+    KEEP_TOKENS,
+    TokenNames,
+    adds_to,
+    bare_tokens,
+    cuts_itself,
+    is_rows,
+    place_of,
+    speaks_of,
+)
 
-_KEEPS = GIVE_TOKENS | {
-    "tuple", "deepcopy", "unsqueeze", "flatten", "cuda", "stack", "pad_sequence", "zip", "enumerate", "items", "values",
-    "numpy", "reversed", "pop", "tqdm",
-}  # fmt: skip
-"""Functions and methods that give tokens as they are, or each of several rows."""
 _JOINS_TENSORS = frozenset({"cat", "concat", "concatenate", "hstack"})
 _JOINS_LISTS = frozenset({"chain", "from_iterable", "sum"})
+_JOINS_ARRAYS = ("np.append", "numpy.append")
 _MOST_DEPTH = 40
 
 
@@ -44,8 +49,8 @@ class TokenLengths(TokenCuts):
         super().__init__(scope, reader)
         self.names, self.column, self.helper = names, column, helper
         self.tokenizing = {*tokenizing(reader), OF_CHATS}
-        self.is_joined = self.is_cut = False
-        """Whether what was asked for puts tokens behind each other, or cuts them by a slice."""
+        self.is_cut = False
+        """Whether what was asked for cuts tokens by a slice."""
         self._asked: list[str] = []
 
     def returned(self) -> float | None:
@@ -74,41 +79,45 @@ class TokenLengths(TokenCuts):
         values, added = self.names.set.get(name, []), self.names.added.get(name, [])
         own = [v for v, _ in values if cuts_itself(name, v)]
         lengths = [(self.length(v), v, loop) for v, loop in values if v not in own]
-        most = max(
-            (n for n in (self._whole(name), *(n for n, *_ in lengths)) if n is not None),
-            default=None,
-        )
-        begun = [loop for _, v, loop in lengths if not _names(v, name)]
-        for length, value, loop in lengths:  # `ids = ids + more`
-            if not length or not _names(value, name) or not isinstance(value, ast.BinOp):
+        behind = [each for each in lengths if each[0] and adds_to(name, each[1])]
+        begins = [each[0] for each in lengths if each not in behind]
+        whole = self._whole(name)
+        most = max((n for n in (whole, *begins) if n is not None), default=None)
+        begun = [loop for _, v, loop in lengths if not speaks_of(name, v)]
+        is_either = sum(id(v) in self.names.conditional for _, v, _ in behind) > 1
+        for joined, value, loop in behind:  # `ids = ids + more`
+            self.is_joined = True
+            filled = self.fills(value)
+            if filled is not None:
+                most = max(most or 0.0, filled)
                 continue
-            if not (_is_rows(value.left) or _is_rows(value.right)):
-                self.is_joined = True
-                most = inf if loop is not None and loop not in begun else most
+            is_endless = joined == inf or (loop is not None and loop not in begun)
+            most = inf if is_endless or is_either else (most or 0.0) + joined - (whole or 0.0)
         for value, loop in added:
             filled = self.padded(value) if most is not None else None
             length = self.length(value)
             if filled is not None:
                 most = max(most or 0.0, filled)
-            elif length is not None and _is_rows(value):
+            elif length is not None and is_rows(value):
                 most = max(most or 0.0, length)
                 continue
             elif length is not None:
                 most = inf if loop is not None and loop not in begun else (most or 0.0) + length
             self.is_joined = self.is_joined or filled is not None or length is not None
         for value in own:
-            whole = inf if most is None else most
-            cut = self._told(lambda node: self._cut_of(name, node), value, whole)
+            uncut = inf if most is None else most
+            cut = self._told(lambda node: self._cut_of(name, node), value, uncut)
             if cut is not None and most is not None and id(value) not in self.names.conditional:
                 self.is_cut, most = True, min(most, cut)
         return most
 
     def _cut_of(self, name: str, value: ast.expr) -> float | None:
         """Return N of `ids = ids[:N]`, a name cut by itself, with what stands around it; None where it is not cut."""
+        value = bare_tokens(value)
         if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
             for one, other in ((value.left, value.right), (value.right, value.left)):
                 cut = self._cut_of(name, one)
-                if cut is not None and not _names(other, name):
+                if cut is not None and not speaks_of(name, other):
                     return cut + (self.length(other) or 0.0)
         if not isinstance(value, ast.Subscript) or place_of(value.value) != name:
             return None
@@ -185,9 +194,11 @@ class TokenLengths(TokenCuts):
             return self._tokenized(node)
         if name == "pad" and node.args:
             return self._filled(node)
-        if name in _JOINS_TENSORS or name in _JOINS_LISTS:
+        if name in FILLED:
+            return self.made_whole(node)
+        if name in _JOINS_TENSORS or name in _JOINS_LISTS or unparse(node.func) in _JOINS_ARRAYS:
             return self._joined_by(name, node)
-        if name in _KEEPS or name in PARTS:
+        if name in KEEP_TOKENS or name in PARTS:
             method = node.func.value if isinstance(node.func, ast.Attribute) else None
             of_method = None if method is None else self.length(method)
             whole = of_method if of_method is not None else self._most(node.args[:1])
@@ -211,6 +222,7 @@ class TokenLengths(TokenCuts):
         """Return how long `F.pad(ids, (0, N - len(ids)))` gets."""
         length = self.length(node.args[0])
         given = [each for part in node.args[1:2] for each in walk(part)]
+        given = [self.written(each) for each in given if isinstance(each, ast.expr)]
         rests = [n for n in given if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Sub)]
         if length is None or not rests:
             return length
@@ -243,7 +255,7 @@ class TokenLengths(TokenCuts):
             parts = parts.value
         if name in _JOINS_TENSORS and isinstance(parts, (ast.List, ast.Tuple)):
             return self._joined(parts.elts)
-        if name == "chain" and len(node.args) > 1:
+        if name in ("chain", "append") and len(node.args) > 1:
             return self._joined(node.args)
         along = [k.value for k in node.keywords if k.arg in ("dim", "axis")] + node.args[1:2]
         is_stacked = name in _JOINS_TENSORS and any(unparse(each) == "0" for each in along)
@@ -255,20 +267,18 @@ class TokenLengths(TokenCuts):
         return inf
 
     def _joined(self, parts: Sequence[ast.expr]) -> float | None:
-        told = [(n, _is_rows(part)) for part in parts if (n := self.length(part)) is not None]
-        if any(is_rows for _, is_rows in told):  # one more of several rows
+        filled = [n for part in parts if (n := self.padded(part)) is not None]
+        told = [(n, is_rows(part)) for part in parts if (n := self.length(part)) is not None]
+        if filled and told:
+            self.is_joined = True
+            return max(*filled, *(n for n, _ in told))
+        if any(of_rows for _, of_rows in told):  # one more of several rows
             return max(n for n, _ in told)
         self.is_joined = self.is_joined or sum(n > 0 for n, _ in told) > 1
         return sum(n for n, _ in told) if told else None
 
     def _operation(self, node: ast.BinOp) -> float | None:
         if isinstance(node.op, ast.Add):
-            for one, other in ((node.left, node.right), (node.right, node.left)):
-                padded = self.padded(other)
-                if padded is not None:
-                    length = self.length(one)
-                    self.is_joined = self.is_joined or length is not None
-                    return None if length is None else max(length, padded)
             return self._joined((node.left, node.right))
         length = self.length(node.left)
         times = node.right.value if isinstance(node.right, ast.Constant) else None
@@ -286,13 +296,3 @@ class TokenLengths(TokenCuts):
             self.is_joined = True
             return inf
         return length
-
-
-def _is_rows(node: ast.expr) -> bool:
-    """Tell whether an expression is a list that is written out, `[ids]`: with tokens in it, one of rows."""
-    is_list = isinstance(node, (ast.List, ast.Tuple))
-    return is_list and not any(isinstance(each, ast.Starred) for each in ast.iter_child_nodes(node))
-
-
-def _names(node: ast.AST, name: str) -> bool:
-    return any(place_of(each) == name for each in walk(node) if isinstance(each, ast.expr))
