@@ -156,3 +156,29 @@ def test_a_scan_that_meets_a_job_script_names_what_reads_it(tmp_path, monkeypatc
     main(["scan", "--device", "h100-sxm-80"])
     said = capsys.readouterr().out.rstrip().split("\n")[-1]
     assert said == "next: `preflight check -- sbatch job.slurm` reads what only a job's shell knows"
+
+
+ASKS = """\
+import torch
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+dtype = torch.bfloat16 if compute() else torch.float32
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", torch_dtype=dtype)
+args = SFTConfig("out", per_device_train_batch_size=1, dataset_kwargs={"skip_prepare_dataset": True})
+SFTTrainer(model=model, args=args, train_dataset=rows(), data_collator=batch).train()
+"""
+
+
+def test_what_the_caller_answered_is_asked_no_more(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(ASKS)
+    said: list[str] = []
+    for answer in ("load_dtype=bf16", "seq_len=512"):
+        main(["check", *said, "--", "torchrun", "--nproc_per_node", "1", "train.py"])
+        name, _, _ = answer.partition("=")
+        assert f"--set {name}=" in capsys.readouterr().out
+        said += ["--set", answer]
+
+    main(["check", *said, "--", "torchrun", "--nproc_per_node", "1", "train.py"])
+    assert "--set" not in capsys.readouterr().out

@@ -355,10 +355,11 @@ def test_rows_with_images_are_not_refused_for_the_length_at_which_they_are_cut(t
     assert report.verdict.unpriced == ("how long rows with images are",)
     longest = report.extra["longest_seq_len"]
     assert 1024 <= longest < 131072
-    for length, answer in ((longest, "fits"), (longest + 4096, "unknown")):
+    for length, answer in ((longest, "fits"), (longest + 4096, "does_not_fit")):
         settings = {"world_size": 1, "seq_len": length}
         again = check_launch(command, load_plugins(), Request("h100-sxm-80", settings))
         assert again.verdict.answer.value == answer
+        assert not any("--set seq_len" in finding.fix for finding in again.findings)
 
 
 COLLATES = """\

@@ -10,7 +10,7 @@ from preflight.plugins import load_plugins
 from preflight.request import Request
 from preflight.scripts.read_signs import signs_of
 from preflight.scripts.uncounted.sign_words import UNPRICED
-from preflight.unpriced_names import BESIDE_ADAPTER
+from preflight.unpriced_names import BESIDE_ADAPTER, OTHER_HEAD
 from preflight.verdict import Answer
 
 OWN_TRAINER = """\
@@ -427,3 +427,19 @@ else:
 def test_attention_that_keeps_its_scores_is_named(tmp_path, line, is_named):
     name = "attention by torch's own kernel for any device"
     assert (name in unpriced(tmp_path, f"import torch\n{line}\n")) is is_named
+
+
+@pytest.mark.parametrize(
+    ("line", "is_named"),
+    [
+        ("trains(data_collator=transformers.DataCollatorForTokenClassification(tok))", False),
+        ("trains(data_collator=DataCollatorForSequenceClassification(tok))", False),
+        ("model = AutoModelForTokenClassification.from_pretrained(name)", True),
+        ("model = LlamaForSequenceClassification.from_pretrained(name)", True),
+    ],
+)
+def test_a_collator_that_is_named_after_a_head_makes_none(tmp_path, line, is_named):
+    """It fills up labels of one number per token, which a language model's are too."""
+    text = f"from transformers import Trainer\nmodel = load()\n{line}\nTrainer(model).train()\n"
+
+    assert (OTHER_HEAD in unpriced(tmp_path, text)) is is_named

@@ -92,7 +92,9 @@ class TokenLengths(TokenCuts):
                 most = max(most or 0.0, filled)
                 continue
             is_endless = joined == inf or (loop is not None and loop not in begun)
-            most = inf if is_endless or is_either else (most or 0.0) + joined - (whole or 0.0)
+            most = (
+                inf if is_endless or is_either else (most or 0.0) + (joined or 0.0) - (whole or 0.0)
+            )
         for value, loop in added:
             filled = self.padded(value) if most is not None else None
             length = self.length(value)
