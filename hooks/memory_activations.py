@@ -14,7 +14,7 @@ from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens
 from preflight.formulas.tower_sizes import attended_rows
-from preflight.formulas.user_loop import KEEPS_GRAPH, finds_gradients
+from preflight.formulas.user_loop import KEEPS_GRAPH, has_one_gradient
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALL_SAVED, LAYER_BACKWARD, MemoryTerm, Moment
@@ -53,6 +53,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _worst_moments(plan, model, precision, costs, shared)
     else:
         yield from _passing(plan, costs, num_tokens(one))
+        if plan.optimizer_in_backward and not plan.is_fsdp:
+            yield _stepped_with(plan, model, precision)
         if model.has_both_stacks and plan.adapter is None:
             yield _words_of_decoder(model, precision)
     yield from _mask(plan, mask_bytes(plan, model, precision, tokens))
@@ -116,7 +118,7 @@ def _worst_moments(
         return kept_by(cost) - cost.copied_in_forward_bytes
 
     def gradients_of(unit: ModelUnit) -> int:
-        if finds_gradients(plan):
+        if has_one_gradient(plan):
             return 0
         return sum(
             gradient_element_bytes(plan, precision, held.tensor) * held.tensor.num_params
@@ -195,6 +197,24 @@ def _passing(plan: LaunchPlan, costs: Costs, tokens: int) -> Iterable[MemoryTerm
         LAYER_BACKWARD,
         f"{tokens:,} tokens x {worst.backward_transient:,}",
         LAYER_SOURCE,
+    )
+
+
+def _stepped_with(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> MemoryTerm:
+    """The gradients of a layer that are there at once: of its largest matrix, and of all that a compiled layer hands back."""
+    found = dict[int, list[int]]()
+    for held in held_tensors(plan, model):
+        if held.trains and held.unit.role == "layer":
+            size = gradient_element_bytes(plan, precision, held.tensor)
+            found.setdefault(id(held.unit), []).append(size * held.tensor.num_params)
+    at_once = sum if plan.torch_compile else max
+    num_bytes = max((at_once(each) for each in found.values()), default=0)
+    return MemoryTerm(
+        "gradients of a layer, until they are stepped with",
+        num_bytes,
+        LAYER_BACKWARD,
+        f"{num_bytes:,}",
+        "torch/csrc/autograd/functions/accumulate_grad.cpp (2.13): hooks run behind each",
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 
 from preflight.formulas.adapters.frozen_parts import SEEING
 from preflight.formulas.engines.rollouts import between_micro_steps, parameters_there, states_there
+from preflight.formulas.layers.beside_layers import shared_bytes
 from preflight.formulas.optimizers import paged_bytes, state_bytes
 from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
 from preflight.formulas.segments import pool_of_states
@@ -18,7 +19,7 @@ from preflight.formulas.sharding import (
     scale_bytes,
     shards_quantized_base,
 )
-from preflight.formulas.user_loop import drops_gradients, finds_gradients
+from preflight.formulas.user_loop import drops_gradients, finds_gradients, has_one_gradient
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, LAYER_BACKWARD, STEP_MOMENTS, MemoryTerm, Moment
@@ -124,7 +125,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         # _runtime_utils.py _post_backward_hook (torch 2.13)
         stream = "reduce_scatter" if plan.is_fsdp else pool_of_states(plan, model)
         note = f" ({precision.gradient}){shards}"
-        yield from _gradients(plan, gradient_size, states, note, stream)
+        yield from _gradients(plan, model, gradient_size, states, note, stream)
         yield from _whole_gradient(plan, model, precision, states.embedding)
         if _sums_words(model) and not plan.is_fsdp and plan.adapter is None:
             yield from _summed(plan, model, precision)
@@ -194,8 +195,8 @@ def _summed(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterabl
     """Yield the gradients of head and table of words until they are one."""
     size, words = precision.bytes_of("gradient"), model.embedding_params
     formula = f"{words:,} x {size} ({precision.gradient})"
-    if finds_gradients(plan):
-        # .grad is there already, so the head's gradient waits beside it for the embedding's
+    if has_one_gradient(plan):
+        # no .grad of this backward's is the head's: it waits beside what is there for the embedding's
         yield MemoryTerm(
             "gradient of the head, kept for the tied embedding's",
             size * words,
@@ -211,6 +212,25 @@ def _summed(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterabl
         f"2 x {formula}",
         "torch/csrc/autograd/input_buffer.cpp: out-of-place sum of two contributions",
     )
+
+
+def _one_by_one(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    states: States,
+    term: Callable[..., MemoryTerm],
+) -> Iterable[MemoryTerm]:
+    """Yield gradients that are freed before the next is made: a layer's own are among what its backward has in passing.
+
+    FSDP makes the shards of a unit when its activations are gone, and they are freed before the next unit's backward peaks.
+    """
+    if plan.is_fsdp:
+        return
+    if shared_bytes(plan, model, precision_of(plan, model)) is None:  # which has both
+        yield term("gradient of the head", states.head, {Moment.HEAD_BACKWARD})
+        yield term("gradient of the embedding", states.embedding, {Moment.EMBEDDING_BACKWARD})
+    if states.seeing:
+        yield term("gradients of tower and projector", states.seeing, {Moment.TOWER_BACKWARD})
 
 
 def _whole_gradient(
@@ -255,6 +275,8 @@ def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable
     if not num_params:
         return
     moments = _throughout(plan) if finds_gradients(plan) else GRADIENTS_DONE
+    if plan.optimizer_in_backward:
+        moments = LAYER_BACKWARD
     source = "transformers _keep_in_fp32_modules_strict (5.24.0)"
     formula = f"{num_params:,} x 2 more than in 16 bits"
     yield MemoryTerm("parameters that stay fp32", 2 * num_params, ALWAYS, formula, source)
@@ -276,7 +298,7 @@ def _throughout(plan: LaunchPlan) -> frozenset[Moment]:
 
 
 def _gradients(
-    plan: LaunchPlan, size: int, states: States, note: str, stream: str
+    plan: LaunchPlan, model: ModelSpec, size: int, states: States, note: str, stream: str
 ) -> Iterable[MemoryTerm]:
     """Yield the gradients that a step leaves, each from when it is there; `note` is their dtype and shards."""
 
@@ -303,6 +325,9 @@ def _gradients(
     if finds_gradients(plan):
         why = "micro steps" if plan.gradient_accumulation_steps > 1 else "steps, as zeros"
         yield term("gradients", states.trainable, _throughout(plan), f", kept between {why}")
+        return
+    if plan.optimizer_in_backward:
+        yield from _one_by_one(plan, model, states, term)
         return
     others = states.trainable - states.embedding - states.seeing
     yield term("gradients", others, GRADIENTS_DONE, ", embedding apart")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from preflight.formulas.optimizers import (
@@ -11,7 +12,7 @@ from preflight.formulas.optimizers import (
     step_bytes_per_element,
     step_copies_of_one,
 )
-from preflight.formulas.precision import precision_of
+from preflight.formulas.precision import Precision, precision_of
 from preflight.formulas.segments import pool_of_states
 from preflight.formulas.sharding import held_tensors, local_elements
 from preflight.hookspecs import hookimpl
@@ -23,7 +24,16 @@ from preflight.plan_choices import HF_TRAINERS
 ADAFACTOR_NARROW, ADAFACTOR_WIDE = 4, 2
 """fp32 copies of one tensor at once: its gradient's square and that with an epsilon; in 16 bits its gradient and
 itself too."""
+LOMO = {"lomo": 8, "adalomo": 12}
+"""Bytes per element of one tensor's update in fp32: of its gradient, its weight, and AdaLomo's update (lomo_optim 0.1.1
+lomo.py and adalomo.py fuse_update). A hook on the next gradient makes it: the tensor's own is there until then."""
 STEP = frozenset({Moment.OPTIMIZER_STEP})
+STEPPED_IN = {
+    "lm_head": Moment.HEAD_BACKWARD,
+    "final_norm": Moment.HEAD_BACKWARD,
+    "embedding": Moment.EMBEDDING_BACKWARD,
+}
+"""Where an optimizer in backward steps what is of no layer."""
 
 
 @hookimpl
@@ -36,6 +46,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         held.count * local_elements(plan, held) for held in held_tensors(plan, model) if held.trains
     )
     size = precision.bytes_of("optimizer_state")
+    if plan.optimizer_in_backward:
+        yield from _in_backward(plan, model, precision)
+        return
     copies = step_bytes_per_element(plan)
     if copies and trainable:
         yield MemoryTerm(
@@ -59,7 +72,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.optimizer == MUON:
         yield _orthogonalization(plan, model, size)
     if plan.optimizer == "adafactor":
-        copies = ADAFACTOR_NARROW if precision.bytes_of("trainable") == 2 else ADAFACTOR_WIDE
+        copies = _adafactor_copies(precision)
         elements = _most_in_a_loop(plan, model, copies)
         yield MemoryTerm(
             "optimizer step, fp32 update",
@@ -68,6 +81,33 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{elements:,} x 4: {copies} of a tensor, and the update of the tensor before",
             "transformers/optimization.py:1229 Adafactor.step (5.24.0)",
         )
+
+
+def _in_backward(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable[MemoryTerm]:
+    """Yield the temporaries of steps of one tensor each: beside head, layers and embedding, while it has its gradient."""
+    size = precision.bytes_of("optimizer_state")
+    each = size * (step_bytes_per_element(plan) or step_copies_of_one(plan))
+    if plan.optimizer == "adafactor":
+        each = 4 * _adafactor_copies(precision)
+    elif plan.optimizer in LOMO:
+        each = LOMO[plan.optimizer] + precision.bytes_of("gradient")
+    most = Counter[Moment]()
+    for held in held_tensors(plan, model):
+        if held.trains:
+            is_muon = plan.optimizer == MUON and is_orthogonalized(held.tensor)
+            num_bytes = local_elements(plan, held) * (size + ITERATED if is_muon else each)
+            moment = STEPPED_IN.get(held.unit.role, Moment.FIRST_LAYER_BACKWARD)
+            most[moment] = max(most[moment], num_bytes)
+    most[Moment.LAST_LAYER_BACKWARD] = most[Moment.FIRST_LAYER_BACKWARD]
+    for moment, num_bytes in most.items():
+        if num_bytes:
+            yield MemoryTerm(
+                f"optimizer step of one tensor, {moment.value.replace('_', ' ')}",
+                num_bytes,
+                frozenset({moment}),
+                f"{num_bytes:,}: the largest there",
+                "torch/optim _single_tensor_*, _multi_tensor_* (2.13), in a hook behind AccumulateGrad",
+            )
 
 
 def _orthogonalization(plan: LaunchPlan, model: ModelSpec, size: int) -> MemoryTerm:
@@ -84,6 +124,10 @@ def _orthogonalization(plan: LaunchPlan, model: ModelSpec, size: int) -> MemoryT
         f"the larger of {sizes[True]:,} x {size + ITERATED} and {sizes[False]:,} x {2 * size}",
         "preflight/formulas/optimizers.py ITERATED: torch/optim/_muon.py (2.13)",
     )
+
+
+def _adafactor_copies(precision: Precision) -> int:
+    return ADAFACTOR_NARROW if precision.bytes_of("trainable") == 2 else ADAFACTOR_WIDE
 
 
 def _most_in_a_loop(plan: LaunchPlan, model: ModelSpec, each: int) -> int:

@@ -26,7 +26,7 @@ from preflight.formulas.precision import gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens, wrap_units
 from preflight.formulas.tensor_parallel import divided_elements
 from preflight.formulas.texts import forwards_of, waiting_len
-from preflight.formulas.user_loop import finds_gradients
+from preflight.formulas.user_loop import has_one_gradient
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
@@ -85,7 +85,7 @@ def _gradients(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int, int]:
     is_mixed = plan.zero_stage is not None or (plan.is_fsdp and plan.mixed_precision != "no")
     total = largest = embedding = 0
     is_sharded = plan.is_fsdp or plan.zero_stage is not None
-    has_head = not is_sharded and not finds_gradients(plan)  # memory_model_states has it by then
+    has_head = not is_sharded and not has_one_gradient(plan)  # memory_model_states has it by then
     for held in held_tensors(plan, model):
         if not held.trains or (has_head and held.unit.role in ("lm_head", "final_norm")):
             continue

@@ -32,8 +32,8 @@ LARGEST_TRIED = 4096
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     """Divide the micro batch by each of its divisors and multiply the accumulation."""
     micro = plan.micro_batch_size
-    if micro is None or micro == 1 or plan.pipeline is not None:
-        return  # in a pipeline micro batches are the schedule's
+    if micro is None or micro == 1 or plan.pipeline is not None or plan.optimizer_in_backward:
+        return  # in a pipeline micro batches are the schedule's; no gradient outlives the backward that steps with it
     weighted = plan.trainer in HF_TRAINERS and WEIGHS_TOKENS.holds_in(plan.versions)
     if plan.objective not in LANGUAGE_MODEL:
         weighted = averages_rows(plan)

@@ -148,6 +148,8 @@ class LaunchPlan:
     keeps_outputs: bool | str | None = None
     """Whether the loop holds the model's outputs across backward: true, into the next forward; `backward`, until the
     optimizer steps; `step`, until it has; None = the rule of trainer and version."""
+    optimizer_in_backward: bool = False
+    """Whether each parameter is stepped, and its gradient freed, as soon as backward has made it."""
     max_grad_norm: float | None = None
     """Gradients are clipped to this norm; 0 = not clipped."""
     micro_batch_size: int | None = None

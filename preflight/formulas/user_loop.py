@@ -90,8 +90,18 @@ def drops_gradients(plan: LaunchPlan) -> bool:
 
 def finds_gradients(plan: LaunchPlan) -> bool:
     """Tell whether a forward begins with gradients there: of earlier micro steps, or zeros."""
+    if plan.optimizer_in_backward:
+        return False
     is_again = plan.gradient_accumulation_steps > 1 or caches_gradients(plan)
     return is_again or not drops_gradients(plan)
+
+
+def has_one_gradient(plan: LaunchPlan) -> bool:
+    """Tell whether a backward has one gradient at a time: one that is added to what is there, or stepped with at once.
+
+    FSDP has those of a unit at a time, which memory_model_states and memory_sharding count.
+    """
+    return finds_gradients(plan) or (plan.optimizer_in_backward and not plan.is_fsdp)
 
 
 class LossBytes(NamedTuple):

@@ -20,7 +20,7 @@ from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors
 from preflight.formulas.tower_sizes import attended_rows, key_of, sizes_of_rows
-from preflight.formulas.user_loop import finds_gradients
+from preflight.formulas.user_loop import has_one_gradient
 from preflight.launch import LaunchPlan, Origin, Vision
 from preflight.model import ModelSpec, Tower
 from preflight.own_tables import read_table
@@ -301,7 +301,7 @@ def _before_projector(model: ModelSpec) -> int:
 def _gradients(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> tuple[int, int, int]:
     """Return the gradients of the tower and its projector, of what is behind the last block, and of one block, as far as they
     are counted whole through the tower's backward and are made in it."""
-    if plan.engine not in ("single", "ddp") or finds_gradients(plan):
+    if plan.engine not in ("single", "ddp") or has_one_gradient(plan):
         return 0, 0, 0
     every = of_projector = of_block = 0
     depth = model.tower.depth if model.tower is not None else 0  # a second stack has fewer

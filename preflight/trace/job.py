@@ -75,6 +75,8 @@ class TraceJob:
     PEFT's prepare_model_for_kbit_training and trainers see to it, which a checkpoint that is not reentrant needs not."""
     keeps_gradients: bool = False
     """`zero_grad(set_to_none=False)`: gradients become zeros and stay."""
+    steps_in_backward: bool = False
+    """Each parameter is stepped as soon as its gradient is there, which is then freed; every layer is run."""
     optimizer: str = "adamw_torch_fused"
     optimizer_kernel: str | None = None
     """None = what torch takes on a GPU: foreach, and fused where the name says so."""
@@ -164,6 +166,7 @@ def job_of(
         mixed=plan.mixed_precision != "no",
         keeps_outputs=keeps_outputs(plan),
         keeps_gradients=not drops_gradients(plan),
+        steps_in_backward=plan.optimizer_in_backward,
         adapter=adapter,
         quantization=(quantization := _quantization(plan, precision.compute)),
         inputs_ask=plan.checkpointing_reentrant is not False
@@ -176,7 +179,7 @@ def job_of(
         has_groups=plan.trainer in HF_TRAINERS,
         clips=clips,
         has_buckets=plan.engine == "ddp",
-        full_depth=full_depth,
+        full_depth=full_depth or plan.optimizer_in_backward,
     )
 
 

@@ -37,6 +37,7 @@ from preflight.trace.step import (
     forget_gradients,
     optimizer_alone,
     run_steps,
+    step_in_backward,
     step_optimizer,
 )
 from preflight.values import dataclass
@@ -92,7 +93,9 @@ def trace(
         named = list(built.model.named_parameters())
         depth = built.depth
         trained: set[str] = set()
-        if depth.is_full:
+        if job.steps_in_backward:
+            stepping = step_in_backward(job, named, recorder)
+        elif depth.is_full:
             stepping = step_optimizer(job, named, recorder, built.embeddings)
         else:
             stepping = forget_gradients(built.model, recorder.log, trained, job.keeps_gradients)

@@ -237,8 +237,6 @@ def optimizer_alone(
     embeddings: frozenset[str],
 ) -> Stepping:
     """Return a stepping that does not clip."""
-    import torch
-
     trainable = [(name, p) for name, p in named if p.requires_grad]
     optimizer = _optimizer(job, trainable, [p for name, p in trainable if name in embeddings])
     log = recorder.log
@@ -246,16 +244,41 @@ def optimizer_alone(
     def stepping(step: int) -> None:
         log.mark(Part(step, 0, OPTIMIZER))
         optimizer.step()
-        for state in optimizer.state.values():
-            for name, value in state.items():
-                if isinstance(value, torch.Tensor):
-                    is_counter = name == "step" and job.kernel != "fused"
-                    on_host = is_counter or is_paged(value)
-                    recorder.hold(value, HOST if on_host else OPTIMIZER_STATES, "optimizer")
+        _hold_states(job, optimizer, recorder)
         log.mark(Part(step, 0, ZERO))
         optimizer.zero_grad(set_to_none=not job.keeps_gradients)
 
     return stepping
+
+
+def step_in_backward(job: TraceJob, named: list[tuple[str, Any]], recorder: Recorder) -> Stepping:
+    """Give each parameter an optimizer that steps when its gradient is there; return a stepping with nothing left to do."""
+
+    def hook_of(optimizer: Any) -> Callable[[Any], None]:
+        def hook(parameter: Any) -> None:
+            recorder.hold(parameter.grad, GRADIENTS, "backward")
+            optimizer.step()
+            _hold_states(job, optimizer, recorder)
+            optimizer.zero_grad()
+
+        return hook
+
+    for name, parameter in named:
+        if parameter.requires_grad:
+            hook = hook_of(_optimizer(job, [(name, parameter)]))
+            parameter.register_post_accumulate_grad_hook(hook)
+    return lambda step: recorder.log.mark(Part(step, 0, ZERO))
+
+
+def _hold_states(job: TraceJob, optimizer: Any, recorder: Recorder) -> None:
+    import torch
+
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor):
+                is_counter = name == "step" and job.kernel != "fused"
+                on_host = is_counter or is_paged(value)
+                recorder.hold(value, HOST if on_host else OPTIMIZER_STATES, "optimizer")
 
 
 def _optimizer(

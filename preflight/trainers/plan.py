@@ -107,6 +107,8 @@ def _optimizer(given: Given) -> Reading[PlanFields]:
     setting = fields.get("optim", "optimizer")
     if setting is not None and setting.value is not None and given.has_trainer:
         fields.put("optimizer", str(setting.value), setting)
+        if str(setting.value).endswith(("_layerwise", "lomo")):
+            fields.put("optimizer_in_backward", True, setting)
     elif given.has_trainer:
         name = given.versions.default_optimizer()
         fields.assume("optimizer", name, "no --optim", "transformers")

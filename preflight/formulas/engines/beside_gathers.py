@@ -70,7 +70,9 @@ def saved_before_last(plan: LaunchPlan, model: ModelSpec) -> int:
 
 
 def gradient_shard(plan: LaunchPlan, model: ModelSpec, elements: int) -> int:
-    """Return the bytes of one rank's shard of a unit's gradients."""
+    """Return the bytes of one rank's shard of a unit's gradients; 0 where they are stepped with and freed at once."""
+    if plan.optimizer_in_backward:
+        return 0
     return precision_of(plan, model).bytes_of("gradient") * ceil_div(elements, plan.shard_degree)
 
 

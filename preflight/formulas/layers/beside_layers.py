@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from preflight.formulas.adapters.adapter_inputs import has_fp32_residual
 from preflight.formulas.adapters.adapters import adapter_tensors
 from preflight.formulas.adapters.dora import dora_backward_bytes, dora_passing_bytes
@@ -15,9 +17,10 @@ from preflight.formulas.layers.layer_costs import adding_points, highest_of, mor
 from preflight.formulas.layers.layer_pieces import norm_bytes, norm_kind
 from preflight.formulas.layers.layer_sizes import bytes_of
 from preflight.formulas.objective import has_linear_head
-from preflight.formulas.precision import Precision, uses_autocast
+from preflight.formulas.precision import Precision, gradient_element_bytes, uses_autocast
+from preflight.formulas.sharding import held_tensors
 from preflight.formulas.tensor_parallel import cuts_stream
-from preflight.formulas.user_loop import finds_gradients, loss_rule
+from preflight.formulas.user_loop import has_one_gradient, loss_rule
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
@@ -37,9 +40,8 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     of_first = layer_forms(plan, model, units[0], method, is_checkpointed)
     if of_first is None:
         return None
-    adds = finds_gradients(plan)
+    adds, again = has_one_gradient(plan), forms.get("adding", {})
     if adds:
-        again = forms.get("adding", {})
         forms = {**forms, "first_backward": None, **again}
     if "first" not in forms:  # traced with no gradient that reached the lowest layer
         forms = {**forms, "first": forms["backward"]}
@@ -78,6 +80,9 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     wider = dora_backward_bytes(plan, model, units[0], precision)
     found["first"] += first["T*1"] * wider
     found["first"] += sum(passing_of_layer(plan, model, units[0], precision, first["T*1"]))
+    if adds and plan.engine in ("single", "ddp"):
+        for point, num_bytes in _made_beside_layers(plan, model, precision).items():
+            found[point] += 0 if point in again else num_bytes
     for beside in (_of_saved_modules, _of_adapted_head):
         for point, num_bytes in beside(plan, model, precision).items():
             found[point] += first["T*1"] * num_bytes
@@ -94,6 +99,17 @@ def behind_bytes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision:
     behind = (forms or {}).get("behind", {}).get(kind_of(unit), {})
     last = [unit for unit in model.layers if unit.layer is not None][-1]
     return bytes_of(behind, sizes_in_forms(plan, model, last, method))
+
+
+def _made_beside_layers(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
+    """Return the gradients of head and words in the backward that makes them, by point: not every table has them."""
+    found = Counter[str]()
+    for held in held_tensors(plan, model):
+        if held.trains:
+            num_bytes = gradient_element_bytes(plan, precision, held.tensor)
+            found[held.unit.role] += held.count * num_bytes * held.tensor.num_params
+    words = found["embedding"]
+    return {"head": words if model.tied else found["lm_head"], "embedding": words}
 
 
 def _cast_head(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
@@ -163,7 +179,7 @@ def _at_first_scores(
     point = at_scores(
         plan, model, unit, precision, bytes_of(whole["saved"], sizes) // tokens + more
     )
-    made = 0 if finds_gradients(plan) else made_before_scores(plan, unit, precision)
+    made = 0 if has_one_gradient(plan) else made_before_scores(plan, unit, precision)
     kept = more if plan.activation_checkpointing == "none" else 0
     return tokens * (point.backward + kept) + made
 

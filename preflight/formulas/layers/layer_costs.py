@@ -24,7 +24,7 @@ from preflight.formulas.layers.layer_pieces import (
 from preflight.formulas.layers.layer_sizes import bytes_of
 from preflight.formulas.precision import Precision, is_quantized, precision_of
 from preflight.formulas.tensor_parallel import divided_costs
-from preflight.formulas.user_loop import finds_gradients
+from preflight.formulas.user_loop import has_one_gradient
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
@@ -116,7 +116,7 @@ def _traced(
         # traces adapt every projection; here nothing of the MLP is free again when its gradients peak
         product = tokens * pieces.backward_transient // 3
         backward = max(3 * product, product + _unpacked_bytes(plan, unit, precision))
-    if finds_gradients(plan):
+    if has_one_gradient(plan):
         with_gradients = highest_of(adding_points(used), sizes)
     else:
         with_gradients = max(
@@ -127,7 +127,7 @@ def _traced(
     backward_bytes = with_gradients + (more if is_checkpointed else 0)
     if plan.attention == "eager" and not has_scores and not has_state(unit):
         point = at_scores(plan, model, unit, precision, saved // tokens)
-        made = 0 if finds_gradients(plan) else made_before_scores(plan, unit, precision)
+        made = 0 if has_one_gradient(plan) else made_before_scores(plan, unit, precision)
         forward_bytes = max(forward_bytes, tokens * point.forward)
         backward_bytes = max(backward_bytes, tokens * point.backward + made)
         forward = max(forward, tokens * point.forward - saved)

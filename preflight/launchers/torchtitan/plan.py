@@ -14,7 +14,7 @@ from preflight.launchers.torchtitan.pipeline import read_pipeline
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
 from preflight.setting import Setting
-from preflight.unpriced_names import CONVERTED_BY, CUDA_GRAPH, FLOAT8, FLOAT8_HEAD, FREED_EARLY
+from preflight.unpriced_names import CONVERTED_BY, CUDA_GRAPH, FLOAT8, FLOAT8_HEAD
 
 DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 LOSSES = {"ChunkedLossWrapper": "chunked_linear", "CrossEntropyLoss": "full_logits"}
@@ -199,8 +199,7 @@ def _optimizer(reader: TitanReader) -> None:
         keys.refuse(message, stated)
     early = keys.flag("optimizer.early_step_in_backward")
     if early is not None and early.value:
-        message = "early_step_in_backward frees gradients: the estimate keeps them"
-        keys.leave_out(NotModelled(message, FREED_EARLY, "less"), early)
+        keys.put("optimizer_in_backward", True, early)
 
 
 def _rest(reader: TitanReader, is_graph: bool) -> None:

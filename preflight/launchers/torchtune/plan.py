@@ -17,7 +17,6 @@ from preflight.launchers.torchtune.table import OF_SAME_ROWS, longest_row_of
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import open_up_to
 from preflight.setting import Setting
-from preflight.unpriced_names import FREED_EARLY
 
 DTYPES = {
     "fp32": "fp32",
@@ -127,9 +126,7 @@ def _batch(keys: FrameworkKeys, recipe: str) -> None:
         keys.refuse(
             "optimizer_in_bwd and clip_grad_norm exclude each other", in_backward, "drop one"
         )
-    message = "optimizer_in_bwd frees each gradient in backward: the estimate keeps them all"
-    freed = NotModelled(message, FREED_EARLY, "less")
-    keys.leave_out(freed, in_backward)
+    keys.put("optimizer_in_backward", True, in_backward)
 
 
 def _sequence(keys: FrameworkKeys, builder: Builder, section: str) -> None:
