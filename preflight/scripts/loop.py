@@ -177,6 +177,12 @@ def _read_evaluation(
         isinstance(each, (ast.Name, ast.Attribute)) and last_name(each) in WITHOUT_GRAPH
         for each in reader.nodes
     )
+    switches = [each for each in reader.possible("eval") if _is_switch(each)]
+    keeps = bool(switches) and not has_no_graph
+    if (
+        keeps
+    ):  # that of the row before is there still, and a model that evaluates recomputes nothing
+        settings.uncounted[WITH_GRAPH] = Uncounted(reader.place(switches[0]), "more")
     if not (sure or unsure):
         return
     place = reader.place((sure or unsure)[0])
@@ -184,14 +190,12 @@ def _read_evaluation(
         reader.keywords(each)[0].get("batch_size", Known(1, place)) for each in (*sure, *unsure)
     ]
     rows = [each for each in told if type(each.value) is int]
-    may_keep = not has_no_graph and any(map(_is_switch, reader.possible("eval")))
-    if not may_evaluate or may_keep:
+    if not may_evaluate:
         trained = settings.arguments.get(ROWS[0])
         most = max((cast(int, each.value) for each in rows), default=0)
         is_smaller = len(rows) == len(told) and trained is not None and most <= trained.value
-        if (training or may_keep) and not is_smaller:
+        if training and not is_smaller:
             settings.uncounted[WITH_GRAPH] = Uncounted(place, "more")
-    if not may_evaluate:
         return
     largest = max(rows, key=lambda each: cast(int, each.value), default=None)
     if largest is None or len(rows) < len(told):

@@ -116,8 +116,10 @@ def test_rows_that_accelerate_divides_are_not_those_of_a_rank(tmp_path, accelera
         ("eval_loader = DataLoader(eval_rows, batch_size=4)", "", False),
         ("eval_loader = DataLoader(eval_rows, batch_size=32)", EVALUATES, False),
         ("", "", False),
+        ("", "model.eval()\nfor batch in train_loader:\n    print(model(**batch).loss)", True),
+        ("", "model.eval()\nwith torch.no_grad():\n    print(model(**next(iter(train_loader))).loss)", False),
     ],
-)
+)  # fmt: skip
 def test_an_evaluation_of_more_rows_that_may_keep_its_graph_is_named(tmp_path, loaders, after, is_named):  # fmt: skip
     plan = read(tmp_path, loaders, after)
 

@@ -80,11 +80,14 @@ def test_whatever_may_set_the_mode_leaves_checkpointing_as_it_is_said(plan, sets
 
 @pytest.mark.parametrize(
     ("head", "rows", "is_named"),
-    [("if True:", 8, True), ("with torch.no_grad():", 8, False), ("if True:", 2, False)],
+    [("if True:", 8, True), ("with torch.no_grad():", 8, False), ("if True:", 2, True)],
     ids=["graph", "no graph", "graph of no more rows"],
 )
 def test_evaluation_without_a_word_against_graphs_keeps_one(plan, head, rows, is_named):
-    """`model.eval()` was taken for one: eight rows with their activations counted as eight rows without."""
+    """`model.eval()` was taken for one: eight rows with their activations counted as eight rows without.
+
+    Of no more rows than training has, too: no layer is checkpointed there, and the graph of the batch before is alive.
+    """
     evaluates = EVALUATES.replace("ROWS", str(rows)).replace("HEAD", head)
     named = [*plan(evaluates=evaluates).script_facts.uncounted]
 

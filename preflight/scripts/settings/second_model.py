@@ -40,6 +40,12 @@ _HOLDS_WEIGHTS = lazy_pattern(
 """Names of a call whose result is moved to the card, `build_model().cuda()`, that is no batch of rows."""
 
 
+_LAYERS = lazy_pattern(
+    r"^torch\.nn\.(?:\w*Linear|Embedding\w*|\w*Conv\w+|LSTM|GRU|RNN|Sequential|Module(?:List|Dict)|Multihead\w+|Transformer\w*)$"
+)
+"""Classes of torch that hold weights, or modules that do."""
+
+
 def model_beside(
     reader: ScriptReader, trained: Place | None, is_by_name: bool = False
 ) -> Place | None:
@@ -144,7 +150,11 @@ def _is_moved(reader: ScriptReader, found: CallFound, made: ast.expr) -> bool:
     own = reader.class_of(name, found.scope.path)
     if own is not None:
         return not made.args and any(last_name(base) == "Module" for base in own[0].bases)
-    return whole == "torch.load" or _HOLDS_WEIGHTS.search(name) is not None
+    return (
+        whole == "torch.load"
+        or _LAYERS.match(whole) is not None
+        or _HOLDS_WEIGHTS.search(name) is not None
+    )
 
 
 def _names(reader: ScriptReader) -> dict[int, tuple[str, ...]]:
