@@ -7,7 +7,7 @@ from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import keyword_of, last_name, unparse
+from preflight.scripts.python.nodes import keyword_of, unparse
 from preflight.scripts.python.options import field_names
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known
@@ -204,11 +204,7 @@ def _named_model(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def _model_by_name(reader: ScriptReader, call: CallFound) -> Known | None:
     """Return the name that a trainer of TRL's, or one that stands on it, is given in place of a model."""
-    if not reader.makes_trainer(call):
-        return None
-    held = reader.class_of(call.name, call.scope.path)
-    bases = [call.name] if held is None else [last_name(base) for base in held[0].bases]
-    if not classes_of("trl") & {*bases}:
+    if not reader.makes_trainer(call) or not classes_of("trl") & reader.kinds_of(call):
         return None
     found = reader.keywords(call)[0].get("model")
     if found is None and call.node.args:

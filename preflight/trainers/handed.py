@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from preflight.scripts.python.nodes import last_name, unparse
+from preflight.scripts.python.nodes import last_name, targets_of, unparse
 from preflight.scripts.python.trees import nodes_of
 from preflight.scripts.uncounted.reference_copies import COPIES
 from preflight.values import NamedTuple
@@ -69,7 +69,7 @@ def ways_of(given: ast.expr, nodes: Sequence[ast.AST]) -> list[ast.expr]:
         node.value
         for node in nodes
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for target in targets_of(node)
         if isinstance(target, ast.Name) and target.id == given.id
     ]
     ways = [(w.body, w.orelse) if isinstance(w, ast.IfExp) else (w,) for w in set_to]

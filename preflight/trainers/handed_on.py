@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import children, last_name, root_of, unparse, walk
+from preflight.scripts.python.nodes import children, last_name, root_of, targets_of, unparse, walk
 
 _POSITIONS = ("model", "ref_model", "reward_funcs", "args", "self")
 """First parameters of the constructors below, by which a call in order is read."""
@@ -118,7 +118,7 @@ def _sets(node: ast.stmt, function: ast.FunctionDef) -> bool:
         return True
     if not isinstance(node, (ast.Assign, ast.AnnAssign)):
         return False
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    targets = targets_of(node)
     value = "" if node.value is None else unparse(node.value)
     handed = {
         each.id

@@ -12,7 +12,7 @@ import builtins
 from collections.abc import Iterable, Mapping
 
 from preflight.scripts.losses.own_losses import MODEL
-from preflight.scripts.python.nodes import children, last_name, root_of, unparse, walk
+from preflight.scripts.python.nodes import children, last_name, root_of, targets_of, unparse, walk
 from preflight.trainers.handed_on import (
     KEEPS,
     hands_on,
@@ -147,8 +147,7 @@ class Methods:
                 if not is_small or not self._keeps_told(node, function):
                     return False
             if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)) and node.value is not None:  # fmt: skip
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                is_kept = any(unparse(each).startswith("self.") for each in targets)
+                is_kept = any(unparse(each).startswith("self.") for each in targets_of(node))
                 if is_kept and not _is_told(node.value, function):
                     return False
         return True

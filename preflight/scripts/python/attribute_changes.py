@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.assignments import parts_of, walk_block
 from preflight.scripts.python.flow import ANYWHERE, Guard, ways_of
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import targets_of, unparse, walk
 from preflight.scripts.python.scope import Scope
 from preflight.values import NamedTuple, dataclass
 
@@ -94,12 +94,7 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
     that are set on what another object holds, `trainer.data_collator.length = 512`."""
     found: Counter[str] = Counter()
     for node in nodes:
-        targets: list[ast.expr] = []
-        if isinstance(node, (ast.Assign, ast.Delete)):
-            targets = node.targets
-        elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For, ast.AsyncFor)):
-            targets = [node.target]
-        for target in targets:
+        for target in targets_of(node):
             for each in [target] if isinstance(target, ast.Attribute) else parts_of(target):
                 if not isinstance(each, ast.Attribute):
                     continue
@@ -190,7 +185,7 @@ def changed_paths(nodes: Sequence[ast.AST]) -> frozenset[str]:
         dotted_path(each)
         for node in nodes
         if isinstance(node, (ast.Assign, ast.AugAssign))
-        for each in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for each in targets_of(node)
         if isinstance(each, ast.Subscript)
         or (isinstance(each, ast.Attribute) and not isinstance(each.value, ast.Name))
     )

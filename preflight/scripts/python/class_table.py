@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from preflight.scripts.python.nodes import methods_of, unparse, walk
+from preflight.scripts.python.nodes import methods_of, targets_of, unparse, walk
 
 if TYPE_CHECKING:
     from preflight.scripts.python.scope import Scope
@@ -108,7 +108,7 @@ class ClassTable(dict[str, "Held"]):
         giving = (
             each
             for each in self.line(cls)
-            if any(attribute in map(unparse, _targets(node)) for node in each.body)
+            if any(attribute in map(unparse, targets_of(node)) for node in each.body)
         )
         return list(islice(giving, 1))
 
@@ -138,7 +138,7 @@ class ClassTable(dict[str, "Held"]):
             id(target): (node.value, by_constructor)
             for node, by_constructor in found
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-            for target in _targets(node)
+            for target in targets_of(node)
             if unparse(target) == (f"self.{attribute}" if by_constructor else attribute)
         }
         stores = {
@@ -150,9 +150,3 @@ class ClassTable(dict[str, "Held"]):
             and not isinstance(node.ctx, ast.Load)
         }
         return next(iter(said.values())) if len(said) == 1 and stores <= said.keys() else None
-
-
-def _targets(node: ast.AST) -> list[ast.expr]:
-    if isinstance(node, ast.Assign):
-        return node.targets
-    return [node.target] if isinstance(node, ast.AnnAssign) else []

@@ -184,11 +184,9 @@ class ClassesUsed:
 
     def set_any(self, holder: list[ast.expr], scope: Scope) -> None:
         """Note that attributes are set under names that are made when the script runs."""
-        current: Scope | None = scope
-        while current is not None and id(current) not in self.values.class_of:
-            current = current.outer
-        if current is not None and holder and unparse(holder[0]) == "self":
-            self.values.of_library.add(self.values.class_of[id(current)])
+        cls = self.values.class_around(scope)
+        if cls is not None and holder and unparse(holder[0]) == "self":
+            self.values.of_library.add(cls)
         else:
             self.values.is_open = True
 
@@ -196,12 +194,9 @@ class ClassesUsed:
         """Note what a method sets on `self`."""
         if not isinstance(target.value, ast.Name) or target.value.id != "self":
             return
-        current: Scope | None = scope
-        while current is not None and id(current) not in self.values.class_of:
-            current = current.outer
-        if current is not None:
-            key = (self.values.class_of[id(current)], target.attr)
-            self.values.set_on.setdefault(key, []).append((value, scope))
+        cls = self.values.class_around(scope)
+        if cls is not None:
+            self.values.set_on.setdefault((cls, target.attr), []).append((value, scope))
 
 
 def _methods(node: ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from preflight.scripts.arguments.trainer_tables import fields_of_class
 from preflight.scripts.python.class_table import ClassTable
 from preflight.scripts.python.field_types import converted
-from preflight.scripts.python.nodes import argument_of, unparse, walk
+from preflight.scripts.python.nodes import argument_of, targets_of, unparse, walk
 from preflight.scripts.python.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.python.values import Evaluator
 from preflight.setting import Place
@@ -231,14 +231,11 @@ def _set_on_self(
 
 def _targets(node: ast.AST) -> list[str]:
     """Return the attributes of `self` that a statement sets; a name computed when it runs cannot be told."""
-    targets: list[ast.expr] = []
-    if isinstance(node, ast.Assign):
-        targets = node.targets
-    elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
-        targets = [node.target]
+    if not isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+        return []
     return [
         inner.attr
-        for target in targets
+        for target in targets_of(node)
         for inner in walk(target)
         if isinstance(inner, ast.Attribute) and unparse(inner.value) == "self"
     ]
@@ -267,11 +264,8 @@ def class_values(
     names: dict[str, Known] = {}
     written: list[str] = []
     for node in cls.body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.AnnAssign):
-            targets = [node.target]
         value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
-        for target in targets:
+        for target in () if value is None else targets_of(node):
             if isinstance(target, ast.Name) and value is not None:
                 written.append(target.id)
                 place = Place("script", scope.path, target.id, node.lineno)

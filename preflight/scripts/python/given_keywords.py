@@ -38,9 +38,8 @@ def _at_its_place(reader: ScriptReader, call: CallFound, name: str) -> ast.expr 
     if at >= len(places) or any(isinstance(each, ast.Starred) for each in places[: at + 1]):
         return None
     held = reader.class_of(call.name, call.scope.path)
-    kinds = {call.name} if held is None else {last_name(base) for base in held[0].bases}
     makes = held is not None and "__init__" in methods_of(held[0])
-    return places[at] if kinds & ORDERED and not makes else None
+    return places[at] if reader.kinds_of(call) & ORDERED and not makes else None
 
 
 def _entries(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import targets_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.setting import Place
@@ -147,8 +147,7 @@ class _Block:
                 return None if node.value is None else self.value(node.value)
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                 value = self.value(node.value)
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                for target in targets:
+                for target in targets_of(node):
                     self._assign(target, value)
             elif isinstance(node, ast.Expr):
                 self._called(node.value)

@@ -105,9 +105,7 @@ class ScriptMeanings(ClassMeanings):
 
     def _set_on_objects(self, attribute: str, scope: Scope) -> tuple[ast.expr, Scope] | None:
         """Return what alone sets an attribute of `self` in the class that a block is of, and the names there."""
-        method: Scope | None = scope
-        while method is not None and not self.class_around(method):
-            method = method.outer
+        method = scope.around(self.class_around)
         held = None if method is None else self.class_of(self.class_around(method), scope.path)
         found = None if held is None else self.classes.set_once(held[0], attribute)
         if held is not None and found is None and is_dataclass(held[0]):
@@ -126,16 +124,10 @@ class ScriptMeanings(ClassMeanings):
         if name in ("parse_args", "parse_known_args"):
             if self._namespace is None:
                 self._namespace = Parsed({})  # a default that parses again ends here
-                adding = [
-                    (found.node, found.scope)
-                    for found in self.everywhere
-                    if found.name == "add_argument"
-                ]
-                changing = [
-                    (found.node, found.scope)
-                    for found in self.everywhere
-                    if found.name == "set_defaults"
-                ]
+                adding, changing = (
+                    [(found.node, found.scope) for found in self.everywhere if found.name == each]
+                    for each in ("add_argument", "set_defaults")
+                )
                 if any(each.arg is None for call, _ in changing for each in call.keywords):
                     # The file of `set_defaults(**settings)` is named by another flag.
                     self._namespace = argparse_names(adding, self.evaluator, self.flag_of, ())
@@ -162,6 +154,10 @@ class ScriptMeanings(ClassMeanings):
         if validated is not None and self.class_of(last_name(validated.func), scope.path):
             return self._made(validated, scope)
         return self._returned(node, scope)
+
+    def meant_by(self, call: ast.Call, scope: Scope) -> Sequence[tuple[ast.FunctionDef, Scope]]:
+        """Return the functions of the script's own, or the method, that a call means."""
+        return self.called_so(self.called(call.func, scope))
 
     def called_so(self, key: str) -> Sequence[tuple[ast.FunctionDef, Scope]]:
         """Return the functions, or the method, of what `called` gives."""

@@ -83,9 +83,7 @@ class Methods:
     def _class_of(self, node: ast.expr, scope: Scope) -> tuple[ast.ClassDef, bool] | None:
         """Return the class of an object, or the one that is named, and whether it is no class above the object's own."""
         if isinstance(node, ast.Name) and node.id in ("self", "cls"):
-            method: Scope | None = scope
-            while method is not None and not self.class_around(method):
-                method = method.outer
+            method = scope.around(self.class_around)
             held = method and self.classes.of(self.class_around(method), scope.path)
             return (held[0], False) if held else None
         if isinstance(node, ast.Name) and (named := self.classes.of(node.id, scope.path)):

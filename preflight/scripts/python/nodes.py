@@ -91,6 +91,13 @@ def parts_of(node: ast.expr) -> list[ast.expr]:
     return parts
 
 
+def targets_of(node: ast.AST) -> list[ast.expr]:
+    """Return what a node sets: `a` and `b` of `a = b = 1`, `a` of `a: int = 1`, `a += 1` and `for a in b`; nothing of any other."""
+    if isinstance(node, (ast.Assign, ast.Delete)):
+        return node.targets
+    return [target] if (target := getattr(node, "target", None)) is not None else []
+
+
 def root_of(node: ast.expr) -> str:
     """Return the name of which an expression is a part, `args` of `args.paths[0].name`; empty where none stands at its root."""
     while isinstance(node, (ast.Attribute, ast.Subscript)):

@@ -17,6 +17,7 @@ from preflight.scripts.python.nodes import (
     names_in,
     parameters_of,
     root_of,
+    targets_of,
     unparse,
     walk,
 )
@@ -108,8 +109,7 @@ class ParsedObject:
         if isinstance(above, (ast.For, ast.comprehension)):
             return self._is_shown(above)
         if isinstance(above, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
-            targets = above.targets if isinstance(above, ast.Assign) else [above.target]
-            return all(self._is_held_by(target) for target in targets)
+            return all(map(self._is_held_by, targets_of(above)))
         if isinstance(above, ast.Return):
             return self._is_given_back(above)
         if isinstance(above, (ast.Expr, ast.Compare, ast.FormattedValue, ast.BoolOp, ast.If)):

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from preflight.scripts.python.commands import defaults_of
-from preflight.scripts.python.nodes import is_namespace, last_name, walk
+from preflight.scripts.python.nodes import is_namespace, last_name, targets_of, walk
 from preflight.scripts.python.parsed_object import LOADS, PARSES, ParsedObject
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.repository_files import MOST_FILES, repository_files
@@ -99,7 +99,7 @@ def _asked_to_be_missing(test: ast.expr) -> str:
 
 def _set_by(held: ParsedObject, node: ast.AST) -> Iterator[str]:
     if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
-        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        for target in targets_of(node):
             owner = getattr(target, "value", None)
             if isinstance(target, ast.Attribute) and held.holds(owner):
                 name = target.attr

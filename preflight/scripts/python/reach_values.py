@@ -126,12 +126,15 @@ class ReachValues(Evaluator):
         is_set = self.is_open and isinstance(self.value(node.value, scope, depth), Parsed)
         return UNKNOWN if is_set else known
 
+    def class_around(self, scope: Scope) -> int | None:
+        """Return the id of the class that a block is in; None where it is in none."""
+        method = scope.around(lambda each: id(each) in self.class_of)
+        return None if method is None else self.class_of[id(method)]
+
     def _of_self(self, attribute: str, scope: Scope, depth: int) -> object:
         """Return what an attribute of an object holds, where all that sets it agrees."""
-        current: Scope | None = scope
-        while current is not None and id(current) not in self.class_of:
-            current = current.outer
-        kin = set() if current is None else self.kin[self.class_of[id(current)]]
+        around = self.class_around(scope)
+        kin = set() if around is None else self.kin[around]
         if not kin or kin & self.of_library or attribute in self.changed_attributes:
             return UNKNOWN
         written = [each for cls in sorted(kin) for each in self.set_on.get((cls, attribute), ())]

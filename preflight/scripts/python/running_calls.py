@@ -237,6 +237,16 @@ class RunningCalls(ScriptMeanings):
                 is_open = True
         return values, is_open
 
+    def line_of(self, call: CallFound) -> list[ast.ClassDef]:
+        """Return the class of the script's own that a call makes an object of, the one that it stands on, and so on."""
+        held = self.class_of(call.name, call.scope.path)
+        return [] if held is None else [*self.classes.line(held[0])]
+
+    def kinds_of(self, call: CallFound) -> set[str]:
+        """Return the classes that one of the script's own stands on which a call makes; of another what it is called."""
+        held = self.class_of(call.name, call.scope.path)
+        return {call.name} if held is None else {last_name(base) for base in held[0].bases}
+
     def named(self, *names: str) -> list[CallFound]:
         """Return the calls of these names, in order."""
         return [found for found in self.calls if found.name in names]

@@ -83,8 +83,12 @@ class Scope:
 
     def holder(self, name: str) -> Scope | None:
         """Return the block that holds a name, this one or one around it; None where none of them does."""
+        return self.around(lambda scope: scope.holds(name))
+
+    def around(self, is_meant: Callable[[Scope], object]) -> Scope | None:
+        """Return the block of some kind, this one or the nearest around it; None where none of them is."""
         scope: Scope | None = self
-        while scope is not None and not scope.holds(name):
+        while scope is not None and not is_meant(scope):
             scope = scope.outer
         return scope
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from preflight.launch import LaunchCommand
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.model_variables import call_models
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import targets_of, unparse, walk
 from preflight.scripts.python.plain_statements import SIGN, write_plainly
 from preflight.scripts.python.scope import absolute
 
@@ -129,7 +129,5 @@ def _given(node: ast.stmt) -> list[str]:
     """Return the names that a statement defines."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    if isinstance(node, ast.AnnAssign):
-        targets = [node.target]
-    return [each.id for each in targets if isinstance(each, ast.Name)]
+    is_set = isinstance(node, (ast.Assign, ast.AnnAssign))
+    return [each.id for each in targets_of(node) if is_set and isinstance(each, ast.Name)]

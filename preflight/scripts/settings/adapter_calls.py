@@ -160,8 +160,7 @@ def read_adapting(reader: ScriptReader, settings: ScriptSettings) -> None:
         if found in reader.calls and not is_merged:
             settings.put("use_peft", Known(True, place))
         for name in OPEN_PARTS:
-            settings.put(name, Known(UNKNOWN, place))
-            settings.set_later.add(name)
+            settings.put_later(name, Known(UNKNOWN, place))
 
 
 def read_adapted(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -194,8 +193,7 @@ def _note_copies(reader: ScriptReader, settings: ScriptSettings) -> None:
         if any(unparse(each) in first for each in call.node.args[1:]):
             settings.uncounted[COPY_OF_ADAPTER] = Uncounted(reader.place(call), "more")
     for call in reader.possible_trainers:
-        own = reader.class_of(call.name, call.scope.path)
-        kinds = {call.name, *(() if own is None else map(last_name, own[0].bases))}
+        kinds = {call.name, *reader.kinds_of(call)}
         if not kinds & COPIES_ADAPTER or given_by(reader, call, "peft_config"):
             continue
         has_one = any(each is not None and adapts(reader, each) for each in _adapted(reader, call))
@@ -260,7 +258,7 @@ _OF_AN_ADAPTER = lazy_pattern(r"peft|lora|adapter", re.I)
 def _may_be_taken(reader: ScriptReader, config: CallFound) -> bool:
     """Tell whether a call of what is not the script's own may be given the config of an adapter."""
     for call in reader.possible_calls:
-        if call.name in _ONLY_SHOW or reader.called_so(reader.called(call.node.func, call.scope)):
+        if call.name in _ONLY_SHOW or reader.meant_by(call.node, call.scope):
             continue
         for node in (*call.node.args, *(each.value for each in call.node.keywords)):
             if not isinstance(node, (ast.Name, ast.Attribute)):

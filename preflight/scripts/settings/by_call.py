@@ -213,12 +213,10 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
                     unknown = Uncounted(reader.place(found), "either")
                     settings.uncounted[states_of(last_name(made) or "an optimizer")] = unknown
                 known = Known(UNKNOWN if name is None else name, reader.place(found))
-                settings.put("optim", known)
-                settings.set_later.add("optim")
+                settings.put_later("optim", known)
     for method, place in overridden(reader, "create_optimizer"):
         if "get_optimizer_cls_and_kwargs" not in unparse(method):
-            settings.put("optim", Known(UNKNOWN, place))
-            settings.set_later.add("optim")
+            settings.put_later("optim", Known(UNKNOWN, place))
 
 
 def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:

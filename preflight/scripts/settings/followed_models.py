@@ -125,11 +125,7 @@ def _before(
     if isinstance(node, ast.IfExp):
         return [(node.body, scope), (node.orelse, scope)]
     if isinstance(node, ast.Attribute):
-        return [
-            (value, own)
-            for target, value, own in attributes_set(reader.possible_statements)
-            if unparse(target) == unparse(node)
-        ]
+        return set_to(reader, node)
     name = last_name(node.func if isinstance(node, ast.Call) else node)
     holder = None if isinstance(node, ast.Call) else scope.holder(name)
     if holder is not None and name in holder.assigned:
@@ -149,23 +145,38 @@ def _returned(reader: ScriptReader, name: str, place: int) -> list[tuple[ast.exp
     ]
 
 
+def set_to(reader: ScriptReader, node: ast.Attribute) -> list[tuple[ast.expr, Scope]]:
+    """Return what statements that may run set an attribute to which is written so."""
+    return [
+        (value, own)
+        for target, value, own in attributes_set(reader.possible_statements)
+        if unparse(target) == unparse(node)
+    ]
+
+
+def function_of(reader: ScriptReader, scope: Scope) -> ast.FunctionDef | None:
+    """Return the function whose block a scope is; None for a file's own, or that of a class."""
+    every = (each for held in reader.functions.values() for each in held)
+    return next((function for function, own in every if own is scope), None)
+
+
 def arguments_given(reader: ScriptReader, name: str, scope: Scope) -> list[tuple[ast.expr, Scope]]:
     """Return what the calls of a function hand it as one of its parameters; nothing where a call does not say."""
     given: list[tuple[ast.expr, Scope]] = []
-    for function, own in (each for held in reader.functions.values() for each in held):
-        if own is not scope:
-            continue
-        is_method = [each.arg for each in function.args.args[:1]] == [SELF]
-        for call in reader.everywhere:
-            if call.name != function.name or isinstance(call.node.func, ast.Name) == is_method:
-                continue  # of this name is a method of something else
-            given_here = given_to(function, call.node)
-            if is_method and isinstance(call.node.func, ast.Attribute):
-                given_here[SELF] = call.node.func.value
-            told = given_here.get(name)
-            if told is None:
-                return []
-            given.append((told, call.scope))
+    function = function_of(reader, scope)
+    if function is None:
+        return given
+    is_method = [each.arg for each in function.args.args[:1]] == [SELF]
+    for call in reader.everywhere:
+        if call.name != function.name or isinstance(call.node.func, ast.Name) == is_method:
+            continue  # of this name is a method of something else
+        given_here = given_to(function, call.node)
+        if is_method and isinstance(call.node.func, ast.Attribute):
+            given_here[SELF] = call.node.func.value
+        told = given_here.get(name)
+        if told is None:
+            return []
+        given.append((told, call.scope))
     return given
 
 

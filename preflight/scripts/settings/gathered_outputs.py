@@ -65,9 +65,7 @@ def _is_trainers(found: CallFound) -> bool:
 
 def _is_read(reader: ScriptReader, trainer: CallFound) -> bool:
     """Tell whether all that a trainer is given is seen, and it evaluates as the library's does."""
-    held = reader.class_of(trainer.name, trainer.scope.path)
-    line = [] if held is None else [*reader.classes.line(held[0])]
-    is_own = any(_EVALUATES & {*methods_of(cls)} for cls in line)
+    is_own = any(_EVALUATES & {*methods_of(cls)} for cls in reader.line_of(trainer))
     return not is_own and all(each.arg is not None for each in trainer.node.keywords)
 
 

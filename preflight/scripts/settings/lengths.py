@@ -49,15 +49,13 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
             padded = _padded_by(reader.keywords(found)[0], cut)
             _lengthen(settings, padded, is_sure=found in reader.calls)
         elif "seq_len" not in settings.arguments and _fills_further(found):
-            settings.put("seq_len", Known(UNKNOWN, reader.place(found)))
-            settings.set_later.add("seq_len")
+            settings.put_later("seq_len", Known(UNKNOWN, reader.place(found)))
     cut = _cut_at(settings)
     for known in filled_rows(reader, cut or 0):
         _lengthen(settings, known, is_sure=True)
         if known.value == 0 and "seq_len" not in settings.arguments:
             # rounded up from a length that only a flag's name says
-            settings.put("seq_len", Known(UNKNOWN, known.place))
-            settings.set_later.add("seq_len")
+            settings.put_later("seq_len", Known(UNKNOWN, known.place))
     read_packed(reader, settings, _cut_at(settings))
 
 

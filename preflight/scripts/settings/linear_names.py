@@ -30,7 +30,7 @@ def gives_linear_names(reader: ScriptReader, node: ast.expr, scope: Scope) -> bo
             made = reader.only_call(next(iter(made.node.args), None), made.scope)
     if made is None:
         return False
-    held = reader.called_so(reader.called(made.node.func, made.scope))
+    held = reader.meant_by(made.node, made.scope)
     return len(held) == 1 and _walks_all(held[0][0].body)
 
 

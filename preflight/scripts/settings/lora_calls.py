@@ -97,8 +97,7 @@ def _open_parts(
     """Note the parts of an adapter of which several LoraConfigs say different things: no flag says which of them trains."""
     for keyword, name in LORA.items():
         if name in OPEN_PARTS and _differ([values.get(keyword) for values in told]):
-            settings.put(name, Known(UNKNOWN, place))
-            settings.set_later.add(name)
+            settings.put_later(name, Known(UNKNOWN, place))
 
 
 def _note_targets(

@@ -10,9 +10,8 @@ from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import all_arguments, keyword_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
-from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
-from preflight.scripts.settings.followed_models import followed, loads
+from preflight.scripts.settings.followed_models import followed, function_of, loads, set_to
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 
@@ -64,11 +63,7 @@ def _of_ways(reader: ScriptReader, ways: list[tuple[ast.expr, Scope]], depth: in
 
 def _set_to(reader: ScriptReader, node: ast.Attribute) -> list[tuple[ast.expr, Scope]]:
     """Return what statements set an attribute to: the last one alone, where it surely runs."""
-    ways = [
-        (value, own)
-        for target, value, own in attributes_set(reader.possible_statements)
-        if unparse(target) == unparse(node)
-    ]
+    ways = set_to(reader, node)
     return ways[-1:] if ways and reader.evaluator.surely_runs(*ways[-1]) else ways
 
 
@@ -102,21 +97,13 @@ def _surely_set(reader: ScriptReader, value: ast.expr, scope: Scope) -> bool:
 def _handed(reader: ScriptReader, name: str, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:
     """Yield what the calls of a function may hand it as one of its parameters, and its default."""
     holder = scope.holder(name)
-    if holder is None or name not in holder.arguments:
-        return
-    for function in _functions_of(reader, holder):
+    function = None if holder is None else function_of(reader, holder)
+    if holder is not None and function is not None and name in holder.arguments:
         for call in reader.possible_calls:
-            meant = reader.called_so(reader.called(call.node.func, call.scope))
-            if any(each is function for each, _ in meant):
+            if any(each is function for each, _ in reader.meant_by(call.node, call.scope)):
                 given = handed(function, holder, (call.node, call.scope), name)
                 if given is not None:
                     yield given
-
-
-def _functions_of(reader: ScriptReader, scope: Scope) -> list[ast.FunctionDef]:
-    """Return the function whose block a scope is; none of a file's own, or of a class."""
-    every = (each for held in reader.functions.values() for each in held)
-    return [function for function, own in every if own is scope][:1]
 
 
 def _one_of(ways: set[bool | None]) -> bool | None:
@@ -128,7 +115,8 @@ def is_loaded(reader: ScriptReader, found: CallFound) -> bool:
     for node, scope in reader.possible_statements:
         target = node.targets[0]
         if node.value is found.node and isinstance(target, ast.Name) and scope is found.scope:
-            places = _functions_of(reader, scope) or reader.trees.values()
+            function = function_of(reader, scope)
+            places = reader.trees.values() if function is None else [function]
             unused = _never_run(reader)
             return any(_asks_for(place, target.id, unused) for place in places)
     return True

@@ -270,8 +270,7 @@ def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSetti
             continue
         agree = len(said) == len(read) and all(known.value == said[0].value for known in said)
         if not agree:  # a flag that one of them is given says nothing of the others
-            settings.put(name, Known(UNKNOWN, said[0].place))
-            settings.set_later.add(name)
+            settings.put_later(name, Known(UNKNOWN, said[0].place))
         elif said[0].value is not None:
             settings.put(name, said[0])
     if not any({"config", "load_in_4bit", "load_in_8bit"} & {*values} for values in read):

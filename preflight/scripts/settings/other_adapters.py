@@ -63,7 +63,7 @@ def _has_copy(reader: ScriptReader, path: str) -> bool:
 def _is_own_function(reader: ScriptReader, call: CallFound) -> bool:
     """Tell whether a call means a function of the script's own, and none that hands its model on to PEFT."""
     is_imported = call.name in reader.libraries.get(call.scope.path, {})
-    own = () if is_imported else reader.called_so(reader.called(call.node.func, call.scope))
+    own = () if is_imported else reader.meant_by(call.node, call.scope)
     inner = {last_name(n.func) for f, _ in own for n in walk(f) if isinstance(n, ast.Call)}
     of_peft = inner.intersection((*ADAPTING, *OF_PEFT_MODEL)).difference(reader.classes)
     return bool(own) and not of_peft

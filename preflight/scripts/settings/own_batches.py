@@ -38,14 +38,12 @@ def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
     for name, argument in BATCHES.items():
         for method, place in overridden(reader, name):
             if not _is_by_arguments(method) or _reckons_with_rows(method):
-                settings.put(argument, Known(UNKNOWN, place))
-                settings.set_later.add(argument)
+                settings.put_later(argument, Known(UNKNOWN, place))
     places = [place for method, place in overridden(reader, TAKES) if not _hands_on(method)]
     if reader.possible(*JOINS):
         places += _joined(reader)
     for place in places:
-        settings.put("per_device_train_batch_size", Known(UNKNOWN, place))
-        settings.set_later.add("per_device_train_batch_size")
+        settings.put_later("per_device_train_batch_size", Known(UNKNOWN, place))
 
 
 def _is_by_arguments(method: ast.FunctionDef) -> bool:

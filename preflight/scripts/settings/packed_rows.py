@@ -59,8 +59,7 @@ def joins_rows(reader: ScriptReader, settings: ScriptSettings) -> bool:
             is_known = isinstance(joined.value, int)
             if cut is None or not is_known or joined.value > cut.value:
                 is_sure = is_known and found in reader.calls
-                settings.put("seq_len", joined if is_sure else Known(UNKNOWN, joined.place))
-                settings.set_later.add("seq_len")
+                settings.put_later("seq_len", joined if is_sure else Known(UNKNOWN, joined.place))
                 is_longer = True
     return is_longer
 
@@ -89,8 +88,7 @@ def read_packed(reader: ScriptReader, settings: ScriptSettings, cut: int | None)
         is_sure = isinstance(length.value, int) and found in reader.calls and is_bounded
         is_shorter = cut is not None and isinstance(length.value, int) and length.value <= cut
         if not (is_shorter and (keeps_longer or not is_sure)):
-            settings.put("seq_len", length if is_sure else Known(UNKNOWN, length.place))
-            settings.set_later.add("seq_len")
+            settings.put_later("seq_len", length if is_sure else Known(UNKNOWN, length.place))
 
 
 def packed_rows(reader: ScriptReader) -> Iterator[Packed]:

@@ -173,6 +173,11 @@ class ScriptSettings:
             self.arguments[name] = said
             self.unread.pop(name, None)
 
+    def put_later(self, name: str, known: Known) -> None:
+        """Record an argument that is set behind the parser's: a flag of its name says no more what it is."""
+        self.put(name, known)
+        self.set_later.add(name)
+
     def read_as(self, name: str) -> str:
         """Return under which name an argument is recorded that is set anew: `max_length` of TRL's arguments is the length of
         rows, where they were made with one."""

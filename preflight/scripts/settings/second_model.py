@@ -104,9 +104,7 @@ def _loads(reader: ScriptReader, found: CallFound) -> bool:
         metric = found.node.args[0] if found.node.args else None
         return getattr(metric, "value", "") in METRICS
     if name == "torch.load":
-        given = keyword_of(found.node, "map_location")
-        device = None if given is None else reader.evaluator.value(given, found.scope)
-        return isinstance(device, str) and device.startswith("cuda")
+        return _is_told_card(reader, found, "map_location")
     if name != "transformers.pipeline":
         return LOADERS.match(name) is not None or _is_put(reader, found, name)
     given = argument_of(found.node, 1, "model")
@@ -132,7 +130,11 @@ def _is_put(reader: ScriptReader, found: CallFound, name: str) -> bool:
     library, _, cls = name.rpartition(".")
     if not cls[:1].isupper() or not library or library.partition(".")[0] in _OF_TORCH:
         return False
-    given = keyword_of(found.node, "device")
+    return _is_told_card(reader, found, "device")
+
+
+def _is_told_card(reader: ScriptReader, found: CallFound, name: str) -> bool:
+    given = keyword_of(found.node, name)
     device = None if given is None else reader.evaluator.value(given, found.scope)
     return isinstance(device, str) and device.startswith("cuda")
 

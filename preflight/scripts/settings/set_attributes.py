@@ -55,8 +55,7 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
             name = settings.read_as(target.attr)
             if name in TAKEN and _is_made(reader, target, scope):
                 known = Known(UNKNOWN, place)
-            settings.put(name, known)
-            settings.set_later.add(name)
+            settings.put_later(name, known)
         elif owner != "self" and settings.seen.get("trainer_arguments"):
             # A name that we do not follow may be the Trainer's arguments all the same.
             settings.put(target.attr, Known(UNKNOWN, place))
@@ -108,8 +107,7 @@ def _by_methods(reader: ScriptReader, settings: ScriptSettings) -> None:
         is_sure = found in reader.calls and not is_open and not found.node.args
         for name, (argument, default) in OF_METHODS[found.name].items():
             known = given.get(name, Known(default, reader.place(found)))
-            settings.put(argument, known if is_sure else Known(UNKNOWN, known.place))
-            settings.set_later.add(argument)
+            settings.put_later(argument, known if is_sure else Known(UNKNOWN, known.place))
 
 
 OF_CHECKPOINTING = "gradient_checkpointing_kwargs"
@@ -131,8 +129,7 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
         held = settings.arguments.get(name) or reader.flag_of([target.attr])
         if held is None or held.value != value:
             is_said = name == OF_CHECKPOINTING and held is None
-            settings.put(name, Known(value if is_said else UNKNOWN, place))
-            settings.set_later.add(name)
+            settings.put_later(name, Known(value if is_said else UNKNOWN, place))
 
 
 SWITCH = "gradient_checkpointing"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.loss_values import REFERENCE
 from preflight.scripts.losses.own_losses import MODEL
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, targets_of, unparse, walk
 
 COPIES = frozenset({"deepcopy", "create_reference_model"})
 KEEPS = frozenset({"eval", "to", "cuda", "requires_grad_"})
@@ -44,7 +44,7 @@ def is_never_made(files: Iterable[tuple[ast.Module, Collection[int]]]) -> bool:
 def _made_reference(node: ast.AST) -> Iterator[ast.AST]:
     """Yield what a node makes of a reference model: the value that it gives one, itself where that is not told apart."""
     if isinstance(node, (ast.Assign, ast.AnnAssign)):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        targets = targets_of(node)
         if any(map(_is_named_reference, targets)):
             yield node.value or node
         elif any(_is_named_reference(part) for each in targets for part in walk(each)):

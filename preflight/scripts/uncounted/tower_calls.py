@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import own_losses
-from preflight.scripts.python.nodes import branches_of, last_name, methods_of, unparse, walk
+from preflight.scripts.python.nodes import (
+    branches_of,
+    last_name,
+    methods_of,
+    targets_of,
+    unparse,
+    walk,
+)
 from preflight.scripts.python.trees import nodes_of, under_if
 from preflight.unpriced_names import NARROW_LOSS
 
@@ -165,8 +172,7 @@ def _made(cls: ast.ClassDef) -> Iterator[tuple[str, ast.Call]]:
         value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
         if value is None:
             continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]  # type: ignore[attr-defined]
-        ways = branches_of(value)
+        ways, targets = branches_of(value), targets_of(node)
         for place in (last_name(each) for each in targets if isinstance(each, ast.Attribute)):
             yield from ((place, way) for way in ways if isinstance(way, ast.Call))
 

@@ -69,8 +69,7 @@ def uncut_loaders(reader: ScriptReader, loaders: Iterable[CallFound]) -> Place |
 
 def _trains(reader: ScriptReader, found: CallFound) -> bool:
     """Tell whether a call makes a trainer of transformers, or one of the script's own that stands on one."""
-    held = reader.class_of(found.name, found.scope.path)
-    line = [] if held is None else [*reader.classes.line(held[0])]
+    line = reader.line_of(found)
     names = [reader.classes.base_name(cls, base) for cls in line for base in cls.bases]
     return bool(_TRAINERS & {found.name, *names})
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 
 from preflight.shell.grammar.text import Steps
-from preflight.shell.programs.grep import grep, lines_of, options_of, text_of_lines
+from preflight.shell.programs.grep import grep, options_of, text_of_lines
 from preflight.shell.programs.stream_editor import sed_call
-from preflight.shell.programs.stream_programs import Call, NotKnown, awk_call
+from preflight.shell.programs.stream_programs import Call, NotKnown, awk_call, lines_of
 
 
 def _ranges(text: str) -> Callable[[int], bool]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from preflight.shell.grammar.patterns import Pattern, regex
 from preflight.shell.grammar.text import Steps
-from preflight.shell.programs.stream_programs import Call, NotKnown
+from preflight.shell.programs.stream_programs import Call, NotKnown, lines_of
 
 
 def options_of(words: Sequence[str], with_value: str, flags: str) -> tuple[dict[str, list[str]], list[str]]:  # fmt: skip
@@ -34,11 +34,6 @@ def options_of(words: Sequence[str], with_value: str, flags: str) -> tuple[dict[
                 raise NotKnown(word)
             found.setdefault(letter, []).append("")
     return found, rest
-
-
-def lines_of(text: str) -> list[str]:
-    lines = text.split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
 
 
 def text_of_lines(lines: Sequence[str]) -> str:

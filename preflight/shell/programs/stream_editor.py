@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from preflight.lazy_pattern import lazy_pattern
 from preflight.shell.grammar.patterns import Match, Pattern, regex
 from preflight.shell.grammar.text import Steps
-from preflight.shell.programs.stream_programs import Call, NotKnown
+from preflight.shell.programs.stream_programs import Call, NotKnown, lines_of
 from preflight.values import NamedTuple
 
 
@@ -114,8 +114,7 @@ def _substitution(script: str, at: int, is_extended: bool) -> tuple[_Command, in
 
 
 def _edited(text: str, commands: Sequence[_Command], is_silent: bool, steps: Steps) -> str:
-    lines = text.split("\n")
-    lines = lines[:-1] if lines[-1] == "" else lines
+    lines = lines_of(text)
     made: list[str] = []
     active: dict[int, bool] = {}
     for number, line in enumerate(lines, 1):

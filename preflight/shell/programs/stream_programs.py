@@ -25,6 +25,12 @@ class Call(NamedTuple):
     """Return what it prints for a text, and whether it succeeds."""
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text, without what stands behind the last line's end where that is nothing."""
+    lines = text.split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
 class _Line(NamedTuple):
     text: str
     fields: list[str]
@@ -70,10 +76,8 @@ def awk_call(words: list[str]) -> Call:
 
     def apply(text: str, steps: Steps) -> tuple[str, bool]:
         made: list[str] = []
-        lines = text.split("\n")
-        lines = lines[:-1] if lines[-1] == "" else lines
         line = _Line("", [], 0, variables)
-        for number, whole in enumerate(lines, 1):
+        for number, whole in enumerate(lines_of(text), 1):
             steps.spend(1 + len(whole) // 8)
             line = _Line(whole, _cut(whole, pattern, steps), number, variables)
             for test, statements in steps_of:
