@@ -65,7 +65,7 @@ def without(costs: Mapping[str, Any], dropped: Collection[str]) -> dict[str, Any
 
 def rendered(entry: Mapping[str, Any]) -> str:
     """Return the text of one file: one line per kind and method, named sizes by their place in `names`."""
-    names = sorted(set(_names_in(entry["kinds"])) | set(_names_in(entry["shared"])))
+    names = sorted(set(names_in(entry["kinds"])) | set(names_in(entry["shared"])))
     places = {name: index for index, name in enumerate(names)}
     parts = [f'"facts": {json.dumps(entry["facts"], sort_keys=True)}']
     parts.append(f'"names": {json.dumps(names)}')
@@ -82,25 +82,30 @@ def _is_form(value: Any) -> bool:
 
 
 def _is_size(name: str) -> bool:
-    return name in ("C", "B", "E", "d", "LL", "V", "hV", "hP") or "*" in name or ":" in name
+    return name in _NAMES or "*" in name or ":" in name
 
 
-def _names_in(value: Any) -> Iterator[str]:
+_NAMES = frozenset({"C", "B", "E", "d", "LL", "V", "hV", "hP", "TL", "TQ", "TT"})
+"""Sizes of layers and of towers that are no product, nor of one rank."""
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Yield the names of sizes in forms, each as often as it stands there."""
     if _is_form(value):
         yield from value
     else:
         for item in value.values() if isinstance(value, Mapping) else value:
             if not isinstance(item, (int, str)):
-                yield from _names_in(item)
+                yield from names_in(item)
 
 
-def _numbered(value: Any, places: Mapping[str, int]) -> Any:
+def numbered(value: Any, places: Mapping[str, int]) -> Any:
     """Return forms as lists: place, count, place, count."""
     if _is_form(value):
         return [n for name in sorted(value) for n in (places[name], value[name])]
     if isinstance(value, Mapping):
-        return {name: _numbered(item, places) for name, item in value.items()}
-    return value if isinstance(value, int) else [_numbered(item, places) for item in value]
+        return {name: numbered(item, places) for name, item in value.items()}
+    return value if isinstance(value, int) else [numbered(item, places) for item in value]
 
 
 def _by_line(forms: Mapping[str, Any], places: Mapping[str, int]) -> str:
@@ -108,7 +113,7 @@ def _by_line(forms: Mapping[str, Any], places: Mapping[str, int]) -> str:
     lines: dict[str, str] = {}
     known: dict[str, str] = {}
     for name, value in forms.items():
-        text = json.dumps(_numbered(value, places), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(numbered(value, places), sort_keys=True, separators=(",", ":"))
         lines[name] = json.dumps(known[text]) if text in known else text
         known.setdefault(text, name)
     return "{\n" + ",\n".join(f" {json.dumps(k)}: {text}" for k, text in lines.items()) + "}"

@@ -21,7 +21,7 @@ from preflight.errors import BadInput
 from preflight.formulas.adapters.adapters import recorded_layers
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
-from preflight.memory import Level, Moment
+from preflight.memory import Level, MemoryTerm, Moment
 from preflight.model import MASKED_LM, ModelSpec
 from preflight.models import describe
 from preflight.plugin_manager import PluginManager
@@ -95,18 +95,20 @@ def compare(
 def formulas_of(plan: LaunchPlan, spec: ModelSpec, plugins: PluginManager) -> dict[Moment, int]:
     """Return live tensors at every moment of the first step, as `preflight check` adds them up."""
     terms = estimate_memory(plan, spec, None, plugins, ()).terms
-    found = {}
-    for moment in Moment:
-        steps = moment is Moment.OPTIMIZER_STEP
-        found[moment] = sum(
-            t.num_bytes
-            for t in terms
-            if t.level is Level.ALLOCATED
-            and moment in t.moments
-            and (steps or not t.from_second_step)
-        )
+    found = {each: live_at(terms, each, each is Moment.OPTIMIZER_STEP) for each in Moment}
     found[Moment.LOSS_BACKWARD] = max(found[Moment.LOSS_BACKWARD], found[Moment.HEAD_BACKWARD])
     return found
+
+
+def live_at(terms: Iterable[MemoryTerm], moment: Moment, is_second_step: bool) -> int:
+    """Return the bytes of live tensors at a moment of the first step, or of the second."""
+    return sum(
+        term.num_bytes
+        for term in terms
+        if term.level is Level.ALLOCATED
+        and moment in term.moments
+        and (is_second_step or not term.from_second_step)
+    )
 
 
 def ends_of_kinds(plan: LaunchPlan, spec: ModelSpec) -> tuple[frozenset[int], frozenset[int]]:

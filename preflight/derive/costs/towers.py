@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
+from preflight.derive.costs.cost_files import names_in, numbered
 from preflight.derive.costs.cost_forms import (
     SOLVED,
     NotSolved,
@@ -399,34 +400,15 @@ def _peaks(kind: str, levels: Sequence[tuple[Form, Form]]) -> list[list[Form]]:
 
 def rendered(found: Mapping[str, Any]) -> str:
     """Return the text of one file: a line per method, named sizes by their place in `names`; what repeats once."""
-    names = sorted(_names(found))
+    names = sorted({*names_in(found)})
     places = {name: index for index, name in enumerate(names)}
     lines: list[str] = []
     known: dict[str, str] = {}
     for key, forms in found.items():
-        text = json.dumps(_numbered(forms, places), separators=(",", ":"))
+        text = json.dumps(numbered(forms, places), separators=(",", ":"))
         lines.append(f" {json.dumps(key)}: {json.dumps(known[text]) if text in known else text}")
         known.setdefault(text, key)
     return '{"names": ' + json.dumps(names) + ',\n"methods": {\n' + ",\n".join(lines) + "}}\n"
-
-
-def _is_form(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(item, int) for item in value.values())
-
-
-def _names(value: Any) -> set[str]:
-    if _is_form(value):
-        return set(value)
-    items = value.values() if isinstance(value, Mapping) else value
-    return {name for item in items for name in _names(item)}
-
-
-def _numbered(value: Any, places: Mapping[str, int]) -> Any:
-    if _is_form(value):
-        return [number for name in sorted(value) for number in (places[name], value[name])]
-    if isinstance(value, Mapping):
-        return {name: _numbered(item, places) for name, item in value.items()}
-    return [_numbered(item, places) for item in value]
 
 
 def names() -> tuple[str, ...]:

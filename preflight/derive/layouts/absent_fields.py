@@ -13,7 +13,7 @@ from preflight.derive.layouts.type_configs import DEPTHS
 
 def absent_fields(seen: Seen, names: set[str]) -> dict[str, str]:
     """Return what stands for a field that a config leaves out or says null of, as an expression in others."""
-    found = {}
+    found: dict[str, str | None] = {}
     for name in sorted(names):
         text = next(
             (
@@ -28,20 +28,22 @@ def absent_fields(seen: Seen, names: set[str]) -> dict[str, str]:
         if (
             len(models) >= 3
         ):  # with fewer nothing changed: it is what the small config gives by itself
-            numbers = _without_depth(numbers_of(models), name)
-            form = Dimensions(numbers).form_of(tuple(m.values[name] for m in models))
-            if form is not None:
-                found[name] = form
+            found[name] = _form(numbers_of(models), models, name)
         elif (default is None or isinstance(default, str)) and name not in seen.base[0].config:
             own = [m for m in seen.base[:NUM_SOLVED] if is_whole(m.values.get(name))]
             if len(own) == NUM_SOLVED:
                 # fields alone: what a class works out besides may be worked out of this one
                 given = {k: v for k, v in numbers_of(own).items() if k in seen.fields}
-                numbers = _without_depth({**given, **_taken_over(own)}, name)
-                form = Dimensions(numbers).form_of(tuple(m.values[name] for m in own))
-                if form is not None:
-                    found[name] = form
-    return found
+                found[name] = _form({**given, **_taken_over(own)}, own, name)
+    return {name: form for name, form in found.items() if form is not None}
+
+
+def _form(
+    numbers: Mapping[str, tuple[int, ...]], models: Sequence[Observed], name: str
+) -> str | None:
+    """Return what gives a field of some models of their numbers: not of itself, and of no count of layers, which fits by chance."""
+    others = {key: value for key, value in numbers.items() if key not in (name, *DEPTHS)}
+    return Dimensions(others).form_of(tuple(each.values[name] for each in models))
 
 
 def _taken_over(models: Sequence[Observed]) -> dict[str, tuple[int, ...]]:
@@ -51,8 +53,3 @@ def _taken_over(models: Sequence[Observed]) -> dict[str, tuple[int, ...]]:
         for name in models[0].config
         if all(is_whole(m.config[name]) and m.config[name] > 1 for m in models)
     }
-
-
-def _without_depth(numbers: Mapping[str, tuple[int, ...]], name: str) -> dict[str, tuple[int, ...]]:
-    """Return the numbers that may stand for a field: not itself, and no count of layers, which fits by chance."""
-    return {key: value for key, value in numbers.items() if key not in (name, *DEPTHS)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from preflight.derive.costs.formula_table import live_at
 from preflight.derive.layouts.small_models import NUM_VARIANTS, plan_of, small_config
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.formulas.cost_tables import method_of
@@ -13,7 +14,7 @@ from preflight.formulas.precision import precision_of
 from preflight.formulas.user_loop import LOSS_RULES, LossBytes, LossRule, loss_bytes
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
-from preflight.memory import Level, Moment
+from preflight.memory import Moment
 from preflight.models import describe
 from preflight.plugin_manager import PluginManager
 from preflight.plugins import load_plugins
@@ -119,13 +120,8 @@ def cost_of(feature: Feature, plugins: PluginManager) -> Cost:
 
 def _formula(plugins: PluginManager) -> Callable[[LaunchPlan, Any, Moment, bool], int]:
     def found(plan: LaunchPlan, spec: Any, moment: Moment, is_second_step: bool) -> int:
-        return sum(
-            term.num_bytes
-            for term in estimate_memory(plan, spec, None, plugins, ()).terms
-            if term.level is Level.ALLOCATED
-            and moment in term.moments
-            and (is_second_step or not term.from_second_step)
-        )
+        terms = estimate_memory(plan, spec, None, plugins, ()).terms
+        return live_at(terms, moment, is_second_step)
 
     return found
 
