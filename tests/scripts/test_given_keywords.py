@@ -8,7 +8,7 @@ import inspect
 import pytest
 from launch_of_script import plan_of
 
-from preflight.scripts.python.given_keywords import ORDERED, PLACES
+from preflight.scripts.settings.given_keywords import ORDERED, PLACES
 from preflight.unpriced_names import SECOND_MODEL
 
 TRAIN = """\

@@ -13,11 +13,11 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_PARTS
 from preflight.plan_parts import Adapter
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import keyword_of, last_name, unparse
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known
 from preflight.scripts.settings.followed_models import followed
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.made_and_given import is_given
 from preflight.scripts.settings.model_calls import given_models
 from preflight.scripts.settings.script_settings import ScriptSettings

@@ -50,9 +50,15 @@ def functions_of(
 
 
 def entries(
-    reader: ScriptReader, node: ast.expr, key: object, scope: Scope, depth: int = 0
+    reader: ScriptReader,
+    node: ast.expr,
+    key: object,
+    scope: Scope,
+    depth: int = 0,
+    of_every_key: bool = True,
 ) -> list[Held]:
-    """Return what an expression holds under a key of a dict that the script writes, or at a place of a tuple."""
+    """Return what an expression holds under a key of a dict that the script writes, or at a place of a tuple; what is set
+    under keys that only running tells too, unless it is told otherwise."""
     if depth > _MOST_DEEP:
         return []
     parts: list[Held] = []
@@ -62,26 +68,38 @@ def entries(
             if name is None:
                 parts.append((value, scope))
             elif isinstance(name, ast.Constant) and name.value == key:
-                found = [(value, scope)]
+                found, parts = [(value, scope)], []  # what stands before it counts no more
     elif isinstance(node, ast.DictComp):
-        return [(node.value, scope)]  # of every key
+        return [(node.value, scope)] if of_every_key else []
     elif isinstance(node, (ast.Tuple, ast.List)):
         is_place = isinstance(key, int) and -len(node.elts) <= key < len(node.elts)
         return [(node.elts[key], scope)] if isinstance(key, int) and is_place else []
     elif isinstance(node, ast.Name):
-        return _of_changed(reader, node, key, scope, depth)
+        return _of_changed(reader, node, key, scope, depth, of_every_key)
     elif isinstance(node, ast.Call) and last_name(node.func) in _MAPPINGS:
         found = [(each.value, scope) for each in node.keywords if each.arg == key]
-        parts = [(each, scope) for each in node.args]
+        whole = [*node.args, *(each.value for each in node.keywords if each.arg is None)]
+        parts = [] if found else [(each, scope) for each in whole]
     else:
-        parts = behind(reader, node, scope, depth)
-    for part, around in () if found else parts:
-        found += entries(reader, part, key, around, depth + 1)
+        parts = behind(reader, node, scope, depth) or _of_any_function(reader, node)
+    for part, around in parts:
+        found += entries(reader, part, key, around, depth + 1, of_every_key)
     return found
 
 
+def _of_any_function(reader: ScriptReader, node: ast.expr) -> list[Held]:
+    """Return what functions give back of which a call may mean any: several have its name."""
+    held = reader.functions.get(last_name(node.func), ()) if isinstance(node, ast.Call) else ()
+    return [(value, inner) for function, inner in held for value in returned_by(function)]
+
+
 def _of_changed(
-    reader: ScriptReader, node: ast.Name, key: object, scope: Scope, depth: int
+    reader: ScriptReader,
+    node: ast.Name,
+    key: object,
+    scope: Scope,
+    depth: int,
+    of_every_key: bool,
 ) -> list[Held]:
     """Return what the dict of a name holds under a key: what is set there last, and what it was made with unless that surely
     runs."""
@@ -95,13 +113,14 @@ def _of_changed(
         (statement.value, holder)
         for statement, around in reader.possible_statements
         for target in statement.targets
-        if around is holder
+        if of_every_key
+        and around is holder
         and isinstance(target, ast.Subscript)
         and last_name(target.value) == node.id
         and not isinstance(target.slice, ast.Constant)
     ]  # of every key too: `for split in rows: rows[split] = rows[split].map(encode)`
     for each in () if is_sure else _of_name(reader, node, scope):
-        found += entries(reader, each[0], key, each[1], depth + 1)
+        found += entries(reader, each[0], key, each[1], depth + 1, of_every_key)
     return found
 
 

@@ -9,10 +9,10 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.setting import Place
 from preflight.units import ceil_div
 

@@ -6,13 +6,13 @@ import ast
 from collections.abc import Iterator
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.handed_functions import OF_ROWS
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.behind import Held, behind
+from preflight.scripts.settings.given_keywords import given_by
 
 _KEEPS = frozenset(
     {"shuffle", "select", "with_format", "set_format", "remove_columns", "rename_column", "rename_columns", "select_columns",

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import last_name, methods_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import Known, Scope
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.made_and_given import is_given
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place

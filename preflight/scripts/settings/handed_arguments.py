@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from preflight.scripts.python.class_meanings import PARSES_DATACLASSES
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import last_name
 from preflight.scripts.python.parsed_file import PARSES_FILE
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.settings_objects import class_of_command
 from preflight.scripts.settings.followed_models import followed
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.setting import Place
 
 COPIES = ("replace", "deepcopy", "copy")

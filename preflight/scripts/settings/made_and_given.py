@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from preflight.scripts.python.bindings import handed
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import all_arguments, keyword_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.followed_models import followed, function_of, loads, set_to
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
 

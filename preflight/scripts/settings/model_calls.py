@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import last_name, methods_of, parameters_of, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.built_models import read_built
 from preflight.scripts.settings.device_map import device_map_of
 from preflight.scripts.settings.followed_models import OF_PARAMETERS, followed, loads
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.made_and_given import (
     QUANTIZED_BY,
     leave_whole,

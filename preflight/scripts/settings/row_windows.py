@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.assignments import returned_by
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.nodes import (
     argument_of,
     last_name,
@@ -22,6 +21,7 @@ from preflight.scripts.python.operators import applied
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import OF_EVALUATION
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.script_settings import said_of
 from preflight.scripts.settings.token_names import GIVE_TOKENS
 from preflight.setting import Place

@@ -8,11 +8,11 @@ import re
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.assignments import returned_by
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.library_classes import dotted
 from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.model_calls import BESIDE
 from preflight.setting import Place
 

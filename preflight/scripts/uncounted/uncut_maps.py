@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.given_keywords import given_by
 from preflight.scripts.python.handed_functions import OF_ROWS, function_of_rows
 from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
@@ -20,6 +19,7 @@ from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, counted_calls, tokenizing
 from preflight.scripts.settings.behind import behind, functions_of
 from preflight.scripts.settings.followed_rows import MOST_SETS, handed, sets_behind
+from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.scripts.uncounted.sign_words import CUTS
 from preflight.setting import Place
