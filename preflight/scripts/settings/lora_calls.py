@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.nodes import keyword_of
@@ -19,7 +20,6 @@ from preflight.scripts.settings.adapter_calls import (
     read_adapting,
     written_adapters,
 )
-from preflight.scripts.settings.lora_layers import read_lora_layers
 from preflight.scripts.settings.made_and_given import is_loaded, never_made
 from preflight.scripts.settings.other_adapters import (
     read_other_adapter,
@@ -49,7 +49,7 @@ def read_adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     if not calls:
         _read_parts(reader, settings, others)
         read_adapting(reader, settings)
-        read_lora_layers(reader, settings)
+        read_own_layers(reader, settings)
         never_made(reader, settings, "LoraConfig", "use_peft")
         return
     place = reader.place(calls[0])
@@ -117,3 +117,41 @@ def _note_targets(
 def _differ(said: Sequence[Known | None]) -> bool:
     """Tell whether what several calls say of one keyword is not the same, where any says it."""
     return len({None if each is None else repr(each.value) for each in said}) > 1
+
+
+OWN_LAYERS = "convert_linear_layer_to_lora"
+OF_OWN_LAYERS = ("model", "part_module_name", "lora_dim", "lora_scaling", "lora_droppout")
+FREEZES_OTHERS = "only_optimize_lora_parameters"
+_WHOLE_LAYERS = lazy_pattern(r"^(?:\w+\.)*(?:layers|layer|h|blocks|block)\.?$")
+"""Words that the name of every linear layer of a decoder has, and the head's has not."""
+
+
+def read_own_layers(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record the adapter that a script surely makes of DeepSpeed-Chat's layers, where its rank is known.
+
+    `convert_linear_layer_to_lora(model, "decoder.layers.", rank)`, of which many repositories have a copy, gives two matrices,
+    in the dtype of the weight, to each linear layer with those words in its name, and freezes that weight;
+    `only_optimize_lora_parameters(model)` freezes everything else (dschat/utils/module/lora.py of DeepSpeedExamples). What is
+    kept for the backward is what PEFT keeps: the input, and its product with the first matrix. Without the second call the
+    embedding, the head, norms and biases train too, which is bounded by copies of the first two as PEFT makes them
+    (`modules_to_save`).
+    """
+    made = reader.named(OWN_LAYERS)
+    if len(made) != 1 or reader.maybe(OWN_LAYERS):
+        return
+    (call,) = made
+    given = (reader.evaluator.evaluate(each, call.scope) for each in call.node.args)
+    values = {**dict(zip(OF_OWN_LAYERS, given, strict=False)), **reader.keywords(call)[0]}
+    name, rank = (getattr(values.get(each), "value", None) for each in OF_OWN_LAYERS[1:3])
+    is_whole = isinstance(name, str) and _WHOLE_LAYERS.match(name) is not None
+    if not is_whole or not isinstance(rank, int) or rank < 1:
+        return
+    place = reader.place(call)
+    settings.put("use_peft", Known(True, place))
+    settings.put("lora_r", values["lora_dim"])
+    settings.put("lora_dropout", values.get("lora_droppout", Known(0.0, place)))
+    settings.put("lora_target_modules", Known("all-linear", place))
+    freezing = reader.named(FREEZES_OTHERS)
+    is_alone = any(len(each.node.args) == 1 and not each.node.keywords for each in freezing)
+    if not is_alone:
+        settings.put("lora_modules_to_save", Known(UNKNOWN, place))

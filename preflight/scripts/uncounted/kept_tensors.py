@@ -12,7 +12,7 @@ from preflight.scripts.python.nodes import last_name, names_in, root_of, unparse
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.scope import UNKNOWN
 from preflight.scripts.uncounted.own_loops import GIVEN
-from preflight.unpriced_names import COPY, KEPT_LOGITS, KEPT_OF_EACH, LARGE
+from preflight.unpriced_names import COPY, GRADIENTS_STAY, KEPT_LOGITS, KEPT_OF_EACH, LARGE
 
 _OVER_PARAMETERS = lazy_pattern(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
 _SAME_SHAPE = frozenset(
@@ -219,3 +219,18 @@ def _part_of(value: ast.expr) -> ast.expr:
         if not is_attribute and not is_entry:
             return value
         value = value.value  # type: ignore[attr-defined]
+
+
+def found_gradients(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield where a step lets its gradients go behind its forward and before its backward, with its line; `own` are its nodes.
+
+    `loss = model(**batch).loss; optimizer.zero_grad(); loss.backward()` holds those of the step before beside all activations,
+    until zero_grad (torch/optim/optimizer.py zero_grad, 2.13).
+    """
+    calls = [node for node in own if isinstance(node, ast.Call)]
+    forwards = [call.lineno for call in calls if MODEL.match(unparse(call.func))]
+    backwards = [call.lineno for call in calls if last_name(call.func) == "backward"]
+    zeros = [call.lineno for call in calls if last_name(call.func) == "zero_grad"]
+    is_step = forwards and backwards and zeros
+    if is_step and all(min(forwards) < line <= max(backwards) for line in zeros):
+        yield GRADIENTS_STAY, zeros[0]

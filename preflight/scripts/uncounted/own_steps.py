@@ -24,9 +24,9 @@ from preflight.scripts.uncounted.between_steps import (
     own_nodes,
 )
 from preflight.scripts.uncounted.changed_parts import changed_parts, without_graph
-from preflight.scripts.uncounted.found_gradients import found_gradients
 from preflight.scripts.uncounted.kept_tensors import (
     copies,
+    found_gradients,
     kept_of_each,
     kept_outputs,
     large_tensors,
