@@ -139,6 +139,30 @@ class FrameworkKeys:
             places += [setting.place, *self.overridden.get(name, ())]
         self.places[plan_field] = tuple(places)
 
+    def decide(self, plan_field: str, value: Any, *said: Setting | None, reason: str = "") -> None:
+        """Record a plan field with those settings that are given, or as the framework's default where none is."""
+        given = [each for each in said if each is not None]
+        if given:
+            self.put(plan_field, value, *given)
+        else:
+            self.assume(plan_field, value, reason)
+
+    def put_text(self, plan_field: str, name: str) -> Setting | None:
+        """Record a plan field as the text of a key, where that is given, and return what the key says."""
+        setting = self.get(name)
+        if setting is not None:
+            self.put(plan_field, str(setting.value), setting)
+        return setting
+
+    def put_count(self, plan_field: str, name: str, default: int) -> Setting | None:
+        """Record a whole number as a key says it, or as it is without, and return what the key says; a placeholder says none."""
+        setting = self.count(name)
+        if setting is not None:
+            self.put(plan_field, setting.value, setting)
+        elif not self.is_unknown(name):
+            self.assume(plan_field, default, f"no {name}")
+        return setting
+
     def put_or(self, plan_field: str, name: str, default: Any) -> None:
         """Record a plan field as a key says it, or as it is without."""
         setting = self.get(name)

@@ -48,9 +48,7 @@ LIKE_TRAINERS = {"adopt_adamw": "adamw_torch", "adamc": "adamw_torch"}
 
 def read_axolotl_plan(keys: FrameworkKeys) -> None:
     """Fill in every plan field that axolotl's keys decide, and TrainingArguments as axolotl makes them."""
-    model = keys.get("base_model")
-    if model is not None:
-        keys.put("model", str(model.value), model)
+    keys.put_text("model", "base_model")
     _batch(keys)
     dtype = _precision(keys)
     _optimizer(keys)
@@ -73,16 +71,9 @@ def read_axolotl_plan(keys: FrameworkKeys) -> None:
 
 
 def _batch(keys: FrameworkKeys) -> None:
-    micro, steps = keys.count("micro_batch_size"), keys.count("gradient_accumulation_steps")
-    if micro is not None:
-        keys.put("micro_batch_size", micro.value, micro)
-    elif not keys.is_unknown("micro_batch_size"):
-        keys.assume("micro_batch_size", 1, "no micro_batch_size")
+    micro = keys.put_count("micro_batch_size", "micro_batch_size", 1)
     rows = keys.settings["micro_batch_size"].value if "micro_batch_size" in keys.settings else None
-    if steps is not None:
-        keys.put("gradient_accumulation_steps", steps.value, steps)
-    elif not keys.is_unknown("gradient_accumulation_steps"):
-        keys.assume("gradient_accumulation_steps", 1, "no gradient_accumulation_steps")
+    keys.put_count("gradient_accumulation_steps", "gradient_accumulation_steps", 1)
     if rows is not None:
         keys.argument("per_device_train_batch_size", rows, micro)
     decided = keys.settings.get("gradient_accumulation_steps")

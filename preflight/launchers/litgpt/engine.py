@@ -144,10 +144,7 @@ def read_precision(keys: FrameworkKeys, words: LitgptWords) -> None:
         )
     if words.command == "finetune_lora":
         adapter, said = adapter_of(keys, words, weights)
-        if said:
-            keys.put("adapter", adapter, *said)
-        else:
-            keys.assume("adapter", adapter)
+        keys.decide("adapter", adapter, *said)
         _quantized(keys, name, weights)
 
 

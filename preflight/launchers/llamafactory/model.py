@@ -133,10 +133,7 @@ def read_frozen(keys: FrameworkKeys, kind: str) -> None:
     if alone is not None and STRTOBOOL.read(alone.value) is True:
         frozen, given = ["tower", "language_model"], [alone]
     vision = Vision(frozen=tuple(frozen))
-    if given:
-        keys.put("vision", vision, given[0], *given[1:])
-    else:
-        keys.assume("vision", vision, "frozen unless freeze_vision_tower says no")
+    keys.decide("vision", vision, *given, reason="frozen unless freeze_vision_tower says no")
 
 
 def _adapter(keys: FrameworkKeys, kind: str, chosen: Setting | None) -> None:

@@ -96,9 +96,7 @@ def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
         setting = keys.get(name)
         if setting is not None:
             keys.argument(name, setting.value, setting)
-    model = keys.get("model_name_or_path")
-    if model is not None:
-        keys.put("model", str(model.value), model)
+    keys.put_text("model", "model_name_or_path")
     stage = _stage(keys)
     _batch(keys)
     dtype = _precision(keys)
@@ -230,11 +228,7 @@ def _optimizer(keys: FrameworkKeys) -> None:
 
 
 def _length(keys: FrameworkKeys, stage: str, attention: str) -> None:
-    length = keys.count("cutoff_len")
-    if length is not None:
-        keys.put("seq_len", length.value, length)
-    elif not keys.is_unknown("cutoff_len"):
-        keys.assume("seq_len", 2048, "no cutoff_len")
+    keys.put_count("seq_len", "cutoff_len", 2048)
     packing, neat = keys.flag("packing"), keys.flag("neat_packing")
     if neat is not None and neat.value:
         # Without flash attention a block mask keeps the packed sequences apart (collator.py).

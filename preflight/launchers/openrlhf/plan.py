@@ -99,9 +99,7 @@ def read_trainer(
     said = Defaults(keys, defaults)
     if trainer in OBJECTIVES:
         keys.assume("objective", OBJECTIVES[trainer], f"its {trainer} trainer")
-    model = keys.get("pretrain")
-    if model is not None:
-        keys.put("model", str(model.value), model)
+    keys.put_text("model", "pretrain")
     for field in ("seq_len", "micro_batch_size"):
         name = KEYS[field]
         if isinstance(said.value(name), int):

@@ -67,10 +67,7 @@ def _precision(keys: FrameworkKeys, dtype: str | None, said: Setting | None) -> 
         return
     word = on[0] if on else "no"
     at = given.get(word) or given["bf16"] or given["fp16"] or said
-    if at is not None:
-        keys.put("mixed_precision", word, at)
-    else:
-        keys.assume("mixed_precision", word, "that of a checkpoint in bf16")
+    keys.decide("mixed_precision", word, at, reason="that of a checkpoint in bf16")
 
 
 def read_quantization(keys: FrameworkKeys, dtype: str | None) -> None:
@@ -208,10 +205,7 @@ def read_frozen(keys: FrameworkKeys) -> None:
         if (by_default if (flag := given[name]) is None else flag.value)
     )
     said = [flag for flag in given.values() if flag is not None]
-    if said:
-        keys.put("vision", Vision(frozen=frozen), said[0], *said[1:])
-    else:
-        keys.assume("vision", Vision(frozen=frozen), "frozen unless freeze_vit says no")
+    keys.decide("vision", Vision(frozen=frozen), *said, reason="frozen unless freeze_vit says no")
 
 
 def read_attention(keys: FrameworkKeys) -> str | None:

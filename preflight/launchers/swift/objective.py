@@ -79,10 +79,7 @@ def _preference(keys: FrameworkKeys) -> str:
         objective = "ipo"
     if kind == "cpo" and losses is not None and losses.value in ("simpo", ["simpo"]):
         objective = "simpo"
-    if setting is not None:
-        keys.put("objective", objective, setting)
-    else:
-        keys.assume("objective", objective, "no rlhf_type")
+    keys.decide("objective", objective, setting, reason="no rlhf_type")
     reference = keys.get("ref_model")
     model = keys.get("model")
     if reference is not None and reference.value:

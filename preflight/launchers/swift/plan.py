@@ -64,9 +64,7 @@ def read_swift_plan(keys: FrameworkKeys, name: str, part: LauncherPart) -> None:
         setting = keys.get(each)
         if setting is not None and each not in keys.arguments:
             keys.argument(each, setting.value, setting)
-    model = keys.get("model")
-    if model is not None:
-        keys.put("model", str(model.value), model)
+    keys.put_text("model", "model")
     objective = read_objective(keys, name)
     _batch(keys, part, name)
     dtype = read_dtype(keys)
@@ -82,11 +80,7 @@ def read_swift_plan(keys: FrameworkKeys, name: str, part: LauncherPart) -> None:
 
 
 def _batch(keys: FrameworkKeys, part: LauncherPart, name: str) -> None:
-    rows = keys.count("per_device_train_batch_size")
-    if rows is not None:
-        keys.put("micro_batch_size", rows.value, rows)
-    elif not keys.is_unknown("per_device_train_batch_size"):
-        keys.assume("micro_batch_size", 1, "no per_device_train_batch_size")
+    rows = keys.put_count("micro_batch_size", "per_device_train_batch_size", 1)
     steps = keys.count("gradient_accumulation_steps")
     is_grpo = name == "rlhf" and keys.value("rlhf_type") == "grpo"
     if steps is not None:
@@ -131,9 +125,7 @@ def _optimizer(keys: FrameworkKeys) -> None:
     if own is not None and own.value not in ALIKE:
         what, takes = OPTIMIZERS.get(str(own.value), (f"the optimizer {own.value}", "either"))
         keys.leave_out(NotModelled(f"{what} are estimated as AdamW's", what, takes), own)
-    setting = keys.get("optim")
-    if setting is not None:
-        keys.put("optimizer", str(setting.value), setting)
+    keys.put_text("optimizer", "optim")
 
 
 def _checkpointing(keys: FrameworkKeys, part: LauncherPart) -> None:
@@ -141,10 +133,12 @@ def _checkpointing(keys: FrameworkKeys, part: LauncherPart) -> None:
     flag, tower = keys.flag("gradient_checkpointing"), keys.flag("vit_gradient_checkpointing")
     keys.argument("gradient_checkpointing", flag is None or bool(flag.value), flag)
     is_on = flag is None or bool(flag.value)
-    if flag is not None:
-        keys.put("activation_checkpointing", "full" if is_on else "none", flag)
-    else:
-        keys.assume("activation_checkpointing", "full", "on unless gradient_checkpointing is false")
+    keys.decide(
+        "activation_checkpointing",
+        "full" if is_on else "none",
+        flag,
+        reason="on unless gradient_checkpointing is false",
+    )
     if tower is not None and bool(tower.value) != is_on:
         takes = "less" if tower.value else "more"
         message = "the vision tower is estimated to be recomputed as the layers of text are"

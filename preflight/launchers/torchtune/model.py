@@ -193,10 +193,7 @@ def _trained_parts(keys: FrameworkKeys, section: str, short: str) -> None:
     is_text = trains_on_words(keys)
     images, tokens = _images(keys, section, is_deep)
     vision = Vision(frozen=frozen, images_per_sequence=images, image_tokens=tokens)
-    if settings:
-        keys.put("vision", vision, settings[0], *settings[1:])
-    else:
-        keys.assume("vision", vision, f"the parts that {short} trains by itself")
+    keys.decide("vision", vision, *settings, reason=f"the parts that {short} trains by itself")
     if "llama4" in short and "lora" in short and keys.is_on(f"{section}.apply_lora_to_mlp"):
         message = "adapters on each of the experts (modules/moe/experts.py LoRAGroupedExperts, 0.7.0) are not counted"
         on_mlp = keys.given[f"{section}.apply_lora_to_mlp"]

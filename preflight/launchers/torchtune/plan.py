@@ -143,10 +143,7 @@ def _sequence(keys: FrameworkKeys, builder: Builder, section: str) -> None:
             packed,
             "tokenizer.max_seq_len=4096 on the command line",
         )
-    if packed is not None:
-        keys.put("sequence_kind", "packed" if is_packed else "padded", packed)
-    else:
-        keys.assume("sequence_kind", "padded")
+    keys.decide("sequence_kind", "packed" if is_packed else "padded", packed)
     keys.assume("attention", "sdpa", "F.scaled_dot_product_attention, or flex attention for packs")
 
 

@@ -71,13 +71,8 @@ def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     """Fill in every plan field that the configuration decides, and name what no formula holds of the workers."""
     estimator = keys.get("algorithm.adv_estimator")
     objective = "ppo" if estimator is None else ESTIMATORS.get(str(estimator.value), "grpo")
-    if estimator is not None:
-        keys.put("objective", objective, estimator)
-    else:
-        keys.assume("objective", objective, "no algorithm.adv_estimator: gae")
-    model = keys.get(f"{MODEL}.path")
-    if model is not None:
-        keys.put("model", str(model.value), model)
+    keys.decide("objective", objective, estimator, reason="no algorithm.adv_estimator: gae")
+    model = keys.put_text("model", f"{MODEL}.path")
     read_dtype(keys, f"{FSDP}.model_dtype")
     read_sharding(keys, keys.get(*ACTOR_STRATEGIES), "fsdp", f"{FSDP}.fsdp_size", ranks)
     read_adapter(keys, MODEL)
@@ -100,10 +95,9 @@ def _length(keys: FrameworkKeys) -> int:
     said = [setting for setting in (answer, prompt) if setting is not None]
     if any(keys.is_unknown(f"data.max_{each}_length") for each in ("prompt", "response")):
         return int(longest)  # another program fills it in
-    if said:
-        keys.put("seq_len", longest, *said)
-    else:
-        keys.assume("seq_len", longest, "no data.max_prompt_length and data.max_response_length")
+    keys.decide(
+        "seq_len", longest, *said, reason="no data.max_prompt_length and data.max_response_length"
+    )
     return int(longest)
 
 
@@ -182,12 +176,12 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         message = f"the share of {name.value} is estimated as vLLM's"
         unpriced = SGLANG if name.value == "sglang" else str(name.value)
         keys.leave_out(NotModelled(message, unpriced, "either"), name)
-    if name is not None:
-        keys.put("generation", generation, name)
-    else:
-        keys.assume(
-            "generation", generation, "vllm, unless actor_rollout_ref.rollout.name says otherwise"
-        )
+    keys.decide(
+        "generation",
+        generation,
+        name,
+        reason="vllm, unless actor_rollout_ref.rollout.name says otherwise",
+    )
 
 
 def _critic_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:

@@ -123,10 +123,7 @@ def _batch(keys: FrameworkKeys, part: LauncherPart) -> None:
         rows = of_all
     num_rows = (16 if is_divided else 4) if rows is None else int(rows.value)
     num_rows = max(1, num_rows // reading) if is_divided else num_rows
-    if rows is not None:
-        keys.put("micro_batch_size", num_rows, rows)
-    else:
-        keys.assume("micro_batch_size", num_rows, "no data.micro_batch_size_per_gpu")
+    keys.decide("micro_batch_size", num_rows, rows, reason="no data.micro_batch_size_per_gpu")
     if of_all is not None and rows is None and not keys.library.is_known:
         # whoever wrote it had 0.1, of which no other release takes it
         origin = keys.origins["micro_batch_size"]
@@ -135,10 +132,9 @@ def _batch(keys: FrameworkKeys, part: LauncherPart) -> None:
     batch = keys.count("data.train_batch_size")
     whole = 256 if batch is None else int(batch.value)
     steps = max(1, whole // (num_rows * ranks))
-    if batch is not None:
-        keys.put("gradient_accumulation_steps", steps, batch)
-    else:
-        keys.assume("gradient_accumulation_steps", steps, "256 rows of all ranks in one step")
+    keys.decide(
+        "gradient_accumulation_steps", steps, batch, reason="256 rows of all ranks in one step"
+    )
     _length(keys)
     # Rows are padded to max_length (utils/dataset/sft_dataset.py), and a mask says which tokens are none.
     keys.assume("sequence_kind", "padded", "rows are padded to data.max_length")
@@ -148,8 +144,5 @@ def _length(keys: FrameworkKeys) -> int:
     """Record the longest row, and return it."""
     length = keys.count("data.max_length")
     longest = 1024 if length is None else int(length.value)
-    if length is not None:
-        keys.put("seq_len", longest, length)
-    else:
-        keys.assume("seq_len", longest, "no data.max_length")
+    keys.decide("seq_len", longest, length, reason="no data.max_length")
     return longest

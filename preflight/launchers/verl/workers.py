@@ -133,10 +133,7 @@ def read_checkpointing(keys: FrameworkKeys, name: str, by_default: bool) -> None
     """Record what is recomputed, never by a backward of its own."""
     flag = keys.flag(name)
     is_on = by_default if flag is None else bool(flag.value)
-    if flag is not None:
-        keys.put("activation_checkpointing", "full" if is_on else "none", flag)
-    else:
-        keys.assume("activation_checkpointing", "full" if is_on else "none", f"no {name}")
+    keys.decide("activation_checkpointing", "full" if is_on else "none", flag, reason=f"no {name}")
     if is_on:
         keys.assume("checkpointing_reentrant", False, "gradient_checkpointing_kwargs of its own")
 
