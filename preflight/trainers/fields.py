@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -118,6 +118,15 @@ class FieldReader:
             )
             places += [setting.place, *given.earlier.get(name, ())]
         self.places[plan_field] = tuple(places)
+
+    def decide(
+        self, plan_field: str, value: Any, stated: Sequence[Setting], reason: str, library: str
+    ) -> None:
+        """Record a plan field with the settings that say it, or as a library's default where none does."""
+        if stated:
+            self.put(plan_field, value, *stated)
+        else:
+            self.assume(plan_field, value, reason, library)
 
     def leave_open(self, plan_field: str, others: tuple[Any, ...], reason: str) -> None:
         """Record what else a field may be whose setting does not decide it."""

@@ -97,10 +97,7 @@ def read_generation(fields: FieldReader, objective: str) -> str:
         or not SERVES_ENGINE.holds_in(versions),
         scores_again=objective == "rloo" or (is_vllm and _corrects(fields)) or is_older,
     )
-    if stated:
-        fields.put("generation", generation, *stated)
-    else:
-        fields.assume("generation", generation, "no argument of generation", "trl")
+    fields.decide("generation", generation, stated, "no argument of generation", "trl")
     _put_length(fields, generation)
     _put_reference(fields, objective)
     unpriced = _put_rewards(fields)
@@ -148,10 +145,7 @@ def read_generated_pairs(fields: FieldReader, unpriced: str) -> str:
         gathers_parameters=fields.value("ds3_gather_for_generation") is not False,
     )
     stated = [each for each in (said, engine) if each is not None]
-    if stated:
-        fields.put("generation", generation, *stated)
-    else:
-        fields.assume("generation", generation, "no max_new_tokens", "trl")
+    fields.decide("generation", generation, stated, "no max_new_tokens", "trl")
     if is_vllm and not SERVES_ENGINE.holds_in({"trl": fields.given.versions.of("trl")}):
         return "an engine of online DPO before TRL 0.16"
     if fields.value("cache_implementation") is not None:
@@ -201,10 +195,7 @@ def _put_length(fields: FieldReader, generation: Generation) -> None:
     stated = [s for name in ends if (s := fields.get(name)) is not None and s.value is not None]
     if prompt is not None:
         length = prompt + completion
-        if stated:
-            fields.put("seq_len", length, *stated)
-        else:
-            fields.assume("seq_len", length, "prompts and completions of TRL's defaults", "trl")
+        fields.decide("seq_len", length, stated, "prompts and completions of TRL's defaults", "trl")
     elif engine is not None and stated:
         fields.put("seq_len", engine, *stated)
         widest = engine - 1 + min(completion, engine - 1)

@@ -55,10 +55,7 @@ def read_ppo(fields: FieldReader) -> str:
         num_generations=1,
         gathers_parameters=gathers is None or gathers.value is not False,
     )
-    if stated:
-        fields.put("generation", generation, *stated)
-    else:
-        fields.assume("generation", generation, "no argument of generation", "trl")
+    fields.decide("generation", generation, stated, "no argument of generation", "trl")
     text = PROSE.sub("", fields.given.kind.text)
     if fields.value("use_peft") is True or fields.value("lora_r") is not None:
         return "a value model beside an adapter"

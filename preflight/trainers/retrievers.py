@@ -134,10 +134,7 @@ def _adapter(fields: FieldReader, words: Lora | None) -> None:
         modules_to_save=tuple(saved) if isinstance(saved, list) else None,
     )
     said = [each for each in (switch, rank, targets) if each is not None]
-    if said:
-        fields.put("adapter", adapter, *said)
-    else:
-        fields.assume("adapter", adapter, "LoRA unless use_lora says no", "transformers")
+    fields.decide("adapter", adapter, said, "LoRA unless use_lora says no", "transformers")
 
 
 def _put_length(fields: FieldReader, is_reranker: bool, at: Setting) -> None:

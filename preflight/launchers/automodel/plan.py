@@ -148,10 +148,7 @@ def _engine(keys: FrameworkKeys, part: LauncherPart) -> int:
         keys.leave_out(NotModelled(message, f"the strategy {name}", "either"), by)
         name = "fsdp2"
     engine = name if world > 1 else "single"
-    if strategy is None:
-        keys.assume("engine", engine)
-    else:
-        keys.put("engine", engine, strategy)
+    keys.decide("engine", engine, strategy)
     if any(problem.id == "PF115" for problem in keys.problems):
         reason = "one rank is not wrapped, and several are"
         keys.origins["engine"] = Origin(by.place.where, True, reason, (name,))

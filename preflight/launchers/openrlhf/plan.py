@@ -85,11 +85,7 @@ class Defaults:
 
     def put(self, field: str, value: Any, name: str) -> None:
         """Record a plan field that an argument decides."""
-        given = self.keys.get(name)
-        if given is not None:
-            self.keys.put(field, value, given)
-        else:
-            self.keys.assume(field, value, f"no --{name}")
+        self.keys.decide(field, value, self.keys.get(name), reason=f"no --{name}")
 
 
 def read_trainer(

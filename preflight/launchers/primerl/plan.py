@@ -111,10 +111,7 @@ def _rows(keys: FrameworkKeys, program: str, world: int) -> None:
     total, rows = keys.count("data.batch_size"), keys.settings["micro_batch_size"].value
     ranks = max(1, world // keys.value("model.cp", 1))
     steps = max(1, (128 if total is None else total.value) // (rows * ranks))
-    if total is None:
-        keys.assume("gradient_accumulation_steps", steps)
-    else:
-        keys.put("gradient_accumulation_steps", steps, total)
+    keys.decide("gradient_accumulation_steps", steps, total)
 
 
 def _engine(keys: FrameworkKeys, world: int) -> str:
@@ -129,10 +126,7 @@ def _engine(keys: FrameworkKeys, world: int) -> str:
     kept, reduced = keys.get("model.optimization_dtype"), keys.get("model.reduce_dtype")
     dtype = "fp32" if kept is None else DTYPES.get(str(kept.value), "fp32")
     for field in ("load_dtype", "master_dtype"):
-        if kept is None:
-            keys.assume(field, dtype)
-        else:
-            keys.put(field, dtype, kept)
+        keys.decide(field, dtype, kept)
     keys.assume("mixed_precision", "bf16")
     keys.assume(
         "reduce_dtype", "fp32" if reduced is None else DTYPES.get(str(reduced.value), "fp32")
@@ -195,9 +189,6 @@ def _optimizer(keys: FrameworkKeys) -> None:
     kind = keys.get("optim.type")
     name = "adamw" if kind is None else str(kind.value)
     kernel = "adamw_torch_fused" if name == "adamw" and is_fused else OPTIMIZERS.get(name, name)
-    if kind is None:
-        keys.assume("optimizer", kernel)
-    else:
-        keys.put("optimizer", kernel, kind)
+    keys.decide("optimizer", kernel, kind)
     norm = keys.number("optim.max_norm")
     keys.assume("max_grad_norm", 1.0 if norm is None else norm.value)

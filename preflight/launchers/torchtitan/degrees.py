@@ -37,11 +37,7 @@ class TitanReader:
 
     def put(self, plan_field: str, value: Any, *names: str, reason: str = "") -> None:
         """Record a field with the keys that say it, or as the default."""
-        given = [s for name in names if (s := self.keys.get(name)) is not None]
-        if given:
-            self.keys.put(plan_field, value, *given)
-        else:
-            self.keys.assume(plan_field, value, reason)
+        self.keys.decide(plan_field, value, *map(self.keys.get, names), reason=reason)
 
     def choice(self, key: str, choices: dict[Any, Any]) -> Any:
         """Return the plan's word for a value; refuse one that torchtitan does not have."""
