@@ -79,7 +79,7 @@ def local_elements(plan: LaunchPlan, held: HeldTensor) -> int:
     degree = plan.shard_degree
     if plan.engine == "fsdp2" and shape:
         return ceil_div(shape[0], degree) * (total // max(1, shape[0]))
-    if plan.engine == "zero3" and total <= persistence_threshold(plan, None):
+    if plan.engine == "zero3" and total <= persistence_threshold(plan):
         return total
     return ceil_div(total, degree)
 
@@ -104,14 +104,11 @@ def saves_shards(plan: LaunchPlan) -> bool:
     return plan.state_dict_type == "sharded" or plan.trainer == "torchtitan"
 
 
-def persistence_threshold(plan: LaunchPlan, model: ModelSpec | None) -> int:
-    """Return ZeRO-3's size below which a parameter stays whole; `auto` = 10 x hidden size (transformers/integrations/deepspeed.py:136)."""
+def persistence_threshold(plan: LaunchPlan) -> int:
+    """Return ZeRO-3's size below which a parameter stays whole; 0 for `auto`, which is 10 x hidden size
+    (transformers/integrations/deepspeed.py:136)."""
     settings = plan.deepspeed
-    if settings is None:
-        return 100_000
-    if settings.stage3_param_persistence_threshold is None:
-        return 0 if model is None else 10 * model.hidden_size
-    return settings.stage3_param_persistence_threshold
+    return 100_000 if settings is None else settings.stage3_param_persistence_threshold or 0
 
 
 def quantized_bytes(plan: LaunchPlan, num_elements: int) -> int:

@@ -30,7 +30,9 @@ def objective_of_loss(text: str) -> str | None:
     model = function.args.args[1].arg
     calls = list(_calls_of(function, model))
     unsure = (ast.For, ast.While, ast.If, ast.Try)
-    if any(_holds(node, calls) for node in walk(function) if isinstance(node, unsure)):
+    if any(
+        each in calls for node in walk(function) if isinstance(node, unsure) for each in walk(node)
+    ):
         return None
     if any(_calls_another(node, model) for node in walk(function)):
         return None
@@ -70,10 +72,6 @@ def _calls_another(node: ast.AST, model: str) -> bool:
     return (
         name != model and re.search(r"model$|encoder$|backbone$|critic$|teacher$", name) is not None
     )
-
-
-def _holds(loop: ast.AST, calls: list[ast.Call]) -> bool:
-    return any(node in calls for node in walk(loop))
 
 
 def _may_take_pairs(node: ast.AST) -> bool:

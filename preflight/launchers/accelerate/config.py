@@ -186,7 +186,9 @@ def filled_from_config(
         if key in ("compute_environment", "mixed_precision", "distributed_type", *keys.SECTIONS):
             continue
         if key not in values or values[key].value is None:
-            place = config.place(key) if key in config.stated else _default_place(key)
+            place = (
+                config.place(key) if key in config.stated else Place("default", "", "accelerate")
+            )
             values[key] = Setting(value, place)
     for section in keys.SECTIONS:
         content = config.values.get(section)
@@ -220,10 +222,6 @@ def _section_place(config: AccelerateConfig, section: str, key: str) -> Place:
     if section == "dynamo_config" and "dynamo_backend" in config.stated:
         return config.place("dynamo_backend")
     return config.place(f"{section}.{key}")
-
-
-def _default_place(key: str) -> Place:
-    return Place("default", "", "accelerate")
 
 
 def _ignored(section: str, key: str, config: AccelerateConfig) -> Problem:

@@ -12,6 +12,7 @@ from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
 from preflight.launchers.framework_library import FrameworkLibrary
+from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.checks import check_llamafactory, one_process_only
 from preflight.launchers.llamafactory.engine import read_engine_facts
 from preflight.launchers.llamafactory.keys import (
@@ -21,7 +22,6 @@ from preflight.launchers.llamafactory.keys import (
 )
 from preflight.launchers.llamafactory.launch import (
     ALLOCATOR,
-    cli_index,
     cli_part,
     front,
     unread_program,
@@ -37,7 +37,7 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a LLaMA-Factory training command; None where it is another command."""
     problems = Problems()
     notes: tuple[Problem, ...] = ()
-    first = cli_index(command)
+    first = LAUNCHER.first_argument(command.argv)
     if first is not None:
         other = unread_program(command)
         if other is not None:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
-from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.keys import is_enabled
 from preflight.launchers.python.plan import python_part
 from preflight.launchers.unread import unread
@@ -25,11 +24,6 @@ from preflight.shell.starters.visible_devices import num_visible_devices
 SCRIPT_MODULES = ("llamafactory.launcher", "llamafactory.train.tuner")
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 DEFAULT = Place("default", "", "LLaMA-Factory")
-
-
-def cli_index(command: LaunchCommand) -> int | None:
-    """Return the argv index of `train`; None where the command is another one."""
-    return LAUNCHER.first_argument(command.argv)
 
 
 OTHER_PROGRAMS = {
@@ -125,13 +119,9 @@ def _variable(env: Mapping[str, str], name: str) -> Setting | None:
     return Setting(env[name], Place("env", "", name)) if name in env else None
 
 
-def _sets_allocator(command: LaunchCommand) -> bool:
-    return is_enabled(command.env, "OPTIM_TORCH", "1")
-
-
 def _variables(command: LaunchCommand) -> dict[str, str] | None:
     """Return the ranks' variables where the command writes over the caller's; None where it does not."""
-    if not _sets_allocator(command):
+    if not is_enabled(command.env, "OPTIM_TORCH", "1"):
         return None
     return {**command.env, ALLOCATOR: "expandable_segments:True"}
 

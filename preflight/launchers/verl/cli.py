@@ -70,7 +70,7 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
     library = FrameworkLibrary.of("verl", command, LAST_WITH.get(module, NEWEST))
     keys = FrameworkKeys(library, dict(words.given))
     if kind == "fork":
-        keys.given = in_verls_words(command, words.given, "EasyR1")
+        keys.given = in_verls_words(command, words.given)
     if kind in ("ppo", "fork"):
         part = _ray_ranks(part, keys)
         read_ppo(keys, int(part.ranks["world_size"].value))

@@ -77,11 +77,9 @@ CHANGED = "worker.actor.model.override_config."
 CPU_REFERENCE = "worker.ref.fsdp.enable_cpu_offload"
 
 
-def in_verls_words(
-    command: LaunchCommand, given: Mapping[str, Setting], label: str
-) -> dict[str, Setting]:
+def in_verls_words(command: LaunchCommand, given: Mapping[str, Setting]) -> dict[str, Setting]:
     """Return everything that is said, under its own keys and under verl's, with EasyR1's defaults."""
-    default = Place("default", "", label)
+    default = Place("default", "", "EasyR1")
     found = {name: Setting(value, default) for name, value in DEFAULTS.items()}
     found.update(_of_file(command, given))
     found.update((name, setting) for name, setting in given.items() if name != "config")

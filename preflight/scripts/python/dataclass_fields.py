@@ -120,7 +120,7 @@ def class_fields(
         if "ClassVar" in unparse(node.annotation):
             continue
         name, value, is_argument = node.target.id, node.value, True
-        if isinstance(value, ast.Call) and _name_of(value) in ("field", "HfArg", "Field"):
+        if isinstance(value, ast.Call) and _last(value.func) in ("field", "HfArg", "Field"):
             keywords = {keyword.arg: keyword.value for keyword in value.keywords}
             if value.args:
                 keywords["default"] = value.args[0]
@@ -139,10 +139,6 @@ def _default(keywords: Mapping[str | None, ast.expr]) -> ast.expr | None:
     if factory is not None and unparse(factory) in ("list", "dict"):
         return ast.parse(f"{unparse(factory)}()", mode="eval").body
     return factory if factory is not None else keywords.get("default")
-
-
-def _name_of(call: ast.Call) -> str:
-    return unparse(call.func).rpartition(".")[2]
 
 
 def dataclass_types(made: ast.Call, scope: Scope) -> list[ast.expr]:
