@@ -12,7 +12,7 @@ from preflight.render.html_bars import unit_of
 from preflight.render.html_page import page as html_page
 from preflight.render.html_page import table as html_table
 from preflight.render.page import Page
-from preflight.render.report import head_lines
+from preflight.render.report import said_at_once
 from preflight.render.words import NOT_STATED, amount
 from preflight.report import SCHEMA_VERSION, Report
 from preflight.studies.comparison import Difference, Differences, differences
@@ -43,7 +43,9 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return it for a pull request: both verdicts, and tables of what differs."""
-        lines = [f"- **{escape(name)}**: {escape(_verdict(one))}" for name, one in self._named()]
+        lines = [
+            f"- **{escape(name)}**: {escape(said_at_once(one))}" for name, one in self._named()
+        ]
         for caption, head, rows, right in _tables(self):
             ruled = ["--:" if column in right else "---" for column in range(len(head))]
             lines += ["", f"**{caption}**", ""]
@@ -55,7 +57,9 @@ class Comparison:
         body = ["<h1>What changes</h1>"]
         for name, one in self._named():
             answer = one.verdict.answer.value
-            body.append(f'<p>{escape(name)}: <b class="{answer}">{escape(_verdict(one))}</b></p>')
+            body.append(
+                f'<p>{escape(name)}: <b class="{answer}">{escape(said_at_once(one))}</b></p>'
+            )
         for caption, head, rows, right in _tables(self):
             cells = [[escape(cell) for cell in row] for row in rows]
             body.append(f"<h2>{escape(caption)}</h2>")
@@ -93,16 +97,11 @@ def comparison_lines(comparison: Comparison, page: Page) -> list[str]:
     same = "" if first != second else ", as before"
     lines = [f"preflight: {second}{same}" if same else f"preflight: {first} -> {second}"]
     for name, one in comparison._named():
-        lines += page.wrap(f"{name}: {_verdict(one)}", "  ", "    ")
+        lines += page.wrap(f"{name}: {said_at_once(one)}", "  ", "    ")
     for caption, head, rows, right in _tables(comparison):
         lines.append(page.paint(f"{caption}:", "bold"))
         lines += page.table([head, *rows], right=right)
     return [*lines, "next: nothing was started"]
-
-
-def _verdict(report: Report) -> str:
-    head = " ".join(line.strip() for line in head_lines(report, Page(10**6)))
-    return head.removeprefix("preflight: ")
 
 
 def _tables(comparison: Comparison) -> Iterator[Table]:

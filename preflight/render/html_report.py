@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from html import escape
 
 from preflight.formulas.engines.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
-from preflight.launch import PLAN_FIELDS
 from preflight.memory import Level, MemoryEstimate
 from preflight.render.html_advice import advice_section
 from preflight.render.html_bars import bar, legend, scale_of, span, unit_of
@@ -15,10 +14,9 @@ from preflight.render.html_page import details, page, table
 from preflight.render.html_script import script, sliders
 from preflight.render.html_step import step_section
 from preflight.render.next_step import next_lines
-from preflight.render.page import Page
-from preflight.render.report import head_lines
+from preflight.render.report import plan_rows, said_at_once
 from preflight.render.room import room_words
-from preflight.render.words import amount, devices, phase_name, plan_value, shell_command
+from preflight.render.words import amount, devices, phase_name, shell_command
 from preflight.report import Report, TriedRemedy
 from preflight.studies.what_if import WhatIf
 from preflight.trace.kept import Kept
@@ -39,8 +37,7 @@ def report_html(
     `kept` is what is known of the trace of what would be started, `trace_command` what would make one, and
     `day` when it is asked, `2026-11-29`; a page without it is the same on every day.
     """
-    text = " ".join(line.strip() for line in head_lines(report, Page(10**6)))
-    text = text.removeprefix("preflight: ")
+    text = said_at_once(report)
     body = [
         f'<h1 class="{report.final_verdict.answer.value}">{escape(text[:1].upper() + text[1:])}</h1>'
     ]
@@ -268,14 +265,8 @@ def _terms(estimate: MemoryEstimate) -> list[str]:
 
 
 def _origins(report: Report) -> list[str]:
-    rows = []
-    for name in PLAN_FIELDS:
-        if name == "cwd":
-            continue
-        value = plan_value(report.plan, name)
-        if name == "model_config" and report.plan.model_config is not None:
-            value = f"{len(report.plan.model_config)} keys"
-        origin = report.plan.origins.get(name)
-        where = "" if origin is None else origin.where + (" (assumed)" if origin.assumed else "")
-        rows.append([f"<code>{escape(name)}</code>", escape(value), escape(where)])
+    rows = [
+        [f"<code>{escape(name)}</code>", escape(value), escape(where)]
+        for name, value, where in plan_rows(report)
+    ]
     return table(["field", "value", "from"], rows, caption="Plan values")

@@ -12,6 +12,7 @@ from preflight.render.html_page import details, page, table
 from preflight.render.html_timeline import WORDS, timeline_section
 from preflight.render.page import Page
 from preflight.render.trace import NUM_OPERATIONS, trace_lines
+from preflight.render.words import phase_name
 from preflight.trace.result import TracedPhase, TraceResult
 from preflight.units import format_gib
 
@@ -38,7 +39,7 @@ def trace_html(
         )
         rows.append(
             [
-                escape(traced.phase.value.replace("_", " ")),
+                escape(phase_name(traced.phase)),
                 bar(of_traced(traced.categories), scale, None, _says(traced, size, unit)),
                 f"{traced.num_bytes / size:.2f}",
                 "none" if known is None else f"{known / size:.2f}",
@@ -67,7 +68,7 @@ def trace_html(
             [escape(category), escape(operation), format_gib(num_bytes)]
             for category, operation, num_bytes in traced.operations[:NUM_OPERATIONS]
         ]
-        name = traced.phase.value.replace("_", " ")
+        name = phase_name(traced.phase)
         body += details(name, _operations(name, shown))
     layers = f"{result.num_traced_layers} of {result.num_layers} layers run"
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())

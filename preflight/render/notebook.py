@@ -7,8 +7,7 @@ from html import escape
 from preflight.formulas.engines.buckets import peaks_of_launch
 from preflight.printable import printable
 from preflight.render.html_bars import scale_of
-from preflight.render.page import Page
-from preflight.render.report import head_lines
+from preflight.render.report import said_at_once
 from preflight.render.words import amount, phase_name
 from preflight.report import Report
 from preflight.verdict import Answer
@@ -25,8 +24,7 @@ COLORS = {
 def notebook_html(report: Report, text: str) -> str:
     """Return the verdict, a bar for each phase with the capacity marked, and the report's text behind a click."""
     color = COLORS[report.verdict.answer]
-    head = " ".join(line.strip() for line in head_lines(report, Page(10**6)))
-    said = escape(head.removeprefix("preflight: "))
+    said = escape(said_at_once(report))
     return printable(
         "\n".join(
             [

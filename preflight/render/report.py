@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS
@@ -88,6 +88,12 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
 def left_alone_lines(left_alone: Iterable[str], page: Page) -> list[str]:
     """Return which files with settings or hooks were not obeyed, and why."""
     return [line for words in dict.fromkeys(left_alone) for line in page.wrap(f"note: {words}")]
+
+
+def said_at_once(report: Report) -> str:
+    """Return the verdict with all that its head says, in one line."""
+    head = " ".join(line.strip() for line in head_lines(report, Page(10**6)))
+    return head.removeprefix("preflight: ")
 
 
 def head_lines(report: Report, page: Page) -> list[str]:
@@ -221,16 +227,17 @@ def finding_lines(finding: Finding, page: Page) -> list[str]:
 
 def plan_lines(report: Report, page: Page) -> list[str]:
     """Return every plan value with its origin."""
-    rows = []
+    return ["plan:", *page.table(list(plan_rows(report)))]
+
+
+def plan_rows(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Yield every plan field with its value and where that comes from."""
     for name in PLAN_FIELDS:
         if name == "cwd":
             continue
         origin = report.plan.origins.get(name)
-        where = origin.where if origin else ""
-        if origin and origin.assumed:
-            where += " (assumed)"
+        where = "" if origin is None else origin.where + (" (assumed)" if origin.assumed else "")
         value = plan_value(report.plan, name)
         if name == "model_config" and report.plan.model_config is not None:
             value = f"{len(report.plan.model_config)} keys"
-        rows.append([name, value, where])
-    return ["plan:", *page.table(rows)]
+        yield name, value, where

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from preflight.memory import MemoryEstimate, Phase
 from preflight.model import ModelSpec
 from preflight.render.page import Page
-from preflight.render.words import of_capacity
+from preflight.render.words import of_capacity, phase_name
 from preflight.trace.result import TracedPhase, TraceResult
 from preflight.units import format_gib
 
@@ -36,14 +36,14 @@ def trace_lines(
         is_too_large = peak.num_bytes > capacity_bytes
         answer = ": does not fit" if is_too_large else ": the tensors alone fit"
     lines = page.wrap(
-        f"preflight: traced. Peak {held} per rank in the {_words(peak.phase.value)}{answer}{difference} ({model.name})"
+        f"preflight: traced. Peak {held} per rank in the {phase_name(peak.phase)}{answer}{difference} ({model.name})"
     )
     lines += _phases(result, formula, page)
-    lines += page.wrap(f"alive at the peak ({_words(peak.phase.value)}, {peak.where}):")
+    lines += page.wrap(f"alive at the peak ({phase_name(peak.phase)}, {peak.where}):")
     lines += _alive(peak, page)
     if is_verbose:
         for traced in result.phases:
-            lines += page.wrap(f"{_words(traced.phase.value)}, by the operation that allocated:")
+            lines += page.wrap(f"{phase_name(traced.phase)}, by the operation that allocated:")
             lines += _operations(traced, page)
     lines += page.wrap(_how(result))
     beside = "with what lies beside them" if capacity_bytes is not None else "for a device"
@@ -56,7 +56,7 @@ def _phases(result: TraceResult, formula: Mapping[Phase, int], page: Page) -> li
         known = formula.get(traced.phase)
         rows.append(
             [
-                _words(traced.phase.value),
+                phase_name(traced.phase),
                 format_gib(traced.num_bytes),
                 "none" if known is None else format_gib(known),
                 "" if known is None else _difference(known, traced.num_bytes),
@@ -93,7 +93,3 @@ def _difference(formula: int, traced: int) -> str:
     if not traced:
         return ""
     return f"{100 * (formula - traced) / traced:+.2f} %"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
