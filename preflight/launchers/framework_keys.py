@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from math import isfinite, nan
 from typing import Any
@@ -165,11 +165,7 @@ class FrameworkKeys:
 
     def put_or(self, plan_field: str, name: str, default: Any) -> None:
         """Record a plan field as a key says it, or as it is without."""
-        setting = self.get(name)
-        if setting is None:
-            self.assume(plan_field, default)
-        else:
-            self.put(plan_field, setting.value, setting)
+        self.decide(plan_field, self.value(name, default), self.get(name))
 
     def assume(self, plan_field: str, value: Any, reason: str = "") -> None:
         """Record a plan field that the framework's default decides."""
@@ -229,11 +225,6 @@ class FrameworkKeys:
             if setting is not None and not _is_off(setting.value):
                 self.leave_out(left_out, setting)
 
-    @property
-    def _is_text_only(self) -> bool:
-        """Whether the rows are text alone: axolotl builds an image processor only where a key names one."""
-        return self.library.name == "axolotl" and "processor_type" not in self.given
-
     def finish(self, document: Document | None, names_release: bool = True) -> TrainerArguments:
         """Return the script's half of the launch; a report names the framework's release where somebody says it."""
         place = Place("default", "", "transformers")
@@ -243,6 +234,7 @@ class FrameworkKeys:
         }
         arguments.update(self.arguments)
         self.origins["trainer"] = Origin(self.library.label)
+        is_axolotl = self.library.name == "axolotl"
         own = (self.library.key,) if names_release and self.library.is_known else ()
         return TrainerArguments(
             trainer="transformers",
@@ -256,9 +248,10 @@ class FrameworkKeys:
             documents={} if document is None else {"trainer": document.path},
             script=ScriptFacts(
                 is_of_library=True,
-                is_text_only=self._is_text_only,
-                inputs_ask=self.library.name
-                == "axolotl",  # load_adapter in loaders/adapter.py, 0.9.2 to 0.19.0
+                # axolotl builds an image processor only where a key names one
+                is_text_only=is_axolotl and "processor_type" not in self.given,
+                # load_adapter in loaders/adapter.py, 0.9.2 to 0.19.0
+                inputs_ask=is_axolotl,
             ),
         )
 
@@ -266,8 +259,8 @@ class FrameworkKeys:
 def read_accumulation(keys: FrameworkKeys) -> None:
     """Record whether gradients are reduced in every micro step: the section goes to TrainingArguments as it is."""
     section = keys.get("accelerator_config")
-    options = section.value if section is not None and isinstance(section.value, Mapping) else {}
-    nested = options.get("gradient_accumulation_kwargs")
+    options = {} if section is None else section.value
+    nested = options.get("gradient_accumulation_kwargs") if isinstance(options, Mapping) else None
     if section is not None and isinstance(nested, Mapping) and "sync_each_batch" in nested:
         keys.put("sync_each_batch", bool(nested["sync_each_batch"]), section)
 
@@ -277,14 +270,13 @@ def _is_off(value: object) -> bool:
     return not value or (isinstance(value, str) and STRTOBOOL.read(value) is False)
 
 
-def settings_of(document: Document, names: Iterable[Any] | None = None) -> dict[str, Setting]:
+def settings_of(document: Document) -> dict[str, Setting]:
     """Return the top-level keys of a file with their lines."""
     return {
         str(key): Setting(
-            document.value[key],
-            Place(document.kind, document.path, _key(key), document.line((str(key),))),
+            value, Place(document.kind, document.path, _key(key), document.line((str(key),)))
         )
-        for key in (document.value if names is None else names)
+        for key, value in document.value.items()
     }
 
 
