@@ -7,7 +7,7 @@ the least one: what is sharded and what is not follow from two peaks, and say wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from preflight.advice import Advice, DeviceAdvice, MethodAdvice
 from preflight.device import DeviceSpec
@@ -17,6 +17,7 @@ from preflight.errors import BadInput
 from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
@@ -47,15 +48,12 @@ def advise(
     def judged(plan: LaunchPlan) -> Judged:
         return judge_plan(plan, plugins, policy, model, device, settles=False)
 
-    offered = plugins.collect("preflight_remedies", plan=start.plan, model=model, device=device)
-    remedies = [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in offered]
-    remedies = [remedy for remedy in remedies if remedy.id not in policy.forbid]
     prices = dict(listed_prices())
     prices.update(own_prices or {})
     price = prices.get(device.key or "")
     methods: list[MethodAdvice] = []
     own: Judged | None = None
-    for method, remedy in methods_of(start.plan, remedies):
+    for method, remedy in methods_of(start.plan, model, device, plugins, policy):
         plan = start.plan if remedy is None else start.plan.with_edits(remedy.edits)
         sizes = _Sizes(plan, judged)
         here = sizes.judged(plan.world_size)
@@ -88,14 +86,22 @@ def advise(
     return replace(report, advice=Advice(tuple(methods), larger, told))
 
 
-def methods_of(plan: LaunchPlan, remedies: Sequence[Remedy]) -> list[tuple[str, Remedy | None]]:
-    """Return the launch's own method and those below it on the ladder, with what makes them."""
+def methods_of(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    device: DeviceSpec | None,
+    plugins: PluginManager,
+    policy: Policy,
+) -> list[tuple[str, Remedy | None]]:
+    """Return the launch's own method and those below it on the ladder that a policy allows, with what makes them."""
+    offered = plugins.collect("preflight_remedies", plan=plan, model=model, device=device)
+    remedies = [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in offered]
     own = "full" if plan.adapter is None else "lora" if plan.base_quantization is None else "qlora"
     ladder: list[tuple[str, Remedy | None]] = [(own, None)]
     for method in ("lora", "qlora"):
-        offered = next((remedy for remedy in remedies if remedy.id == method), None)
-        if offered is not None and method != own:
-            ladder.append((method, offered))
+        made = next((remedy for remedy in remedies if remedy.id == method), None)
+        if made is not None and method not in (own, *policy.forbid):
+            ladder.append((method, made))
     return ladder
 
 

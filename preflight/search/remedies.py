@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
@@ -40,9 +39,7 @@ def treat(
 
     A launch that is tight as written is changed only at no cost in step time, and only for a lower peak.
     """
-    assert start.model is not None
-    time = estimate_step_time(start.plan, start.model, start.device)
-    search = Search(start, plugins, policy, write, time)
+    search = Search(start, plugins, policy, write)
     unwritable: list[tuple[TriedRemedy, ...]] = []
     was_tight = report.verdict.answer is Answer.TIGHT
     for found in _answers(search, was_tight, num_alternatives, unwritable):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged
 from preflight.launch import LaunchPlan
 from preflight.memory import Level
@@ -54,9 +53,7 @@ def suggest(
     is_asked = any(tried.remedy.id in policy.allow for tried in report.applied)
     if report.final_verdict.answer is Answer.FITS and (is_asked or not report.is_dear):
         return report
-    assert start.model is not None
-    time = estimate_step_time(start.plan, start.model, start.device)
-    search = Search(start, plugins, policy, write, time)
+    search = Search(start, plugins, policy, write)
     mildest: dict[str, TriedRemedy] = {}
     was_tight = report.verdict.answer is Answer.TIGHT
     for remedy in (

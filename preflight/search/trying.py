@@ -36,7 +36,6 @@ class Search:
     policy: Policy
     write: Write
     """How a plan is written back: `write_checked` for what may be started, `write_draft` for what is only offered."""
-    written_time: StepTime
     known: dict[int, tuple[Judged, dict[Edits, Judged]]] = field(default_factory=dict)
     """What was judged already, by the plan that a lattice starts from: lattices of fewer levers ask again."""
     peaks: dict[str, int] = field(default_factory=dict)
@@ -51,6 +50,11 @@ class Search:
         """Judge a plan, of the versions that it may have under those alone that took least and most as written."""
         written = self.written
         return judge_plan(plan, self.plugins, self.policy, written.model, written.device, self.ends)
+
+    @cached_property
+    def written_time(self) -> StepTime:
+        """The step time of the launch as written, which that of every remedy is over."""
+        return _step_time(self.written)
 
     @cached_property
     def ends(self) -> MayBe:
@@ -98,7 +102,7 @@ class Search:
 
     def one(self, remedy: Remedy, judged: Judged, claimed: float) -> TriedRemedy:
         assert judged.estimate is not None and judged.model is not None
-        time = estimate_step_time(judged.plan, judged.model, judged.device)
+        time = _step_time(judged)
         return TriedRemedy(
             remedy,
             judged.plan,
@@ -157,3 +161,8 @@ def culprits(search: Search, lattice: Lattice, best: Solution) -> frozenset[str]
         if search.write(search.written.plan, plan, search.plugins) is None:
             alone.add(remedy.id)
     return frozenset(alone or best.ids)
+
+
+def _step_time(judged: Judged) -> StepTime:
+    assert judged.model is not None
+    return estimate_step_time(judged.plan, judged.model, judged.device)

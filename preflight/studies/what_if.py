@@ -9,13 +9,12 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.formulas.precision import missing_inputs
-from preflight.judge import Judged, checked_item, judge_plan
+from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.records.known import known_correction
-from preflight.remedy import Remedy
 from preflight.report import Report
 from preflight.search.advise import methods_of
 from preflight.studies.piecewise import Piece, pieces_of, probed
@@ -72,11 +71,8 @@ def by_method(report: Report, plugins: PluginManager, policy: Policy) -> dict[st
     if model is None:
         return {}
     plan = report.final_plan
-    offered = plugins.collect("preflight_remedies", plan=plan, model=model, device=report.device)
-    remedies = [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in offered]
-    remedies = [remedy for remedy in remedies if remedy.id not in policy.forbid]
     found: dict[str, WhatIf] = {}
-    for method, remedy in methods_of(plan, remedies):
+    for method, remedy in methods_of(plan, model, report.device, plugins, policy):
         first = next(iter(found.values()), None)
         own = what_if(report, plugins, policy, {} if remedy is None else remedy.edits, first)
         if own is None and first is None:

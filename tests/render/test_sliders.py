@@ -176,7 +176,7 @@ def test_a_chosen_method_says_what_the_command_says_of_it(plugins, browse, tmp_p
     page = tmp_path / "chosen.html"
     places = [{"method": number, "seq_len": 0} for number in range(3)]
     page.write_text(moved(report_html(report, "check", methods), places))
-    ladder = methods_of(report.plan, _offered(report, plugins))
+    ladder = methods_of(report.plan, report.model, report.device, plugins, Policy())
     edits = {method: remedy.edits for method, remedy in ladder if remedy is not None}
     told = told_by(browse(page, "--dump-dom"))
 
@@ -187,11 +187,6 @@ def test_a_chosen_method_says_what_the_command_says_of_it(plugins, browse, tmp_p
         assert abs(int(said["bytes"]) - judged.estimate.device_peak_bytes) <= ROUNDING
         assert said["words"].startswith(f"{judged.verdict.answer.words}: peak ")
     assert [each["words"].partition(":")[0] for each in told] == ["does not fit", "fits", "fits"]
-
-
-def _offered(report, plugins):
-    asked = {"plan": report.plan, "model": report.model, "device": report.device}
-    return [remedy for _, remedy in plugins.collect("preflight_remedies", **asked)]
 
 
 def test_what_is_not_priced_is_never_said_to_fit_by_a_slider(plugins):

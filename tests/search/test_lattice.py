@@ -8,7 +8,6 @@ import pytest
 from every_plan import every_plan
 from unfit_launches import CASES, plan_of
 
-from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plugin_manager import PluginManager
@@ -61,9 +60,7 @@ LAUNCHES = {
 
 def lattice_of(plan: LaunchPlan, plugins: PluginManager) -> Lattice:
     start = judge_plan(plan, plugins, Policy())
-    assert start.model is not None
-    time = estimate_step_time(start.plan, start.model, start.device)
-    search = Search(start, plugins, Policy(), write_checked, time)
+    search = Search(start, plugins, Policy(), write_checked)
     return search.lattice(start, lambda remedy: remedy.keeps_training)
 
 
@@ -139,9 +136,7 @@ SMALL_LATTICE = (
 @pytest.mark.parametrize("name", CASES)
 def test_the_answer_for_a_launch_that_does_not_fit_is_the_best_of_all_plans(name, plugins):
     start = judge_plan(plan_of(name, plugins), plugins, Policy())
-    assert start.model is not None
-    time = estimate_step_time(start.plan, start.model, start.device)
-    search = Search(start, plugins, Policy(), write_checked, time)
+    search = Search(start, plugins, Policy(), write_checked)
 
     def lattice() -> Lattice:
         return search.lattice(start, lambda r: r.keeps_training and r.id in SMALL_LATTICE)
