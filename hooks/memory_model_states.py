@@ -226,7 +226,7 @@ def _one_by_one(
     """
     if plan.is_fsdp:
         return
-    if shared_bytes(plan, model, precision_of(plan, model)) is None:  # which has both
+    if shared_bytes(plan, model, precision_of(plan, model)) is None:  # elsewhere these are in it
         yield term("gradient of the head", states.head, {Moment.HEAD_BACKWARD})
         yield term("gradient of the embedding", states.embedding, {Moment.EMBEDDING_BACKWARD})
     if states.seeing:

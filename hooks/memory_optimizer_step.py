@@ -42,13 +42,13 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.zero_stage is not None or plan.offload_params != "none":
         return
     precision = precision_of(plan, model)
+    if plan.optimizer_in_backward:
+        yield from _in_backward(plan, model, precision)
+        return
     trainable = sum(
         held.count * local_elements(plan, held) for held in held_tensors(plan, model) if held.trains
     )
     size = precision.bytes_of("optimizer_state")
-    if plan.optimizer_in_backward:
-        yield from _in_backward(plan, model, precision)
-        return
     copies = step_bytes_per_element(plan)
     if copies and trainable:
         yield MemoryTerm(

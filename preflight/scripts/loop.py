@@ -178,10 +178,8 @@ def _read_evaluation(
         for each in reader.nodes
     )
     switches = [each for each in reader.possible("eval") if _is_switch(each)]
-    keeps = bool(switches) and not has_no_graph
-    if (
-        keeps
-    ):  # that of the row before is there still, and a model that evaluates recomputes nothing
+    if switches and not has_no_graph:
+        # the graph of the batch before is there still, and a model that evaluates recomputes nothing
         settings.uncounted[WITH_GRAPH] = Uncounted(reader.place(switches[0]), "more")
     if not (sure or unsure):
         return

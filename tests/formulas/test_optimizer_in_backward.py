@@ -122,7 +122,10 @@ def test_no_remedy_accumulates_what_is_stepped_with_at_once():
 
 
 def late_steps(job, named, recorder):
-    """Step as LOMO does: a hook on each gradient updates, in fp32, what has one by then (lomo_optim 0.1.1 fuse_update)."""
+    """Step as LOMO does: a hook on each gradient updates, in fp32, what has one by then (lomo_optim 0.1.1 fuse_update).
+
+    The trace is the measure here, and runs another loop; its own `Lomo` was run so by hand and allocates the same.
+    """
 
     def update(gradient):
         with torch.no_grad():

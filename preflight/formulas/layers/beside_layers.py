@@ -80,9 +80,11 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     wider = dora_backward_bytes(plan, model, units[0], precision)
     found["first"] += first["T*1"] * wider
     found["first"] += sum(passing_of_layer(plan, model, units[0], precision, first["T*1"]))
-    if adds and plan.engine in ("single", "ddp"):
-        for point, num_bytes in _made_beside_layers(plan, model, precision).items():
-            found[point] += 0 if point in again else num_bytes
+    untold = {"head", "embedding"}.difference(again)
+    if adds and untold and plan.engine in ("single", "ddp"):
+        made = _made_beside_layers(plan, model, precision)
+        for point in untold:
+            found[point] += made[point]
     for beside in (_of_saved_modules, _of_adapted_head):
         for point, num_bytes in beside(plan, model, precision).items():
             found[point] += first["T*1"] * num_bytes
