@@ -226,12 +226,13 @@ def _kept_and_sharded(one: _Tried, other: _Tried) -> tuple[float, float]:
 def _larger_device(
     own: Judged, device: DeviceSpec, prices: Mapping[str, Price], margin_share: float
 ) -> DeviceAdvice | None:
-    """Return the cheapest device on which the launch's method fits with as many ranks.
+    """Return the cheapest device on which the launch's method fits with as many ranks, in every reading of it.
 
     What a rank holds is the same on every card with a CUDA context, so it is judged anew and not estimated.
     """
-    assert own.estimate is not None
-    peak = own.estimate.device_peak_bytes
+    estimate = own.estimate if own.readings is None else own.readings.most.estimate
+    assert estimate is not None
+    peak = estimate.device_peak_bytes
 
     def order(entry: GpuEntry) -> tuple[float, int]:
         price = prices.get(entry.key)
@@ -247,7 +248,7 @@ def _larger_device(
         if entry.key.startswith("mig-"):
             continue
         larger = device_of(entry, capacity, "the GPU table")
-        if judge(own.estimate, larger, (), margin_share).answer is FITS:
+        if judge(estimate, larger, (), margin_share).answer is FITS:
             price = prices.get(entry.key)
             num_ranks = own.plan.world_size
             return DeviceAdvice(

@@ -85,12 +85,10 @@ def _answers(
     def best(
         answers: tuple[Answer, ...], lattice: Lattice, first: tuple[TriedRemedy, ...] = ()
     ) -> Iterator[Treatment]:
+        has_one = search.has_one_of(answers)
+
         def is_answer(judged: Judged) -> bool:
-            if judged.verdict.answer not in answers:
-                return False
-            if was_tight and not _is_lower(judged, start):
-                return False
-            return search.in_full(judged).verdict.answer in answers
+            return not (was_tight and not _is_lower(judged, start)) and has_one(judged)
 
         found = _writable(search, lattice, is_answer, 1 + num_alternatives, first, unwritable)
         if found is not None and not (was_tight and found.tried[-1].step_time_factor > 1.005):

@@ -21,7 +21,6 @@ from preflight.search.trying import (
     Search,
     Write,
     culprits,
-    one_of,
     told_by_hand,
     without,
 )
@@ -68,7 +67,7 @@ def suggest(
         fits_already = settled is not None and settled.verdict.answer is Answer.FITS
         if fits_already and not _is_dear_dose(settled):
             continue  # a harsher dose of what fits already
-        judged = search.judged(report.plan.with_edits(remedy.edits))
+        judged = search.in_full(search.judged(report.plan.with_edits(remedy.edits)))
         if judged.estimate is None:
             continue
         best = search.one(remedy, judged, remedy.step_time_factor)
@@ -187,7 +186,7 @@ def _with_safe_help(alone: TriedRemedy, judged: Judged, search: Search) -> Tried
         accepted.append(STARTING)
     for answers in accepted:
         for lattice in search.safe_lattices(judged):
-            found = best_plans(lattice, one_of(answers))
+            found = best_plans(lattice, search.has_one_of(answers))
             if search.written.plan.script_facts.is_of_library:
                 found = _sayable(found, lattice, answers, search)
             if found:
@@ -211,7 +210,7 @@ def _sayable(
     while found and not can_say(found[0].judged.plan):
         left = without(lattice.wanted, culprits(search, lattice, found[0]))
         lattice = search.lattice(lattice.start, left)
-        found = best_plans(lattice, one_of(answers))
+        found = best_plans(lattice, search.has_one_of(answers))
     return found
 
 

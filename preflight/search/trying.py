@@ -62,14 +62,20 @@ class Search:
         return versions_at_the_ends(self.written.readings)
 
     def in_full(self, judged: Judged) -> Judged:
-        """Judge a plan that answers under all the versions that it may have."""
-        if not self.ends:
+        """Judge a plan under all the versions that it may have, unless it does not fit in those at the ends."""
+        if not self.ends or judged.verdict.answer is Answer.DOES_NOT_FIT:
             return judged
         if id(judged) not in self.whole:
             written, asked = self.written, (self.plugins, self.policy)
             whole = judge_plan(judged.plan, *asked, written.model, written.device)
-            self.whole[id(judged)] = judged, whole
+            self.whole[id(judged)], self.whole[id(whole)] = (judged, whole), (whole, whole)
         return self.whole[id(judged)][1]
+
+    def has_one_of(self, answers: tuple[Answer, ...]) -> Callable[[Judged], bool]:
+        """Return what tells whether a plan is given one of these answers under all the versions that it may have."""
+        return lambda judged: (
+            judged.verdict.answer in answers and self.in_full(judged).verdict.answer in answers
+        )
 
     def lattice(self, start: Judged, wanted: Wanted) -> Lattice:
         key = id(start), wanted
@@ -101,12 +107,16 @@ class Search:
         return tuple(found)
 
     def one(self, remedy: Remedy, judged: Judged, claimed: float) -> TriedRemedy:
-        assert judged.estimate is not None and judged.model is not None
+        """Return a remedy with what its plan is given under all the versions that it may have."""
+        judged = self.in_full(judged)
+        readings, is_tight = judged.readings, judged.verdict.answer is Answer.TIGHT
+        estimate = readings.most.estimate if readings and is_tight else judged.estimate
+        assert estimate is not None
         time = _step_time(judged)
         return TriedRemedy(
             remedy,
             judged.plan,
-            judged.estimate,
+            estimate,
             judged.verdict,
             time.factor_of(self.written_time) * claimed,
             time.parts,
@@ -143,24 +153,25 @@ def told_by_hand(tried: TriedRemedy, edits: tuple[str, ...]) -> TriedRemedy:
     return replace(tried, remedy=replace(tried.remedy, how="; ".join(edits), extra=extra))
 
 
-def one_of(answers: tuple[Answer, ...]) -> Callable[[Judged], bool]:
-    """Return what tells whether a plan was given one of these answers."""
-    return lambda judged: judged.verdict.answer in answers
-
-
 def without(wanted: Wanted, removed: frozenset[str]) -> Wanted:
     """Return what tells a remedy that is wanted and not among some levers."""
     return lambda remedy: remedy.id not in removed and wanted(remedy)
 
 
 def culprits(search: Search, lattice: Lattice, best: Solution) -> frozenset[str]:
-    """Return the levers of a path that cannot be written alone; all of them where each can."""
-    alone = set()
+    """Return the levers of a path that cannot be written beside those before them; all of them where each can.
+
+    What one of them needs stands before it: states go to the host of an engine that shards them.
+    """
+    blamed = set()
+    plan = lattice.start.plan
     for remedy in best.reached.path:
-        plan = lattice.start.plan.with_edits(remedy.edits)
-        if search.write(search.written.plan, plan, search.plugins) is None:
-            alone.add(remedy.id)
-    return frozenset(alone or best.ids)
+        further = plan.with_edits(remedy.edits)
+        if search.write(search.written.plan, further, search.plugins) is None:
+            blamed.add(remedy.id)
+        else:
+            plan = further
+    return frozenset(blamed or best.ids)
 
 
 def _step_time(judged: Judged) -> StepTime:

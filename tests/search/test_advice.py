@@ -15,6 +15,7 @@ from preflight.devices.gpu_table import device_of, gpu_table
 from preflight.devices.prices import listed_prices
 from preflight.hookspecs import hookimpl
 from preflight.judge import Judged, judge_plan
+from preflight.launch import Origin
 from preflight.pipeline import check_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
@@ -61,6 +62,13 @@ PLANS = {
         device="a100-sxm-40",
     ),
     "half a million tokens": replace(SMALL, seq_len=524288),
+}
+
+
+OPEN = {
+    "a loss that nobody said": replace(
+        SMALL, **ALONE, device="rtx4090-24", seq_len=30000, loss="chunked_linear"
+    ).with_origin("loss", Origin("nobody", True, "", may_be=("full_logits",))),
 }
 
 
@@ -113,7 +121,7 @@ def test_advice_takes_few_estimates(plan, plugins):
     assert 1 < counting.num_estimates <= 1 + MOST_ESTIMATES
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("plan", (PLANS | OPEN).values(), ids=PLANS | OPEN)
 def test_a_larger_device_is_the_cheapest_of_all_that_fit(plan, plugins):
     advice, start = advised(plan, plugins)
     sizes = _Sizes(
