@@ -10,12 +10,15 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from preflight.errors import BadInput
 from preflight.files import Seen, changed_since, read_bytes
 from preflight.trust import VARIABLE, NotTrusted, make_folder
 from preflight.values import dataclass
+
+if TYPE_CHECKING:
+    from preflight.launch import LaunchPlan
 
 Done = TypeVar("Done")
 
@@ -69,6 +72,8 @@ class Rewrite:
     """Variables that are set for the launcher on top of the caller's environment."""
     argv_diff: tuple[tuple[str, str], ...] = ()
     """(removed, added) pairs of flags, for people; one side may be empty."""
+    plan: LaunchPlan | None = field(default=None, compare=False, repr=False)
+    """What was asked for, in other releases as it is read again; None where it was not read."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the `rewrite` of the JSON contract."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from preflight.errors import BadInput
 from preflight.formats.load import refuse_long
 from preflight.formulas.layers.attention import is_of_class
-from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.plugin_manager import PluginManager
 from preflight.request import is_override
 from preflight.rewrite import Rewrite
@@ -76,7 +76,20 @@ def _as_wanted(
         return None  # the launcher refuses what an edit makes of its other settings
     if again is None or differing_fields(again, after, before):
         return None
-    return rewrite
+    return replace(rewrite, plan=_in_other_releases(again, after, before))
+
+
+def _in_other_releases(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -> LaunchPlan:
+    """Return the edited plan with what the re-read launch is in other releases, where a flag may be read another way.
+
+    What `--set` or the model's class decided is so in all of them.
+    """
+    decided = {name for name, origin in before.origins.items() if _is_in_no_launch(origin)}
+    readings = tuple(
+        replace(each, fields={n: v for n, v in each.fields.items() if n not in decided})
+        for each in again.version_readings
+    )
+    return replace(after, version_readings=readings)
 
 
 def rewritten_command(command: LaunchCommand, rewrite: Rewrite) -> LaunchCommand:
@@ -91,11 +104,7 @@ def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -
     A field that `--set`, `--dataset` or the model's class decided is not in the launch, so it is
     compared only where a remedy edited it.
     """
-    overridden = {
-        name
-        for name, origin in before.origins.items()
-        if is_override(origin) or is_of_class(origin)
-    }
+    overridden = {name for name, origin in before.origins.items() if _is_in_no_launch(origin)}
     left, right, old = again.to_dict(), after.to_dict(), before.to_dict()
     return tuple(
         name
@@ -107,3 +116,8 @@ def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -
         and name not in ("versions", "checkpointing_reentrant", "host_memory_gib", "zero_init")
         and not (name in overridden and old[name] == right[name])
     )
+
+
+def _is_in_no_launch(origin: Origin) -> bool:
+    """Tell whether `--set`, `--dataset` or the model's class decided a field."""
+    return is_override(origin) or is_of_class(origin)

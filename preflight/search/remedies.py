@@ -128,7 +128,7 @@ def _writable(
     for tried in first:
         claimed *= tried.remedy.step_time_factor
     if first and is_answer(lattice.start):
-        rewrite = search.write(search.written.plan, lattice.start.plan, search.plugins)
+        rewrite = search.written_as(lattice.start, is_answer)
         if rewrite is not None:
             return Treatment(first, rewrite)
     while True:
@@ -138,7 +138,7 @@ def _writable(
         if found[0].judged.verdict.answer is Answer.TIGHT:
             found[0] = hardened(lattice, found[0])
         best = found[0]
-        rewrite = search.write(search.written.plan, best.judged.plan, search.plugins)
+        rewrite = search.written_as(best.judged, is_answer)
         if rewrite is not None:
             paths = tuple((*first, *search.tried(s.reached, lattice.start, claimed)) for s in found)
             return Treatment(paths[0], rewrite, paths[1:])

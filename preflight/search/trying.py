@@ -77,6 +77,14 @@ class Search:
             judged.verdict.answer in answers and self.in_full(judged).verdict.answer in answers
         )
 
+    def written_as(self, judged: Judged, is_answer: Callable[[Judged], bool]) -> Rewrite | None:
+        """Return the launch that says an answer, if it is one in every release that reads it; None where none does."""
+        rewrite = self.write(self.written.plan, judged.plan, self.plugins)
+        plan = None if rewrite is None else rewrite.plan
+        if plan is None or plan.version_readings == judged.plan.version_readings:
+            return rewrite
+        return rewrite if is_answer(self.judged(plan)) else None
+
     def lattice(self, start: Judged, wanted: Wanted) -> Lattice:
         key = id(start), wanted
         if key not in self.lattices:

@@ -87,9 +87,13 @@ def _write_fsdp2(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> N
         return
     if not takes_trainer_flags(draft, before) or is_given(draft, ("fsdp", "fsdp_config")):
         raise CannotEdit("the script does not take --fsdp")
+    # Trainers that read no policy from their config (DEFAULTS_TO_FSDP2) make a unit of each layer where `auto_wrap` is said, and
+    # keep parameters on the host where `offload` is; later ones take both words and read the config.
+    words = "full_shard auto_wrap"
     if offloads:
         common["cpu_offload"] = True
-    set_argument(draft, before, "fsdp", "full_shard")
+        words += " offload"
+    set_argument(draft, before, "fsdp", words)
     set_argument(draft, before, "fsdp_config", {"version": 2, **common})
 
 
