@@ -36,13 +36,13 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         return  # what is trained is two models: an adapter goes on one of them
     if plan.adapter is not None or not model.layers:
         return
-    is_trl = plan.trainer == "trl"
+    launcher, is_trl = launcher_of(plan), plan.trainer == "trl"
     yield Remedy(
         "lora",
         "LoRA, rank 16 on all linear layers",
-        {"adapter": SUGGESTED_ADAPTER, "load_dtype": launcher_of(plan).frozen_base_dtype("bf16")},
+        {"adapter": SUGGESTED_ADAPTER, "load_dtype": launcher.frozen_base_dtype("bf16")},
         "changes_training",
-        how=TRL_FLAGS if is_trl else SCRIPT,
+        how=launcher.spellings.get("lora", TRL_FLAGS if is_trl else SCRIPT),
         notes=_about_experts(model),
     )
 

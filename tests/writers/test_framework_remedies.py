@@ -14,7 +14,7 @@ from tiny_llama import TINY_LLAMA
 from preflight.launch import Origin
 from preflight.plan_parts import SET_ORIGIN
 from preflight.plugins import load_plugins
-from preflight.rewriting import read_launch, write_checked
+from preflight.rewriting import read_launch, write_checked, write_draft
 
 LLAMA = {**TINY_LLAMA, "max_position_embeddings": 8192}
 LAUNCHES = {  # DeepSpeed's CPU Adam is nobody's choice: no remedy touches the optimizer there
@@ -120,3 +120,29 @@ def test_every_remedy_that_is_offered_is_written(framework: str, name: str, tmp_
 
     assert written == {remedy.id for remedy in remedies}
     assert written == LAUNCHES[framework, name]
+
+
+@pytest.mark.parametrize("framework", ["axolotl", "llamafactory"])
+def test_lora_is_told_in_the_words_of_the_framework(framework: str, tmp_path: Path) -> None:
+    """And only what will be written is said to be: axolotl loads in the dtype that it trains in, so no base in bf16 alone."""
+    folder = tmp_path / framework
+    shutil.copytree(CONFIGS / framework, folder)
+    command = command_of(
+        cases_of(framework)["full" if framework == "axolotl" else "full_zero2"], folder
+    )
+    for path in folder.rglob("*.y*ml"):
+        path.write_text(path.read_text().replace("bf16: true", "bf16: false"))
+    plugins = load_plugins()
+    plan = read_launch(command, plugins)
+    assert plan is not None and plan.mixed_precision != "bf16"
+    origins = {**plan.origins, "model_config": Origin(SET_ORIGIN)}
+    plan = replace(plan, model_config=LLAMA, origins=origins)
+    model = plugins.first("preflight_describe_model", plan=plan)
+    offered = plugins.collect("preflight_remedies", plan=plan, model=model)
+    (lora,) = (remedy for _, remedy in offered if remedy.id == "lora")
+    after = plan.with_edits(lora.edits)
+
+    assert "lora_r: 16" in lora.how or "lora_rank: 16" in lora.how
+    is_written = write_checked(plan, after, plugins) is not None
+    assert is_written is (framework == "llamafactory")
+    assert (write_draft(plan, after, plugins) is not None) is is_written

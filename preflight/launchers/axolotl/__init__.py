@@ -24,6 +24,7 @@ LAUNCHER = Launcher(
     offloads_activations="full_training",  # recomputation goes where it is on beside an adapter
     spellings={
         "chunked_loss": "chunked_cross_entropy: true",
+        "lora": "adapter: lora, lora_r: 16, lora_alpha: 32, lora_target_linear: true",
         "qlora": "adapter: qlora, load_in_4bit: true, lora_r: 16, lora_alpha: 32, lora_target_linear: true",
         "seq_len": "sequence_len: ",
         "sharding": "deepspeed: deepspeed_configs/zero{stage}.json",

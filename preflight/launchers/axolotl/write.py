@@ -150,7 +150,7 @@ def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[st
         keys.update(lora_r=new.rank, lora_dropout=new.dropout, lora_target_linear=True)
         keys["lora_alpha"] = new.alpha if new.alpha is not None else 2 * new.rank
     if before.load_dtype != after.load_dtype:
-        if after.load_dtype != "bf16":
+        if after.load_dtype != "bf16" or after.mixed_precision != "bf16":
             raise CannotEdit("axolotl loads in the dtype that it trains in")
         keys["bf16"] = True
         if draft.role("trainer") and "fp16" in draft.document(str(draft.role("trainer"))).value:

@@ -30,6 +30,7 @@ LAUNCHER = Launcher(
     loads_as_checkpoint=True,
     offloads_activations="nothing",  # use_unsloth_gc forgets the random state of dropout
     spellings={
+        "lora": "finetuning_type: lora, lora_rank: 16, lora_alpha: 32, lora_target: all",
         "qlora": "quantization_bit: 4, finetuning_type: lora, lora_rank: 16, lora_alpha: 32, lora_target: all",
         "seq_len": "cutoff_len: ",
     },

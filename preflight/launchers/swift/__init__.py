@@ -30,6 +30,7 @@ LAUNCHER = Launcher(
     packs_base=False,
     spellings={
         "engine_sleep": "--sleep_level 1",
+        "lora": "--tuner_type lora --lora_rank 16 --lora_alpha 32 --target_modules all-linear",
         "qlora": "--quant_method bnb --quant_bits 4 --tuner_type lora",
     },
 )
