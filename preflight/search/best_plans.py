@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from preflight.judge import Judged
-from preflight.memory import Level
 from preflight.remedy import Remedy
 from preflight.search.lattice import Doses, Lattice, Reached
 from preflight.values import dataclass
@@ -84,8 +83,8 @@ def best_plans(
     return search.found
 
 
-def hardened(lattice: Lattice, solution: Solution) -> Solution:
-    """Return a plan that may still die with every lever added that lowers its peak at no cost in step time."""
+def hardened(lattice: Lattice, solution: Solution, is_answer: Callable[[Judged], bool]) -> Solution:
+    """Return a plan that may still die with every lever added that lowers its peak at no cost, and answers too."""
     for place, lever in enumerate(lattice.levers):
         doses = solution.key[-1]
         if doses[place]:
@@ -96,7 +95,7 @@ def hardened(lattice: Lattice, solution: Solution) -> Solution:
             if reached is None or reached.factor > solution.reached.factor * FREE_FACTOR:
                 continue
             judged = lattice.estimate(reached)
-            if judged.verdict.failing_level is Level.HOST:
+            if not is_answer(judged):
                 continue
             before, after = solution.judged.estimate, judged.estimate
             assert before is not None and after is not None

@@ -136,7 +136,7 @@ def _writable(
         if not found:
             return None
         if found[0].judged.verdict.answer is Answer.TIGHT:
-            found[0] = hardened(lattice, found[0])
+            found[0] = hardened(lattice, found[0], is_answer)
         best = found[0]
         rewrite = search.written_as(best.judged, is_answer)
         if rewrite is not None:

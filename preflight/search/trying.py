@@ -117,8 +117,10 @@ class Search:
     def one(self, remedy: Remedy, judged: Judged, claimed: float) -> TriedRemedy:
         """Return a remedy with what its plan is given under all the versions that it may have."""
         judged = self.in_full(judged)
-        readings, is_tight = judged.readings, judged.verdict.answer is Answer.TIGHT
-        estimate = readings.most.estimate if readings and is_tight else judged.estimate
+        estimate, readings = judged.estimate, judged.readings
+        if readings and judged.verdict.answer is Answer.TIGHT:
+            fits = readings.likely.verdict.answer is Answer.FITS
+            estimate = readings.most.estimate if fits else estimate
         assert estimate is not None
         time = _step_time(judged)
         return TriedRemedy(

@@ -26,6 +26,13 @@ LAUNCHES = {
         " --per_device_train_batch_size 4 --max_length 2048 --gradient_checkpointing true",
         "a100-sxm-40",
     ),
+    # FSDP2 saves most of it, and a reference model under it is not priced before TRL 0.29: no hardening of this launch.
+    "tight as written": (
+        "/nodes/venv/bin/trl dpo --model_name_or_path microsoft/phi-2 --dataset_name x/y --dtype float32"
+        " --per_device_train_batch_size 1 --max_length 8192 --gradient_checkpointing true"
+        " --optim adamw_torch --num_processes 8",
+        "a100-sxm-80",
+    ),
     "one card": (SFT.format(8, 1) + "Qwen/Qwen2.5-1.5B --max_length 2048", "rtx-4090-24"),
 }
 SCRIPT = """\
@@ -90,6 +97,7 @@ def test_what_is_written_is_answered_as_was_said(name, reports, folder):
     written = rewritten_command(command_of(words, folder), report.rewrite)
     again = check_launch(written, load_plugins(), Request(device=device))
 
+    assert again.verdict.answer in (Answer.FITS, Answer.TIGHT)
     assert again.verdict.answer is report.final_verdict.answer
 
 
