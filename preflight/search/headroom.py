@@ -7,7 +7,7 @@ All plans that they make are timed, which costs little, and estimated from the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 from preflight.devices.step_time import estimate_step_time
@@ -20,8 +20,8 @@ from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy
-from preflight.rewrite import Rewrite
 from preflight.rewriting import write_checked
+from preflight.search.trying import FITTING, Search, Write
 from preflight.values import dataclass, replace
 from preflight.verdict import Answer
 from preflight.versions.transformers import WEIGHS_TOKENS
@@ -31,7 +31,6 @@ WORTH_A_CHANGE = 0.98
 NOTHING_FASTER = "no faster plan fits in the memory that is left"
 
 Edits = Sequence[Remedy | None]
-Write = Callable[[LaunchPlan, LaunchPlan, PluginManager], Rewrite | None]
 
 
 def upward_edits(plan: LaunchPlan) -> Iterator[Edits]:
@@ -92,6 +91,7 @@ def use_headroom(
     assert start.model is not None
     plan, model, device = start.plan, start.model, start.device
     written = estimate_step_time(plan, model, device)
+    search = Search(start, plugins, policy, write)
     found: list[_Candidate] = []
     for choice in product(*_writable(plan, plugins, write, policy.forbid)):
         path = tuple(remedy for remedy in choice if remedy is not None)
@@ -120,7 +120,7 @@ def use_headroom(
         judged = judge_plan(candidate.plan, plugins, policy, model, device)
         if judged.verdict.answer is not Answer.FITS:
             continue
-        rewrite = write(plan, candidate.plan, plugins)
+        rewrite = search.written_as(judged, search.has_one_of(FITTING))
         if rewrite is not None:
             return replace(report, applied=tried(candidate), rewrite=rewrite)
     return replace(report, notes=(*report.notes, NOTHING_FASTER))
