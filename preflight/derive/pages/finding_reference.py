@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from preflight.derive.target import Files, Say
-from preflight.findings import AREAS, all_kinds
-from preflight.findings.kind import FindingKind
+from preflight.findings import AREAS, FindingKind, all_kinds
 
 TITLES = {
     "launch": "PF1xx: the launcher, its command line and its files",
