@@ -10,13 +10,10 @@ from preflight.models.families.layout import (
     Layout,
     Paths,
     Tensors,
-    embedding_unit,
+    decoder,
     gated_mlp,
-    head_units,
     heads,
-    layer_units,
     norm,
-    norm_unit,
     other,
     split_attention,
 )
@@ -57,19 +54,6 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
 
     num_layers = view.size("num_hidden_layers")
     kinds = ["cross" if index in cross else "self" for index in range(num_layers)]
-    units = (
-        embedding_unit(f"{paths.body}.embed_tokens", vocab + EXTRA_EMBEDDINGS, hidden),
-        *layer_units(f"{paths.body}.layers", kinds, build),
-        norm_unit(f"{paths.body}.norm", hidden),
-        *head_units(paths, vocab, hidden),
+    return decoder(
+        view, paths, vocab, kinds, build, extra_rows=EXTRA_EMBEDDINGS, cross_attention=True
     )
-    facts = {
-        "norm": "rms",
-        "qk_norm": False,
-        "mlp": "gated",
-        "activation": view.get("hidden_act"),
-        "parallel_block": False,
-        "post_norms": False,
-        "cross_attention": True,
-    }
-    return Layout(units, facts)

@@ -1,4 +1,4 @@
-"""Decoders from before Llama: GPT-2, GPT-BigCode, GPT-J, GPT-NeoX, Falcon, OPT and BLOOM."""
+"""Decoders from before Llama: GPT-2, GPT-BigCode, GPT-J, GPT-NeoX, Falcon, OPT and BLOOM; and Phi-1 and Phi-2."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from preflight.models.families.layout import (
     conv1d,
     embedding_unit,
     head_units,
+    heads,
     layer_units,
     linear,
     norm,
@@ -32,11 +33,12 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         "falcon": _falcon,
         "opt": _opt,
         "bloom": _bloom,
+        "phi": _phi,
     }[view.model_type](view, paths)
 
 
-def _facts(view: ConfigView, activation: Any, **more: Any) -> dict[str, Any]:
-    return {"norm": "layernorm", "qk_norm": False, "mlp": "plain", "activation": activation, **more}
+def _facts(activation: Any, **more: Any) -> dict[str, Any]:
+    return {"norm": "layernorm", "mlp": "plain", "activation": activation, **more}
 
 
 def _same_layers(
@@ -46,19 +48,21 @@ def _same_layers(
     return layer_units(path, kinds, lambda kind: (tensors, shape))
 
 
-def _head_dim(view: ConfigView, hidden: int, num_heads: int) -> int:
+def _sizes(view: ConfigView, hidden: int, width: str = "") -> tuple[int, int, int, int]:
+    """Return the vocabulary, the heads and their size, and the MLP's width: four times the hidden size where none is given."""
+    num_heads, vocab = view.size("num_attention_heads"), view.size("vocab_size")
     if hidden % num_heads:
         view.complain(
             "num_attention_heads",
             f"the hidden size {hidden} is not a multiple of the {num_heads} attention heads",
         )
-    return max(1, hidden // num_heads)
+    wide = (view.optional_size(width) if width else None) or 4 * hidden
+    return vocab, num_heads, max(1, hidden // num_heads), wide
 
 
 def _gpt2(view: ConfigView, paths: Paths) -> Layout:
-    hidden, num_heads = view.size("hidden_size"), view.size("num_attention_heads")
-    vocab, width = view.size("vocab_size"), view.optional_size("n_inner") or 4 * hidden
-    head_dim = _head_dim(view, hidden, num_heads)
+    hidden = view.size("hidden_size")
+    vocab, num_heads, head_dim, width = _sizes(view, hidden, "n_inner")
     bigcode = view.model_type == "gpt_bigcode"
     num_kv_heads = 1 if bigcode and view.flag("multi_query") else num_heads
     fused = hidden + 2 * num_kv_heads * head_dim
@@ -82,14 +86,13 @@ def _gpt2(view: ConfigView, paths: Paths) -> Layout:
         norm_unit("transformer.ln_f", hidden, bias=True),
         *head_units(paths, vocab, hidden),
     )
-    facts = _facts(view, view.get("activation_function"), conv1d=not bigcode)
+    facts = _facts(view.get("activation_function"), conv1d=not bigcode)
     return Layout(units, facts)
 
 
 def _gptj(view: ConfigView, paths: Paths) -> Layout:
-    hidden, num_heads = view.size("hidden_size"), view.size("num_attention_heads")
-    vocab, width = view.size("vocab_size"), view.optional_size("n_inner") or 4 * hidden
-    head_dim = _head_dim(view, hidden, num_heads)
+    hidden = view.size("hidden_size")
+    vocab, num_heads, head_dim, width = _sizes(view, hidden, "n_inner")
     tensors = (
         *norm("ln_1", hidden, bias=True),
         *split_attention(hidden, num_heads, num_heads, head_dim, name="attn", out_name="out_proj"),
@@ -103,14 +106,13 @@ def _gptj(view: ConfigView, paths: Paths) -> Layout:
         norm_unit("transformer.ln_f", hidden, bias=True),
         *head_units(paths, vocab, hidden, bias=True),
     )
-    facts = _facts(view, view.get("activation_function"), parallel_block=True)
+    facts = _facts(view.get("activation_function"), parallel_block=True)
     return Layout(units, facts)
 
 
 def _gpt_neox(view: ConfigView, paths: Paths) -> Layout:
-    hidden, num_heads = view.size("hidden_size"), view.size("num_attention_heads")
-    vocab, width = view.size("vocab_size"), view.size("intermediate_size")
-    head_dim = _head_dim(view, hidden, num_heads)
+    hidden, width = view.size("hidden_size"), view.size("intermediate_size")
+    vocab, num_heads, head_dim, _ = _sizes(view, hidden)
     bias = view.flag("attention_bias")
     tensors = (
         *norm("input_layernorm", hidden, bias=True),
@@ -128,14 +130,14 @@ def _gpt_neox(view: ConfigView, paths: Paths) -> Layout:
         *head_units(paths, vocab, hidden),
     )
     parallel = view.flag("use_parallel_residual")
-    facts = _facts(view, view.get("hidden_act"), parallel_block=parallel, two_norms=True)
+    facts = _facts(view.get("hidden_act"), parallel_block=parallel, two_norms=True)
     return Layout(units, facts)
 
 
 def _falcon(view: ConfigView, paths: Paths) -> Layout:
-    hidden, num_heads = view.size("hidden_size"), view.size("num_attention_heads")
-    vocab, width = view.size("vocab_size"), view.optional_size("ffn_hidden_size") or 4 * hidden
-    head_dim, bias = _head_dim(view, hidden, num_heads), view.flag("bias")
+    hidden = view.size("hidden_size")
+    vocab, num_heads, head_dim, width = _sizes(view, hidden, "ffn_hidden_size")
+    bias = view.flag("bias")
     new = view.flag("new_decoder_architecture")
     num_kv_heads = num_heads
     if new:
@@ -166,7 +168,6 @@ def _falcon(view: ConfigView, paths: Paths) -> Layout:
         *head_units(paths, vocab, hidden),
     )
     facts = _facts(
-        view,
         view.get("activation"),
         parallel_block=parallel,
         two_norms=parallel and two_norms,
@@ -175,10 +176,9 @@ def _falcon(view: ConfigView, paths: Paths) -> Layout:
 
 
 def _opt(view: ConfigView, paths: Paths) -> Layout:
-    hidden, num_heads = view.size("hidden_size"), view.size("num_attention_heads")
-    vocab, width = view.size("vocab_size"), view.size("ffn_dim")
-    embed = view.optional_size("word_embed_proj_dim") or hidden
-    head_dim, bias = _head_dim(view, hidden, num_heads), view.flag("enable_bias")
+    hidden, width = view.size("hidden_size"), view.size("ffn_dim")
+    vocab, num_heads, head_dim, _ = _sizes(view, hidden)
+    embed, bias = view.optional_size("word_embed_proj_dim") or hidden, view.flag("enable_bias")
     affine = view.flag("layer_norm_elementwise_affine")
     tensors = (
         *split_attention(hidden, num_heads, num_heads, head_dim, bias, bias, out_name="out_proj"),
@@ -203,23 +203,22 @@ def _opt(view: ConfigView, paths: Paths) -> Layout:
         units.append(norm_unit("model.decoder.final_layer_norm", hidden, bias=True))
     units += _same_layers("model.decoder.layers", view, tensors, shape)
     units += head_units(paths, vocab, embed)
-    return Layout(tuple(units), _facts(view, view.get("activation_function")))
+    return Layout(tuple(units), _facts(view.get("activation_function")))
 
 
 def _bloom(view: ConfigView, paths: Paths) -> Layout:
     # Older files call the hidden size n_embed (configuration_bloom.py).
     hidden = view.size("n_embed") if view.is_given("n_embed") else view.size("hidden_size")
-    num_heads, vocab = view.size("num_attention_heads"), view.size("vocab_size")
-    head_dim = _head_dim(view, hidden, num_heads)
+    vocab, num_heads, head_dim, width = _sizes(view, hidden)
     tensors = (
         *norm("input_layernorm", hidden, bias=True),
         *linear("self_attention.query_key_value", 3 * hidden, hidden, True),
         *linear("self_attention.dense", hidden, hidden, True),
         *norm("post_attention_layernorm", hidden, bias=True),
-        *linear("mlp.dense_h_to_4h", 4 * hidden, hidden, True),
-        *linear("mlp.dense_4h_to_h", hidden, 4 * hidden, True),
+        *linear("mlp.dense_h_to_4h", width, hidden, True),
+        *linear("mlp.dense_4h_to_h", hidden, width, True),
     )
-    shape = LayerShape(hidden, num_heads, num_heads, head_dim, 4 * hidden)
+    shape = LayerShape(hidden, num_heads, num_heads, head_dim, width)
     units = (
         embedding_unit("transformer.word_embeddings", vocab, hidden),
         ModelUnit(
@@ -229,7 +228,30 @@ def _bloom(view: ConfigView, paths: Paths) -> Layout:
         norm_unit("transformer.ln_f", hidden, bias=True),
         *head_units(paths, vocab, hidden),
     )
-    return Layout(units, _facts(view, "bloom_gelu"))
+    return Layout(units, _facts("bloom_gelu"))
+
+
+def _phi(view: ConfigView, paths: Paths) -> Layout:
+    """Phi-1 and Phi-2: one norm for attention and MLP, biases everywhere, a plain MLP."""
+    hidden, width, sizes = view.size("hidden_size"), view.size("intermediate_size"), heads(view)
+    qk_norm = view.flag("qk_layernorm")
+    normed = ("self_attn.q_layernorm", "self_attn.k_layernorm") if qk_norm else ()
+    tensors = (
+        *split_attention(hidden, *sizes, qkv_bias=True, out_bias=True, out_name="dense"),
+        *(t for name in normed for t in norm(name, hidden // sizes[0], bias=True)),
+        *linear("mlp.fc1", width, hidden, bias=True),
+        *linear("mlp.fc2", hidden, width, bias=True),
+        *norm("input_layernorm", hidden, bias=True),
+    )
+    vocab = view.size("vocab_size")
+    units = (
+        embedding_unit(f"{paths.body}.embed_tokens", vocab, hidden),
+        *_same_layers(f"{paths.body}.layers", view, tensors, LayerShape(hidden, *sizes, width)),
+        norm_unit(f"{paths.body}.final_layernorm", hidden, bias=True),
+        *head_units(paths, vocab, hidden, bias=True),
+    )
+    facts = _facts(view.get("hidden_act"), parallel_block=True, qk_norm=qk_norm)
+    return Layout(units, facts)
 
 
 def _unnamed(tensors: Tensors) -> Tensors:

@@ -12,7 +12,7 @@ from preflight.models.families.layout import Paths
 from preflight.models.families.library_defaults import library_defaults
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "split_qkv": (
+    "llama_like": (
         "llama",
         "mistral",
         "ministral",
@@ -33,9 +33,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "cohere",
         "cohere2",
         "stablelm",
+        "phi3",
+        "glm",
+        "glm4",
+        "starcoder2",
     ),
-    "fused_or_plain": ("phi", "phi3", "glm", "glm4", "starcoder2"),
-    "gpt_like": ("gpt2", "gpt_bigcode", "gptj", "gpt_neox", "falcon", "opt", "bloom"),
+    "gpt_like": ("phi", "gpt2", "gpt_bigcode", "gptj", "gpt_neox", "falcon", "opt", "bloom"),
     "mixture_of_experts": (
         "mixtral",
         "qwen2_moe",

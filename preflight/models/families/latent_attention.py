@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from preflight.model import LayerShape
 from preflight.models.families.config_view import ConfigView
@@ -10,14 +11,12 @@ from preflight.models.families.layout import (
     Layout,
     Paths,
     Tensors,
-    embedding_unit,
-    experts,
+    decoder,
+    expert_sizes,
+    expert_stacks,
     gated_mlp,
-    head_units,
-    layer_units,
     linear,
     norm,
-    norm_unit,
     router,
 )
 from preflight.values import replace
@@ -39,19 +38,7 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         ), shape
 
     kinds = ["experts" if is_sparse(index) else "dense" for index in range(num_layers)]
-    units = (
-        embedding_unit(f"{paths.body}.embed_tokens", vocab, hidden),
-        *layer_units(f"{paths.body}.layers", kinds, build),
-        norm_unit(f"{paths.body}.norm", hidden),
-        *head_units(paths, vocab, hidden),
-    )
-    facts = {
-        "norm": "rms",
-        "qk_norm": False,
-        "mlp": "gated",
-        "activation": view.get("hidden_act"),
-        "parallel_block": False,
-        "post_norms": False,
+    facts: dict[str, Any] = {
         "mla": {
             "q_lora_rank": view.optional_size("q_lora_rank"),
             "kv_lora_rank": view.size("kv_lora_rank"),
@@ -64,7 +51,7 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
             "dim": view.size("index_head_dim"),
             "topk": view.size("index_topk"),
         }
-    return Layout(units, facts)
+    return decoder(view, paths, vocab, kinds, build, **facts)
 
 
 def _sparse_layers(view: ConfigView, num_layers: int) -> Callable[[int], bool]:
@@ -81,21 +68,12 @@ def _shape(view: ConfigView, kind: str) -> LayerShape:
     head_dim = view.size("qk_nope_head_dim") + view.size("qk_rope_head_dim")
     hidden, v_head_dim = view.size("hidden_size"), view.size("v_head_dim")
     if kind == "dense":
-        width = view.size("intermediate_size")
-        return LayerShape(hidden, num_heads, num_heads, head_dim, width, v_head_dim)
-    width = view.size("moe_intermediate_size")
-    return LayerShape(
-        hidden,
-        num_heads,
-        num_heads,
-        head_dim,
-        0,
-        v_head_dim,
-        num_experts=view.size("n_routed_experts"),
-        experts_per_token=view.size("num_experts_per_tok"),
-        moe_intermediate_size=width,
-        shared_expert_intermediate_size=width * view.count("n_shared_experts"),
-    )
+        sizes: dict[str, Any] = {"intermediate_size": view.size("intermediate_size")}
+    else:
+        width = view.size("moe_intermediate_size")
+        shared = width * view.count("n_shared_experts")
+        sizes = expert_sizes(view, "n_routed_experts", width, shared)
+    return LayerShape(hidden, num_heads, num_heads, head_dim, v_head_dim=v_head_dim, **sizes)
 
 
 def _attention(view: ConfigView, shape: LayerShape) -> Tensors:
@@ -146,7 +124,6 @@ def _experts(view: ConfigView, shape: LayerShape) -> Tensors:
     shared = shape.shared_expert_intermediate_size
     return (
         *router("mlp.gate.weight", num, hidden, stays_fp32=True),
-        *experts("mlp.experts.gate_up_proj", num, 2 * width, hidden),
-        *experts("mlp.experts.down_proj", num, hidden, width),
+        *expert_stacks("mlp.experts", num, width, hidden),
         *(gated_mlp("mlp.shared_experts", shared, hidden, _mlp_bias(view)) if shared else ()),
     )

@@ -173,6 +173,30 @@ def _said(kind: object) -> str:
     return ", ".join(str(word) for word in words if word)
 
 
+def decoder(
+    view: ConfigView,
+    paths: Paths,
+    vocab: int,
+    kinds: Iterable[Kind],
+    build: Callable[[Kind], tuple[Tensors, LayerShape]],
+    extra_rows: int = 0,
+    head_bias: bool = False,
+    **facts: Any,
+) -> Layout:
+    """Return Llama's modules in their order: a table of words, layers, a norm, a head; with Llama's facts but for those given."""
+    hidden = view.size("hidden_size")
+    norm = facts.get("norm", "rms")
+    last = (norm_unit(f"{paths.body}.norm", hidden, norm == "layernorm"),)
+    units = (
+        embedding_unit(f"{paths.body}.embed_tokens", vocab + extra_rows, hidden),
+        *layer_units(f"{paths.body}.layers", kinds, build),
+        *(() if norm == "layernorm_plain" else last),
+        *head_units(paths, vocab, hidden, head_bias),
+    )
+    usual = {"norm": norm, "mlp": "gated", "activation": view.get("hidden_act")}
+    return Layout(units, {**usual, **facts})
+
+
 def attention_kinds(view: ConfigView, by_default: Callable[[int], str]) -> tuple[str, ...]:
     """Return `full` or `sliding` per layer: from `layer_types`, else by the family's rule."""
     num_layers = view.size("num_hidden_layers")
@@ -238,6 +262,28 @@ def gated_mlp(name: str, width: int, hidden: int, bias: bool = False) -> Tensors
         *linear(f"{name}.up_proj", width, hidden, bias),
         *linear(f"{name}.down_proj", hidden, width, bias),
     )
+
+
+def expert_stacks(
+    name: str, num: int, width: int, hidden: int, is_transposed: bool = False
+) -> Tensors:
+    """Return the two fused stacks of a layer's experts, gate and up in one."""
+    up, down = (2 * width, hidden), (hidden, width)
+    return (
+        *experts(f"{name}.gate_up_proj", num, *(up[::-1] if is_transposed else up)),
+        *experts(f"{name}.down_proj", num, *(down[::-1] if is_transposed else down)),
+    )
+
+
+def expert_sizes(view: ConfigView, num_key: str, width: int, shared: int) -> dict[str, Any]:
+    """Return the sizes of a layer that has only experts, by their names in LayerShape."""
+    return {
+        "intermediate_size": 0,
+        "num_experts": view.size(num_key),
+        "experts_per_token": view.size("num_experts_per_tok"),
+        "moe_intermediate_size": width,
+        "shared_expert_intermediate_size": shared,
+    }
 
 
 def split_attention(

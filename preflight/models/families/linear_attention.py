@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from preflight.model import LayerShape
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import (
@@ -9,15 +11,13 @@ from preflight.models.families.layout import (
     Paths,
     Tensors,
     attention_kinds,
-    embedding_unit,
-    experts,
+    decoder,
+    expert_sizes,
+    expert_stacks,
     gated_mlp,
-    head_units,
     heads,
-    layer_units,
     linear,
     norm,
-    norm_unit,
     other,
     qk_norms,
     router,
@@ -64,40 +64,28 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         mixer = _delta_rule(view, delta) if attention == "linear" else _attention(view, shape)
         return (
             *mixer,
-            *(_experts(shape) if mlp == "experts" else _dense(shape)),
+            *(
+                _experts(shape)
+                if mlp == "experts"
+                else gated_mlp("mlp", shape.intermediate_size, hidden)
+            ),
             *norm("input_layernorm", hidden),
             *norm("post_attention_layernorm", hidden),
         ), shape
 
     interval = view.optional_size("full_attention_interval") or FULL_EVERY
     kinds = attention_kinds(view, lambda i: "linear" if (i + 1) % interval else "full")
-    units = (
-        embedding_unit(f"{paths.body}.embed_tokens", vocab, hidden),
-        *layer_units(
-            f"{paths.body}.layers",
-            [(kind, _mlp_of(view, index)) for index, kind in enumerate(kinds)],
-            build,
-        ),
-        norm_unit(f"{paths.body}.norm", hidden),
-        *head_units(paths, vocab, hidden),
+    return decoder(
+        view,
+        paths,
+        vocab,
+        [(kind, _mlp_of(view, index)) for index, kind in enumerate(kinds)],
+        build,
+        norm="gemma_rms",
+        qk_norm=True,
+        kernels=("causal_conv1d", "fla"),
+        delta={part: getattr(delta, part) for part in Delta.__annotations__},
     )
-    facts = {
-        "norm": "gemma_rms",
-        "qk_norm": True,
-        "mlp": "gated",
-        "activation": view.get("hidden_act"),
-        "parallel_block": False,
-        "post_norms": False,
-        "kernels": ("causal_conv1d", "fla"),
-        "delta": {
-            "key_heads": delta.key_heads,
-            "value_heads": delta.value_heads,
-            "key_dim": delta.key_dim,
-            "value_dim": delta.value_dim,
-            "kernel": delta.kernel,
-        },
-    }
-    return Layout(units, facts)
 
 
 def _mlp_of(view: ConfigView, index: int) -> str:
@@ -114,22 +102,11 @@ def _shape(view: ConfigView, attention: str, mlp: str) -> LayerShape:
     num_heads, num_kv_heads, head_dim = heads(view)
     hidden = view.size("hidden_size")
     if mlp == "dense":
-        width = view.size("intermediate_size")
-        return LayerShape(
-            hidden, num_heads, num_kv_heads, head_dim, width, attention_kind=attention
-        )
-    return LayerShape(
-        hidden,
-        num_heads,
-        num_kv_heads,
-        head_dim,
-        0,
-        num_experts=view.size("num_experts"),
-        experts_per_token=view.size("num_experts_per_tok"),
-        moe_intermediate_size=view.size("moe_intermediate_size"),
-        shared_expert_intermediate_size=view.size("shared_expert_intermediate_size"),
-        attention_kind=attention,
-    )
+        sizes: dict[str, Any] = {"intermediate_size": view.size("intermediate_size")}
+    else:
+        shared = view.size("shared_expert_intermediate_size")
+        sizes = expert_sizes(view, "num_experts", view.size("moe_intermediate_size"), shared)
+    return LayerShape(hidden, num_heads, num_kv_heads, head_dim, **sizes, attention_kind=attention)
 
 
 def _attention(view: ConfigView, shape: LayerShape) -> Tensors:
@@ -168,16 +145,11 @@ def _delta_rule(view: ConfigView, delta: Delta) -> Tensors:
     )
 
 
-def _dense(shape: LayerShape) -> Tensors:
-    return gated_mlp("mlp", shape.intermediate_size, shape.hidden_size)
-
-
 def _experts(shape: LayerShape) -> Tensors:
     num, hidden, width = shape.num_experts, shape.hidden_size, shape.moe_intermediate_size
     return (
         *router("mlp.gate.weight", num, hidden, stays_fp32=False),
-        *experts("mlp.experts.gate_up_proj", num, 2 * width, hidden),
-        *experts("mlp.experts.down_proj", num, hidden, width),
+        *expert_stacks("mlp.experts", num, width, hidden),
         *gated_mlp("mlp.shared_expert", shape.shared_expert_intermediate_size, hidden),
         *linear("mlp.shared_expert_gate", 1, hidden),
     )

@@ -3,67 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from itertools import count
 from typing import Any
 
-from preflight.model import BIAS, LayerShape, ParameterTensor
+from preflight.model import BIAS, ParameterTensor
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.layout import (
     Layout,
     Paths,
     Tensors,
     all_full,
-    attention_kinds,
-    embedding_unit,
-    experts,
+    expert_sizes,
+    expert_stacks,
     full_every,
     gated_mlp,
-    head_units,
-    heads,
-    layer_units,
     linear,
-    norm,
-    norm_unit,
     other,
-    qk_norms,
     router,
-    split_attention,
     windowed_if_given,
 )
+from preflight.models.families.llama_like import BIAS_KEY, Family, flag_of, lay_out_as
 from preflight.values import dataclass
 
-Flag = Callable[[ConfigView], bool]
-
-
-def _never(view: ConfigView) -> bool:
-    return False
-
-
-def _bias(view: ConfigView) -> bool:
-    return view.flag("attention_bias")
+BOTH_BIASES = Family(BIAS_KEY, BIAS_KEY)
+WITH_NORMS = Family(BIAS_KEY, BIAS_KEY, qk_norm="head")
 
 
 @dataclass(frozen=True)
-class Family:
-    """How one family of mixtures is put together."""
+class Mixture:
+    """How one family of mixtures is put together: Llama-like but for its experts."""
 
+    like: Family = BOTH_BIASES
     num_experts: str = "num_experts"
     expert_width: str = "moe_intermediate_size"
     dense_width: str = "intermediate_size"
-    qkv_bias: Flag = _bias
-    out_bias: Flag = _bias
-    qk_norm: str = ""
-    """head or whole, as in split_qkv."""
-    qk_norm_if: Flag = lambda view: True
-    norm_bias: bool = False
     mlp: str = "mlp"
     router: str = "gate"
     shared: str = ""
     """Name of the shared expert's module."""
-    shared_gate: bool = False
     is_sparse: Callable[[ConfigView], Callable[[int], bool]] = lambda view: lambda index: True
-    sliding: Callable[[ConfigView], Callable[[int], str]] = lambda view: all_full
-    facts: dict[str, Any] = field(default_factory=dict)
+    is_transposed: bool = False
+    """Whether stacks of experts store (in, out)."""
 
 
 def _every_step(view: ConfigView) -> Callable[[int], bool]:
@@ -108,51 +88,46 @@ def _qwen2_moe_windowed(view: ConfigView) -> Callable[[int], str]:
     return lambda index: "sliding" if index % 2 == 0 and index < last else "full"
 
 
-FAMILIES: dict[str, Family] = {
-    "mixtral": Family(
+FAMILIES: dict[str, Mixture] = {
+    "mixtral": Mixture(Family(sliding=windowed_if_given), "num_local_experts", "intermediate_size"),
+    "granitemoe": Mixture(
+        BOTH_BIASES,
         "num_local_experts",
         "intermediate_size",
-        qkv_bias=_never,
-        out_bias=_never,
-        sliding=windowed_if_given,
-    ),
-    "granitemoe": Family(
-        "num_local_experts", "intermediate_size", mlp="block_sparse_moe", router="router"
-    ),
-    "olmoe": Family(expert_width="intermediate_size", qk_norm="whole"),
-    "phimoe": Family(
-        "num_local_experts",
-        "intermediate_size",
-        norm_bias=True,
+        mlp="block_sparse_moe",
         router="router",
-        sliding=windowed_if_given,
     ),
-    "qwen2_moe": Family(
-        qkv_bias=lambda view: view.flag("qkv_bias"),
-        out_bias=_never,
+    "olmoe": Mixture(Family(BIAS_KEY, BIAS_KEY, qk_norm="whole"), expert_width="intermediate_size"),
+    "phimoe": Mixture(
+        Family(BIAS_KEY, BIAS_KEY, norm="layernorm", sliding=windowed_if_given),
+        "num_local_experts",
+        "intermediate_size",
+        router="router",
+    ),
+    "qwen2_moe": Mixture(
+        Family(flag_of("qkv_bias"), sliding=_qwen2_moe_windowed),
         shared="shared_expert",
-        shared_gate=True,
         is_sparse=_every_step,
-        sliding=_qwen2_moe_windowed,
     ),
-    "qwen3_moe": Family(qk_norm="head", is_sparse=_every_step, sliding=_qwen_windowed),
-    "qwen3_vl_moe_text": Family(qk_norm="head", is_sparse=_every_step),
-    "glm4_moe": Family(
+    "qwen3_moe": Mixture(
+        Family(BIAS_KEY, BIAS_KEY, qk_norm="head", sliding=_qwen_windowed), is_sparse=_every_step
+    ),
+    "qwen3_vl_moe_text": Mixture(WITH_NORMS, is_sparse=_every_step),
+    "glm4_moe": Mixture(
+        Family(BIAS_KEY, qk_norm="head", qk_norm_if=flag_of("use_qk_norm")),
         "n_routed_experts",
-        out_bias=_never,
-        qk_norm="head",
-        qk_norm_if=lambda view: view.flag("use_qk_norm"),
         shared="shared_experts",
         is_sparse=_after_first_dense,
     ),
-    "gpt_oss": Family(
+    "gpt_oss": Mixture(
+        Family(BIAS_KEY, BIAS_KEY, sliding=lambda view: full_every(2)),
         "num_local_experts",
         "intermediate_size",
         router="router",
-        sliding=lambda view: full_every(2),
-        facts={"transposed_experts": True, "sinks": True},
+        is_transposed=True,
     ),
-    "llama4_text": Family(
+    "llama4_text": Mixture(
+        Family(BIAS_KEY, BIAS_KEY, sliding=_llama4_sliding),
         "num_local_experts",
         "intermediate_size",
         dense_width="intermediate_size_mlp",
@@ -160,127 +135,75 @@ FAMILIES: dict[str, Family] = {
         router="router",
         shared="shared_expert",
         is_sparse=_llama4_sparse,
-        sliding=_llama4_sliding,
-        facts={"transposed_experts": True},
+        is_transposed=True,
     ),
 }
 
 
 def lay_out(view: ConfigView, paths: Paths) -> Layout:
     """Return the units of a mixture-of-experts decoder."""
-    family = FAMILIES[view.model_type]
-    hidden, vocab = view.size("hidden_size"), view.size("vocab_size")
-    num_heads, num_kv_heads, head_dim = heads(view)
-    qk_norm = family.qk_norm if family.qk_norm_if(view) else ""
-    sinks = other("self_attn.sinks", num_heads) if family.facts.get("sinks") else ()
-    window_key = "attention_chunk_size" if view.model_type == "llama4_text" else "sliding_window"
+    mixture, hidden = FAMILIES[view.model_type], view.size("hidden_size")
 
-    def build(kind: tuple[str, str]) -> tuple[Tensors, LayerShape]:
-        attention, mlp = kind
-        shape = LayerShape(
-            hidden,
-            num_heads,
-            num_kv_heads,
-            head_dim,
-            view.size(family.dense_width) if mlp == "dense" else 0,
-            attention_kind=attention,
-            sliding_window=view.optional_size(window_key) if attention == "sliding" else None,
-            **(_expert_sizes(view, family) if mlp == "experts" else {}),
-        )
-        tensors = (
-            *sinks,
-            *split_attention(
-                hidden,
-                num_heads,
-                num_kv_heads,
-                head_dim,
-                family.qkv_bias(view),
-                family.out_bias(view),
-            ),
-            *qk_norms(qk_norm, num_heads, num_kv_heads, head_dim),
-            *(
-                gated_mlp(family.mlp, shape.intermediate_size, hidden)
-                if mlp == "dense"
-                else _expert_tensors(view.model_type, family, shape)
-            ),
-            *norm("input_layernorm", hidden, bias=family.norm_bias),
-            *norm("post_attention_layernorm", hidden, bias=family.norm_bias),
-        )
-        return tensors, shape
+    def mlp_of(kind: str) -> tuple[Tensors, dict[str, Any]]:
+        if kind == "experts":
+            sizes = _expert_sizes(view, mixture)
+            return _expert_tensors(view.model_type, mixture, hidden, sizes), sizes
+        width = view.size(mixture.dense_width)
+        return gated_mlp(mixture.mlp, width, hidden), {"intermediate_size": width}
 
-    sparse = family.is_sparse(view)
-    kinds = [
-        (attention, "experts" if sparse(index) else "dense")
-        for index, attention in enumerate(attention_kinds(view, family.sliding(view)))
-    ]
-    units = (
-        embedding_unit(f"{paths.body}.embed_tokens", vocab, hidden),
-        *layer_units(f"{paths.body}.layers", kinds, build),
-        norm_unit(f"{paths.body}.norm", hidden, family.norm_bias),
-        *head_units(paths, vocab, hidden, view.flag("lm_head_bias")),
+    sparse = mixture.is_sparse(view)
+    sinks: dict[str, Any] = {}
+    if view.model_type == "gpt_oss":
+        num_heads = view.size("num_attention_heads")
+        sinks = {"first": other("self_attn.sinks", num_heads), "sinks": True}
+    return lay_out_as(
+        mixture.like,
+        view,
+        paths,
+        ("experts" if sparse(index) else "dense" for index in count()),
+        mlp_of,
+        window="attention_chunk_size" if view.model_type == "llama4_text" else "sliding_window",
+        head_bias=view.flag("lm_head_bias"),
+        transposed_experts=mixture.is_transposed,
+        **sinks,
     )
-    facts = {
-        "norm": "layernorm" if family.norm_bias else "rms",
-        "qk_norm": bool(qk_norm),
-        "mlp": "gated",
-        "activation": view.get("hidden_act"),
-        "parallel_block": False,
-        "post_norms": False,
-        **family.facts,
-    }
-    return Layout(units, facts)
 
 
-def _expert_sizes(view: ConfigView, family: Family) -> dict[str, Any]:
-    width = view.size(family.expert_width)
-    shared = 0
+def _expert_sizes(view: ConfigView, mixture: Mixture) -> dict[str, Any]:
+    width = view.size(mixture.expert_width)
+    shared = width if mixture.shared else 0
     if view.model_type == "qwen2_moe":
         shared = view.size("shared_expert_intermediate_size")
     elif view.model_type == "glm4_moe":
         shared = width * view.count("n_shared_experts")
-    elif family.shared:
-        shared = width
-    return {
-        "num_experts": view.size(family.num_experts),
-        "experts_per_token": view.size("num_experts_per_tok"),
-        "moe_intermediate_size": width,
-        "shared_expert_intermediate_size": shared,
-    }
+    return expert_sizes(view, mixture.num_experts, width, shared)
 
 
 FP32_ROUTERS = frozenset({"glm4_moe"})
 """`gate.weight` in `_keep_in_fp32_modules_strict` (modeling_glm4_moe.py, 5.24.0)."""
 
 
-def _expert_tensors(model_type: str, family: Family, shape: LayerShape) -> Tensors:
-    num, hidden, width = shape.num_experts, shape.hidden_size, shape.moe_intermediate_size
-    shared = shape.shared_expert_intermediate_size
-    name = family.mlp
+def _expert_tensors(
+    model_type: str, mixture: Mixture, hidden: int, sizes: dict[str, Any]
+) -> Tensors:
+    num, width = sizes["num_experts"], sizes["moe_intermediate_size"]
+    shared, name = sizes["shared_expert_intermediate_size"], mixture.mlp
     # The routers of Llama 4 and Phi-MoE are subclasses of Linear; the others are bare parameters.
     if model_type in ("llama4_text", "phimoe"):
-        gate: Tensors = linear(f"{name}.{family.router}", num, hidden, is_of_subclass=True)
+        gate: Tensors = linear(f"{name}.{mixture.router}", num, hidden, is_of_subclass=True)
     else:
-        gate = router(f"{name}.{family.router}.weight", num, hidden, model_type in FP32_ROUTERS)
-    if family.facts.get("transposed_experts"):
-        stack: Tensors = (
-            *experts(f"{name}.experts.gate_up_proj", num, hidden, 2 * width),
-            *experts(f"{name}.experts.down_proj", num, width, hidden),
-        )
-    else:
-        stack = (
-            *experts(f"{name}.experts.gate_up_proj", num, 2 * width, hidden),
-            *experts(f"{name}.experts.down_proj", num, hidden, width),
-        )
+        gate = router(f"{name}.{mixture.router}.weight", num, hidden, model_type in FP32_ROUTERS)
+    stacks = expert_stacks(f"{name}.experts", num, width, hidden, mixture.is_transposed)
     if model_type == "gpt_oss":
-        gate = (*gate, *other(f"{name}.{family.router}.bias", num))
-        stack = (
-            *stack,
+        gate = (*gate, *other(f"{name}.{mixture.router}.bias", num))
+        stacks = (
+            *stacks,
             ParameterTensor(f"{name}.experts.gate_up_proj_bias", (num, 2 * width), BIAS),
             ParameterTensor(f"{name}.experts.down_proj_bias", (num, hidden), BIAS),
         )
     return (
         *gate,
-        *stack,
-        *(gated_mlp(f"{name}.{family.shared}", shared, hidden) if shared else ()),
-        *(linear(f"{name}.{family.shared}_gate", 1, hidden) if family.shared_gate else ()),
+        *stacks,
+        *(gated_mlp(f"{name}.{mixture.shared}", shared, hidden) if shared else ()),
+        *(linear("mlp.shared_expert_gate", 1, hidden) if model_type == "qwen2_moe" else ()),
     )
