@@ -15,7 +15,7 @@ from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 
 
 @hookimpl

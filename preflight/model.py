@@ -200,7 +200,7 @@ class ModelSpec:
 
     @property
     def is_encoder(self) -> bool:
-        """Whether it reads in both directions, and has the head that its objective names (preflight/formulas/layers/encoders.py)."""
+        """Whether it reads in both directions, and has the head that its objective names (preflight/formulas/layers/heads.py)."""
         return "heads" in self.facts
 
     @property

@@ -1,11 +1,13 @@
-"""Tables that are shipped with preflight: JSON files of its own, which nobody names and which are read as they are."""
+"""Tables that are shipped with preflight, which nobody names: JSON files that are read as they are, and large sorted ones in which
+a few lines are found."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 
 def read_table(path: str) -> Any:
@@ -33,3 +35,37 @@ def table_in(folder: str, name: str) -> dict[str, Any] | None:
         return None
     table: dict[str, Any] = read_table(path)
     return table
+
+
+Key = TypeVar("Key", str, tuple[str, ...])
+
+BLOCK = 2048
+"""Bytes of one read. The search stops halving where less than one is left, and reads on from there."""
+
+
+def lines_of(path: str, key_of: Callable[[str], Key], wanted: Key) -> Iterator[str]:
+    """Yield the lines of one key, of a file whose lines are in the order of their keys.
+
+    Lines that begin with # stand before the others.
+    """
+    with open(path, "rb", buffering=BLOCK) as file:
+        first, last = 0, file.seek(0, 2)
+        while last - first > BLOCK:
+            file.seek((first + last) // 2)
+            file.readline()  # the rest of a line whose beginning was jumped over
+            start = file.tell()
+            line = file.readline().decode()
+            if start >= last:
+                break
+            if line.startswith("#") or key_of(line) < wanted:
+                first = start + len(line.encode())
+            else:
+                last = start
+        file.seek(first)
+        for raw in file:
+            line = raw.decode()
+            if line.startswith("#") or (key := key_of(line)) < wanted:
+                continue
+            if key > wanted:
+                return
+            yield line.rstrip("\n")

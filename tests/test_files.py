@@ -222,7 +222,6 @@ EXCEPTIONS = {
     "preflight/own_tables.py": "tables of preflight's own",
     "preflight/devices/prices.py": OWN_DATA,
     "preflight/models/registry.py": OWN_DATA,
-    "preflight/models/sorted_lines.py": OWN_DATA,
     "preflight/render/glossary.py": OWN_DATA,
     "preflight/render/html_script.py": OWN_DATA,
     "preflight/search/proved.py": OWN_DATA,

@@ -15,7 +15,7 @@ from preflight.errors import Problem
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.starters.plugin_variables import fsdp_variable
+from preflight.shell.starters.variables import fsdp_variable
 from preflight.values import dataclass
 
 SHARDING_STRATEGIES = (

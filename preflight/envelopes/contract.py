@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from preflight.shell.blocks import Block
-from preflight.shell.starters.visible_devices import numbered
+from preflight.shell.starters.variables import numbered
 from preflight.values import dataclass
 
 

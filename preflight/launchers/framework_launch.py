@@ -17,7 +17,7 @@ from preflight.reading import Problems
 from preflight.scripts.arguments.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 
 NO_SCRIPT = ScriptFacts()

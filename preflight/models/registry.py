@@ -25,7 +25,7 @@ from preflight.models.name_rules import (
     stem_of,
     versioned,
 )
-from preflight.models.sorted_lines import lines_of
+from preflight.own_tables import lines_of
 from preflight.values import dataclass, replace
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from preflight.shell.starters.visible_devices import numbered
+from preflight.shell.starters.variables import numbered
 from preflight.slurm.array_tasks import array_tasks
 from preflight.slurm.hostlist import MOST_DIGITS, MOST_NAMES, host_list
 from preflight.slurm.nodes import Candidates

@@ -13,7 +13,7 @@ from preflight.plan_choices import ONE_OF, OPEN_PARTS, OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import ARGUMENT_OF
 from preflight.setting import Place, Setting
-from preflight.shell.starters.plugin_variables import deepspeed_variable, fsdp_variable
+from preflight.shell.starters.variables import deepspeed_variable, fsdp_variable
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.hints import NEVER_GUESSED
 from preflight.trainers.lookup import Given

@@ -64,7 +64,7 @@ def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) 
 
 def _set_variable(draft: LaunchDraft, key: str, value: Any) -> None:
     """Set the variable that accelerate's launcher would write; it is read where the user exports FSDP's settings."""
-    from preflight.shell.starters.plugin_variables import FSDP_ALWAYS, FSDP_IF_GIVEN, fsdp_variable
+    from preflight.shell.starters.variables import FSDP_ALWAYS, FSDP_IF_GIVEN, fsdp_variable
 
     env = draft.command.env
     if draft.part.variables is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.formulas.layers.encoders import HEAD
+from preflight.formulas.layers.heads import HEAD
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins

@@ -7,7 +7,7 @@ import json
 import pytest
 from launch_of_script import opens, plan_of
 
-from preflight.shell.starters.plugin_variables import deepspeed_variable
+from preflight.shell.starters.variables import deepspeed_variable
 
 LOOP = """\
 import argparse

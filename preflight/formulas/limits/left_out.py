@@ -12,7 +12,7 @@ from preflight.formulas.adapters.other_adapters import not_known
 from preflight.formulas.engines.engines import engine_bytes
 from preflight.formulas.engines.pipelines import is_divisible
 from preflight.formulas.engines.rollouts import starts_engines
-from preflight.formulas.layers.encoders import left_out_of_encoder
+from preflight.formulas.layers.heads import left_out_of_encoder
 from preflight.formulas.layers.kernels import LIGER_BY_CALL, LIGER_TYPES, WITHOUT_FUSED_LOSS
 from preflight.formulas.limits.left_out_of_answers import left_out_of_answers
 from preflight.formulas.limits.untraced import untraced

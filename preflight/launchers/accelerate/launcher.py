@@ -15,7 +15,7 @@ from preflight.launchers.accelerate.settings import MODE_FLAGS, LauncherSettings
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import ParsedOptions
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 
 
 def read_launcher_settings(

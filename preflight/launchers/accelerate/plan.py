@@ -31,13 +31,13 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import ParsedOptions
 from preflight.shell.starters.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
-from preflight.shell.starters.plugin_variables import (
+from preflight.shell.starters.variables import (
     DEEPSPEED_IF_GIVEN,
     FSDP_ALWAYS,
     FSDP_IF_GIVEN,
     fsdp_variable,
+    num_visible_devices,
 )
-from preflight.shell.starters.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 from preflight.unpriced_names import FLOAT8, ON_CPU
 from preflight.versions.accelerate import ZERO3_IS_ON_WITHOUT_INIT

@@ -19,7 +19,7 @@ from preflight.launchers.unread import unread
 from preflight.reading import Problems
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.shell.starters.program_names import program_name
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 
 NEWEST = "0.7.0"
 OLDER = "0.3.0"

@@ -16,7 +16,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, neste
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.plugin_variables import fsdp_variable
+from preflight.shell.starters.variables import fsdp_variable
 
 FSDP_KEYS = (
     "activation_checkpointing", "offload_params", "cpu_ram_efficient_loading", "state_dict_type", "auto_wrap_policy",

@@ -15,7 +15,7 @@ from preflight.launch import LaunchCommand
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_options import ParsedOptions
 from preflight.shell.starters.option_table import options_of
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 from preflight.values import dataclass
 
 DEFAULT_HOSTFILE = "/job/hostfile"

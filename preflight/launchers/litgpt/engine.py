@@ -12,7 +12,7 @@ from preflight.launchers.litgpt.model import adapter_of, base_quantization_of
 from preflight.launchers.litgpt.words import LitgptWords
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 from preflight.versions.litgpt import SHARDS_LORA_BY_FSDP2
 
 WHICH_BITSANDBYTES = NotModelled(

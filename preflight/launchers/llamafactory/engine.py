@@ -10,8 +10,7 @@ from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.variables import is_on
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import is_on, num_visible_devices
 from preflight.values import dataclass
 
 

@@ -19,7 +19,7 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
 from preflight.shell.starters.program_names import program_name
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 
 SCRIPT_MODULES = ("llamafactory.launcher", "llamafactory.train.tuner")
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"

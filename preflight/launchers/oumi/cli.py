@@ -25,7 +25,7 @@ from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems, Reading
 from preflight.setting import Place
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 
 OVER_DEVICES = "a model divided over the devices of one process"
 

@@ -18,7 +18,7 @@ from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 
 DEFAULT = Place("default", "", NAME)
 OWN_COUNTS = ("nproc_per_node", "num_processes")

@@ -13,7 +13,7 @@ from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.oumi.keys import KEYS, or_default
 from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.plugin_variables import fsdp_variable
+from preflight.shell.starters.variables import fsdp_variable
 
 OF_FSDP = (
     "sharding_strategy", "cpu_offload", "mixed_precision", "backward_prefetch", "forward_prefetch", "state_dict_type",

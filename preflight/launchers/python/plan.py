@@ -25,7 +25,7 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.starters.launcher_part import LauncherPart, caller_environment
 from preflight.shell.starters.program_names import TRAINS_NOTHING, called
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 
 _STARTS_RANKS = lazy_pattern(

@@ -17,8 +17,7 @@ from preflight.launchers.swift.table import preset
 from preflight.lazy_pattern import lazy_pattern
 from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
-from preflight.shell.starters.variables import is_on
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import is_on, num_visible_devices
 
 SINGLE_DEVICE = "SWIFT_SINGLE_DEVICE_MODE"
 ONE_DEVICE = lazy_pattern(r"(?:cpu|(?:cuda|npu|musa|mps)(?::\d+)?)")

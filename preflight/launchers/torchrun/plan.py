@@ -29,7 +29,7 @@ from preflight.shell.starters.launcher_options import (
 )
 from preflight.shell.starters.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
 from preflight.shell.starters.program_names import called
-from preflight.shell.starters.visible_devices import num_visible_devices
+from preflight.shell.starters.variables import num_visible_devices
 
 USAGE = "torchrun [options] train.py [arguments of train.py]"
 DEFAULT = Place("default", "", "torch")

@@ -9,8 +9,7 @@ from preflight.formulas.layers.installed_kernels import KERNELS
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config import CHECKPOINTING
 from preflight.launchers.torchtitan.config_values import TitanConfig
-from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
-from preflight.launchers.torchtitan.pipeline import read_pipeline
+from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees, read_pipeline
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
 from preflight.setting import Setting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.settings.script_settings import Said, said_of
-from preflight.shell.starters.plugin_variables import deepspeed_variable
+from preflight.shell.starters.variables import deepspeed_variable
 
 KEYWORDS = (
     "zero_stage",

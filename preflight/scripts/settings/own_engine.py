@@ -1,4 +1,5 @@
-"""The engine that a script sets up itself: FSDP and DDP around its model, fully_shard, deepspeed.initialize, ranks it spawns."""
+"""The engine that a script sets up itself: FSDP and DDP around its model, fully_shard, deepspeed.initialize, ranks it spawns;
+and over which ranks its own FSDP call divides a model."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.python.files import CallFound
-from preflight.scripts.python.nodes import keyword_of, unparse
+from preflight.scripts.python.nodes import argument_of, keyword_of, unparse
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.fsdp_offload import offload_of
 from preflight.scripts.settings.fsdp_units import with_units
 from preflight.scripts.settings.lightning_calls import lightning_trainer, with_trainer
@@ -51,8 +53,6 @@ def own_engine(reader: ScriptReader) -> OwnEngine:
         elif is_sure and kinds[0] == "fsdp2":
             engine = with_units(reader, engine)
         if is_sure and kinds[0] in ("fsdp1", "fsdp2"):
-            from preflight.scripts.settings.shard_groups import with_group  # few scripts shard
-
             engine = with_group(reader, sure[-1][1], engine)
     return _with_ranks(reader, engine)
 
@@ -132,3 +132,49 @@ def _with_ranks(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
         is_count = text is not None and text.isdecimal() and int(text) > 0
         said = Said(int(text or 0), flag.place) if is_count and flag is not None else None
     return replace(engine, spawns=reader.place(call), num_ranks=said)
+
+
+OF_GROUP = {"fsdp1": ("device_mesh", "process_group"), "fsdp2": ("mesh",)}
+"""Engine -> arguments of its call that say which ranks (torch/distributed/fsdp/fully_sharded_data_parallel.py and
+_fully_shard/_fully_shard.py, 2.13.0)."""
+
+
+def with_group(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnEngine:
+    """Return the engine with the degrees that a mesh of the call says, and whether there may be one that is not read, or
+    a strategy that divides over fewer ranks."""
+    values, is_open = reader.keywords(call)
+    place = reader.place(call)
+    given = next(
+        (
+            each.value
+            for each in call.node.keywords
+            if each.arg in OF_GROUP[engine.engines[0]]
+            and not (isinstance(each.value, ast.Constant) and each.value.value is None)
+        ),
+        None,
+    )
+    is_whole = engine.engines[0] == "fsdp2" or "reshard_after_forward" in engine.fields
+    spread = [values[name].value for name in OF_GROUP[engine.engines[0]] if name in values]
+    if given is None and not any(value is not None for value in spread):
+        is_read = is_whole and not is_open
+        return engine if is_read else replace(engine, group="perhaps")
+    shape = None if given is None or not is_whole else _shape(reader, given, call.scope)
+    if shape is None:
+        return replace(engine, group="mesh")
+    fields = {"shard_degree": Said(shape[-1], place)}
+    if len(shape) == 2:
+        fields["replicate_degree"] = Said(shape[0], place)
+    return replace(engine, fields={**engine.fields, **fields}, group="mesh")
+
+
+def _shape(reader: ScriptReader, node: ast.expr, scope: Scope) -> tuple[int, ...] | None:
+    """Return the shape of `init_device_mesh("cuda", (2, 8))`, copies before shards; None where it is not read."""
+    made = reader.only_call(node, scope)
+    if made is None or made.name != "init_device_mesh":
+        return None
+    said = argument_of(made.node, 1, "mesh_shape")
+    shape = None if said is None else reader.evaluator.value(said, made.scope)
+    if not isinstance(shape, tuple) or len(shape) > 2:
+        return None
+    is_whole = all(isinstance(size, int) and size > 0 for size in shape)
+    return shape if shape and is_whole else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from preflight.devices.cloud_names import flavor
 from preflight.launch import LaunchCommand
-from preflight.shell.starters.visible_devices import numbered
+from preflight.shell.starters.variables import numbered
 
 Given = list[tuple[str, str]]
 """Options of a wrapper with their values, in order; `` for a flag."""
