@@ -29,7 +29,7 @@ from preflight.launch import LaunchPlan
 from preflight.libraries.of_plan import with_releases_that_know
 from preflight.memory import MemoryEstimate, MemoryTerm
 from preflight.model import ModelSpec
-from preflight.models.built_tower import with_built_tower
+from preflight.models import with_built_tower
 from preflight.peaks import estimate_peaks
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy

@@ -180,8 +180,3 @@ def _optimizer_fields(optimizer: Any) -> dict[str, Any]:
     elif name in ("adamw_torch", "sgd", "rmsprop", "adagrad") and first.get("foreach") is False:
         found["optimizer_kernel"] = "for_loop"
     return found
-
-
-def model_of(model: Any, trainer: Any) -> Any:
-    """Return the model to look at: the given one, else the trainer's."""
-    return trainer.model if model is None and trainer is not None else model

@@ -11,8 +11,6 @@ from preflight.report import SCHEMA_VERSION
 from preflight.slurm.audit import VERDICTS, Audited
 from preflight.slurm.nodes import Fit
 
-_COLORS = {"does_not_fit": "red", "may_fit": "yellow", "fits": "green"}
-
 
 def audit_lines(jobs: Sequence[Audited], page: Page, is_verbose: bool) -> list[str]:
     """Return the summary, a table with the worst first, and what happens next."""

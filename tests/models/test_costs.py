@@ -15,8 +15,8 @@ from preflight.formulas.cost_tables import family_costs, file_of
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import LaunchPlan
 from preflight.models import describe
-from preflight.models.families.family_tables import family_table
 from preflight.models.families.groups import group_of
+from preflight.models.families.library_defaults import family_table
 from preflight.models.registry import all_models
 from preflight.trace.job import job_of
 from preflight.trace.run import trace

@@ -8,7 +8,7 @@ from preflight.formulas.layers.installed_kernels import KERNELS
 from preflight.formulas.limits.untraced import UNTRACED
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
-from preflight.models.families.family_tables import family_table
+from preflight.models.families.library_defaults import family_table
 from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
 from preflight.policy import Policy

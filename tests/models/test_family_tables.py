@@ -17,11 +17,11 @@ from preflight.formulas.precision import precision_of
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.models import describe, lays_out
-from preflight.models.families import family_tables
-from preflight.models.families.family_tables import family_table
+from preflight.models.families import library_defaults
+from preflight.models.families.library_defaults import family_table
 from preflight.plugins import load_plugins
 
-TYPES = sorted(path.stem for path in Path(family_tables.FOLDER).glob("*.json"))
+TYPES = sorted(path.stem for path in Path(library_defaults.FOLDER).glob("*.json"))
 LARGER, DEEPER = 2, 7
 """Twice one of the sizes that tables were checked at, and another depth."""
 

@@ -13,7 +13,7 @@ from reference_loop import least_seconds, loop_seconds
 from preflight import check
 from preflight.models import describe, lays_out
 from preflight.models.families.description import headless_class
-from preflight.models.families.family_tables import family_table
+from preflight.models.families.library_defaults import family_table
 from preflight.models.name_rules import owner_of
 from preflight.models.registry import (
     EVIDENCE,

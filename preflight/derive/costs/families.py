@@ -46,8 +46,8 @@ from preflight.formulas.cost_tables import (
 )
 from preflight.model import MASKED_LM
 from preflight.models import describe
-from preflight.models.families.family_tables import family_table
 from preflight.models.families.groups import TABLE, group_of
+from preflight.models.families.library_defaults import family_table
 from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
 from preflight.trace.encoders import HEADS, encoder_class

@@ -16,7 +16,7 @@ from preflight.launch import LaunchPlan, Vision
 from preflight.model import CAUSAL_LM, MASKED_LM
 from preflight.models import describe
 from preflight.models.families.bart_like import ACTIVE, BOTH, KINDS
-from preflight.models.families.family_tables import family_table
+from preflight.models.families.library_defaults import family_table
 from preflight.versions.installed import installed_versions
 from preflight.versions.transformers import FUSES_EXPERTS
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.files import readable_text
-from preflight.models.families.family_tables import family_table
-from preflight.models.families.library_defaults import library_defaults
+from preflight.models.families.library_defaults import family_table, library_defaults
 
 MOST = 2**40
 MOST_LAYERS = 10_000

@@ -9,10 +9,9 @@ from typing import Any
 from preflight.errors import BadInput, ModelNotKnown
 from preflight.model import ALL_PARAMETERS, OTHER, ModelSpec, ModelUnit, ParameterTensor, Tower
 from preflight.models.families.config_view import ConfigView, place_of_key
-from preflight.models.families.family_tables import family_table
 from preflight.models.families.groups import BOTH_STACKS, SAME_AS, group_of_config
 from preflight.models.families.layout import Layout, Paths, counted_units
-from preflight.models.families.library_defaults import library_defaults
+from preflight.models.families.library_defaults import family_table, library_defaults
 from preflight.models.families.wholes import whole_of
 from preflight.units import canonical_dtype
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from preflight.errors import ModelNotKnown
 from preflight.models.families.config_view import ConfigView
-from preflight.models.families.family_tables import family_table
 from preflight.models.families.layout import Paths
-from preflight.models.families.library_defaults import library_defaults
+from preflight.models.families.library_defaults import family_table, library_defaults
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "llama_like": (

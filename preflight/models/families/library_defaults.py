@@ -1,6 +1,7 @@
-"""What transformers fills in where a config is silent: sizes, spellings and layer classes of every family.
+"""What transformers fills in where a config is silent, and the tables of types that were laid out by a command.
 
-The values are in library_defaults.json, which `python -m preflight.derive library_defaults` writes.
+Sizes, spellings and layer classes of every family are in library_defaults.json, which `python -m preflight.derive
+library_defaults` writes; a type's own table is in tables/*.json, as table_layout.py explains them.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from preflight.own_tables import beside, read_table
+from preflight.own_tables import beside, read_table, table_in
 from preflight.values import dataclass
 
 PATH = beside(__file__, "library_defaults.json")
+FOLDER = beside(__file__, "tables")
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,9 @@ def tables_of(values: Mapping[str, Any]) -> LibraryDefaults:
     }
     classes = {name: tuple(row) for name, row in values["layer_classes"].items()}
     return LibraryDefaults(**{**values, "spellings": spellings, "layer_classes": classes})
+
+
+@lru_cache(maxsize=16)
+def family_table(model_type: str) -> Mapping[str, Any] | None:
+    """Return the table of a type; None where there is none."""
+    return table_in(FOLDER, model_type)

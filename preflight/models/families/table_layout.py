@@ -40,9 +40,9 @@ from preflight.errors import ModelNotKnown
 from preflight.model import EXPERTS, MASKED_LM, LayerShape, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.expressions import evaluate
-from preflight.models.families.family_tables import family_table
 from preflight.models.families.layer_rules import Places, by_layer, values_by
 from preflight.models.families.layout import Layout, Paths
+from preflight.models.families.library_defaults import family_table
 from preflight.models.families.table_limits import (
     raise_if_not_met,
     raise_if_other,

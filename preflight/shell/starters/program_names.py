@@ -91,16 +91,3 @@ def called(argv: Sequence[str]) -> Called | None:
         else:
             return Called(word, index, index + 1, "script")
     return None
-
-
-def calls(argv: Sequence[str], programs: Sequence[str], modules: Sequence[str]) -> int | None:
-    """Return the argv index behind one of the programs or modules; None where the command calls neither.
-
-    `python /opt/venv/bin/torchrun` calls torchrun.
-    """
-    what = called(argv)
-    if what is None:
-        return None
-    if what.kind == "module":
-        return what.first_argument if what.name in modules else None
-    return what.first_argument if program_name(what.name) in programs else None
