@@ -28,7 +28,8 @@ from preflight.values import dataclass
 Flag = Callable[[ConfigView], bool]
 
 
-def _never(view: ConfigView) -> bool:
+def never(view: ConfigView) -> bool:
+    """Return that no config has it."""
     return False
 
 
@@ -53,16 +54,16 @@ FUSED_GATE = ("gate_up_proj", "down_proj")
 class Family:
     """How one family differs from Llama."""
 
-    qkv_bias: Flag = _never
-    out_bias: Flag = _never
-    mlp_bias: Flag = _never
+    qkv_bias: Flag = flag_of("attention_bias")
+    out_bias: Flag = flag_of("attention_bias")
+    mlp_bias: Flag = never
     norm: str = "rms"
     norms: tuple[str, ...] = BEFORE_BOTH
     qk_norm: str = ""
     """head (one weight of head_dim), whole (over all heads), per_head (a weight for each), or nothing."""
     qk_norm_if: Flag = _always
     sliding: Callable[[ConfigView], Callable[[int], str]] = lambda view: all_full
-    parallel_if: Flag = _never
+    parallel_if: Flag = never
     activation_key: str = "hidden_act"
     fused_qkv: bool = False
     mlp: tuple[str, ...] = GATED
@@ -92,46 +93,36 @@ def _rope_free(view: ConfigView) -> Callable[[int], str]:
     return lambda index: "full" if (index + 1) % interval else "sliding"
 
 
-BIAS_KEY = flag_of("attention_bias")
-
 FAMILIES: dict[str, Family] = {
-    "llama": Family(BIAS_KEY, BIAS_KEY, flag_of("mlp_bias")),
-    "mistral": Family(sliding=windowed_if_given),
-    "ministral": Family(sliding=windowed_if_given),
-    "ministral3": Family(sliding=windowed_if_given),
-    "granite": Family(BIAS_KEY, BIAS_KEY, flag_of("mlp_bias")),
-    "smollm3": Family(BIAS_KEY, BIAS_KEY, flag_of("mlp_bias"), sliding=_rope_free),
-    "qwen2": Family(_always, sliding=_last_layers),
-    "qwen2_vl_text": Family(_always, sliding=_last_layers),
-    "qwen2_5_vl_text": Family(_always, sliding=_last_layers),
-    "qwen3": Family(BIAS_KEY, BIAS_KEY, qk_norm="head", sliding=_last_layers),
-    "qwen3_vl_text": Family(BIAS_KEY, BIAS_KEY, qk_norm="head"),
-    "gemma": Family(BIAS_KEY, BIAS_KEY, norm="gemma_rms"),
+    "llama": Family(mlp_bias=flag_of("mlp_bias")),
+    "mistral": Family(never, never, sliding=windowed_if_given),
+    "ministral": Family(never, never, sliding=windowed_if_given),
+    "ministral3": Family(never, never, sliding=windowed_if_given),
+    "granite": Family(mlp_bias=flag_of("mlp_bias")),
+    "smollm3": Family(mlp_bias=flag_of("mlp_bias"), sliding=_rope_free),
+    "qwen2": Family(_always, never, sliding=_last_layers),
+    "qwen2_vl_text": Family(_always, never, sliding=_last_layers),
+    "qwen2_5_vl_text": Family(_always, never, sliding=_last_layers),
+    "qwen3": Family(qk_norm="head", sliding=_last_layers),
+    "qwen3_vl_text": Family(qk_norm="head"),
+    "gemma": Family(norm="gemma_rms"),
     "gemma2": Family(
-        BIAS_KEY,
-        BIAS_KEY,
         norm="gemma_rms",
         norms=AROUND_BOTH,
         sliding=_pattern(2),
         activation_key="hidden_activation",
     ),
     "gemma3_text": Family(
-        BIAS_KEY,
-        BIAS_KEY,
         norm="gemma_rms",
         norms=AROUND_BOTH,
         qk_norm="head",
         sliding=_pattern(6),
         activation_key="hidden_activation",
     ),
-    "olmo": Family(BIAS_KEY, BIAS_KEY, norm="layernorm_plain", norms=()),
-    "olmo2": Family(BIAS_KEY, BIAS_KEY, norms=AFTER_BOTH, qk_norm="whole"),
-    "olmo3": Family(
-        BIAS_KEY, BIAS_KEY, norms=AFTER_BOTH, qk_norm="whole", sliding=lambda v: full_every(4)
-    ),
+    "olmo": Family(norm="layernorm_plain", norms=()),
+    "olmo2": Family(norms=AFTER_BOTH, qk_norm="whole"),
+    "olmo3": Family(norms=AFTER_BOTH, qk_norm="whole", sliding=lambda v: full_every(4)),
     "cohere": Family(
-        BIAS_KEY,
-        BIAS_KEY,
         norm="cohere_layernorm",
         norms=("input_layernorm",),
         qk_norm="per_head",
@@ -139,8 +130,6 @@ FAMILIES: dict[str, Family] = {
         parallel_if=_always,
     ),
     "cohere2": Family(
-        BIAS_KEY,
-        BIAS_KEY,
         norm="cohere_layernorm",
         norms=("input_layernorm",),
         sliding=_pattern(4),
@@ -148,14 +137,15 @@ FAMILIES: dict[str, Family] = {
     ),
     "stablelm": Family(
         flag_of("use_qkv_bias"),
+        never,
         norm="layernorm",
         qk_norm="list",
         qk_norm_if=flag_of("qk_layernorm"),
         parallel_if=flag_of("use_parallel_residual"),
     ),
     "phi3": Family(sliding=windowed_if_given, fused_qkv=True, mlp=FUSED_GATE),
-    "glm": Family(BIAS_KEY, mlp=FUSED_GATE),
-    "glm4": Family(BIAS_KEY, norms=GLM4_NORMS, mlp=FUSED_GATE),
+    "glm": Family(out_bias=never, mlp=FUSED_GATE),
+    "glm4": Family(out_bias=never, norms=GLM4_NORMS, mlp=FUSED_GATE),
     "starcoder2": Family(
         *(flag_of("use_bias"),) * 3,
         norm="layernorm",

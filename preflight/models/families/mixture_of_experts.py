@@ -22,18 +22,15 @@ from preflight.models.families.layout import (
     router,
     windowed_if_given,
 )
-from preflight.models.families.llama_like import BIAS_KEY, Family, flag_of, lay_out_as
+from preflight.models.families.llama_like import Family, flag_of, lay_out_as, never
 from preflight.values import dataclass
-
-BOTH_BIASES = Family(BIAS_KEY, BIAS_KEY)
-WITH_NORMS = Family(BIAS_KEY, BIAS_KEY, qk_norm="head")
 
 
 @dataclass(frozen=True)
 class Mixture:
     """How one family of mixtures is put together: Llama-like but for its experts."""
 
-    like: Family = BOTH_BIASES
+    like: Family
     num_experts: str = "num_experts"
     expert_width: str = "moe_intermediate_size"
     dense_width: str = "intermediate_size"
@@ -89,45 +86,48 @@ def _qwen2_moe_windowed(view: ConfigView) -> Callable[[int], str]:
 
 
 FAMILIES: dict[str, Mixture] = {
-    "mixtral": Mixture(Family(sliding=windowed_if_given), "num_local_experts", "intermediate_size"),
+    "mixtral": Mixture(
+        Family(never, never, sliding=windowed_if_given), "num_local_experts", "intermediate_size"
+    ),
     "granitemoe": Mixture(
-        BOTH_BIASES,
+        Family(),
         "num_local_experts",
         "intermediate_size",
         mlp="block_sparse_moe",
         router="router",
     ),
-    "olmoe": Mixture(Family(BIAS_KEY, BIAS_KEY, qk_norm="whole"), expert_width="intermediate_size"),
+    "olmoe": Mixture(Family(qk_norm="whole"), expert_width="intermediate_size"),
     "phimoe": Mixture(
-        Family(BIAS_KEY, BIAS_KEY, norm="layernorm", sliding=windowed_if_given),
+        Family(norm="layernorm", sliding=windowed_if_given),
         "num_local_experts",
         "intermediate_size",
         router="router",
     ),
     "qwen2_moe": Mixture(
-        Family(flag_of("qkv_bias"), sliding=_qwen2_moe_windowed),
+        Family(flag_of("qkv_bias"), never, sliding=_qwen2_moe_windowed),
         shared="shared_expert",
         is_sparse=_every_step,
     ),
     "qwen3_moe": Mixture(
-        Family(BIAS_KEY, BIAS_KEY, qk_norm="head", sliding=_qwen_windowed), is_sparse=_every_step
+        Family(qk_norm="head", sliding=_qwen_windowed),
+        is_sparse=_every_step,
     ),
-    "qwen3_vl_moe_text": Mixture(WITH_NORMS, is_sparse=_every_step),
+    "qwen3_vl_moe_text": Mixture(Family(qk_norm="head"), is_sparse=_every_step),
     "glm4_moe": Mixture(
-        Family(BIAS_KEY, qk_norm="head", qk_norm_if=flag_of("use_qk_norm")),
+        Family(out_bias=never, qk_norm="head", qk_norm_if=flag_of("use_qk_norm")),
         "n_routed_experts",
         shared="shared_experts",
         is_sparse=_after_first_dense,
     ),
     "gpt_oss": Mixture(
-        Family(BIAS_KEY, BIAS_KEY, sliding=lambda view: full_every(2)),
+        Family(sliding=lambda view: full_every(2)),
         "num_local_experts",
         "intermediate_size",
         router="router",
         is_transposed=True,
     ),
     "llama4_text": Mixture(
-        Family(BIAS_KEY, BIAS_KEY, sliding=_llama4_sliding),
+        Family(sliding=_llama4_sliding),
         "num_local_experts",
         "intermediate_size",
         dense_width="intermediate_size_mlp",
