@@ -102,6 +102,14 @@ CASES: dict[str, dict] = {
         "objective": "preference_pairs", "how": "Deep", "load": "bf16", "checkpointing": True,
         "config": {**CONFIG, "vocab_size": 64},
     },
+    "own pairs, deep, autocast": {
+        "objective": "preference_pairs", "how": "Deep", "load": "bf16", "autocast": True,
+        "config": {**CONFIG, "vocab_size": 64},
+    },
+    "own pairs, deep, autocast, checkpointed": {
+        "objective": "preference_pairs", "how": "Deep", "load": "bf16", "autocast": True, "checkpointing": True,
+        "config": {**CONFIG, "vocab_size": 64, "num_hidden_layers": 12},
+    },
     "own loss below TRL's": {"objective": "sft", "how": "Smoothed", "load": "bf16"},
     "own loss below TRL's, checkpointed": {
         "objective": "sft", "how": "Smoothed", "load": "bf16", "checkpointing": True,
@@ -216,6 +224,14 @@ def test_pairs_stand_side_by_side(measured, name):
     rows = case["micro"] * at_once
 
     assert [rows, case["length"]] in measured[name]["shapes"]
+
+
+@pytest.mark.parametrize("name", ["own pairs, deep, autocast", "own pairs, deep, autocast, checkpointed"])  # fmt: skip
+def test_outputs_of_every_layer_are_copies_where_accelerate_casts_them(measured, name):
+    """Of 16-bit layers the graph held them, it was said, and fp32 copies of all were not counted."""
+    forward = predicted(plan_of(name), case_of(name)["config"])[Moment.LOSS_FORWARD.value]
+
+    assert forward == pytest.approx(measured[name]["peaks"]["forward"], rel=TOLERANCE)
 
 
 def test_outputs_of_every_layer_live_in_an_evaluation_too():

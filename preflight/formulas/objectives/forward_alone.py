@@ -207,8 +207,14 @@ def held_with_logits(
 
 
 def outputs_of_layers(plan: LaunchPlan, model: ModelSpec, tokens: int, has_graph: bool) -> int:
-    """Return what `output_hidden_states` keeps of layers, beyond what a graph holds of it (held_with_logits)."""
+    """Return what `output_hidden_states` keeps of layers, beyond what a graph holds of it (held_with_logits).
+
+    Around a forward under autocast accelerate casts all that is returned to fp32: of 16 bits these are copies, which no
+    graph holds (accelerate/utils/operations.py convert_outputs_to_fp32, 1.15.0).
+    """
     size = stream_element_bytes(plan, model)
+    if uses_autocast(plan) and size < 4:
+        return hidden_states(plan, model, tokens)
     is_checkpointed = plan.activation_checkpointing != "none"
     is_saved = is_checkpointed or size == 4 or model.facts.get("norm") == "layernorm"
     num_layers = sum(unit.count for unit in model.layers)
@@ -216,8 +222,9 @@ def outputs_of_layers(plan: LaunchPlan, model: ModelSpec, tokens: int, has_graph
 
 
 def hidden_states(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
-    """Return what `output_hidden_states` keeps: the embeddings, and every layer's output."""
-    return stream_element_bytes(plan, model) * tokens * model.hidden_size * (model.num_layers + 1)
+    """Return what `output_hidden_states` keeps: the embeddings, and every layer's output, as a forward returns them."""
+    size = 4 if uses_autocast(plan) else stream_element_bytes(plan, model)
+    return size * tokens * model.hidden_size * (model.num_layers + 1)
 
 
 def _of_logits(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
