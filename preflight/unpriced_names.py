@@ -106,6 +106,8 @@ GRAPH_STEP = "a step that is traced as one graph"
 
 # What comes between steps:
 GENERATES_BESIDE = "generation in an evaluation"
+GENERATES_TO_EVALUATE = "generation in a trainer's own evaluation"
+"""Of a method that Trainer runs where it evaluates or predicts, and nowhere else."""
 FORWARD_BESIDE = "a forward pass in a callback"
 KEPT_LOGITS = "logits that a loop keeps"
 GATHERED_LOGITS = "logits that an evaluation gathers"
@@ -157,6 +159,7 @@ TAKES_OF_CALLS = {
     TUNED_BESIDE: "more",
     GENERATES: "more",
     GENERATES_BESIDE: "more",
+    GENERATES_TO_EVALUATE: "more",
     FORWARD_BESIDE: "more",
     MADE_AGAIN: "more",
     GROWN: "more",

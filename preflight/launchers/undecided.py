@@ -236,7 +236,11 @@ def _not_counted(name: str, sign: str) -> str:
     return f"{sign} speaks of {name}, which the estimate does not count"
 
 
-OF_EVALUATION = (unpriced.GATHERED_LOGITS, unpriced.UNCUT_EVALUATION)
+OF_EVALUATION = (
+    unpriced.GATHERED_LOGITS,
+    unpriced.UNCUT_EVALUATION,
+    unpriced.GENERATES_TO_EVALUATE,
+)
 ASKED_FOR = {"the states of OSS": "sharded_ddp"}
 """What is held only where an argument asks for it: FairScale's states, in copies of Trainer.create_optimizer to 4.34."""
 

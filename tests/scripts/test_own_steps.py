@@ -10,8 +10,10 @@ from launch_of_script import opens, plan_of
 from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 from preflight.unpriced_names import (
+    COPY,
     FREED_EARLY,
     GATHERED_LOGITS,
+    GENERATES_TO_EVALUATE,
     GRAPHS,
     GROWN,
     IN_SHARDS,
@@ -818,6 +820,54 @@ def test_answers_that_are_generated_between_steps_are_named(tmp_path, name, does
     held = {notice.unpriced for notice in plan.notices}
 
     assert ("generation in an evaluation" in held) is is_held
+
+
+TO_EVALUATE = """
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+class Answers(Trainer):
+    def {name}(self, *given, **more):
+        return self.model.generate(given[0], max_new_tokens=64)
+
+model = AutoModelForCausalLM.from_pretrained("model")
+trainer = Answers(model=model, args=TrainingArguments("out", {when}), train_dataset=rows, eval_dataset=others)
+trainer.train()
+{after}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "when", "after", "is_held"),
+    [
+        ("prediction_step", "eval_strategy='steps'", "", True),
+        ("prediction_step", "", "trainer.predict(others)", True),
+        ("evaluate", "", "trainer.evaluate()", True),
+        ("prediction_step", "", "", False),
+        ("evaluate", "eval_strategy='no'", "", False),
+    ],
+)
+def test_answers_of_a_trainers_evaluation_are_where_it_evaluates(
+    tmp_path, name, when, after, is_held
+):
+    text = TO_EVALUATE.format(name=name, when=when, after=after)
+    plan = plan_of(tmp_path, "python t.py", {"t.py": text})
+
+    assert (GENERATES_TO_EVALUATE in {notice.unpriced for notice in plan.notices}) is is_held
+
+
+@pytest.mark.parametrize(
+    ("copied", "is_model"),
+    [
+        ("model", True), ("self.model_wrapped", True), ("ref_model", True), ("model_engine", True), ("model.state_dict()", True),
+        ("model_inputs", False), ("model_args", False), ("model_kwargs", False), ("model_init_kwargs", False),
+        ("args.model_config", False), ("model_outputs", False), ("model_data", False),
+    ],
+)  # fmt: skip
+def test_a_copy_is_of_what_is_called_a_model_and_not_of_what_it_is_given(tmp_path, copied, is_model):  # fmt: skip
+    text = TO_EVALUATE.format(name="note", when="", after=f"kept = copy.deepcopy({copied})")
+    plan = plan_of(tmp_path, "python t.py", {"t.py": text})
+
+    assert (COPY in {notice.unpriced for notice in plan.notices}) is is_model
 
 
 @pytest.mark.parametrize(("launch", "is_held"), [("python t.py", True), ("torchrun --nproc_per_node 2 t.py", False)])  # fmt: skip

@@ -10,7 +10,12 @@ from typing import TypeGuard
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import children, last_name, methods_of, unparse, walk
-from preflight.unpriced_names import FORWARD_BESIDE, GENERATES, GENERATES_BESIDE
+from preflight.unpriced_names import (
+    FORWARD_BESIDE,
+    GENERATES,
+    GENERATES_BESIDE,
+    GENERATES_TO_EVALUATE,
+)
 
 _BESIDE_STEPS = lazy_pattern(
     r"^(?:on_\w+|prediction_step|evaluation_step|validation_step|evaluate)$"
@@ -19,12 +24,16 @@ _BESIDE_STEPS = lazy_pattern(
 
 
 def generates_beside(
-    nodes: Iterable[ast.AST], steps: Container[int], helpers: Container[str]
+    nodes: Sequence[ast.AST], steps: Container[int], helpers: Container[str]
 ) -> Iterator[tuple[str, int]]:
-    """Yield where a model generates between steps, in a callback or in a loop that is no step, and what callbacks ask it."""
+    """Yield where a model generates between steps, in a callback, a trainer's evaluation or a loop that is no step, and what
+    callbacks ask it."""
+    of_trainers = {id(each) for cls in _trainers(nodes) for each in methods_of(cls).values()}
     for node in nodes:
         if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
-            yield from ((GENERATES_BESIDE, line) for _, line in generates(node.body, helpers))
+            evaluates = id(node) in of_trainers and not node.name.startswith("on_")
+            name = GENERATES_TO_EVALUATE if evaluates else GENERATES_BESIDE
+            yield from ((name, line) for _, line in generates(node.body, helpers))
             yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node))
         elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
             made = filter(_is_of_model, own_nodes(node.body))
@@ -34,11 +43,7 @@ def generates_beside(
 def generates_of_trainers(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
     """Yield where a trainer of a script's own generates in a method that every step runs, or in one that such a method
     calls, and where what makes its rows or logs asks a model."""
-    for cls in nodes:
-        if not isinstance(cls, ast.ClassDef) or not any(
-            last_name(base).endswith("Trainer") for base in cls.bases
-        ):
-            continue
+    for cls in _trainers(nodes):
         methods = methods_of(cls)
         for name in _called_by(_OF_EVERY_STEP & {*methods}, methods):
             made = filter(_is_of_model, walk(methods[name]))
@@ -47,6 +52,13 @@ def generates_of_trainers(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]
             calls = (node for node in walk(methods[name]) if isinstance(node, ast.Call))
             asked = (each for each in calls if MODEL.match(unparse(each.func)))
             yield from ((FORWARD_BESIDE, call.lineno) for call in asked)
+
+
+def _trainers(nodes: Iterable[ast.AST]) -> Iterator[ast.ClassDef]:
+    for node in nodes:
+        bases = node.bases if isinstance(node, ast.ClassDef) else ()
+        if isinstance(node, ast.ClassDef) and any(last_name(b).endswith("Trainer") for b in bases):
+            yield node
 
 
 def _called_by(names: Iterable[str], methods: Mapping[str, ast.FunctionDef]) -> list[str]:

@@ -7,7 +7,8 @@ from preflight import unpriced_names as unpriced
 UNCOUNTED = {
     unpriced.COPY: (
         r"\bdeepcopy\(\s*(?:\w+\.)*(?:unwrap_model\(\s*(?:\w+\.)*)?"
-        r"(?:\w*model\w*|module|\w*engine|policy|actor|student|net(?:work)?)(?:\.state_dict\(\))?\s*\)"
+        r"(?:\w*model(?!_?(?:in|out)puts?\b|_?(?:kw|init_kw)?arg(?:ument)?s\b|_?(?:config|name|data)\w*)\w*|module|\w*engine|policy"
+        r"|actor|student|net(?:work)?)(?:\.state_dict\(\))?\s*\)"
         r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?<!cpu\(\))\.clone\(\)(?!\.cpu).*(?:state_dict|parameters)\(\)"
         r"|\bAveragedModel\(|\b(?:EMA)?WeightAveraging\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
         r"|ExponentialMovingAverage)\(|(?:zeros|ones|empty|rand|randn|full)_like\(.*parameters\(\)",
