@@ -203,7 +203,8 @@ def never_cut(trainer: TrainerArguments, signs: Signs) -> Problem | None:
         why = f"TRL cuts no row that a collator of the script's own makes ({collator.where})"
     made = trainer.script.uncut_rows
     if made is not None and not why:
-        why = f"rows are handed to the trainer as a tokenizer made them ({made.where})"
+        maker = f"{made.key} gives them" if made.key else "a tokenizer made them"
+        why = f"rows are handed to the trainer as {maker} ({made.where})"
     if not why:
         return None
     named = length.place.key or "max_length"

@@ -168,6 +168,52 @@ def test_rows_are_followed_through_what_holds_several_sets(tmp_path, trained, se
     assert plan_with(tmp_path, trained=trained, sets=sets).seq_len is None
 
 
+READY = """\
+class Plain(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, **more):
+        return model(**inputs).loss
+
+class Cutting(Trainer):
+    def _prepare_inputs(self, inputs):
+        return {name: each[:, :512] for name, each in inputs.items()}
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("trained", "trainer", "collates", "length"),
+    [
+        ('data["train"]', "Trainer", "", None),
+        ('data["train"].shuffle(seed=1).select(range(8))', "Trainer", "", None),
+        ('data["train"].map(lambda row: {"labels": row["input_ids"]})', "Trainer", "", None),
+        ('load_from_disk("rows")', "Trainer", "None", None),
+        ('data["train"]', "Plain", "", None),
+        ('data["train"].map(cut)', "Trainer", "", 512),
+        ('data["train"].map(lambda row: encoder(row["text"]))', "Trainer", "", 512),
+        ('data["train"].filter(lambda row: len(row["input_ids"]) <= 512)', "Trainer", "", 512),
+        ('data["train"]', "Trainer", "collate", 512),
+        ('data["train"]', "Trainer", "DataCollatorForChatML(tokenizer, max_length=512)", 512),
+        ('data["train"]', "Cutting", "", 512),
+        ('Rows(data["train"])', "Trainer", "", 512),
+        ('ready(data["train"])', "Trainer", "", 512),
+    ],
+)  # fmt: skip
+def test_rows_that_are_loaded_and_made_by_nothing_have_no_length(
+    tmp_path, trained, trainer, collates, length
+):
+    """A length that a tokenizer knows cuts no row that it never sees."""
+    text, _, made = SCRIPT.replace("SETS", READY + CUTTING).partition("Trainer(\n")
+    text = text.replace("load_dataset\n", "load_dataset, load_from_disk\n")
+    words = {
+        "TRAINED": trained, "EVALUATED": CUT, "WHEN": '"no"', "trainer": trainer,
+        "COLLATES": collates or "DataCollatorForLanguageModeling(tokenizer, mlm=False)",
+    }  # fmt: skip
+    script = f"{text}trainer(\n{made}"
+    for name, said in words.items():
+        script = script.replace(name, said)
+    assert plan_of(tmp_path, "python train.py", {"train.py": script}).seq_len == length
+
+
 LATER = """
 def start(rows, others):
     trainer = KIND(model=model, args=arguments, train_dataset=rows, eval_dataset=others)

@@ -7,13 +7,14 @@ A length at which another set is cut says nothing of these: that of evaluation o
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.handed_functions import OF_ROWS, function_of_rows
-from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, last_name, methods_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import OF_CHATS, counted_calls, tokenizing
@@ -21,13 +22,23 @@ from preflight.scripts.settings.behind import behind, functions_of
 from preflight.scripts.settings.followed_rows import MOST_SETS, handed, sets_behind
 from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.script_settings import ScriptSettings
-from preflight.scripts.uncounted.sign_words import CUTS
+from preflight.scripts.uncounted.sign_words import CUTS, MAKES_ROWS
 from preflight.setting import Place
 from preflight.unpriced_names import UNCUT_EVALUATION
 
 _TRAINERS = frozenset({"Trainer", "Seq2SeqTrainer"})
 """Classes of transformers that train on rows as they are handed; TRL's cut them."""
+_LOADS = frozenset({"load_dataset", "load_from_disk"})
+"""Functions of datasets that give the rows of files as they lie there (datasets/load.py, 5.2)."""
+_FILL_UP = frozenset(
+    {"DataCollatorForLanguageModeling", "DataCollatorWithPadding", "DataCollatorForSeq2Seq", "DataCollatorWithFlattening",
+     "DefaultDataCollator"}
+)  # fmt: skip
+"""Collators of transformers for rows of tokens, none of which cuts (data/data_collator.py, 5.24)."""
 _OF_LENGTHS = lazy_pattern(r"\blen\(|length|size")
+_MAKES_BATCHES = lazy_pattern(
+    f"{CUTS.pattern}|{MAKES_ROWS.pattern}|collat|tokeniz|dataloader", re.IGNORECASE
+)
 
 
 def read_uncut_rows(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -47,7 +58,7 @@ def uncut_rows(reader: ScriptReader, argument: str) -> Place | None:
         if not _trains(reader, found) or _may_cut(reader, found):
             continue
         for node, scope in handed(reader, found, argument):
-            place = _made_whole(reader, node, scope, counted)
+            place = _made_whole(reader, node, scope, counted, _takes_as_loaded(reader, found))
             if place is not None:
                 return place
     return None
@@ -80,6 +91,17 @@ def _may_cut(reader: ScriptReader, trainer: CallFound) -> bool:
     return any(_is_own(reader, collator, scope) for collator, scope in collators)
 
 
+def _takes_as_loaded(reader: ScriptReader, trainer: CallFound) -> bool:
+    """Tell whether rows reach a trainer's model as they are: a class of the script's own says nothing of them, and a collator
+    of transformers only fills them up."""
+    collators = [node for node, _ in given_by(reader, trainer, "data_collator")]
+    named = {last_name(each.func) for each in collators if isinstance(each, ast.Call)}
+    methods = [each for cls in reader.line_of(trainer) for each in methods_of(cls).values()]
+    beside = [node for each in methods if each.name != "compute_loss" for node in walk(each)]
+    makes = any(_MAKES_BATCHES.search(unparse(each)) for each in methods)
+    return named <= _FILL_UP and not makes and not any(isinstance(n, ast.Slice) for n in beside)
+
+
 def _is_own(reader: ScriptReader, collator: ast.expr, scope: Scope) -> bool:
     waiting = [(collator, scope)]
     for node, around in waiting:
@@ -100,15 +122,22 @@ def _is_own(reader: ScriptReader, collator: ast.expr, scope: Scope) -> bool:
 
 
 def _made_whole(
-    reader: ScriptReader, node: ast.expr, scope: Scope, counted: frozenset[ast.Call]
+    reader: ScriptReader,
+    node: ast.expr,
+    scope: Scope,
+    counted: frozenset[ast.Call],
+    as_loaded: bool = False,
 ) -> Place | None:
     """Return where a set of rows may be tokenized last, behind names, columns and methods, if that cuts no row and nothing
-    after it may."""
-    waiting, seen = [(node, scope)], set[int]()
+    after it may; with `as_loaded`, where rows may be loaded that nothing makes at all."""
+    waiting, seen, called = [(node, scope)], set[int](), False
     for each, around in waiting:
         if id(each) in seen or len(seen) > MOST_SETS:
             continue
         seen.add(id(each))
+        loads = last_name(each.func) if isinstance(each, ast.Call) else ""
+        if as_loaded and not called and loads in _LOADS and loads not in reader.functions:
+            return Place("script", around.path, loads, each.lineno)
         made = _rows_made_by(reader, each, around)
         if made is not None:
             makes = _makes_rows(reader, made, counted)
@@ -116,6 +145,8 @@ def _made_whole(
                 return Place("script", around.path, "", each.lineno)
             if makes is None or not isinstance(each, ast.Call):
                 continue
+            inside = [part for held in _held(reader, made) for part in walk(held)]
+            called = called or any(isinstance(part, ast.Call) for part in inside)
         waiting += sets_behind(reader, each, around)
     return None
 
@@ -140,8 +171,7 @@ def _makes_rows(
     reader: ScriptReader, function: ast.AST, counted: frozenset[ast.Call]
 ) -> bool | None:
     """Tell whether a function surely makes rows that it does not cut; False where it leaves their length, None where it may cut."""
-    is_named = isinstance(function, (ast.Name, ast.Attribute))
-    held = _functions(reader, function) if is_named else [function]  # type: ignore[arg-type]
+    held = _held(reader, function)
     if len(held) != 1:
         return None
     nodes = list(walk(held[0]))
@@ -168,5 +198,8 @@ def _makes_rows(
     )
 
 
-def _functions(reader: ScriptReader, function: ast.Name | ast.Attribute) -> list[ast.AST]:
-    return [node for node, _ in reader.functions.get(last_name(function), ())]
+def _held(reader: ScriptReader, function: ast.AST) -> list[ast.AST]:
+    """Return the functions of the script that one which makes rows may mean: itself, or those of its name."""
+    if isinstance(function, (ast.Name, ast.Attribute)):
+        return [node for node, _ in reader.functions.get(last_name(function), ())]
+    return [function]
