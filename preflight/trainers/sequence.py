@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from preflight.errors import Problem
 from preflight.formulas.objective import GENERATED_PAIRS, ONLINE
 from preflight.reading import Reading
@@ -10,10 +12,16 @@ from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import has_own_loop
 from preflight.units import ceil_div
-from preflight.versions.trl_pairs import DPO_HAS_PADDING_FREE
+from preflight.versions.trl_pairs import (
+    CUTS_PROMPTS_AT_512,
+    DPO_CUTS_ANSWERS,
+    DPO_HAS_PADDING_FREE,
+    PRM_CUTS_PROMPTS,
+)
 
 MAX_LENGTH_DEFAULT = 1024
 """TRL's max_length, and the cap of max_seq_length before it (sft_config.py, 0.9 to 1.16)."""
+PROMPT_DEFAULT = 512
 NEW_TOKENS_OF_GKD = 128
 BLOCK = "block_size"
 """A flag that says how long rows are in scripts of language models, and how many words a diffusion model writes at once."""
@@ -36,7 +44,8 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     setting = fields.get("seq_len", "seq_len")
     if given.kind.trl_script in ONLINE and setting is not None and BLOCK in setting.place.key:
         setting = None  # of what is generated at once, where rows are prompts with completions
-    if setting is not None and (setting.value is None or _says_no_limit(given, setting)):
+    is_endless = setting is not None and (setting.value is None or _says_no_limit(given, setting))
+    if setting is not None and is_endless and not _put_length(fields, None, None):
         said = "empty" if setting.value is None else setting.value
         fields.problems.append(
             Problem(
@@ -46,7 +55,7 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
                 severity="warning",
             )
         )
-    elif setting is not None and given.kind.trl_script not in GENERATED_PAIRS:
+    elif setting is not None and not is_endless and given.kind.trl_script not in GENERATED_PAIRS:
         counted = fields.positive("seq_len", "seq_len")
         if counted is not None:
             least = 0
@@ -54,11 +63,9 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
             if is_named and "seq_len" not in given.known and given.kind.trainer == "trl":
                 # of the tokenizer, by its name: the trainer cuts where its own argument says
                 least = _default_length(given) or 0
-            fields.put("seq_len", _padded(fields, max(counted.value, least)), counted)
-    elif given.kind.trainer == "trl" and _has_max_length(given):
-        length = _default_length(given)
-        if length is not None:
-            fields.assume("seq_len", _padded(fields, length), "no --max_length", "trl")
+            _put_length(fields, max(counted.value, least), counted)
+    elif not is_endless and given.kind.trainer == "trl" and _has_max_length(given):
+        _put_length(fields, _default_length(given), None)
     if given.kind.trainer != "trl":
         packing = fields.get("packing", "sequence_kind")
         filled = fields.get("pads_each_row")
@@ -91,6 +98,45 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
     else:
         fields.assume("sequence_kind", "padded", "neither packing nor padding_free", "trl")
     return fields.reading()
+
+
+def _put_length(fields: FieldReader, length: int | None, said: Setting | None) -> bool:
+    """Record the length at which rows are cut, by a setting or by TRL's default, or that of their two halves if that is less;
+    False where neither is known."""
+    answer = fields.get("max_completion_length") if _cuts_answers(fields.given) else None
+    count = None if answer is None else answer.value
+    if isinstance(count, int) and not isinstance(count, bool) and 0 < count < (length or inf):
+        prompt = _longest_prompt(fields)
+        if prompt is not None and prompt + count < (length or inf):
+            length, said = prompt + count, answer
+        elif prompt is None and length is not None:
+            # some answer is taken to reach half of its own cap, as some row is of a row's (search/longest.py)
+            reason = f"answers are cut at {count} before, and prompts are whole"
+            fields.leave_open("seq_len", (ceil_div(count, 2),), reason)
+    if length is not None:
+        stated = () if said is None else (said,)
+        fields.decide("seq_len", _padded(fields, length), stated, "no --max_length", "trl")
+    return length is not None
+
+
+def _cuts_answers(given: Given) -> bool:
+    """Tell whether TRL cuts answers by themselves, before it cuts rows: PRM wherever there is one, and DPO for some time."""
+    if given.kind.trainer != "trl" or given.kind.trl_script not in ("dpo", "prm"):
+        return False
+    has = {"trl": given.versions.of("trl")}
+    return given.kind.trl_script == "prm" or DPO_CUTS_ANSWERS.holds_in(has)
+
+
+def _longest_prompt(fields: FieldReader) -> int | None:
+    """Return the tokens that TRL leaves of a prompt, where it cuts answers; None where it cuts none."""
+    has = {"trl": fields.given.versions.of("trl")}
+    if fields.given.kind.trl_script == "prm" and not PRM_CUTS_PROMPTS.holds_in(has):
+        return None
+    said = fields.get("max_prompt_length")
+    if said is None:
+        return PROMPT_DEFAULT if CUTS_PROMPTS_AT_512.holds_in(has) else None
+    is_count = isinstance(said.value, int) and not isinstance(said.value, bool) and said.value > 0
+    return said.value if is_count else None
 
 
 def _says_no_limit(given: Given, setting: Setting) -> bool:

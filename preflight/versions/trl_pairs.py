@@ -57,6 +57,13 @@ DPO_DROPS_LOGITS = _since(
     "0.28.0",
     until="0.29",
 )
+DPO_CUTS_ANSWERS = _since(
+    "0.12",
+    "DPO cuts answers at max_completion_length, and prompts at max_prompt_length; before, and later, a row alone",
+    "trainer/dpo_trainer.py tokenize_row: :745 in 0.12.2, the same in 0.13.0 to 0.28.0, none in 0.11.4 and 0.29.1",
+    "0.28.0",
+    until="0.29",
+)
 CUTS_PAIRS_AT_1024 = _since(
     "0.14",
     "`max_length` of DPO, KTO, ORPO, CPO and BCO is 1024; before, none, and the trainers took 512",
@@ -76,6 +83,20 @@ DPO_ROLLS_LABELS = _since(
     "trainer/dpo_trainer.py torch.roll: 0.14.0 to 0.28.0, none in 0.13.0 and 0.29.0",
     "0.28.0",
     until="0.29",
+)
+CUTS_PROMPTS_AT_512 = _since(
+    "0.14",
+    "`max_prompt_length` of DPO and PRM is 512; before, None in DPO, and PRM had none",
+    "trainer/dpo_config.py:223, prm_config.py:61 (0.14.0; 0.13.0), the same in 0.28.0's DPO",
+    "0.28.0",
+    until="0.29",
+)
+PRM_CUTS_PROMPTS = _since(
+    "0.14",
+    "PRM cuts prompts at max_prompt_length, as it cuts answers in every release",
+    "trainer/prm_trainer.py:281 (0.14.0), experimental/prm/prm_trainer.py (0.26.2, 0.27.2), none in 0.13.0 and 0.28.0",
+    "0.27.2",
+    until="0.28",
 )
 DPO_SCORES_ROWS = _since(
     "0.15",
