@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from preflight.formulas.layers.beside_layers import more_logits, shared_bytes
 from preflight.formulas.layers.chunked_heads import head_bytes, tune_chunks
 from preflight.formulas.layers.heads import scores, trains_value_model
+from preflight.formulas.layers.key_values import cast_in_training
 from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
 from preflight.formulas.objectives.actor_losses import SOURCE as ACTOR_SOURCE
 from preflight.formulas.objectives.actor_losses import kept_outputs, runs_on_engine, trains_actor
@@ -132,6 +133,14 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {vocab:,} x {forward}",
         source,
     )
+    cast = cast_in_training(plan, model, tokens)
+    # when they are made, of logits and loss what is returned and what the graph holds is left
+    more = cast - max(0, forward - outputs - 4) * entries if cast else 0
+    if more > 0:
+        yield MemoryTerm(
+            "keys and values that the forward returns", more, FORWARD, f"{cast:,}, less what the loss let go",
+            "accelerate/utils/operations.py convert_outputs_to_fp32",
+        )  # fmt: skip
     if reads_completion_logits(plan):
         entropy = entropy_bytes(plan, outputs, entries, vocab)
         yield MemoryTerm(

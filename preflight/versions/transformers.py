@@ -44,6 +44,15 @@ GPT2_HAS_SDPA = _since(
     "`_supports_sdpa` in models/gpt2/modeling_gpt2.py, models/gpt_neox/modeling_gpt_neox.py: 4.41.2 against 4.42.4",
     "5.24.0",
 )
+CACHES_NOTHING_IN_TRAINING = _since(
+    "4.43",
+    "a decoder that trains and is given no cache makes none; before, and again in 4.45, it gave back a tuple of keys and"
+    " values, and later a DynamicCache",
+    "models/llama, mistral, mixtral, qwen2, gemma, phi3, stablelm: `not self.training` in 4.44.2, none in 4.42.4 and 4.45.2;"
+    " counted on a CPU under accelerate in 4.36.2, 4.44.2 and 4.45.2",
+    "4.44.2",
+    until="4.45",
+)
 WHISPER_CACHES_IN_AN_OBJECT = _since(
     "4.43",
     "Whisper gives back keys and values in an EncoderDecoderCache",
@@ -74,6 +83,14 @@ ZERO3_REFUSES_AUTO_BATCH = _since(
     "4.45",
     "Trainer refuses auto_find_batch_size under ZeRO-3",
     "trainer.py: 4.45.2 does, 4.44.2 does not; :902 (5.24.0)",
+    "5.24.0",
+)
+CACHES_IN_AN_OBJECT = _since(
+    "4.46",
+    "decoders give back keys and values in a DynamicCache, which accelerate leaves as it is; a tuple of them is made fp32"
+    " with the logits",
+    "models/llama/modeling_llama.py return_legacy_cache: False without a cache that is given (4.46.3, not 4.45.2);"
+    " accelerate/utils/operations.py convert_to_fp32",
     "5.24.0",
 )
 LOSS_UPCASTS_LOGITS = _since(

@@ -7,7 +7,11 @@ from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.units import dtype_bytes
-from preflight.versions.transformers import TRAINER_TURNS_CACHE_OFF
+from preflight.versions.transformers import (
+    CACHES_IN_AN_OBJECT,
+    CACHES_NOTHING_IN_TRAINING,
+    TRAINER_TURNS_CACHE_OFF,
+)
 from preflight.versions.trl import SFT_TURNS_CACHE_OFF, SFT_TURNS_CACHE_OFF_CHECKPOINTED
 
 _OF_LOGITS = (None, "sft", "pretrain", "classification")
@@ -33,20 +37,58 @@ def cache_bytes(plan: LaunchPlan, model: ModelSpec, rows: int, length: int) -> i
 def cached_in_evaluation(plan: LaunchPlan, model: ModelSpec, rows: int) -> int:
     """Return the keys and values that live beside an evaluation's logits, where the model's class is transformers' and
     neither script nor trainer turns `use_cache` of its config off (tests/formulas/test_evaluation_caches.py)."""
+    if not _gives_caches(plan, model) or not plan.seq_len:
+        return 0
+    copies = 0
+    if _casts_caches(plan, model):  # beside what is cast, until that is handed on
+        keeps_keys = stream_element_bytes(plan, model) == 4
+        copies = _in_fp32(model, rows * plan.seq_len, values_alone=keeps_keys)
+    return cache_bytes(plan, model, rows, plan.seq_len) + copies
+
+
+def cast_in_training(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
+    """Return the keys and values in fp32 that a training forward gives back, where accelerate casts a tuple of them: its
+    copies, and keys that are fp32 themselves; no graph holds either. They live until the loss is handed on."""
+    if plan.activation_checkpointing != "none" or CACHES_NOTHING_IN_TRAINING.holds_in(
+        plan.versions
+    ):
+        return 0
+    is_cast = _gives_caches(plan, model) and _casts_caches(plan, model)
+    return _in_fp32(model, tokens) if is_cast else 0
+
+
+def _gives_caches(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether a model's forward gives back keys and values."""
     is_on = plan.script_facts.caches_keys
     is_checkpointed = plan.activation_checkpointing != "none"
     if is_on is False or (is_on is None and is_checkpointed) or plan.objective not in _OF_LOGITS:
-        return 0
+        return False
     has = plan.versions
     if plan.trainer in HF_TRAINERS and TRAINER_TURNS_CACHE_OFF.holds_in(has):
-        return 0
+        return False
     if plan.trainer == "trl" and SFT_TURNS_CACHE_OFF.holds_in(has):
-        return 0
+        return False
     if plan.trainer == "trl" and is_checkpointed and SFT_TURNS_CACHE_OFF_CHECKPOINTED.holds_in(has):
-        return 0
-    if model.has_both_stacks or not plan.seq_len:
-        return 0
-    return cache_bytes(plan, model, rows, plan.seq_len)
+        return False
+    return not model.has_both_stacks
+
+
+def _casts_caches(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether accelerate casts them with the logits: they are in tuples, which Gemma 2's never were."""
+    is_wrapped = uses_autocast(plan) and plan.trainer in HF_TRAINERS
+    in_tuples = model.model_type != "gemma2" and not CACHES_IN_AN_OBJECT.holds_in(plan.versions)
+    return is_wrapped and in_tuples
+
+
+def _in_fp32(model: ModelSpec, tokens: int, *, values_alone: bool = False) -> int:
+    """Return the keys and values of some tokens in fp32; releases with tuples cut none at a window."""
+    elements = 0
+    for unit in model.layers:
+        layer = unit.layer
+        if layer is not None and layer.attention_kind not in ("linear", "none"):
+            width = (layer.v_head_dim or layer.head_dim) + (0 if values_alone else layer.head_dim)
+            elements += unit.count * layer.num_kv_heads * width
+    return 4 * tokens * elements
 
 
 def appended_bytes(plan: LaunchPlan, model: ModelSpec, rows: int, length: int) -> int:
