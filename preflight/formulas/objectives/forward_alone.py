@@ -187,11 +187,18 @@ def held_with_logits(
     A graph holds the inputs of checkpointed layers, of norms in fp32 and of torch's LayerNorm; an RMSNorm in 16 bits
     keeps a copy in fp32 (transformers/models/llama/modeling_llama.py LlamaRMSNorm, 4.44.2 to 5.24.0). Keys that
     attention repeats for more queries are held beside their copies; under checkpointing a model that trains caches none.
+    Around a forward under autocast accelerate casts all that is returned to fp32: of 16 bits these are copies, which no
+    graph holds (accelerate/utils/operations.py convert_outputs_to_fp32, 1.15.0).
     """
     is_checkpointed = plan.activation_checkpointing != "none"
     found = 0
     if scoring.keeps_hidden_states:
-        found += outputs_of_layers(plan, model, tokens, has_graph)
+        is_cast = uses_autocast(plan) and stream_element_bytes(plan, model) < 4
+        found += (
+            hidden_states(plan, model, tokens)
+            if is_cast
+            else outputs_of_layers(plan, model, tokens, has_graph)
+        )
     if scoring.keeps_hidden_states and scoring.reads == OF_STEP:  # what the last norm was given
         found += stream_element_bytes(plan, model) * tokens * model.hidden_size
     if scoring.scores_others and not scoring.drops_logits and not has_graph:
@@ -207,14 +214,8 @@ def held_with_logits(
 
 
 def outputs_of_layers(plan: LaunchPlan, model: ModelSpec, tokens: int, has_graph: bool) -> int:
-    """Return what `output_hidden_states` keeps of layers, beyond what a graph holds of it (held_with_logits).
-
-    Around a forward under autocast accelerate casts all that is returned to fp32: of 16 bits these are copies, which no
-    graph holds (accelerate/utils/operations.py convert_outputs_to_fp32, 1.15.0).
-    """
+    """Return what `output_hidden_states` keeps of layers, beyond what a graph holds of it (held_with_logits)."""
     size = stream_element_bytes(plan, model)
-    if uses_autocast(plan) and size < 4:
-        return hidden_states(plan, model, tokens)
     is_checkpointed = plan.activation_checkpointing != "none"
     is_saved = is_checkpointed or size == 4 or model.facts.get("norm") == "layernorm"
     num_layers = sum(unit.count for unit in model.layers)
