@@ -13,10 +13,13 @@ from step_script import counted_of
 
 from preflight.formulas.layers.heads import with_head
 from preflight.judge import estimate_memory
-from preflight.launch import Adapter, LaunchPlan
+from preflight.launch import Adapter, LaunchCommand, LaunchPlan
 from preflight.launch_facts import ScriptFacts, StepLoss, TrainerFacts
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
 from preflight.scripts.uncounted.step_loss import File, step_loss
 from preflight.setting import Place, Setting
 
@@ -243,3 +246,18 @@ def test_outputs_of_every_layer_live_in_an_evaluation_too():
     hidden = 2 * 4 * LENGTH * CONFIG["hidden_size"] * (CONFIG["num_hidden_layers"] + 1)
 
     assert deep - plain >= hidden
+
+
+def test_what_a_value_head_reads_of_layers_is_in_their_dtype(tmp_path):
+    """LLaMA-Factory's reward models call the model inside the one whose forward accelerate wraps: nothing casts its outputs."""
+    (tmp_path / "rm.yaml").write_text(
+        "model_name_or_path: meta-llama/Llama-3.2-1B\nstage: rm\ndo_train: true\nfinetuning_type: lora\n"
+        "dataset: pairs\ntemplate: llama3\ncutoff_len: 1024\nper_device_train_batch_size: 1\nbf16: true\noutput_dir: out\ndisable_gradient_checkpointing: true\n"
+    )
+    command = LaunchCommand(("llamafactory-cli", "train", "rm.yaml"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request(device="h100-sxm-80"))
+    assert report.estimate is not None and report.model is not None
+    (term,) = (t for t in report.estimate.terms if t.name == "hidden states of every layer")
+
+    elements = 2 * 1024 * report.model.hidden_size * (report.model.num_layers + 1)
+    assert 0 < term.num_bytes <= 2 * elements
