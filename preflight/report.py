@@ -15,7 +15,7 @@ from preflight.readings import Readings
 from preflight.remedy import DEAR_FACTOR, Remedy
 from preflight.rewrite import Rewrite
 from preflight.values import dataclass
-from preflight.verdict import Verdict
+from preflight.verdict import Answer, Verdict
 
 if TYPE_CHECKING:
     from preflight.advice import Advice
@@ -30,11 +30,22 @@ class TriedRemedy:
     remedy: Remedy
     plan: LaunchPlan
     estimate: MemoryEstimate
+    """Of the plan as it stands; of one that is tight in another reading alone, of the dearest."""
     verdict: Verdict
     step_time_factor: float = 1.0
     """Estimated step time of that plan over the plan as written, for the same tokens."""
     step_time_parts: Mapping[str, float] = field(default_factory=dict)
     """Part -> seconds per optimizer step on one rank: good for comparing plans, not as a promise."""
+
+    @property
+    def is_dear(self) -> bool:
+        """Tell whether its plan takes more than half as much time again for a step."""
+        return self.step_time_factor > DEAR_FACTOR
+
+    @property
+    def fits_cheaply(self) -> bool:
+        """Tell whether its plan fits, and is not dear."""
+        return self.verdict.answer is Answer.FITS and not self.is_dear
 
 
 EXTRA = (
@@ -117,7 +128,7 @@ class Report:
     def is_dear(self) -> bool:
         """True where the rewritten launch takes more than half as much time again for a step."""
         is_rewritten = bool(self.applied) and self.rewrite is not None
-        return is_rewritten and self.applied[-1].step_time_factor > DEAR_FACTOR
+        return is_rewritten and self.applied[-1].is_dear
 
     @property
     def dearest(self) -> str:

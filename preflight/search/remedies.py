@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from preflight.judge import Judged
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
-from preflight.remedy import DEAR_FACTOR
+from preflight.remedy import UNPROVED
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
 from preflight.rewriting import write_checked, write_with_copy
@@ -45,8 +45,9 @@ def treat(
     was_tight = report.verdict.answer is Answer.TIGHT
     answers = _answers(search, was_tight, num_alternatives, unwritable)
     found = next(answers, None)
-    if found is not None and policy.allow and not found.is_cheap:
-        found = next((other for other in answers if other.is_cheap), found)
+    if found is not None and policy.allow - UNPROVED and not found.tried[-1].fits_cheaply:
+        # what is dear gives way to what is asked for; what only lacks a proof is looked at with what is safe
+        found = next((other for other in answers if other.tried[-1].fits_cheaply), found)
     if found is not None:
         return _treated(report, found, policy)
     if not unwritable or was_tight:
@@ -71,12 +72,6 @@ class Treatment:
     tried: tuple[TriedRemedy, ...]
     rewrite: Rewrite
     alternatives: tuple[tuple[TriedRemedy, ...], ...] = ()
-
-    @property
-    def is_cheap(self) -> bool:
-        """Tell whether it fits, and takes no half as long again: what is dear gives way to what is asked for."""
-        last = self.tried[-1]
-        return last.verdict.answer is Answer.FITS and last.step_time_factor <= DEAR_FACTOR
 
 
 def _answers(

@@ -10,7 +10,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import Level
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
-from preflight.remedy import BESIDE_TRAINING, DEAR_FACTOR, UNPROVED, Remedy
+from preflight.remedy import BESIDE_TRAINING, UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewriting import write_draft
 from preflight.search.best_plans import Solution, best_plans, steps_of
@@ -78,7 +78,7 @@ def suggest(
         mildest[remedy.id] = best
     suggested = list(mildest.values())
     if report.is_dear:
-        suggested = [tried for tried in suggested if _is_cheaper(tried)]
+        suggested = [tried for tried in suggested if tried.fits_cheaply]
     suggested.sort(key=_order)
     suggested = [_told_if_writable(report.plan, tried, plugins, write) for tried in suggested]
     is_held_back = report.is_dear and bool(suggested) and not is_asked
@@ -108,7 +108,7 @@ def _order(tried: TriedRemedy) -> tuple[bool, bool, int, bool, int]:
 
 def _is_enough(found: Iterable[TriedRemedy]) -> bool:
     """Tell whether enough stands beside a dear rewrite: each costs a search of its own."""
-    return sum(map(_is_cheaper, found)) >= MOST_BESIDE
+    return sum(tried.fits_cheaply for tried in found) >= MOST_BESIDE
 
 
 def _is_dear_dose(settled: TriedRemedy | None) -> bool:
@@ -116,12 +116,7 @@ def _is_dear_dose(settled: TriedRemedy | None) -> bool:
     fit by itself, as a smaller share of an engine does without states on the host."""
     if settled is None:
         return False
-    return settled.remedy.keeps_training and settled.step_time_factor > DEAR_FACTOR
-
-
-def _is_cheaper(tried: TriedRemedy) -> bool:
-    """Tell whether a suggestion fits, and is not dear itself."""
-    return tried.verdict.answer is Answer.FITS and tried.step_time_factor <= DEAR_FACTOR
+    return settled.remedy.keeps_training and settled.is_dear
 
 
 def _to_suggest(search: Search, was_tight: bool, is_applied: bool) -> Iterator[Remedy]:

@@ -78,7 +78,7 @@ class Search:
         )
 
     def written_as(self, judged: Judged, is_answer: Callable[[Judged], bool]) -> Rewrite | None:
-        """Return the launch that says an answer, if it is one in every release that reads it; None where none does."""
+        """Return the launch that says an answer; None where none does, or where a release reads one that is none."""
         rewrite = self.write(self.written.plan, judged.plan, self.plugins)
         plan = None if rewrite is None else rewrite.plan
         if plan is None or plan.version_readings == judged.plan.version_readings:
