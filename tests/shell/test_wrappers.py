@@ -162,6 +162,18 @@ SEEN = {
     ],
     "python -m cProfile -o prof.out -m accelerate.commands.launch --multi_gpu --num_processes 2"
     " train.py": ["cProfile"],
+    "python -m coverage run -m accelerate.commands.launch --multi_gpu --num_processes 2 train.py": [
+        "coverage run"
+    ],
+    "memray run --follow-fork -o out.bin -m accelerate.commands.launch --multi_gpu --num_processes 2"
+    " train.py": ["memray run"],
+    "viztracer --log_async -m accelerate.commands.launch --multi_gpu --num_processes 2 train.py": [
+        "viztracer"
+    ],
+    f"sudo -E -u train HF_HOME=/models {LAUNCH}": ["sudo"],
+    f"xvfb-run -a {LAUNCH}": ["xvfb-run"],
+    f"screen -dmS tuning {LAUNCH}": ["screen"],
+    f"caffeinate -i {LAUNCH}": ["caffeinate"],
     f"nsys profile -o out --trace=cuda,nvtx --force-overwrite true {LAUNCH}": ["nsys profile"],
     f"srun -n 2 env A=1 numactl -N 0 bash -lc 'exec {LAUNCH}'": [
         "srun",

@@ -1,7 +1,8 @@
 """The options of programs that start another program: which take a value, so that the inner command is found.
 
 Sources: the manual pages of coreutils 9, util-linux 2.39, numactl 2.0, Slurm 24.05 with pyxis 0.20,
-uv 0.9, poetry 2, Ray 2.60 (dashboard/modules/job/cli.py), huggingface_hub 2.4 (cli/jobs.py), conda 25, pixi 0.50, apptainer 1.4, Docker 28, podman 5, debugpy 1.8 and Nsight Systems 2025.
+uv 0.9, poetry 2, Ray 2.60 (dashboard/modules/job/cli.py), huggingface_hub 2.4 (cli/jobs.py), conda 25, pixi 0.50, apptainer 1.4, Docker 28, podman 5, debugpy 1.8,
+coverage 7, memray 1.19, VizTracer 1.1, line_profiler 5, sudo 1.9, screen 4.9, X.Org's xvfb-run and Nsight Systems 2025.
 """
 
 from __future__ import annotations
@@ -120,6 +121,38 @@ OPTIONS: dict[str, WrapperOptions] = {
     ),
     "cProfile": _options("-o --outfile -s --sort", "-m"),
     "pdb": _options("-c --command", "-m"),
+    "coverage run": _options(
+        "--source --omit --include --rcfile --data-file --concurrency --context --debug",
+        "-m --module -a --append -p --parallel-mode --branch --pylib --timid -L",
+    ),
+    "kernprof": _options(
+        "-o --outfile -s --setup -p --prof-mod -u --unit",
+        "-m -l --line-by-line -b --builtin -v --view -r --rich -z --skip-zero",
+    ),
+    "memray run": _options(
+        "-o --output --live-port",
+        "-m -q --quiet -v --verbose -f --force --live --live-remote --native --follow-fork --aggregate"
+        " --trace-python-allocators --compress-on-exit --no-compress",
+    ),
+    "viztracer": _options(
+        "-o --output_file --tracer_entries --max_stack_depth --min_duration --output_dir --plugins"
+        " --include_files --exclude_files --rcfile",
+        "-m -u -q",
+        flags_by_default=True,
+    ),
+    "sudo": _options(
+        "-u --user -g --group -C --close-from -D --chdir -h --host -p --prompt -R --chroot -r --role"
+        " -t --type -T --command-timeout -U --other-user",
+        "-E --preserve-env -A --askpass -b --background -H --set-home -i --login -k -K -N -n"
+        " --non-interactive -P --preserve-groups -S --stdin -s --shell",
+    ),
+    "xvfb-run": _options(
+        "-e --error-file -f --auth-file -n --server-num -p --xauth-protocol -s --server-args -w --wait",
+        "-a --auto-servernum -l --listen-tcp",
+    ),
+    "screen": _options("-S -dmS -c -e -h -p -s -t -T -Logfile", "-d -m -dm -D -A -a -q -O -U -L"),
+    "caffeinate": _options("-t -w", "-d -i -m -s -u -di -dims"),
+    "unbuffer": _options("", "-p"),
     "exec": _options("-a", "-c -l -cl"),
     "command": _options("", "-p"),
     "uv run": _options(
@@ -186,7 +219,9 @@ SAME_AS = {
     "uv tool run": "uvx",
     "gtime": "time",
 }
-PYTHON_PROGRAMS = ("debugpy", "debugpy-run", "cProfile", "pdb")
+PYTHON_PROGRAMS = (
+    "debugpy", "debugpy-run", "cProfile", "pdb", "coverage", "kernprof", "memray", "viztracer",
+)  # fmt: skip
 """They start a Python script, or with -m a module; `python -m debugpy` is debugpy."""
 SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
 ELSEWHERE = ("ray job submit", "hf jobs run", "hf jobs uv run")

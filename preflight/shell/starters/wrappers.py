@@ -122,10 +122,10 @@ def unwrapped(command: LaunchCommand) -> list[Layer]:
     elif python is not None:
         return _submitted(command, python)
     for num_words in (4, 3, 2):
-        words = " ".join((name, *argv[1:num_words]))
+        words = " ".join((name, *argv[first : first + num_words - 1]))
         words = SAME_AS.get(words, words)
         if words in OPTIONS:
-            name, first = words, num_words
+            name, first = words, first + num_words - 1
             break
     name = SAME_AS.get(name, name)
     if name not in OPTIONS:
@@ -188,9 +188,11 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
     passes_env = True
     added: tuple[str, ...] = ()
     flags = {flag for flag, _ in given}
-    if name == "env":
+    if name in ("env", "sudo"):
         if {"-i", "--ignore-environment", "-"} & flags:
             env, passes_env = {}, False
+        if name == "sudo" and not {"-E", "--preserve-env"} & flags:
+            env, passes_env = {}, False  # env_reset, which every distribution's sudoers sets
         for flag, value in given:
             if flag in ("-u", "--unset"):
                 env.pop(value, None)
@@ -200,7 +202,7 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
             env[variable] = value
             assigned.add(variable)
             start += 1
-        cwd = _folder(command, option(given, "-C", "--chdir"))
+        cwd = _folder(command, option(given, "-C" if name == "env" else "-D", "--chdir"))
     elif name == "srun":
         if "--multi-prog" in flags:
             raise BadInput.one(
@@ -238,8 +240,8 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
             added = ("python",)
     elif name == "conda run":
         cwd = _folder(command, option(given, "--cwd"))
-    elif name in PYTHON_PROGRAMS:
-        added = ("python", "-m") if "-m" in flags else ("python",)
+    elif name.partition(" ")[0] in PYTHON_PROGRAMS:
+        added = ("python", "-m") if {"-m", "--module"} & flags else ("python",)
     is_parted = name == "debugpy-run" and argv[start + 1 : start + 2] == ("--",)
     separator = start + 1 if is_parted else None
     words = [word for index, word in enumerate(argv) if index >= start and index != separator]
