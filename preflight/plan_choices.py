@@ -22,7 +22,9 @@ from preflight.plan_types import wrong_types
 
 SCHEMES = ("nf4", "fp4", "int8")
 
-ONE_OF = ("attention", "load_dtype", "eval_micro_batch_size")
+ONE_OF = (
+    "attention", "load_dtype", "eval_micro_batch_size", "micro_batch_size", "gradient_accumulation_steps",
+)  # fmt: skip
 """Plan fields that have one of the values that a script may give them, where it is known which those are."""
 HF_TRAINERS = ("transformers", "trl")
 """Trainers that TrainingArguments configure, named like their libraries; frameworks on top of them count as

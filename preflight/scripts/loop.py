@@ -10,7 +10,14 @@ from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.flow import takes_gradient
-from preflight.scripts.python.nodes import given_to, last_name, parameters_of, unparse, walk
+from preflight.scripts.python.nodes import (
+    given_to,
+    keyword_of,
+    last_name,
+    parameters_of,
+    unparse,
+    walk,
+)
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.lightning_calls import lightning_trainer
@@ -69,6 +76,12 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     rows = _rows_of(reader, loaders) if is_sure else None
     if rows is not None:
         settings.put(ROWS[0], rows)
+        if rows.value is UNKNOWN:
+            from preflight.scripts.settings.alternatives import (
+                note_numbers,  # few choose when they run
+            )
+
+            note_numbers(reader, settings, ROWS[0], [(_rows_given(e), e.scope) for e in loaders])
         if len(loaders) > 1 or (isinstance(rows.value, int) and not rows.flag):
             settings.set_later.add(ROWS[0])  # a flag of that name says no more than the loader does
     made = uncut_loaders(reader, loaders)
@@ -109,9 +122,9 @@ def _rows_of(reader: ScriptReader, loaders: list[CallFound]) -> Known | None:
     told: list[Known] = []
     for loader in loaders:
         values, _ = reader.keywords(loader)
-        second = loader.node.args[1:2]
-        if second and not isinstance(second[0], ast.Starred):
-            values["batch_size"] = reader.evaluator.evaluate(second[0], loader.scope)
+        given = _rows_given(loader)
+        if given is not None:
+            values["batch_size"] = reader.evaluator.evaluate(given, loader.scope)
         if "batch_size" in values and values["batch_size"].value is not None:
             told.append(values["batch_size"])
     numbers = [each for each in told if type(each.value) is int]
@@ -120,6 +133,12 @@ def _rows_of(reader: ScriptReader, loaders: list[CallFound]) -> Known | None:
     if len(numbers) < len(loaders):
         return Known(UNKNOWN, told[0].place)
     return max(numbers, key=lambda each: cast(int, each.value))
+
+
+def _rows_given(loader: CallFound) -> ast.expr | None:
+    """Return what a loader is given for its rows, second or by name."""
+    given = dict(enumerate(loader.node.args)).get(1, keyword_of(loader.node, "batch_size"))
+    return None if isinstance(given, ast.Starred) else given
 
 
 def _trained_on(reader: ScriptReader) -> set[str]:

@@ -39,6 +39,7 @@ from preflight.scripts.settings.own_variables import read_own_variables
 from preflight.scripts.settings.parameter_casts import read_parameter_casts
 from preflight.scripts.settings.reward_calls import read_rewards
 from preflight.scripts.settings.script_settings import (
+    NUMBERS,
     OF_ARGUMENTS,
     OF_ROWS,
     Refused,
@@ -182,6 +183,11 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put("seq_len" if is_length else name, known)
         if is_length:
             settings.seen[OF_ARGUMENTS] = known.place
+    for name in {*NUMBERS} & {*settings.unread}:
+        from preflight.scripts.settings.alternatives import note_numbers  # few choose when they run
+
+        given = [(keyword_of(call.node, name), call.scope) for call in calls]
+        note_numbers(reader, settings, name, given)
     for call in reader.possible("replace"):
         # dataclasses.replace: which of the arguments objects trains is then not known.
         for name, known in reader.keywords(call)[0].items():

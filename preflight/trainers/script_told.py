@@ -124,7 +124,7 @@ def _note_changed(given: Given, reader: ScriptReader, script: ScriptSettings) ->
     for argument, spellings in SPELLINGS.items() if changed else ():
         place = next((changed[each] for each in spellings if each in changed), None)
         if place is not None and argument not in script.arguments:
-            script.unread.setdefault(argument, place)
+            script.doubt(argument, place)
             script.set_later.add(argument)
 
 

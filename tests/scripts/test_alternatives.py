@@ -269,3 +269,71 @@ def test_modules_of_a_tower_are_not_listed_and_may_be_there(model, tmp_path):
     ways = (plan.adapter, *plan.origins["adapter"].may_be)
 
     assert [each.targets for each in ways] == [("qkv_of_tower",), QUERY]
+
+
+ROWS = """\
+import socket
+import torch
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+is_large = socket.gethostname() == "large"
+rows = 4
+if is_large:
+    rows = 16
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+"""
+TRAINS = "Trainer(model, arguments).train()\n"
+LOOP = """\
+optimizer = torch.optim.AdamW(model.parameters())
+for batch in loader:
+    model(**batch).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+OF_TWO = {
+    "a condition": f"arguments = TrainingArguments('o', per_device_train_batch_size=16 if is_large else 4)\n{TRAINS}",
+    "a name": f"arguments = TrainingArguments('o', per_device_train_batch_size=rows)\n{TRAINS}",
+    "one call or another": (
+        "if is_large:\n    arguments = TrainingArguments('o', per_device_train_batch_size=16)\n"
+        f"else:\n    arguments = TrainingArguments('o', per_device_train_batch_size=4)\n{TRAINS}"
+    ),
+    "a loader": f"loader = DataLoader(load(), batch_size=16 if is_large else 4)\n{LOOP}",
+    "a loader by position": f"loader = DataLoader(load(), rows)\n{LOOP}",
+}
+OF_MORE = {
+    "one way that is not read": "TrainingArguments('o', per_device_train_batch_size=16 if is_large else count())",
+    "no number of rows": "TrainingArguments('o', per_device_train_batch_size=16 if is_large else 0)",
+    "set anew": (
+        "TrainingArguments('o', per_device_train_batch_size=rows)\n"
+        "arguments.per_device_train_batch_size = count()"
+    ),
+    "replaced": (
+        "TrainingArguments('o', per_device_train_batch_size=rows)\n"
+        "arguments = dataclasses.replace(arguments, per_device_train_batch_size=count())"
+    ),
+}
+
+
+def rows(folder, script):
+    (folder / "train.py").write_text(ROWS + script)
+    command = LaunchCommand(("python", "train.py"), {}, str(folder))
+    return check_launch(
+        command, load_plugins(), Request("h100-sxm-80", settings={"seq_len": 64})
+    ).plan
+
+
+@pytest.mark.parametrize("script", OF_TWO.values(), ids=OF_TWO)
+def test_rows_of_which_a_script_chooses_are_open_between_the_least_and_the_most(script, tmp_path):
+    plan = rows(tmp_path, script)
+    origin = plan.origins["micro_batch_size"]
+
+    assert plan.micro_batch_size == 16
+    assert origin.assumed and set(origin.may_be) == {16, 4}
+
+
+@pytest.mark.parametrize("script", OF_MORE.values(), ids=OF_MORE)
+def test_rows_that_may_be_any_are_unknown(script, tmp_path):
+    plan = rows(tmp_path, f"arguments = {script}\n{TRAINS}")
+
+    assert plan.micro_batch_size is None

@@ -14,7 +14,7 @@ from preflight.scripts.python.flow import returns
 from preflight.scripts.python.nodes import keyword_of, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
-from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.scripts.settings.script_settings import NUMBERS, ScriptSettings
 
 MOST_DEEP = 8
 """Names, calls and branches that are followed to a value."""
@@ -36,6 +36,23 @@ def note_ways(reader: ScriptReader, settings: ScriptSettings, calls: Sequence[Ca
             settings.may_be[field] = tuple(dict.fromkeys(words))
     if COMPUTE in settings.unread:
         _take_compute_dtype(reader, settings)
+
+
+def note_numbers(
+    reader: ScriptReader,
+    settings: ScriptSettings,
+    argument: str,
+    given: Sequence[tuple[ast.expr | None, Scope]],
+) -> None:
+    """Note the numbers of which an argument surely has one, the largest first, where only running tells which; `given` is what
+    each of the calls that set it gives."""
+    if argument not in settings.unread or not given:
+        return
+    ways = [None if node is None else alternatives(reader, node, scope) for node, scope in given]
+    found = [each for values in ways for each in values or (UNKNOWN,)]
+    numbers = {each for each in found if isinstance(each, int) and each > 0}
+    if all(type(each) is int and each in numbers for each in found):
+        settings.may_be[NUMBERS[argument]] = tuple(sorted(numbers, reverse=True))
 
 
 COMPUTE = "bnb_4bit_compute_dtype"
@@ -97,10 +114,10 @@ def _values(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> I
 
 
 def _plain(value: object) -> object:
-    """Return a word, none at all, or names as they are compared; UNKNOWN for anything else."""
+    """Return a word, a whole number, none at all, or names as they are compared; UNKNOWN for anything else."""
     if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
         return tuple(value)
-    return value if isinstance(value, (str, type(None))) else UNKNOWN
+    return value if isinstance(value, (str, int, type(None))) else UNKNOWN
 
 
 def _ways(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Scope]]:

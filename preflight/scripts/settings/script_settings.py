@@ -15,6 +15,12 @@ from preflight.scripts.python.scope import UNKNOWN, Known, Parsed
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
+NUMBERS = {
+    "per_device_train_batch_size": "micro_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+}
+"""Argument of a trainer that is a number -> the plan field that it is."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -168,7 +174,7 @@ class ScriptSettings:
         said = said_of(known)
         if said is None:
             self.arguments.pop(name, None)
-            self.unread.setdefault(name, known.place)
+            self.doubt(name, known.place)
         else:
             self.arguments[name] = said
             self.unread.pop(name, None)
@@ -188,3 +194,4 @@ class ScriptSettings:
         """Note what may set an argument that nothing else says."""
         if name not in self.arguments:
             self.unread.setdefault(name, place)
+            self.may_be.pop(NUMBERS.get(name, ""), None)
