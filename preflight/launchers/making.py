@@ -62,7 +62,7 @@ class Making:
                 origins[name] = Origin(where, True, reason, may_be)
         for name, others in script.half_said.items():
             reason = "the script sets a part of it to something known only when it runs"
-            if name != "adapter" and None not in others:
+            if others == script.may_be.get(name) and None not in others:
                 reason = f"the script has {' or '.join(map(str, others))}, and chooses when it runs"
             origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)
         engine, of_launcher = fields.get("engine"), dict(self.part.origins)
