@@ -292,3 +292,107 @@ def test_a_key_of_a_copys_losses_takes_nothing(tmp_path: Path, update: str) -> N
 @pytest.mark.parametrize("update", NAMED.values(), ids=NAMED)
 def test_a_key_that_goes_anywhere_else_is_named(tmp_path: Path, update: str) -> None:
     assert "what actor_rollout_ref.actor.by_token does" in unpriced(with_own_key(tmp_path, update))
+
+
+MAIN = """\
+import hydra
+import ray
+
+from .own_trainer import RayOwnTrainer
+
+
+@hydra.main(config_path="config", config_name="own_trainer", version_base=None)
+def main(config):
+    ray.get(Runner.remote().run.remote(config))
+
+
+@ray.remote(num_cpus=1)
+class Runner:
+    def run(self, config):
+        from verl.trainer.ppo.ray_trainer import ResourcePoolManager, Role
+        from verl.workers.fsdp_workers import ActorRolloutRefWorker, CriticWorker
+
+        pool = "global_pool"
+        workers = {Role.ActorRollout: ray.remote(ActorRolloutRefWorker), Role.Critic: ray.remote(CriticWorker)}
+        resource_pool_spec = {pool: [config.trainer.n_gpus_per_node] * config.trainer.nnodes}
+        manager = ResourcePoolManager(resource_pool_spec, {role: pool for role in workers})
+        trainer = RayOwnTrainer(config, role_worker_mapping=workers, resource_pool_manager=manager)
+        trainer.init_workers()
+        trainer.fit()
+"""
+OWN_TRAINER = """\
+from verl.trainer.ppo.ray_trainer import RayPPOTrainer
+
+
+class RayOwnTrainer(RayPPOTrainer):
+    def fit(self):
+        for batch in self.loader:
+            answers = self.actor_rollout_wg.generate_sequences(batch)
+            kept = self.filtered(batch, answers)
+            kept = kept.union(self.ref_policy_wg.compute_ref_log_prob(kept))
+            self.actor_rollout_wg.update_actor(kept)
+"""
+ON_TOP = "defaults:\n  - ppo_trainer\n  - _self_\ndata:\n  max_response_length: 2048\n"
+
+
+def with_main(
+    folder: Path, main: str = MAIN, trainer: str = OWN_TRAINER, config: str = ON_TOP
+) -> Path:
+    """Write a main of somebody's own beside a copy of verl."""
+    for name, text in (
+        ("main_own.py", main),
+        ("own_trainer.py", trainer),
+        ("config/own_trainer.yaml", config),
+    ):
+        path = folder / "recipe" / "own" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return with_copy(folder)
+
+
+OWN_MAIN = f"python3 -m recipe.own.main_own actor_rollout_ref.model.path={MODEL}"
+
+
+@pytest.mark.parametrize("start", ["-m recipe.own.main_own", "recipe/own/main_own.py"])
+def test_a_main_of_ones_own_with_verls_workers_is_read_as_verls(start: str, tmp_path: Path) -> None:
+    command = f"python3 {start} actor_rollout_ref.model.path={MODEL} +trainer.nnodes=2"
+    plan = read(command, with_main(tmp_path))
+
+    assert (plan.launcher, plan.model, plan.world_size) == ("verl", MODEL, 8)
+    # the answer of its own configuration, the prompt and the batch of the copy's below it
+    assert plan.seq_len == 1024 + 2048
+    assert plan.micro_batch_size == 8
+
+
+def test_a_main_with_verls_own_trainer_needs_no_trainer_of_its_own(tmp_path: Path) -> None:
+    main = MAIN.replace(".own_trainer import RayOwnTrainer", "verl.trainer.ppo.ray_trainer import RayPPOTrainer")
+    main = main.replace("RayOwnTrainer(", "RayPPOTrainer(")
+
+    assert read(OWN_MAIN, with_main(tmp_path, main)).seq_len == 3072
+
+
+MORE = {
+    "a worker of its own": (MAIN.replace("verl.workers.fsdp_workers", "recipe.own.workers"), OWN_TRAINER, ON_TOP),
+    "a worker defined there": (f"{MAIN}\nclass OwnWorker:\n    pass\n", OWN_TRAINER, ON_TOP),
+    "two pools of cards": (
+        MAIN.replace("{pool: [", '{"critic": [1], pool: ['), OWN_TRAINER, ON_TOP
+    ),
+    "a request that no trainer of verl's makes": (
+        MAIN, OWN_TRAINER.replace("update_actor", "update_teacher"), ON_TOP
+    ),
+    "answers from elsewhere": (
+        MAIN, OWN_TRAINER.replace("self.actor_rollout_wg.generate_sequences", "self.agent.play"), ON_TOP
+    ),
+    "a trainer that is not here": (MAIN.replace(".own_trainer", "elsewhere"), OWN_TRAINER, ON_TOP),
+    "a configuration of several": (MAIN, OWN_TRAINER, ON_TOP.replace("_self_", "environments")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("files", MORE.values(), ids=MORE)
+def test_a_main_that_does_more_is_not_read_as_verls(
+    files: tuple[str, str, str], tmp_path: Path
+) -> None:
+    report = check(OWN_MAIN, with_main(tmp_path, *files))
+
+    assert report.plan.launcher == "python"
+    assert report.verdict.answer.value == "unknown"

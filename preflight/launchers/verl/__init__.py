@@ -16,8 +16,16 @@ TRAINERS = {
 """Module -> which configuration it reads; `main` is of a fork (EasyR1), whose keys are others (easy_r1.py)."""
 
 
+def says_verls_keys(command: LaunchCommand) -> bool:
+    """Tell whether a command says which model verl's workers train, as Hydra's override."""
+    return any(
+        word.lstrip("+").startswith("actor_rollout_ref.model.path=") for word in command.argv
+    )
+
+
 def _may_be_named(command: LaunchCommand) -> bool:
-    return any(word.startswith("verl.trainer.") for word in command.argv)
+    is_named = any(word.startswith("verl.trainer.") for word in command.argv)
+    return is_named or says_verls_keys(command)
 
 
 LAUNCHER = Launcher(

@@ -13,9 +13,10 @@ from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.framework_library import FrameworkLibrary
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
-from preflight.launchers.verl import TRAINERS
+from preflight.launchers.verl import TRAINERS, says_verls_keys
 from preflight.launchers.verl.easy_r1 import in_verls_words, read_rest
 from preflight.launchers.verl.own_keys import read_own_workers
+from preflight.launchers.verl.own_main import OwnMain, own_main
 from preflight.launchers.verl.ppo import ACTOR_STRATEGIES, read_ppo
 from preflight.launchers.verl.sft import read_sft
 from preflight.launchers.verl.words import read_words
@@ -53,14 +54,23 @@ class VerlOwn:
 
 def read_verl(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a training command of verl's; None where it is another command."""
-    found = launcher_in_front(command, lambda index: command.argv[index] in TRAINERS)
+    main: OwnMain | None = None
+
+    def is_ours(index: int) -> bool:
+        nonlocal main
+        if command.argv[index] in TRAINERS:
+            return True
+        main = own_main(command, index) if says_verls_keys(command) else None
+        return main is not None
+
+    found = launcher_in_front(command, is_ours)
     if found is None:
         return None
     problems = Problems()
     part, notes = problems.take(found)
     module = command.argv[part.script_index]
-    kind = TRAINERS[module]
-    words = problems.take(read_words(command, part.script_index + 1, OWN_CONFIG[kind]))
+    kind = TRAINERS.get(module, "ppo")
+    words = problems.take(read_words(command, part.script_index + 1, OWN_CONFIG[kind], main))
     said = [name for name in STRATEGIES if name in words.given]
     megatron = next((name for name in said if words.given[name].value == "megatron"), "")
     if megatron or any(name in words.config_name for name in MEGATRON):

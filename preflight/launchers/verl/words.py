@@ -16,6 +16,7 @@ from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import nested_settings, settings_of
 from preflight.launchers.own_copy import copy_of
+from preflight.launchers.verl.own_main import OwnMain
 from preflight.reading import Reading
 from preflight.setting import Setting
 from preflight.values import dataclass
@@ -39,8 +40,11 @@ class VerlWords:
         return None if "defaults" in self.document.value else frozenset(self.given)
 
 
-def read_words(command: LaunchCommand, first: int, own_name: str) -> Reading[VerlWords]:
-    """Return what the words from an argv index on say, of a trainer whose own configuration has a name."""
+def read_words(
+    command: LaunchCommand, first: int, own_name: str, main: OwnMain | None = None
+) -> Reading[VerlWords]:
+    """Return what the words from an argv index on say, of a trainer whose own configuration has a name; that of a `main` of
+    somebody's own comes on top of it."""
     words = hydra.read_words(command.argv, first)
     options = words.options
     problems = [
@@ -54,9 +58,21 @@ def read_words(command: LaunchCommand, first: int, own_name: str) -> Reading[Ver
             said.pop(name, None)
         else:
             said[name] = setting
-    document = _document(command, options) or _of_copy(command, options, own_name)
-    given = {} if document is None else dict(flat(settings_of(document), document))
-    name = options.get("name", "")
+    name = options.get("name", "" if main is None else main.config_name)
+    below = None
+    if main is None:
+        document = _document(command, options) or _of_copy(command, options, own_name)
+    else:
+        document, below = (
+            main.document(command, options.get("path"), name),
+            _of_copy(command, {}, own_name),
+        )
+    given = {
+        key: setting
+        for each in (below, document)
+        if each is not None
+        for key, setting in flat(settings_of(each), each)
+    }
     return Reading(VerlWords({**given, **said}, name, document), tuple(problems))
 
 
