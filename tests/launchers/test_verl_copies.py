@@ -374,6 +374,9 @@ def test_a_main_with_verls_own_trainer_needs_no_trainer_of_its_own(tmp_path: Pat
 MORE = {
     "a worker of its own": (MAIN.replace("verl.workers.fsdp_workers", "recipe.own.workers"), OWN_TRAINER, ON_TOP),
     "a worker defined there": (f"{MAIN}\nclass OwnWorker:\n    pass\n", OWN_TRAINER, ON_TOP),
+    "an actor on a card beside them": (
+        MAIN.replace("num_cpus=1", "num_gpus=1"), OWN_TRAINER, ON_TOP
+    ),
     "two pools of cards": (
         MAIN.replace("{pool: [", '{"critic": [1], pool: ['), OWN_TRAINER, ON_TOP
     ),

@@ -71,6 +71,8 @@ def own_main(command: LaunchCommand, index: int) -> OwnMain | None:
     ]
     if len(started) != 1 or not _has_verls_workers(tree) or not _asks_as_verl(command, path, tree):
         return None
+    if any(isinstance(node, ast.keyword) and node.arg == "num_gpus" for node in walk(tree)):
+        return None  # an actor of Ray's own beside the workers
     said = [keyword_of(started[0], name) for name in ("config_path", "config_name")]
     words = [node.value for node in said if isinstance(node, ast.Constant)]
     if len(words) != 2 or not all(isinstance(each, str) for each in words):
