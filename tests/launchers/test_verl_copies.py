@@ -365,7 +365,9 @@ def test_a_main_of_ones_own_with_verls_workers_is_read_as_verls(start: str, tmp_
 
 
 def test_a_main_with_verls_own_trainer_needs_no_trainer_of_its_own(tmp_path: Path) -> None:
-    main = MAIN.replace(".own_trainer import RayOwnTrainer", "verl.trainer.ppo.ray_trainer import RayPPOTrainer")
+    main = MAIN.replace(
+        ".own_trainer import RayOwnTrainer", "verl.trainer.ppo.ray_trainer import RayPPOTrainer"
+    )
     main = main.replace("RayOwnTrainer(", "RayPPOTrainer(")
 
     assert read(OWN_MAIN, with_main(tmp_path, main)).seq_len == 3072
