@@ -19,7 +19,7 @@ from preflight.launch import LaunchPlan, Vision, plain
 from preflight.memory import MemoryEstimate
 from preflight.open_values import Values, filled_in, open_values
 from preflight.plan_choices import CHEAPEST_FIRST
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 from preflight.verdict import Answer, Verdict
 
 MOST_READINGS = 12
@@ -186,8 +186,10 @@ def read_all_ways(
     for name, values in may_be.items() if settles else ():
         left = [(value, {**may_be, name: (value,)}) for value in values]
         if any(_says_which(rest, at, settled) for _, rest in left):
-            ways = ((value, _readings(rest, at, settled)) for value, rest in left)
-            deciding[name] = tuple(_settle(value, way) for value, way in ways if way)
+            ways = ((value, rest, _readings(rest, at, settled)) for value, rest in left)
+            deciding[name] = tuple(
+                _seen_from_afar(_settle(value, way), rest, at) for value, rest, way in ways if way
+            )
     return Readings(*ends, None, may_be, deciding, ranges)
 
 
@@ -201,9 +203,26 @@ def versions_at_the_ends(readings: Readings | None) -> MayBe:
 
 
 def _settle(value: Any, readings: list[Completion]) -> Settled:
-    least = min(readings, key=lambda reading: reading.least_bytes)
+    least = min(readings, key=lambda reading: (reading.least_bytes, reading.peak_bytes))
     most = max(readings, key=lambda reading: reading.peak_bytes)
     return Settled(value, least, most, common_answer({r.verdict.answer for r in readings}))
+
+
+def _seen_from_afar(settled: Settled, may_be: MayBe, at: At) -> Settled:
+    """Return what one value leaves, where it has an answer that a walk from the ends of the whole came to: that of a walk from
+    the usual end too, since several fields may have to change together to lead further (a release, and the attention that it
+    lets a model have)."""
+    if settled.answer in (None, Answer.UNKNOWN) or not _are_many(may_be):
+        return settled
+    sign = 1 if settled.answer is Answer.DOES_NOT_FIT else -1
+    seen = [settled.least, settled.most, *_towards(may_be, at, sign, None)]
+    beyond = _settle(settled.value, seen)
+    answers = {settled.answer, *(each.verdict.answer for each in seen)}
+    return replace(beyond, answer=common_answer(answers))
+
+
+def _are_many(may_be: MayBe) -> bool:
+    return prod(len(values) for values in may_be.values()) > MOST_READINGS
 
 
 def common_answer(answers: set[Answer]) -> Answer | None:
@@ -233,7 +252,7 @@ def _walks(may_be: MayBe, at: At, whole: Settled | None) -> tuple[Iterator[Compl
 
     Where one field is settled of a whole whose ends are known, the ends lie at these or near them.
     """
-    if prod(len(values) for values in may_be.values()) > MOST_READINGS:
+    if _are_many(may_be):
         ends = (None, None) if whole is None else (whole.least, whole.most)
         return tuple(_towards(may_be, at, s, end) for s, end in zip((1, -1), ends, strict=True))
     every = (dict(zip(may_be, values, strict=True)) for values in product(*may_be.values()))
@@ -272,7 +291,7 @@ def _towards(may_be: MayBe, at: At, sign: int, near: Completion | None) -> Itera
 def _is_beyond(one: Completion, other: Completion, sign: int) -> bool:
     """Tell whether a reading is further on the way to an end: a refusal rests on what no allocator can save."""
     if sign > 0:
-        return one.least_bytes < other.least_bytes
+        return (one.least_bytes, one.peak_bytes) < (other.least_bytes, other.peak_bytes)
     return one.peak_bytes > other.peak_bytes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,8 @@ from preflight.open_values import filled_in, open_values
 from preflight.plan_choices import CHEAPEST_FIRST, OPEN_VALUES
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.readings import MOST_READINGS, moved_library
-from preflight.verdict import Answer
+from preflight.readings import MOST_READINGS, moved_library, read_all_ways
+from preflight.verdict import Answer, Verdict
 
 PLUGINS = load_plugins()
 MODELS = ("Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-14B", "Qwen/Qwen2.5-72B")
@@ -210,3 +211,29 @@ SETS = (
 )
 def test_the_library_is_named_whose_release_tells_what_a_launch_takes(outcomes, library):
     assert moved_library(SETS, outcomes) == library
+
+
+def test_what_a_value_gives_is_looked_for_where_several_fields_change_together():
+    names = ("adapter", "attention", "load_dtype", "loss")
+    plan = plan_of("Qwen/Qwen2.5-14B", "h100-sxm-80", names)
+
+    def judge(reading: LaunchPlan):
+        is_far = (reading.attention, reading.load_dtype) == ("sdpa", "bf16")
+        is_near = (reading.attention, reading.load_dtype) == ("eager", "fp32")
+        is_cut = reading.loss == "chunked_linear"
+        if reading.adapter is not None:  # each change of one leads to the near end
+            num_bytes = 20 - 4 * (reading.attention == "eager") - 4 * (reading.load_dtype == "fp32")
+            num_bytes += 0 if is_cut else 2
+        else:
+            num_bytes = 15 if is_far and is_cut else 30 if is_near and is_cut else 40
+        answer = Answer.FITS if num_bytes < 25 else Answer.DOES_NOT_FIT
+        estimate = SimpleNamespace(
+            device_peak_bytes=num_bytes, needed_bytes=num_bytes, peaks=(num_bytes,)
+        )
+        return estimate, Verdict(answer, "")
+
+    readings = read_all_ways(plan, judge, None, settles=True)
+
+    assert readings is not None and readings.least.values["attention"] == "eager"
+    whole = {way.value is None: way for way in readings.deciding["adapter"]}[True]
+    assert (whole.answer, whole.least.peak_bytes) == (None, 15)
