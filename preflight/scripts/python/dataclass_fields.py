@@ -38,7 +38,7 @@ NEVER_MOVED: Mapping[str, Mapping[str, object]] = {
 transformers/training_args.py and training_args_seq2seq.py, which adds to it alone, 4.12 to 5.24)."""
 
 
-OF_TRAINERS: Mapping[str, object] = {"eval_strategy": "no"}
+OF_TRAINERS: Mapping[str, object] = {"do_predict": False, "eval_strategy": "no"}
 """Fields with one default in all of TRAINER_BASES, in every release that has them."""
 EARLIER_NAMES = {"eval_strategy": ("evaluation_strategy",)}
 """Field -> other flags that set it (transformers/training_args.py __post_init__, 4.41 to 4.45)."""
