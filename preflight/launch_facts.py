@@ -12,6 +12,9 @@ from typing import Any
 from preflight.setting import Place, Setting
 from preflight.values import NamedTuple, dataclass
 
+EVALUATED = "evaluated_len"
+"""Argument of none: the length at which a callback has rows cut while it evaluates."""
+
 
 @dataclass(frozen=True)
 class RankFacts:

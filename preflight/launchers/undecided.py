@@ -239,6 +239,7 @@ def _not_counted(name: str, sign: str) -> str:
 OF_EVALUATION = (
     unpriced.GATHERED_LOGITS,
     unpriced.UNCUT_EVALUATION,
+    unpriced.LONGER_EVALUATION,
     unpriced.GENERATES_TO_EVALUATE,
 )
 ASKED_FOR = {"the states of OSS": "sharded_ddp"}

@@ -11,7 +11,7 @@ from preflight.versions.spans import moved_arguments
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "int": (
-        "texts_per_row", "cached_rows", "seq_len", "target_len", "loop_eval_rows", "per_device_train_batch_size",
+        "texts_per_row", "cached_rows", "seq_len", "target_len", "evaluated_len", "loop_eval_rows", "per_device_train_batch_size",
         "per_device_eval_batch_size", "gradient_accumulation_steps", "lora_r", "max_prompt_length",
         "max_completion_length", "num_generations", "num_iterations", "steps_per_generation",
         "generation_batch_size", "vllm_tensor_parallel_size", "vllm_max_model_length", "vllm_max_model_len",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 from preflight import unpriced_names as unpriced
 from preflight.device import DeviceSpec
@@ -74,6 +75,11 @@ ADDED = {
 }
 """What is bounded by more terms alone -> the function of formulas that gives those of a plan and its model; few launches
 have any, and import it."""
+LENGTHENED = {
+    unpriced.STRIDED: "objectives.strided_blocks:blocks_at_most",
+    unpriced.LONGER_EVALUATION: "objectives.longer_evaluation:evaluated_at_most",
+}
+"""What is bounded by a plan of longer rows, and terms beside it -> the function that gives both."""
 AS_GRADIENTS = {
     unpriced.COMM_HOOK: 2,
     unpriced.GRADIENTS_STAY: 1,
@@ -179,14 +185,11 @@ def dearest_of(
     if taught:
         terms += taught
         names.add(unpriced.TEACHER)
-    if unpriced.STRIDED in named:
-        from preflight.formulas.objectives.strided_blocks import blocks_at_most
-
-        of_blocks = blocks_at_most(plan, model)
-        if of_blocks is not None:
-            dearest, more = of_blocks
+    for name in [each for each in LENGTHENED if each in named]:
+        if longer := bound_of(name)(dearest, model):
+            dearest, more = longer
             terms += more
-            names.add(unpriced.STRIDED)
+            names.add(name)
     if unpriced.SGLANG in named and device is not None and plan.generation is not None:
         terms += sglang_at_most(plan, device)
         names.add(unpriced.SGLANG)
@@ -215,10 +218,10 @@ def dearest_of(
     return replace(found, other=other)
 
 
-def bound_of(name: str) -> Callable[[LaunchPlan, ModelSpec], list[MemoryTerm]]:
-    """Return what gives the terms of a name of ADDED."""
-    module, _, function = ADDED[name].partition(":")
-    at_most: Callable[[LaunchPlan, ModelSpec], list[MemoryTerm]]
+def bound_of(name: str) -> Callable[[LaunchPlan, ModelSpec], Any]:
+    """Return what gives the terms of a name of ADDED, or the plan and the terms of one of LENGTHENED."""
+    module, _, function = {**ADDED, **LENGTHENED}[name].partition(":")
+    at_most: Callable[[LaunchPlan, ModelSpec], Any]
     at_most = getattr(import_module(f"preflight.formulas.{module}"), function)
     return at_most
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.assignments import parts_of, walk_block
@@ -218,11 +218,11 @@ def dotted_path(node: ast.expr) -> str:
     return _KEY.sub(r".\1", unparse(node))
 
 
-def left_unchanged(read: Read) -> Mapping[str, int]:
-    """Return the attributes that only branches set which are not taken, and how often."""
+def left_unchanged(read: Read, passing: Container[int]) -> Mapping[str, int]:
+    """Return the attributes that only branches set which are not taken, and how often; without statements of some ids."""
     left_out = (node for nodes in read.values() for node, may_run in nodes if may_run is None)
     inside = {id(inner): inner for node in left_out for inner in walk(node)}
-    return changed_attributes(inside.values())
+    return changed_attributes(inner for key, inner in inside.items() if key not in passing)
 
 
 def set_once(

@@ -25,6 +25,7 @@ from preflight.scripts.python.methods import Methods
 from preflight.scripts.python.nodes import last_name, parts_of, unparse
 from preflight.scripts.python.reached import in_file
 from preflight.scripts.python.scope import FlagOf, Known, Parsed, Scope, starred
+from preflight.scripts.python.set_back import set_back
 from preflight.scripts.python.settings_objects import class_of_command, loaded
 from preflight.scripts.python.values import Evaluator
 
@@ -50,8 +51,11 @@ class ScriptMeanings(ClassMeanings):
             held = self.class_of(name, scope.path)
             if held is not None:
                 self.methods.add(held[0], method, scope)
-        self._changed = changed_attributes(self.nodes)
-        """Attributes that any line sets, and how often."""
+        self.set_back = set_back(self.trees)
+        """Attributes of other objects that callbacks set for as long as they run."""
+        self.passing = {id(s.statement) for held in self.set_back.values() for s in held}
+        self._changed = changed_attributes(n for n in self.nodes if id(n) not in self.passing)
+        """Attributes that any line sets for longer, and how often."""
         self.evaluator.changed_attributes = self._changed
         self.evaluator.asked_before_change = asked_before_change(self.nodes, self._changed)
         self.evaluator.filled_attributes = filled_attributes(self.nodes, self._changed)

@@ -43,6 +43,9 @@ class Names(ABC):
         self.asked_before_change: Mapping[int, str] = {}
         """Id of a condition -> the one that is asked for so there."""
 
+        self.for_a_time: Mapping[str, Known] = {}
+        """What attributes of objects hold in the time that is asked about, and at no other."""
+
     @abstractmethod
     def evaluate(self, node: ast.expr, scope: Scope, depth: int = 0) -> Known:
         """Return the value of an expression; its `value` is UNKNOWN where it cannot be known."""
@@ -115,6 +118,16 @@ class Names(ABC):
             scope.parameters.clear()
             scope.parameters.update(before)
             self._tests, self._names, self._working = tests, names, working
+
+    @contextmanager
+    def meanwhile(self, held: Mapping[str, Known]) -> Iterator[None]:
+        """Evaluate as of a time in which attributes of objects hold something else."""
+        before, self.for_a_time = self.for_a_time, held
+        try:
+            with self.told(Scope(""), {}):
+                yield
+        finally:
+            self.for_a_time = before
 
     def agreed(self, written: Iterable[tuple[ast.expr, Way]], scope: Scope) -> Known | None:
         """Return what some expressions of a block say alike, those that may be reached; None where they do not."""

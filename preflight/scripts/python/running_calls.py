@@ -85,7 +85,7 @@ class RunningCalls(ScriptMeanings):
     def _learns(self, read: Read, runs: Mapping[int, bool]) -> bool:
         """Note which attributes no branch that may run sets, and which one statement sets that surely does; tell whether a
         condition asked for one of them."""
-        changed = Counter(self._changed) - Counter(left_unchanged(read))
+        changed = Counter(self._changed) - Counter(left_unchanged(read, self.passing))
         once = set_once(changed, self.blocks, read, runs)
         before = self.evaluator.changed_attributes, self.evaluator.set_once
         self.evaluator.changed_attributes, self.evaluator.set_once = changed, once

@@ -166,6 +166,8 @@ class Evaluator(PythonCalls):
         if last_name(node.value) in ENUMERATIONS:
             return node.attr
         is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+        if is_own and node.attr in self.for_a_time:
+            return self.for_a_time[node.attr]
         if is_own:
             changes = {node.attr, f".{node.attr}"}.intersection(self.changed_attributes)
             set_to = None if changes else self.set_on_objects(node.attr, scope)

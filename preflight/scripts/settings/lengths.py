@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
+from preflight.launch_facts import EVALUATED, Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.handed_functions import OF_ROWS
@@ -24,10 +25,12 @@ from preflight.scripts.settings.answer_lengths import (
     told_length,
 )
 from preflight.scripts.settings.collators import filled_rows
+from preflight.scripts.settings.for_a_time import held_for_a_time
 from preflight.scripts.settings.packed_rows import joins_rows, read_packed
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
 from preflight.setting import Place
 from preflight.units import ceil_div
+from preflight.unpriced_names import LONGER_EVALUATION
 
 LENGTHS = (
     "max_length", "max_len", "max_seq_length", "max_seq_len", "model_max_length", "seq_length", "seq_len",
@@ -43,6 +46,8 @@ HALVES = lazy_pattern(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(
 def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the length at which rows are cut, or the larger one to which a collator fills up each."""
     _read_cut(reader, settings)
+    if reader.set_back:
+        _read_evaluated(reader, settings)
     for found in reader.possible_calls:
         cut = _cut_at(settings)
         if cut is not None and (found.name.startswith("DataCollator") or found.name == "pad"):
@@ -57,6 +62,21 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
             # rounded up from a length that only a flag's name says
             settings.put_later("seq_len", Known(UNKNOWN, known.place))
     read_packed(reader, settings, _cut_at(settings))
+
+
+def _read_evaluated(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Name the rows that a callback has cut later than those of training, with the length of these."""
+    for_a_time, at = held_for_a_time(reader)
+    if at is None:
+        return
+    meanwhile = ScriptSettings()
+    with reader.evaluator.meanwhile(for_a_time):
+        _read_cut(reader, meanwhile)
+    cut, longer = _cut_at(settings), _cut_at(meanwhile)
+    if cut is None or longer is None or longer > cut:
+        settings.uncounted[LONGER_EVALUATION] = Uncounted(at, "more")
+    if longer is not None:
+        settings.put(EVALUATED, Known(longer, at))
 
 
 def _fills_further(found: CallFound) -> bool:
