@@ -41,10 +41,55 @@ def _asked(func: ast.expr) -> ast.expr:
 
 
 def named_classes(node: ast.expr, scope: Scope) -> list[ast.expr]:
-    """Return what a class is named by: itself, or every class that a variable of the script may hold."""
-    holder = scope.holder(node.id) if isinstance(node, ast.Name) else None
-    held = [] if holder is None or not isinstance(node, ast.Name) else holder.assigned.get(node.id)
-    return held or [node]
+    """Return what a class is named by: itself, or every class that a variable of the script may hold, or a table of it."""
+    return [each for each, _ in _picked(node, scope, 0)]
+
+
+def _picked(node: ast.expr, scope: Scope, depth: int) -> list[tuple[ast.expr, Scope]]:
+    """Return what a name, or an entry of a table that is written out, may be: `KINDS[args.kind][0]`, `KINDS[args.kind].model`;
+    any other expression itself."""
+    owners: list[tuple[ast.expr, Scope]] = []
+    if isinstance(node, ast.Name):
+        holder = scope.holder(node.id)
+        is_kept = holder is not None and not (depth and _may_grow(node.id, holder))
+        parts = holder.assigned.get(node.id, []) if holder is not None and is_kept else []
+        owners = [(each, holder or scope) for each in parts]
+    elif isinstance(node, ast.IfExp):
+        owners = [(node.body, scope), (node.orelse, scope)]
+    elif isinstance(node, (ast.Subscript, ast.Attribute)) and depth < _MOST_BASES:
+        for owner, around in _picked(node.value, scope, depth + 1):
+            entries = _under(owner, node)
+            if not entries:
+                return [(node, scope)]
+            owners += [(each, around) for each in entries]
+    if not owners or depth >= _MOST_BASES:
+        return [(node, scope)]
+    return [each for owner in owners for each in _picked(*owner, depth + 1)]
+
+
+def _may_grow(name: str, holder: Scope) -> bool:
+    """Tell whether something may put more into the table of a name."""
+    more = (holder.changed, holder.changed_elsewhere)
+    return holder.changes(name) or any(name in each for each in more)
+
+
+def _under(table: ast.expr, node: ast.Subscript | ast.Attribute) -> list[ast.expr]:
+    """Return what a table has where a node asks for it, any entry where only running tells which; nothing of what is no table."""
+    asked = node.slice if isinstance(node, ast.Subscript) else ast.Constant(node.attr)
+    key = asked.value if isinstance(asked, ast.Constant) else None
+    if isinstance(
+        table, ast.Call
+    ):  # of a named tuple: `Kind(model=A, tokenizer=B)`, `Kind(**{"model": A})`
+        given = [each for each in table.keywords if each.arg in (None, key)]
+        held = [each.value for each in given if each.arg is not None]
+        return held or [e for each in given for e in _under(each.value, node)]
+    if isinstance(table, ast.Dict):
+        names = [each.value if isinstance(each, ast.Constant) else None for each in table.keys]
+        under = [v for name, v in zip(names, table.values, strict=True) if name == key]
+        return [] if None in names else under or (table.values if key is None else [])
+    elements = table.elts if isinstance(table, (ast.Tuple, ast.List)) else []
+    is_place = isinstance(key, int) and -len(elements) <= key < len(elements)
+    return [elements[key]] if is_place and isinstance(key, int) else []
 
 
 def is_strange(reader: ScriptReader, node: ast.expr, path: str) -> bool:
