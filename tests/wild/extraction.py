@@ -158,7 +158,8 @@ def examples_in(text: str, *, every_line: bool = False) -> Iterator[tuple[int, s
             held, is_fenced = [], is_fenced != is_fence
             continue
         start = start if held else number
-        held.append(PROMPT.sub("", line.strip()))
+        goes_on = bool(held) and held[-1].endswith("\\") and line[:1].isspace()
+        held.append(" " * goes_on + PROMPT.sub("", line.strip()))  # a word of its own
     if held:
         yield start, "\n".join(held)
 
