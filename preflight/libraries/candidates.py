@@ -30,11 +30,16 @@ def version_sets(exact: Versions, pinned: Mapping[str, Pinned]) -> tuple[Version
         versions = _on(day, exact, pinned)
         if versions is not None:
             for name, pin in pinned.items():
-                sets += [
+                sides = [
                     {**versions, name: version}
                     for version in _sides(name, pin)
                     if _is_between(version, before.get(name), day.get(name))
                     and not _is_alike(name, versions[name], version)
+                ]
+                sets += [
+                    each
+                    for each in sides
+                    if not any(name in need and _asks(each, need) for need in NEEDS)
                 ]
             sets.append(versions)
         before = day
@@ -48,10 +53,10 @@ def _on(day: Versions, exact: Versions, pinned: Mapping[str, Pinned]) -> Version
         **{n: _taken(n, day[n], pin) for n, pin in pinned.items() if n in day},
         **exact,
     }
-    for name, since, needed, least in NEEDS:
-        is_asked = release(versions[name]) >= release(since)
-        if not is_asked or release(versions[needed]) >= release(least):
+    for need in NEEDS:
+        if not _asks(versions, need):
             continue
+        name, since, needed, _ = need
         if name in exact:
             if needed not in exact:
                 return None
@@ -61,6 +66,13 @@ def _on(day: Versions, exact: Versions, pinned: Mapping[str, Pinned]) -> Version
             return None
         versions[name] = older
     return versions
+
+
+def _asks(versions: Versions, need: tuple[str, str, str, str]) -> bool:
+    """Tell whether a library asks for a newer release of another than that has."""
+    name, since, needed, least = need
+    is_asked = release(versions[name]) >= release(since)
+    return is_asked and release(versions[needed]) < release(least)
 
 
 def _is_older(name: str, pin: Pinned) -> bool:

@@ -54,9 +54,17 @@ OLDER_DAYS: Mapping[str, Mapping[str, str]] = {
 """Days on which only a launch was installed whose libraries, or words, rule out the newer ones."""
 
 NEEDS = (
+    ("transformers", "5.20", "torch", "2.6"),
+    ("transformers", "5.15", "torch", "2.5"),
+    ("transformers", "5.1", "torch", "2.4"),
+    ("transformers", "5", "torch", "2.2"),
+    ("transformers", "4.52", "torch", "2.1"),
+    ("accelerate", "1.3", "torch", "2"),
     ("trl", "0.26", "transformers", "4.56.1"),
     ("trl", "0.21", "transformers", "4.55"),
     ("trl", "0.19", "transformers", "4.51"),
     ("trl", "0.12", "transformers", "4.46"),
 )
-"""From this release on, a library asks for another of at least that release (Requires-Dist of 0.9.6 to 1.15.0)."""
+"""From this release on, a library asks for another of at least that release: what asks of a library is behind what that
+asks itself (Requires-Dist of trl 0.9.6 to 1.15.0 and accelerate 1.0.1 to 1.10.1). transformers takes an older torch for none
+at all (utils/import_utils.py is_torch_available, 4.47.1 to 5.24.0)."""

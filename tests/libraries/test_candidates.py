@@ -63,7 +63,8 @@ def test_no_set_has_a_library_that_asks_for_a_newer_one_but_where_somebody_says_
 def test_what_is_not_said_may_be_the_newest_and_the_oldest(said):
     sets = version_sets(said, {})
     # What asks for another library may rule days out.
-    for name in RELEASES.keys() - said.keys() if not {"trl", "transformers"} & said.keys() else ():
+    asking = {library for name, _, needed, _ in NEEDS for library in (name, needed)}
+    for name in RELEASES.keys() - said.keys() if not asking & said.keys() else ():
         assert {RELEASES[name][0], RELEASES[name][-1]} <= {versions[name] for versions in sets}
 
 
@@ -123,3 +124,23 @@ def test_assumed_versions_are_taken_and_not_known():
 
     assert libraries.version("trl") == "0.12.0"
     assert not libraries.is_known("trl")
+
+
+@pytest.mark.parametrize("bound", ["", ">=4.28.1,<5", ">=4.50"])
+def test_a_torch_that_is_said_leaves_the_releases_that_take_it(bound):
+    """transformers passes over a torch that is older than it asks for, and trains nothing."""
+    pins = {"transformers": pinned(bound)} if bound else {}
+    found = {each["transformers"] for each in version_sets({"torch": "2.0.1"}, pins)}
+
+    assert found and all(release(version) < release("4.52") for version in found)
+
+
+def test_two_releases_that_somebody_says_stand_beside_each_bound_of_a_third():
+    said = {"torch": "2.0.1", "transformers": "4.57.3"}
+    pins = {"trl": pinned("<0.26")}
+    alone = {
+        versions["trl"]
+        for versions in version_sets({"torch": "2.9.1", "transformers": "4.57.3"}, pins)
+    }
+
+    assert {versions["trl"] for versions in version_sets(said, pins)} == alone
