@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.formulas.limits.bounds import ADDED, LENGTHENED, bound_of
+from preflight.formulas.limits.bounds import ADDED, BY_PLANS, bound_of
 
 
-@pytest.mark.parametrize("name", {**ADDED, **LENGTHENED})
+@pytest.mark.parametrize("name", {**ADDED, **BY_PLANS})
 def test_the_function_of_every_bound_is_there(name):
     function = bound_of(name)
 
-    assert function.__module__.endswith({**ADDED, **LENGTHENED}[name].partition(":")[0])
+    assert function.__module__.endswith({**ADDED, **BY_PLANS}[name].partition(":")[0])

@@ -43,7 +43,7 @@ class Dearest:
     without: frozenset[str] = frozenset()
     """Terms of the plan that this one does not have."""
     other: Dearest | None = None
-    """The dearest of another update, in which the first one's activations are gone."""
+    """The dearest of another update, or of an evaluation, in which the first one's activations are gone."""
 
     @property
     def updates(self) -> tuple[Dearest, ...]:
@@ -75,11 +75,11 @@ ADDED = {
 }
 """What is bounded by more terms alone -> the function of formulas that gives those of a plan and its model; few launches
 have any, and import it."""
-LENGTHENED = {
+BY_PLANS = {
     unpriced.STRIDED: "objectives.strided_blocks:blocks_at_most",
     unpriced.LONGER_EVALUATION: "objectives.longer_evaluation:evaluated_at_most",
 }
-"""What is bounded by a plan of longer rows, and terms beside it -> the function that gives both."""
+"""What is bounded by another plan, and terms beside it -> the function that gives both: of the step, or of an evaluation."""
 AS_GRADIENTS = {
     unpriced.COMM_HOOK: 2,
     unpriced.GRADIENTS_STAY: 1,
@@ -185,11 +185,14 @@ def dearest_of(
     if taught:
         terms += taught
         names.add(unpriced.TEACHER)
-    for name in [each for each in LENGTHENED if each in named]:
-        if longer := bound_of(name)(dearest, model):
-            dearest, more = longer
-            terms += more
-            names.add(name)
+    if unpriced.STRIDED in named and (strided := bound_of(unpriced.STRIDED)(plan, model)):
+        dearest = strided[0]
+        terms += strided[1]
+        names.add(unpriced.STRIDED)
+    evaluated = None
+    if unpriced.LONGER_EVALUATION in named:
+        evaluated = bound_of(unpriced.LONGER_EVALUATION)(dearest, model)
+        names |= set() if evaluated is None else {unpriced.LONGER_EVALUATION}
     if unpriced.SGLANG in named and device is not None and plan.generation is not None:
         terms += sglang_at_most(plan, device)
         names.add(unpriced.SGLANG)
@@ -212,6 +215,9 @@ def dearest_of(
         return None
     num_gradients = sum(each.count for each in held_tensors(plan, model) if each.trains)
     found = Dearest(dearest, tuple(terms), frozenset(names), num_gradients)
+    if evaluated is not None:
+        longer = replace(found, plan=evaluated[0], terms=(*terms, *evaluated[1]))
+        return None if update is not None else replace(found, other=longer)
     if update is None:
         return found
     other = replace(found, plan=update[0], terms=(*terms, update[1]), without=critics.OF_ACTOR)
@@ -219,8 +225,8 @@ def dearest_of(
 
 
 def bound_of(name: str) -> Callable[[LaunchPlan, ModelSpec], Any]:
-    """Return what gives the terms of a name of ADDED, or the plan and the terms of one of LENGTHENED."""
-    module, _, function = {**ADDED, **LENGTHENED}[name].partition(":")
+    """Return what gives the terms of a name of ADDED, or the plan and the terms of one of BY_PLANS."""
+    module, _, function = {**ADDED, **BY_PLANS}[name].partition(":")
     at_most: Callable[[LaunchPlan, ModelSpec], Any]
     at_most = getattr(import_module(f"preflight.formulas.{module}"), function)
     return at_most

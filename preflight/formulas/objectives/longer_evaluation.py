@@ -6,6 +6,7 @@ from preflight.launch import LaunchPlan
 from preflight.launch_facts import EVALUATED
 from preflight.memory import MemoryTerm, Moment, at_most
 from preflight.model import ModelSpec
+from preflight.units import ceil_div
 from preflight.values import replace
 
 LOGIT_BYTES = 4
@@ -15,8 +16,8 @@ LOGIT_BYTES = 4
 def evaluated_at_most(
     plan: LaunchPlan, model: ModelSpec
 ) -> tuple[LaunchPlan, list[MemoryTerm]] | None:
-    """Return the plan with all rows as long as the longest that is evaluated, and what the callback keeps beside it; None
-    where nobody said how long that is."""
+    """Return the plan of a step on rows as long as those that are evaluated, of no fewer tokens than the training's, and what
+    the callback keeps beside it; None where nobody said how long they are."""
     length = plan.trainer_facts.value(EVALUATED)
     if not isinstance(length, int) or plan.seq_len is None or model.has_both_stacks:
         return None
@@ -28,4 +29,6 @@ def evaluated_at_most(
         f"{entries:,} x {LOGIT_BYTES} (fp32)",
         __name__,
     )
-    return replace(plan, seq_len=max(plan.seq_len, length)), [kept]
+    longest = max(plan.seq_len, length)
+    rows = plan.micro_batch_size and ceil_div(plan.micro_batch_size * plan.seq_len, longest)
+    return replace(plan, seq_len=longest, micro_batch_size=rows), [kept]

@@ -54,7 +54,7 @@ def _is_callback(cls: ast.ClassDef) -> bool:
 
 def _trains(method: ast.FunctionDef) -> bool:
     calls = (node.func for node in walk(method) if isinstance(node, ast.Call))
-    return any(last_name(func) in ("train", "training_step") for func in calls)
+    return any(last_name(func) in ("train", "fit", "training_step") for func in calls)
 
 
 def _put_back(method: ast.FunctionDef) -> dict[str, list[ast.Assign]]:
