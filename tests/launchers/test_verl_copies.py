@@ -72,10 +72,11 @@ def test_a_copys_own_configuration_says_what_the_command_does_not(tmp_path: Path
 
 def test_the_command_line_wins_over_a_copys_configuration(tmp_path: Path) -> None:
     switch = "actor_rollout_ref.model.enable_gradient_checkpointing=True"
-    plan = read(f"{PPO} {switch} {BATCH}", with_copy(tmp_path))
+    rows = "actor_rollout_ref.actor.ppo_micro_batch_size=32"
+    plan = read(f"{PPO} {switch} {rows}", with_copy(tmp_path))
 
     assert plan.activation_checkpointing == "full"
-    assert plan.micro_batch_size == 8
+    assert plan.micro_batch_size == 32 // 4
 
 
 def test_a_configuration_that_is_composed_of_others_is_not_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
 from preflight.launchers.verl import TRAINERS, says_verls_keys
 from preflight.launchers.verl.easy_r1 import in_verls_words, read_rest
+from preflight.launchers.verl.keys import ROWS_OF_ALL
 from preflight.launchers.verl.own_keys import read_own_workers
 from preflight.launchers.verl.own_main import OwnMain, own_main
 from preflight.launchers.verl.ppo import ACTOR_STRATEGIES, read_ppo
@@ -50,6 +51,8 @@ class VerlOwn:
     """Keys that the configuration has, where it is not verl's own."""
     counts_tokens: bool
     """Whether a number of tokens fills a micro batch."""
+    rows_of_all: int
+    """Over how many ranks the rows of an update are divided, where their number is of all; else 0."""
 
 
 def read_verl(command: LaunchCommand) -> LaunchPlan | None:
@@ -92,7 +95,9 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
         read_sft(keys, part, kind == "engine")
     problems.extend(keys.problems)
     trainer = replace(keys.finish(words.document), trainer="plain_loop")
-    own = VerlOwn(kind, library.version, words.has_only, counts_tokens(keys, kind))
+    of_all = keys.count(ROWS_OF_ALL) if kind == "ppo" else None
+    ranks = 0 if of_all is None else int(part.ranks["world_size"].value)
+    own = VerlOwn(kind, library.version, words.has_only, counts_tokens(keys, kind), ranks)
     part = replace(part, name="verl", has_engine_options=False, overrides=keys.words, own=own)
     problems.extend(notes)
     return framework_plan(command, part, trainer, keys, False, problems, spreads_model=True)

@@ -46,6 +46,8 @@ TOKENS: Mapping[str, str] = {
     "engine": "data.max_token_len_per_gpu",
 }
 """Trainer -> the key of the tokens that fill a micro batch, where they do."""
+ROWS_OF_ALL = f"{ACTOR}.ppo_micro_batch_size"
+"""The rows of an update's micro batch on all ranks, which goes before that of one GPU."""
 SINCE: Mapping[str, str] = {
     f"{FSDP}.offload_policy": "0.4",
     f"{FSDP}.reshard_after_forward": "0.4",

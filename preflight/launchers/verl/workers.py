@@ -201,8 +201,8 @@ def rows_of(
     """Return how many rows a forward has, at least and at most, and who says it; None where nobody does.
 
     `names` are of one GPU, of all, of the switch for as many rows as a number of tokens holds, and of that number. A
-    global number is divided over ranks (fsdp_workers.py:160-180, 0.4.1); tokens fill a micro batch without padding,
-    and the last row may be in part.
+    global number is divided over ranks and takes the place of that of one GPU, which a configuration may have by
+    default (fsdp_workers.py:160-180, 0.4.1); tokens fill a micro batch without padding, and the last row may be in part.
     """
     per_gpu, of_all, is_dynamic, most = (f"{above}.{name}" for name in names)
     dynamic = keys.flag(is_dynamic)
@@ -212,14 +212,12 @@ def rows_of(
         tokens = keys.count(most) or keys.count(f"{ACTOR}.ppo_max_token_len_per_gpu")
         number = 16384 if tokens is None else int(tokens.value)
         return *rows_of_tokens(number, longest), tokens or dynamic
-    rows = keys.count(per_gpu)
-    if rows is not None:
-        return int(rows.value), int(rows.value), rows
     whole = keys.count(of_all)
-    if whole is None:
+    rows = whole or keys.count(per_gpu)
+    if rows is None:
         return None
-    number = max(1, int(whole.value) // ranks)
-    return number, number, whole
+    number = int(rows.value) if whole is None else max(1, int(whole.value) // ranks)
+    return number, number, rows
 
 
 def rows_of_tokens(number: int, longest: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchPlan
 from preflight.launchers.verl.cli import VerlOwn
 from preflight.launchers.verl.easy_r1 import VERLS, WORKER
-from preflight.launchers.verl.keys import KEYS, SINCE, TOKENS
+from preflight.launchers.verl.keys import KEYS, ROWS_OF_ALL, SINCE, TOKENS
 from preflight.rewrite import Rewrite
 from preflight.versions.boundary import release
 from preflight.writers.draft import LaunchDraft
@@ -27,6 +27,9 @@ def write_verl(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     if own.counts_tokens and kind in TOKENS and after.micro_batch_size and after.seq_len:
         table["micro_batch_size"] = TOKENS[kind]
         words["micro_batch_size"] = {after.micro_batch_size: after.micro_batch_size * after.seq_len}
+    elif own.rows_of_all and after.micro_batch_size:
+        table["micro_batch_size"] = ROWS_OF_ALL
+        words["micro_batch_size"] = {after.micro_batch_size: after.micro_batch_size * own.rows_of_all}
     # Ray starts the workers of PPO, and their engine moves memory that must not grow.
     return write_keys(before, after, table, _word, words, kind != "ppo")
 
