@@ -303,6 +303,16 @@ def test_a_dtype_is_a_number_or_a_name(word: str, dtype: str) -> None:
     assert plan.load_dtype == dtype
 
 
+@pytest.mark.parametrize(("rank", "base", "own"), [(0, "fp32", None), (8, "bf16", "fp32")])
+def test_easy_r1_keeps_what_an_adapter_stands_on_in_16_bits(rank, base, own) -> None:
+    """`p.data = p.to(torch.bfloat16)` where it is not trained (workers/fsdp_workers.py _build_model_optimizer, 0.3.3)."""
+    lora = f"worker.actor.model.lora.rank={rank}"
+    plan = read(f"python3 -m verl.trainer.main worker.actor.model.model_path=a {lora}")
+
+    assert plan.load_dtype == base
+    assert (plan.adapter and plan.adapter.dtype) == own
+
+
 def test_easy_r1_has_defaults_of_its_own() -> None:
     plan = read("python3 -m verl.trainer.main worker.actor.model.model_path=Qwen/Qwen2.5-3B")
     generation = plan.generation

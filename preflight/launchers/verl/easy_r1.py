@@ -112,6 +112,8 @@ def read_rest(keys: FrameworkKeys, command: LaunchCommand, given: Mapping[str, S
         keys.put("reference_model", "none", keys.given["algorithm.disable_kl"])
     elif keys.value("worker.actor.model.lora.rank", 0) in (0, None):
         _reference(keys)
+    if "adapter" in keys.settings:  # whose own dtype is that of `torch_dtype`
+        keys.put("load_dtype", "bf16", keys.settings["adapter"])
     optimizer = keys.get("worker.actor.optim.strategy")
     if optimizer is not None and optimizer.value == "adamw_bf16":
         keys.put("optimizer", "adamw_bf16", optimizer)
