@@ -91,7 +91,10 @@ def read_command_line(
     )
     files = problems.take(_flag_files(words, line, kind, rules))
     named = frozenset() if files is None else files.not_words
-    file, rest = problems.take(_argument_file(words, line.first_index, command, table, kind, rules))
+    reader = None if opened is None else opened[0]
+    file, rest = problems.take(
+        _argument_file(words, line.first_index, command, table, kind, rules, reader)
+    )
     not_its_own = line.not_its_own | {line.first_index + position for position in named}
     rest = [(index, word) for index, word in rest if index not in not_its_own]
     own = opened[1] if opened is not None else None
@@ -190,6 +193,7 @@ def _argument_file(
     table: ArgumentTable,
     kind: TrainerKind,
     rules: ParserRules,
+    reader: ScriptReader | None,
 ) -> Reading[tuple[ArgumentFile | None, list[tuple[int, str]]]]:
     """Return the argument file, and the words that are left with their index in the whole argv."""
     rest = [(first_index + position, word) for position, word in enumerate(words)]
@@ -205,6 +209,7 @@ def _argument_file(
             given_by=given_by,
             is_complete=rules.is_complete,
             is_exact=rules.is_exact,
+            reader=reader,
         )
         return Reading((reading.value, left), reading.problems)
 
@@ -238,6 +243,7 @@ def _script_file(
         given_by=BY_SCRIPT,
         is_complete=rules.is_complete,
         is_exact=rules.is_exact,
+        reader=reader,
     )
     return Reading((reading.value, None), reading.problems)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document
@@ -16,6 +18,9 @@ from preflight.scripts.arguments.trainer_tables import ArgumentTable
 from preflight.scripts.arguments.trainer_values import NotConverted, Written, from_file
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
+
+if TYPE_CHECKING:
+    from preflight.scripts.python.reader import ScriptReader
 
 BY_CONFIG, BY_WORD, BY_SCRIPT = "config", "word", "script"
 """TrlParser's `--config`; a path in place of the flags; the script itself, which tells its parser the path."""
@@ -44,12 +49,14 @@ def read_argument_file(
     given_by: str,
     is_complete: bool,
     is_exact: bool,
+    reader: ScriptReader | None,
 ) -> Reading[ArgumentFile]:
     """Return the settings of an argument file, with file:line places.
 
     `--config` is read as TrlParser does (text is converted, `env:` is exported); the others as
     HfArgumentParser.parse_json_file and parse_yaml_file do. `is_complete` says that the table has
-    every argument of the script, so that any other key is a mistake.
+    every argument of the script, so that any other key is a mistake. What stays text where a number
+    belongs is one that the script of `reader` may convert.
     """
     try:
         document = read_document(command, path, stated_at=stated_at)
@@ -75,12 +82,27 @@ def read_argument_file(
         try:
             reading = from_file(argument, value, written, converts_text=is_trl)
         except NotConverted as error:
-            problems.append(error.problem)
+            number = None if reader is None else _converted_by(reader, name, value)
+            if number is None:
+                problems.append(error.problem)
+            else:
+                known[name] = Setting(number, place)
             continue
         converted = problems.take(reading)
         if not reading.is_refused:
             known[name] = Setting(converted, place)
     return Reading(ArgumentFile(path, given_by, known, unknown, environment), tuple(problems))
+
+
+def _converted_by(reader: ScriptReader, name: str, text: Any) -> int | float | None:
+    """Return the number that a script makes of an argument which a file has as text; None where none does."""
+    for node in reader.nodes if isinstance(text, str) else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
+            make, argument = {"float": float, "int": int}.get(node.func.id), node.args[0]
+            if make is not None and isinstance(argument, ast.Attribute) and argument.attr == name:
+                with suppress(ValueError):
+                    return make(text)
+    return None
 
 
 def _environment(document: Document, value: Any, place: Place) -> Reading[dict[str, Setting]]:

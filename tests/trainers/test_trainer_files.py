@@ -133,6 +133,37 @@ def test_a_number_in_quotes_is_refused_where_the_parser_does_not_convert(tmp_pat
     assert [problem.where for problem in error.value.problems] == ["a.yaml:1", "a.yaml:2"]
 
 
+STEPS = """\
+import sys
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+(args,) = HfArgumentParser(TrainingArguments).parse_yaml_file(sys.argv[1])
+LINE
+Trainer(args=args).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [
+        ("args.set_optimizer(name=args.optim, epsilon=float(args.adam_epsilon))", 1e-7),
+        ("args.adam_epsilon = float(args.adam_epsilon)", 1e-7),
+        ("print(float(args.adam_beta1), int(len(args.adam_epsilon)))", None),
+        ("args.adam_epsilon = int(args.adam_epsilon)", None),
+    ],
+)
+def test_a_number_that_stays_text_is_one_where_the_script_makes_it_one(line, number, tmp_path):
+    """PyYAML reads 1e-7 as text, parse_yaml_file hands it on, and torch compares it with 0."""
+    (tmp_path / "train.py").write_text(STEPS.replace("LINE", line))
+    files = {"c_yaml": "output_dir: out\nadam_epsilon: 1e-7\n"}
+
+    if number is None:
+        with pytest.raises(BadInput, match="adam_epsilon must be a number"):
+            read(["c.yaml"], tmp_path, script="train.py", **files)
+    else:
+        told = read(["c.yaml"], tmp_path, script="train.py", **files)
+        assert told.raw["adam_epsilon"].value == number
+
+
 def test_a_text_in_place_of_a_switch_turns_it_on_and_we_say_so(tmp_path):
     from transformers import HfArgumentParser, TrainingArguments
 
