@@ -80,3 +80,9 @@ LEAVES_UNIT_TEMPERATURE = _since(
     "workers/engine/fsdp/transformer_impl.py:98 _scale_logits_by_temperature (0.9.1)",
     "0.9.1",
 )
+KEEPS_TO_TOKENS = _since(
+    "0.9.1",
+    "no micro batch that tokens fill goes beyond them; before, rows are divided evenly over ceil(tokens / most) of them",
+    "utils/seqlen_balancing.py rearrange_micro_batches: within_limit in 0.9.1, not in 0.2 to 0.9.0",
+    "0.9.1",
+)

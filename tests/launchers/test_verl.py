@@ -497,31 +497,3 @@ def test_a_suggestion_says_the_words_that_would_be_written() -> None:
     assert "data.micro_batch_size_per_gpu=" in suggested["micro_batch"].how
     assert "data.max_length=" in suggested["seq_len"].how
     assert not any("TRL" in one.how or "the script" in one.how for one in suggested.values())
-
-
-OF_ALL = (
-    f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm {MODEL}.path=a critic.model.path=a trainer.n_gpus_per_node=4"
-    f" {ACTOR}.ppo_micro_batch_size_per_gpu=1 {ACTOR}.ppo_micro_batch_size=32"
-    " critic.ppo_micro_batch_size_per_gpu=2 critic.ppo_micro_batch_size=12"
-    f" {ROLLOUT}.log_prob_micro_batch_size_per_gpu=1 {ROLLOUT}.log_prob_micro_batch_size=64"
-)
-
-
-def test_rows_of_all_ranks_take_the_place_of_those_of_one() -> None:
-    """A configuration has rows of one GPU by default, and workers write them over (fsdp_workers.py:124-138, :598-604, 0.1)."""
-    plan = read(OF_ALL)
-    assert plan.generation is not None
-
-    assert plan.micro_batch_size == 32 // 4
-    assert plan.generation.critic_rows == 12 // 4
-    assert plan.generation.rollout_rows == 64 // 4
-
-
-def test_rows_of_all_ranks_are_written_as_such() -> None:
-    plan = read(OF_ALL)
-    edits = {"micro_batch_size": 2, "gradient_accumulation_steps": 32}
-    rewrite = LAUNCHER.write(before=plan, after=plan.with_edits(edits))
-
-    assert rewrite is not None
-    assert f"{ACTOR}.ppo_micro_batch_size={2 * 4}" in rewrite.argv
-    assert read(" ".join(rewrite.argv)).micro_batch_size == 2

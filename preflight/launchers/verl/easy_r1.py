@@ -23,8 +23,10 @@ from preflight.launchers.own_copy import copy_of
 from preflight.launchers.verl.keys import FSDP, MODEL
 from preflight.launchers.verl.own_keys import FORWARD, OWN_ACTOR
 from preflight.launchers.verl.words import flat
+from preflight.launchers.verl.workers import put_rows, rows_beyond
 from preflight.scripts.python.nodes import walk
 from preflight.setting import Place, Setting
+from preflight.versions.boundary import release
 
 VERLS = {
     "actor.model.model_path": f"{MODEL}.path",
@@ -74,6 +76,7 @@ FIELDS = frozenset(
 """Keys of `worker.actor` in EasyR1 0.3.1 and 0.3.3; a copy that was changed has more."""
 CHANGED = "worker.actor.model.override_config."
 """Of the model's config; FlashAttention is asked for beside it (workers/fsdp_workers.py _build_model_optimizer)."""
+NO_DYNAMIC = release("0.3.1")
 CPU_REFERENCE = "worker.ref.fsdp.enable_cpu_offload"
 
 
@@ -125,6 +128,7 @@ def read_rest(keys: FrameworkKeys, command: LaunchCommand, given: Mapping[str, S
         name = f"the states of {optimizer.value}"
         keys.leave_out(NotModelled(message, name, "either"), optimizer)
     _padding(keys)
+    _dynamic(keys)
     own = next((each for each in keys.given if _is_own(each)), "")
     copy = copy_of(("verl",), command.cwd)
     if own or (copy is not None and _uses_logits(copy)):
@@ -149,6 +153,25 @@ def _padding(keys: FrameworkKeys) -> None:
     at = setting or keys.by_default(False)
     message = "padded rows are estimated with the entropy of verl's"
     keys.leave_out(NotModelled(message, "log-probabilities of padded rows", "less"), at)
+
+
+def _dynamic(keys: FrameworkKeys) -> None:
+    """Open the rows of an update where rows of any length share the room of as many of the longest.
+
+    That is so by default (workers/actor/config.py, 0.3.3), and 0.3.1 has no such switch. A row more than that is no more on a rank than without it where two share each row.
+    """
+    ring = keys.count(f"{ACTOR}.ulysses_sequence_parallel_size")
+    is_on = keys.value("worker.actor.dynamic_batching", release(keys.library.version) > NO_DYNAMIC)
+    if is_on is not True or (ring is not None and ring.value > 1):
+        return
+    rows, steps = (
+        keys.settings.get(n) for n in ("micro_batch_size", "gradient_accumulation_steps")
+    )
+    longest = keys.settings.get("seq_len")
+    if rows is not None and steps is not None and longest is not None:
+        room = rows.value * longest.value
+        beyond = rows_beyond(keys, room, longest.value, rows.value * steps.value, 1)
+        put_rows(keys, rows.value, rows.value, rows, beyond)
 
 
 def _is_own(name: str) -> bool:

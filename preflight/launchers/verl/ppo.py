@@ -14,6 +14,7 @@ from preflight.launchers.verl.keys import FSDP, KEYS, MODEL
 from preflight.launchers.verl.own_keys import read_own_lengths
 from preflight.launchers.verl.workers import (
     OF_ENGINE,
+    counts_tokens,
     name_rest,
     put_rows,
     read_adapter,
@@ -23,6 +24,7 @@ from preflight.launchers.verl.workers import (
     read_padding,
     read_rest,
     read_sharding,
+    rows_beyond,
     rows_of,
 )
 from preflight.setting import Place, Setting
@@ -104,6 +106,7 @@ def _length(keys: FrameworkKeys) -> int:
 UPDATE = (
     "ppo_micro_batch_size_per_gpu", "ppo_micro_batch_size", "use_dynamic_bsz", "ppo_max_token_len_per_gpu",
 )  # fmt: skip
+RING = f"{ACTOR}.ulysses_sequence_parallel_size"
 SCORING = (
     "log_prob_micro_batch_size_per_gpu", "log_prob_micro_batch_size", "log_prob_use_dynamic_bsz",
     "log_prob_max_token_len_per_gpu",
@@ -130,11 +133,17 @@ def _batch(keys: FrameworkKeys, longest: int, ranks: int) -> None:
     rows = rows_of(keys, ACTOR, UPDATE, longest, ranks)
     if rows is not None:
         least, most, at = rows
-        put_rows(keys, least, most, at)
         mini = keys.count(f"{ACTOR}.ppo_mini_batch_size")
         number = keys.count(f"{ROLLOUT}.n")
         whole = MINI_BATCH if mini is None else mini.value
         rows_of_rank = whole * (1 if number is None else number.value) // ranks
+        beyond = 0
+        if counts_tokens(keys, "ppo"):
+            tokens, ring = keys.count(f"{ACTOR}.{UPDATE[3]}"), keys.count(RING)
+            room = 16384 if tokens is None else int(tokens.value)
+            over = 1 if ring is None else int(ring.value)
+            beyond = rows_beyond(keys, room, longest, rows_of_rank * over, over)
+        put_rows(keys, least, most, at, beyond)
         steps = max(1, rows_of_rank // most)
         if mini is not None:
             keys.put("gradient_accumulation_steps", steps, mini)
@@ -264,7 +273,7 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
     for name in filter(keys.is_unknown, DECIDE):
         message = f"{name} is estimated as where nobody says it: another program fills it in"
         keys.leave_out(NotModelled(message, f"what {name} is", "either"), keys.given[name])
-    parallel = keys.count(f"{ACTOR}.ulysses_sequence_parallel_size")
+    parallel = keys.count(RING)
     if parallel is not None and parallel.value > 1:
         message = "every rank is estimated with its whole sequences"
         keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)

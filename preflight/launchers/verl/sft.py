@@ -20,6 +20,7 @@ from preflight.launchers.verl.workers import (
     read_padding,
     read_rest,
     read_sharding,
+    rows_beyond,
     rows_of_tokens,
 )
 from preflight.setting import Setting
@@ -98,15 +99,19 @@ def _engine_batch(keys: FrameworkKeys, ranks: int) -> None:
     dynamic = keys.flag("data.use_dynamic_bsz")
     rows = keys.count("data.micro_batch_size_per_gpu")
     default = keys.by_default(None)
+    batch = keys.count("data.train_batch_size")
+    whole = 256 if batch is None else int(batch.value)
     if counts_tokens(keys, "engine"):
         tokens = keys.count("data.max_token_len_per_gpu")
         number = 8192 if tokens is None else int(tokens.value)
-        put_rows(keys, *rows_of_tokens(number, longest), tokens or dynamic or default)
+        ring = keys.count("engine.ulysses_sequence_parallel_size")
+        over = 1 if ring is None else int(ring.value)
+        beyond = rows_beyond(keys, number, longest, whole * over // ranks, over)
+        put_rows(keys, *rows_of_tokens(number, longest), tokens or dynamic or default, beyond)
     else:
         number = 4 if rows is None else int(rows.value)
         put_rows(keys, number, number, rows or dynamic or default)
-    batch, most = keys.count("data.train_batch_size"), keys.settings["micro_batch_size"].value
-    whole = 256 if batch is None else int(batch.value)
+    most = keys.settings["micro_batch_size"].value
     keys.put("gradient_accumulation_steps", max(1, whole // (most * ranks)), batch or default)
     read_padding(keys, "model")
     keys.argument("verl_engine", True, None)

@@ -15,7 +15,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.setting import Setting
 from preflight.units import ceil_div
 from preflight.unpriced_names import OTHERS_QAT
-from preflight.versions.verl import UNPADS_BY_DEFAULT
+from preflight.versions.verl import KEEPS_TO_TOKENS, UNPADS_BY_DEFAULT
 
 DTYPES = {
     **dict.fromkeys(("32", "fp32", "float32"), "fp32"),
@@ -225,12 +225,27 @@ def rows_of_tokens(number: int, longest: int) -> tuple[int, int]:
     return max(1, number // longest), max(1, ceil_div(number, longest))
 
 
-def put_rows(keys: FrameworkKeys, least: int, most: int, at: Setting) -> None:
-    """Record the rows of a micro batch that tokens may fill."""
+def put_rows(keys: FrameworkKeys, least: int, most: int, at: Setting, beyond: int = 0) -> None:
+    """Record the rows of a micro batch that tokens may fill, or go beyond."""
     keys.put("micro_batch_size", most, at)
-    if least != most:
+    may_be = tuple(dict.fromkeys(each for each in (least, beyond) if each and each != most))
+    if may_be:
         reason = "tokens fill it, of rows of any length"
-        keys.origins["micro_batch_size"] = Origin(at.place.where, True, reason, (least,))
+        keys.origins["micro_batch_size"] = Origin(at.place.where, True, reason, may_be)
+
+
+def rows_beyond(keys: FrameworkKeys, number: int, longest: int, of_rank: int, ring: int) -> int:
+    """Return the rows of a micro batch that goes beyond its tokens; 0 in releases where none does.
+
+    Rows are divided evenly over as few micro batches as have room for all tokens together, whether or not any division
+    keeps to it: one may have a row more than it has room for, which the ranks of a `ring` share. Where an update has
+    no more rows than that, there are micro batches of one row less.
+    """
+    whole = max(1, ceil_div(number, longest))
+    keeps = keys.library.is_known and KEEPS_TO_TOKENS.holds_in(keys.library.versions)
+    if keeps or of_rank <= whole + 1:
+        return 0
+    return max(1, ceil_div(number + longest // ring, longest))
 
 
 def read_padding(keys: FrameworkKeys, above: str) -> None:

@@ -29,7 +29,9 @@ def write_verl(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
         words["micro_batch_size"] = {after.micro_batch_size: after.micro_batch_size * after.seq_len}
     elif own.rows_of_all and after.micro_batch_size:
         table["micro_batch_size"] = ROWS_OF_ALL
-        words["micro_batch_size"] = {after.micro_batch_size: after.micro_batch_size * own.rows_of_all}
+        words["micro_batch_size"] = {
+            after.micro_batch_size: after.micro_batch_size * own.rows_of_all
+        }
     # Ray starts the workers of PPO, and their engine moves memory that must not grow.
     return write_keys(before, after, table, _word, words, kind != "ppo")
 

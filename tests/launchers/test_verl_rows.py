@@ -1,0 +1,124 @@
+"""The rows of a micro batch of verl's: those of all ranks, and those that share the room of a number of tokens."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from framework_launches import CONFIGS
+
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_library import FrameworkLibrary
+from preflight.launchers.verl import LAUNCHER
+from preflight.launchers.verl.workers import rows_beyond
+from preflight.units import ceil_div
+
+MODEL, ACTOR, ROLLOUT = (f"actor_rollout_ref.{name}" for name in ("model", "actor", "rollout"))
+
+
+def read(argv: str, folder: str = str(CONFIGS / "verl")) -> LaunchPlan:
+    plan = LAUNCHER.read(LaunchCommand(tuple(argv.split()), {}, folder))
+    assert plan is not None
+    return plan
+
+
+OF_ALL = (
+    f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm {MODEL}.path=a critic.model.path=a trainer.n_gpus_per_node=4"
+    f" {ACTOR}.ppo_micro_batch_size_per_gpu=1 {ACTOR}.ppo_micro_batch_size=32"
+    " critic.ppo_micro_batch_size_per_gpu=2 critic.ppo_micro_batch_size=12"
+    f" {ROLLOUT}.log_prob_micro_batch_size_per_gpu=1 {ROLLOUT}.log_prob_micro_batch_size=64"
+)
+
+
+def test_rows_of_all_ranks_take_the_place_of_those_of_one() -> None:
+    """A configuration has rows of one GPU by default, and workers write them over (fsdp_workers.py:124-138, :598-604, 0.1)."""
+    plan = read(OF_ALL)
+    assert plan.generation is not None
+
+    assert plan.micro_batch_size == 32 // 4
+    assert plan.generation.critic_rows == 12 // 4
+    assert plan.generation.rollout_rows == 64 // 4
+
+
+def test_rows_of_all_ranks_are_written_as_such() -> None:
+    plan = read(OF_ALL)
+    edits = {"micro_batch_size": 2, "gradient_accumulation_steps": 32}
+    rewrite = LAUNCHER.write(before=plan, after=plan.with_edits(edits))
+
+    assert rewrite is not None
+    assert f"{ACTOR}.ppo_micro_batch_size={2 * 4}" in rewrite.argv
+    assert read(" ".join(rewrite.argv)).micro_batch_size == 2
+
+
+def balanced(lengths: list[int], num_bins: int) -> list[int]:
+    """Return the tokens of bins that are filled evenly, the longest row first."""
+    bins = [0] * num_bins
+    for length in sorted(lengths, reverse=True):
+        bins[bins.index(min(bins))] += length
+    return bins
+
+
+@pytest.mark.parametrize("room", [1000, 1500, 2000, 4000])
+@pytest.mark.parametrize("number", [8, 40, 160])
+@pytest.mark.parametrize("shortest", [1, 600, 950])
+def test_rows_that_are_divided_evenly_go_beyond_their_room_by_a_row(room, number, shortest):
+    """As rearrange_micro_batches has it: ceil(tokens / room) bins, of lengths that no division may fit into them."""
+    draw = random.Random(number)
+    keys = FrameworkKeys(FrameworkLibrary("verl", "0.9.0", is_known=True, key="verl"), {})
+    most = max(room, rows_beyond(keys, room, 1000, number, 1) * 1000)
+    fullest = 0
+    for _ in range(50):
+        lengths = [draw.randint(shortest, 1000) for _ in range(number)]
+        fullest = max(fullest, *balanced(lengths, min(number, ceil_div(sum(lengths), room))))
+
+    assert fullest <= most
+    if shortest == 600 and room == 1000:
+        assert fullest > 1.2 * room
+
+
+UPDATE = (
+    f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm data.max_prompt_length=1024 data.max_response_length=3072"
+    f" {ACTOR}.use_dynamic_bsz=True trainer.n_gpus_per_node=8 {ACTOR}.ppo_mini_batch_size="
+)
+
+
+@pytest.mark.parametrize(
+    ("release", "more", "may_be"),
+    [
+        ("0.4.1", f"64 {ACTOR}.ppo_max_token_len_per_gpu=8192", (3,)),
+        ("0.9.0", f"64 {ACTOR}.ppo_max_token_len_per_gpu=8192", (3,)),
+        ("0.9.1", f"64 {ACTOR}.ppo_max_token_len_per_gpu=8192", ()),
+        ("0.4.1", f"24 {ACTOR}.ppo_max_token_len_per_gpu=8192", ()),  # three rows in two bins
+        ("0.4.1", f"64 {ACTOR}.ppo_max_token_len_per_gpu=6000", (1, 3)),
+        # a ring of four shares the row, and has room for it
+        ("0.4.1", f"64 {ACTOR}.ppo_max_token_len_per_gpu=6000 {ACTOR}.ulysses_sequence_parallel_size=4", (1,)),
+    ],
+)  # fmt: skip
+def test_an_update_may_have_a_row_more_than_its_tokens(release, more, may_be, tmp_path):
+    (tmp_path / "requirements.txt").write_text(f"verl=={release}\n")
+    plan = read(UPDATE + more, str(tmp_path))
+
+    assert plan.micro_batch_size == 2
+    assert plan.origins["micro_batch_size"].may_be == may_be
+
+
+@pytest.mark.parametrize(
+    ("more", "may_be"),
+    [
+        ("", (3,)),
+        ("worker.actor.dynamic_batching=false", ()),
+        ("worker.actor.ulysses_size=2", ()),
+        ("worker.actor.global_batch_size=8", ()),
+    ],
+)
+def test_so_may_an_update_of_easy_r1(more, may_be, tmp_path):
+    copy = tmp_path / "verl"
+    copy.mkdir()
+    (copy / "__init__.py").write_text('__version__ = "0.3.3.dev0"\n')
+    rows = "worker.actor.micro_batch_size_per_device_for_update=2"
+    argv = f"python3 -m verl.trainer.main worker.actor.model.model_path=a {rows} {more}"
+    plan = read(argv, str(tmp_path))
+
+    assert plan.micro_batch_size == 2
+    assert plan.origins["micro_batch_size"].may_be == may_be
