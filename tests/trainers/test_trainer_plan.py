@@ -375,6 +375,13 @@ def test_a_value_that_only_the_script_understands_is_not_given(tmp_path):
     assert [problem.severity for problem in arguments.notices] == ["warning"] * 3
 
 
+def test_several_words_behind_the_flag_of_a_model_name_none(tmp_path):
+    arguments = read("--model_name_or_path a/b # or c/d", tmp_path, "train.py", LOOP)
+
+    assert "model" not in arguments.settings
+    assert [problem.where for problem in arguments.notices] == ["--model_name_or_path"]
+
+
 def test_a_slip_of_the_pen_is_pointed_out(tmp_path):
     arguments = read("--per_device_train_batchsize 1", tmp_path, "train.py", HF)
 
