@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from preflight.values import dataclass
 if TYPE_CHECKING:
     from preflight.scripts.python.reader import ScriptReader
 
+NUMBERS: Mapping[str, Callable[[str], int | float]] = {"float": float, "int": int}
 BY_CONFIG, BY_WORD, BY_SCRIPT = "config", "word", "script"
 """TrlParser's `--config`; a path in place of the flags; the script itself, which tells its parser the path."""
 
@@ -98,7 +99,7 @@ def _converted_by(reader: ScriptReader, name: str, text: Any) -> int | float | N
     """Return the number that a script makes of an argument which a file has as text; None where none does."""
     for node in reader.nodes if isinstance(text, str) else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
-            make, argument = {"float": float, "int": int}.get(node.func.id), node.args[0]
+            make, argument = NUMBERS.get(node.func.id), node.args[0]
             if make is not None and isinstance(argument, ast.Attribute) and argument.attr == name:
                 with suppress(ValueError):
                     return make(text)

@@ -125,7 +125,9 @@ TOKENS = (
 MINI_BATCH = 256
 """Prompts of an update where nobody says it (trainer/config, 0.2 to 0.9.1)."""
 FORWARD_TOKENS = 32768
-"""Of a reward model's forward where nobody says it (critic.forward_max_token_len_per_gpu)."""
+"""Of a critic's update and a reward model's forward where nobody says it (critic.*_max_token_len_per_gpu)."""
+MANY = 1_000_000
+"""More rows than any micro batch has."""
 
 
 def _batch(keys: FrameworkKeys, longest: int, ranks: int) -> None:
@@ -202,14 +204,16 @@ def _critic_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:
     if model is None or critic is None or str(model.value) != str(critic.value):
         return None
     dynamic = keys.flag("critic.use_dynamic_bsz") or keys.flag(f"{ACTOR}.use_dynamic_bsz")
-    if (
-        dynamic is not None
-        and dynamic.value
-        and keys.get("critic.ppo_max_token_len_per_gpu") is None
-    ):
-        return ceil_div(32768, longest)
+    if dynamic is not None and dynamic.value:
+        tokens = keys.count("critic.ppo_max_token_len_per_gpu")
+        return _at_most(keys, FORWARD_TOKENS if tokens is None else int(tokens.value), longest)
     rows = rows_of(keys, "critic", UPDATE, longest, ranks)
     return None if rows is None else rows[1]
+
+
+def _at_most(keys: FrameworkKeys, tokens: int, longest: int) -> int:
+    """Return the most rows that share the room of a number of tokens, of as many as there may be."""
+    return max(ceil_div(tokens, longest), rows_beyond(keys, tokens, longest, MANY, 1))
 
 
 def _reward_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:
@@ -224,7 +228,7 @@ def _reward_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:
     if switch is not None and switch.value:
         said = (keys.count(name) for name in TOKENS)
         number = next((each for each in said if each is not None), None)
-        return ceil_div(FORWARD_TOKENS if number is None else number.value, longest)
+        return _at_most(keys, FORWARD_TOKENS if number is None else int(number.value), longest)
     rows = rows_of(keys, REWARD, SCORED, longest, ranks)
     most = keys.count(f"{REWARD}.max_length")
     return None if rows is None else rows[1] * ceil_div(most.value if most else longest, longest)
