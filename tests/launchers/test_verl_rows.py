@@ -89,7 +89,7 @@ UPDATE = (
         ("0.4.1", f"64 {ACTOR}.ppo_max_token_len_per_gpu=8192", (3,)),
         ("0.9.0", f"64 {ACTOR}.ppo_max_token_len_per_gpu=8192", (3,)),
         ("0.9.1", f"64 {ACTOR}.ppo_max_token_len_per_gpu=8192", ()),
-        ("0.4.1", f"24 {ACTOR}.ppo_max_token_len_per_gpu=8192", ()),  # three rows in two bins
+        ("0.4.1", f"24 {ACTOR}.ppo_max_token_len_per_gpu=8192", (1,)),  # three rows in two bins
         ("0.4.1", f"64 {ACTOR}.ppo_max_token_len_per_gpu=6000", (1, 3)),
         # a ring of four shares the row, and has room for it
         ("0.4.1", f"64 {ACTOR}.ppo_max_token_len_per_gpu=6000 {ACTOR}.ulysses_sequence_parallel_size=4", (1,)),
@@ -109,7 +109,7 @@ def test_an_update_may_have_a_row_more_than_its_tokens(release, more, may_be, tm
         ("", (3,)),
         ("worker.actor.dynamic_batching=false", ()),
         ("worker.actor.ulysses_size=2", ()),
-        ("worker.actor.global_batch_size=8", ()),
+        ("worker.actor.global_batch_size=16", (1,)),
     ],
 )
 def test_so_may_an_update_of_easy_r1(more, may_be, tmp_path):
@@ -122,3 +122,14 @@ def test_so_may_an_update_of_easy_r1(more, may_be, tmp_path):
 
     assert plan.micro_batch_size == 2
     assert plan.origins["micro_batch_size"].may_be == may_be
+
+
+@pytest.mark.parametrize(("of_all", "rows", "may_be"), [(32, 4, (2,)), (48, 6, (3,)), (128, 8, ())])
+def test_an_update_has_no_more_rows_than_a_rank_is_given(of_all, rows, may_be, tmp_path):
+    """Of 8 ranks, with room for eight of the longest; half as many tokens where rows are half as long."""
+    (tmp_path / "requirements.txt").write_text("verl==0.9.1\n")
+    plan = read(f"{UPDATE}{of_all} {ACTOR}.ppo_max_token_len_per_gpu=32768", str(tmp_path))
+
+    assert plan.micro_batch_size == rows
+    assert plan.origins["micro_batch_size"].may_be == may_be
+    assert plan.gradient_accumulation_steps == of_all // 8 // rows

@@ -23,7 +23,7 @@ from preflight.launchers.own_copy import copy_of
 from preflight.launchers.verl.keys import FSDP, MODEL
 from preflight.launchers.verl.own_keys import FORWARD, OWN_ACTOR
 from preflight.launchers.verl.words import flat
-from preflight.launchers.verl.workers import put_rows, rows_beyond
+from preflight.launchers.verl.workers import put_rows, rows_in_room
 from preflight.scripts.python.nodes import walk
 from preflight.setting import Place, Setting
 from preflight.versions.boundary import release
@@ -170,8 +170,8 @@ def _dynamic(keys: FrameworkKeys) -> None:
     longest = keys.settings.get("seq_len")
     if rows is not None and steps is not None and longest is not None:
         room = rows.value * longest.value
-        beyond = rows_beyond(keys, room, longest.value, rows.value * steps.value, 1)
-        put_rows(keys, rows.value, rows.value, rows, beyond)
+        found = rows_in_room(keys, room, longest.value, rows.value * steps.value, 1)
+        put_rows(keys, found[0], found[1], rows, found[2])
 
 
 def _is_own(name: str) -> bool:

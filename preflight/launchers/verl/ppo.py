@@ -13,6 +13,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.keys import FSDP, KEYS, MODEL
 from preflight.launchers.verl.own_keys import read_own_lengths
 from preflight.launchers.verl.workers import (
+    MANY,
     OF_ENGINE,
     counts_tokens,
     name_rest,
@@ -25,6 +26,7 @@ from preflight.launchers.verl.workers import (
     read_rest,
     read_sharding,
     rows_beyond,
+    rows_in_room,
     rows_of,
 )
 from preflight.setting import Place, Setting
@@ -126,8 +128,6 @@ MINI_BATCH = 256
 """Prompts of an update where nobody says it (trainer/config, 0.2 to 0.9.1)."""
 FORWARD_TOKENS = 32768
 """Of a critic's update and a reward model's forward where nobody says it (critic.*_max_token_len_per_gpu)."""
-MANY = 1_000_000
-"""More rows than any micro batch has."""
 
 
 def _batch(keys: FrameworkKeys, longest: int, ranks: int) -> None:
@@ -141,10 +141,12 @@ def _batch(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         rows_of_rank = whole * (1 if number is None else number.value) // ranks
         beyond = 0
         if counts_tokens(keys, "ppo"):
+            names = (f"{ACTOR}.ppo_mini_batch_size", f"{ROLLOUT}.n")
+            of_rank = MANY if any(map(keys.is_unknown, names)) else rows_of_rank
             tokens, ring = keys.count(f"{ACTOR}.{UPDATE[3]}"), keys.count(RING)
             room = 16384 if tokens is None else int(tokens.value)
             over = 1 if ring is None else int(ring.value)
-            beyond = rows_beyond(keys, room, longest, rows_of_rank * over, over)
+            least, most, beyond = rows_in_room(keys, room, longest, of_rank, over)
         put_rows(keys, least, most, at, beyond)
         steps = max(1, rows_of_rank // most)
         if mini is not None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.keys import KEYS
 from preflight.launchers.verl.workers import (
+    MANY,
     counts_tokens,
     put_rows,
     read_adapter,
@@ -20,8 +21,7 @@ from preflight.launchers.verl.workers import (
     read_padding,
     read_rest,
     read_sharding,
-    rows_beyond,
-    rows_of_tokens,
+    rows_in_room,
 )
 from preflight.setting import Setting
 from preflight.shell.starters.launcher_part import LauncherPart
@@ -106,8 +106,9 @@ def _engine_batch(keys: FrameworkKeys, ranks: int) -> None:
         number = 8192 if tokens is None else int(tokens.value)
         ring = keys.count("engine.ulysses_sequence_parallel_size")
         over = 1 if ring is None else int(ring.value)
-        beyond = rows_beyond(keys, number, longest, whole * over // ranks, over)
-        put_rows(keys, *rows_of_tokens(number, longest), tokens or dynamic or default, beyond)
+        of_rank = MANY if keys.is_unknown("data.train_batch_size") else whole // ranks
+        least, most, beyond = rows_in_room(keys, number, longest, of_rank, over)
+        put_rows(keys, least, most, tokens or dynamic or default, beyond)
     else:
         number = 4 if rows is None else int(rows.value)
         put_rows(keys, number, number, rows or dynamic or default)

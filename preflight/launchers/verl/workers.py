@@ -17,6 +17,8 @@ from preflight.units import ceil_div
 from preflight.unpriced_names import OTHERS_QAT
 from preflight.versions.verl import KEEPS_TO_TOKENS, UNPADS_BY_DEFAULT
 
+MANY = 1_000_000
+"""More rows than any micro batch has."""
 DTYPES = {
     **dict.fromkeys(("32", "fp32", "float32"), "fp32"),
     **dict.fromkeys(("16", "fp16", "float16"), "fp16"),
@@ -234,18 +236,30 @@ def put_rows(keys: FrameworkKeys, least: int, most: int, at: Setting, beyond: in
         keys.origins["micro_batch_size"] = Origin(at.place.where, True, reason, may_be)
 
 
-def rows_beyond(keys: FrameworkKeys, number: int, longest: int, of_rank: int, ring: int) -> int:
-    """Return the rows of a micro batch that goes beyond its tokens; 0 in releases where none does.
+def rows_in_room(
+    keys: FrameworkKeys, number: int, longest: int, of_rank: int, ring: int
+) -> tuple[int, int, int]:
+    """Return the rows of an update's micro batch that a number of tokens fills: at least, usually, and at most, if more.
+
+    A rank has `of_rank` rows for an update in all, which may be half as long as the longest, and a `ring` of ranks
+    those of all its ranks, which it divides.
+    """
+    whole, part = rows_of_tokens(number, longest)
+    least, most = min(whole, max(1, of_rank // 2)), min(part, max(1, of_rank))
+    return least, most, rows_beyond(keys, number, longest, of_rank * ring, ring)
+
+
+def rows_beyond(keys: FrameworkKeys, number: int, longest: int, of_all: int, ring: int) -> int:
+    """Return the rows of a micro batch that goes beyond its tokens, of so many; 0 where none does.
 
     Rows are divided evenly over as few micro batches as have room for all tokens together, whether or not any division
-    keeps to it: one may have a row more than it has room for, which the ranks of a `ring` share. Where an update has
-    no more rows than that, there are micro batches of one row less.
+    keeps to it: one may have a row more than it has room for, which the ranks of a `ring` share. Where there are no
+    more rows than that, there are micro batches of one row less.
     """
-    whole = max(1, ceil_div(number, longest))
     keeps = keys.library.is_known and KEEPS_TO_TOKENS.holds_in(keys.library.versions)
-    if keeps or of_rank <= whole + 1:
+    if keeps or of_all <= rows_of_tokens(number, longest)[1] + 1:
         return 0
-    return max(1, ceil_div(number + longest // ring, longest))
+    return ceil_div(number + longest // ring, longest)
 
 
 def read_padding(keys: FrameworkKeys, above: str) -> None:
