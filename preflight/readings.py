@@ -26,6 +26,9 @@ MOST_READINGS = 12
 """Plans with no more readings than these are judged in every one of them; of more, the ends are sought field by field."""
 
 
+TOGETHER = ("versions", "attention")
+"""Open fields that may have to change together: a release has a model's fused attention or refuses it."""
+
 MayBe = Mapping[str, tuple[Any, ...]]
 """Open field -> every value that it may have, the plan's own first."""
 Judge = Callable[[LaunchPlan], tuple[MemoryEstimate | None, Verdict]]
@@ -274,18 +277,32 @@ def _towards(may_be: MayBe, at: At, sign: int, near: Completion | None) -> Itera
         return
     yield best
     # The order of a field's values is that of usual launches; a small model or a long sequence may turn one around, and
-    # one field's value another's: the walk ends where no field alone leads further.
+    # one field's value another's: the walk ends where no field alone leads further, nor a release with its attention.
     is_further = True
     while is_further:
         is_further = False
-        for name, options in may_be.items():
-            for value in options:
-                beside = None if value == best.values[name] else at({**best.values, name: value})
-                if beside is None:
-                    continue
-                yield beside
-                if _is_beyond(beside, best, sign):
-                    best, is_further = beside, True
+        for edits in chain(_alone(may_be), _together(may_be)):
+            if is_further and len(edits) > 1:
+                break  # each field alone first, for as long as one leads further
+            if any(best.values[name] == value for name, value in edits.items()):
+                continue
+            beside = at({**best.values, **edits})
+            if beside is None:
+                continue
+            yield beside
+            if _is_beyond(beside, best, sign):
+                best, is_further = beside, True
+
+
+def _alone(may_be: MayBe) -> Iterator[Values]:
+    return ({name: value} for name, options in may_be.items() for value in options)
+
+
+def _together(may_be: MayBe) -> Iterator[Values]:
+    """Yield values of the fields that change together: which attention a model has, a release decides."""
+    if {*TOGETHER} <= may_be.keys():
+        options = product(*(may_be[name] for name in TOGETHER))
+        yield from (dict(zip(TOGETHER, values, strict=True)) for values in options)
 
 
 def _is_beyond(one: Completion, other: Completion, sign: int) -> bool:
