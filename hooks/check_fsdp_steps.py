@@ -17,6 +17,7 @@ from preflight.formulas.optimizers import EIGHT_BIT, PAGED
 from preflight.formulas.trainer_arguments import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.versions.accelerate import KEEPS_OUTPUT_DTYPE
 
 BITSANDBYTES = EIGHT_BIT | PAGED | {"lion_32bit", "ademamix", "rmsprop_bnb"}
 """Optimizers of bitsandbytes by the Trainer's names (transformers/trainer_optimizer.py, 5.24.0)."""
@@ -58,7 +59,8 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
             'accelerator_config {"gradient_accumulation_kwargs": {"sync_each_batch": true}}',
             None if plan.offload_params != "none" else {"sync_each_batch": True},
         )
-    if plan.engine == "fsdp2" and plan.mixed_precision == "fp16":
+    casts = not KEEPS_OUTPUT_DTYPE.holds_in(plan.versions)
+    if plan.engine == "fsdp2" and plan.mixed_precision == "fp16" and casts:
         yield found(
             "PF222",
             "FSDP2 returns the loss in fp16: the first optimizer step is skipped, and each that the scaler tries at 65536",

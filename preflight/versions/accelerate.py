@@ -39,3 +39,9 @@ WRAPS_BOTH_ENDS = _since(
     "utils/fsdp_utils.py:751 (1.14.0), :857 (1.15.0); fsdp2_prepare_model of 1.13.0 wraps layers and the model alone",
     "1.15.0",
 )
+KEEPS_OUTPUT_DTYPE = _since(
+    "1.16",
+    "FSDP2's policy of mixed precision casts no output: an fp16 loss stays in the fp32 that the model computed it in",
+    "utils/dataclasses.py:2005 set_mixed_precision (1.16.0: no output_dtype), and 2141 (1.15.0) before; run on gloo ranks",
+    "1.16.0",
+)

@@ -228,7 +228,11 @@ def test_a_policy_that_an_imported_file_sets_is_set(plugins, tmp_path):
             },
             ["PF218"],
         ),
-        ({"engine": "fsdp2", "mixed_precision": "fp16"}, ["PF222"]),
+        (
+            {"engine": "fsdp2", "mixed_precision": "fp16", "versions": {"accelerate": "1.15.0"}},
+            ["PF222"],
+        ),
+        ({"engine": "fsdp2", "mixed_precision": "fp16", "versions": {"accelerate": "1.16.0"}}, []),
         ({"engine": "fsdp1", "mixed_precision": "fp16"}, []),
         ({"engine": "ddp", "gradient_accumulation_steps": 4}, []),
     ],
