@@ -213,8 +213,7 @@ def _settle(value: Any, readings: list[Completion]) -> Settled:
 
 def _seen_from_afar(settled: Settled, may_be: MayBe, at: At) -> Settled:
     """Return what one value leaves, where it has an answer that a walk from the ends of the whole came to: that of a walk from
-    the usual end too, since several fields may have to change together to lead further (a release, and the attention that it
-    lets a model have)."""
+    the usual end too, since several fields may have to change together to lead further."""
     if settled.answer in (None, Answer.UNKNOWN) or not _are_many(may_be):
         return settled
     sign = 1 if settled.answer is Answer.DOES_NOT_FIT else -1

@@ -131,9 +131,8 @@ class Given:
             return Reading(Setting(_words(value), setting.place))
         if value is True and argument.kind != "flag":
             return Reading(None)  # a switch of that name, not a value
-        if name == "model_name_or_path" and isinstance(
-            value, list
-        ):  # which, or whether all, its parser knows
+        if name == "model_name_or_path" and isinstance(value, list):
+            # which of them, or whether all, its parser knows
             several = Problem.not_understood(value, written.spelling, written.where)
             return Reading(None, (several,))
         try:

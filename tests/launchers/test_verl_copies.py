@@ -390,6 +390,7 @@ MORE = {
         MAIN, OWN_TRAINER.replace("self.actor_rollout_wg.generate_sequences", "self.agent.play"), ON_TOP
     ),
     "a trainer that is not here": (MAIN.replace(".own_trainer", "elsewhere"), OWN_TRAINER, ON_TOP),
+    "a configuration that is not here": (MAIN.replace('"own_trainer"', '"other"'), OWN_TRAINER, ON_TOP),
     "a configuration of several": (MAIN, OWN_TRAINER, ON_TOP.replace("_self_", "environments")),
 }  # fmt: skip
 
@@ -402,3 +403,12 @@ def test_a_main_that_does_more_is_not_read_as_verls(
 
     assert report.plan.launcher == "python"
     assert report.verdict.answer.value == "unknown"
+
+
+def test_the_configuration_that_a_command_names_is_the_one_that_counts(tmp_path: Path) -> None:
+    folder = with_main(tmp_path)
+    (folder / "recipe/own/config/short.yaml").write_text(ON_TOP.replace("2048", "512"))
+    (folder / "recipe/own/config/several.yaml").write_text(ON_TOP.replace("_self_", "environments"))
+
+    assert read(f"{OWN_MAIN} --config-name short", folder).seq_len == 1024 + 512
+    assert check(f"{OWN_MAIN} --config-name several", folder).plan.launcher == "python"

@@ -20,7 +20,7 @@ from preflight.formulas.objectives.actor_losses import ACTOR, ROLLOUT
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, settings_of
 from preflight.launchers.own_copy import copy_of
-from preflight.launchers.verl.keys import FSDP, MODEL
+from preflight.launchers.verl.keys import FSDP, MODEL, RING
 from preflight.launchers.verl.own_keys import FORWARD, OWN_ACTOR
 from preflight.launchers.verl.words import flat
 from preflight.launchers.verl.workers import put_rows, rows_in_room
@@ -35,8 +35,8 @@ VERLS = {
     "actor.model.lora.alpha": f"{MODEL}.lora_alpha",
     "actor.model.lora.target_modules": f"{MODEL}.target_modules",
     "actor.padding_free": f"{MODEL}.use_remove_padding",
-    "actor.ulysses_size": f"{ACTOR}.ulysses_sequence_parallel_size",
-    "actor.ulysses_sequence_parallel_size": f"{ACTOR}.ulysses_sequence_parallel_size",
+    "actor.ulysses_size": RING,
+    "actor.ulysses_sequence_parallel_size": RING,
     "actor.global_batch_size": f"{ACTOR}.ppo_mini_batch_size",
     "actor.micro_batch_size_per_device_for_update": f"{ACTOR}.ppo_micro_batch_size_per_gpu",
     "actor.micro_batch_size_per_device_for_experience": f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
@@ -160,7 +160,7 @@ def _dynamic(keys: FrameworkKeys) -> None:
 
     That is so by default (workers/actor/config.py, 0.3.3), and 0.3.1 has no such switch. A row more than that is no more on a rank than without it where two share each row.
     """
-    ring = keys.count(f"{ACTOR}.ulysses_sequence_parallel_size")
+    ring = keys.count(RING)
     is_on = keys.value("worker.actor.dynamic_batching", release(keys.library.version) > NO_DYNAMIC)
     if is_on is not True or (ring is not None and ring.value > 1):
         return

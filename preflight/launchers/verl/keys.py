@@ -46,6 +46,8 @@ TOKENS: Mapping[str, str] = {
     "engine": "data.max_token_len_per_gpu",
 }
 """Trainer -> the key of the tokens that fill a micro batch, where they do."""
+RING = f"{ACTOR}.ulysses_sequence_parallel_size"
+"""The ranks that share each row of an update."""
 ROWS_OF_ALL = f"{ACTOR}.ppo_micro_batch_size"
 """The rows of an update's micro batch on all ranks, which goes before that of one GPU."""
 SINCE: Mapping[str, str] = {

@@ -13,11 +13,12 @@ import os
 from collections.abc import Iterator
 
 from preflight.errors import BadInput
-from preflight.files import open_regular
+from preflight.formats import hydra
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
+from preflight.scripts.python.trees import read_tree
 from preflight.values import dataclass
 
 WORKERS = (
@@ -42,24 +43,17 @@ OF_VERL = ("ppo_trainer", "_self_")
 class OwnMain:
     """Such a main."""
 
-    folder: str
-    """Where its configurations lie, below the folder of the launch."""
     config_name: str
-
-    def document(self, command: LaunchCommand, path: str | None, name: str) -> Document | None:
-        """Return its configuration, of another folder beside it where the command names one; None where it is not here."""
-        folder = self.folder if path is None else os.path.join(os.path.dirname(self.folder), path)
-        path = os.path.join(folder, name if name.endswith(".yaml") else f"{name}.yaml")
-        return (
-            read_document(command, path, "yaml", stated_at=path) if command.exists(path) else None
-        )
+    """Of its configuration: the one that the command names, else its own."""
+    document: Document
+    """Its configuration, which stands on verl's own or on none."""
 
 
 def own_main(command: LaunchCommand, index: int) -> OwnMain | None:
     """Return the main at an argv index; None where it is none, or asks workers for more than verl's own does."""
     word = command.argv[index]
     path = word if word.endswith(".py") else f"{word.replace('.', os.sep)}.py"
-    tree = _tree(command, path)
+    tree = read_tree(command, path)
     if tree is None:
         return None
     started = [
@@ -77,23 +71,18 @@ def own_main(command: LaunchCommand, index: int) -> OwnMain | None:
     words = [node.value for node in said if isinstance(node, ast.Constant)]
     if len(words) != 2 or not all(isinstance(each, str) for each in words):
         return None
-    main = OwnMain(os.path.join(os.path.dirname(path), str(words[0])), str(words[1]))
+    options = hydra.read_words(command.argv, index + 1).options
+    name = options.get("name", str(words[1]))
+    folder = os.path.join(os.path.dirname(path), options.get("path", str(words[0])))
+    file = os.path.join(folder, name if name.endswith(".yaml") else f"{name}.yaml")
+    if not command.exists(file):
+        return None
     try:
-        document = main.document(command, None, main.config_name)
+        document = read_document(command, file, "yaml", stated_at=file)
     except BadInput:
         return None
-    below = () if document is None else document.value.get("defaults", OF_VERL)
-    return main if {*map(str, below)} <= {*OF_VERL} else None
-
-
-def _tree(command: LaunchCommand, path: str) -> ast.Module | None:
-    if not command.exists(path):
-        return None
-    try:
-        with open_regular(command.resolve(path)) as file:
-            return ast.parse(file.read())
-    except (OSError, SyntaxError, ValueError):
-        return None
+    below = {*map(str, document.value.get("defaults", OF_VERL))}
+    return OwnMain(name, document) if below <= {*OF_VERL} else None
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -137,7 +126,7 @@ def _asks_as_verl(command: LaunchCommand, path: str, tree: ast.Module) -> bool:
     inner = module.lstrip(".").replace(".", os.sep)
     levels = len(module) - len(module.lstrip("."))
     folder = os.path.join(os.path.dirname(path), *[os.pardir] * (levels - 1)) if levels else ""
-    own = _tree(command, os.path.join(folder, f"{inner}.py"))
+    own = read_tree(command, os.path.join(folder, f"{inner}.py"))
     if own is None or TRAINER not in {*_imported(own)}:
         return False
     classes = [n for n in walk(own) if isinstance(n, ast.ClassDef) and n.name == name]

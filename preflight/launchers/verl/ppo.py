@@ -10,7 +10,7 @@ from dataclasses import replace
 from preflight.formulas.objectives.actor_losses import ACTOR, ROLLOUT
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.launchers.verl.keys import FSDP, KEYS, MODEL
+from preflight.launchers.verl.keys import FSDP, KEYS, MODEL, RING
 from preflight.launchers.verl.own_keys import read_own_lengths
 from preflight.launchers.verl.workers import (
     MANY,
@@ -108,7 +108,6 @@ def _length(keys: FrameworkKeys) -> int:
 UPDATE = (
     "ppo_micro_batch_size_per_gpu", "ppo_micro_batch_size", "use_dynamic_bsz", "ppo_max_token_len_per_gpu",
 )  # fmt: skip
-RING = f"{ACTOR}.ulysses_sequence_parallel_size"
 SCORING = (
     "log_prob_micro_batch_size_per_gpu", "log_prob_micro_batch_size", "log_prob_use_dynamic_bsz",
     "log_prob_max_token_len_per_gpu",

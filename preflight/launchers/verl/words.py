@@ -58,15 +58,12 @@ def read_words(
             said.pop(name, None)
         else:
             said[name] = setting
-    name = options.get("name", "" if main is None else main.config_name)
-    below = None
     if main is None:
+        name, below = options.get("name", ""), None
         document = _document(command, options) or _of_copy(command, options, own_name)
     else:
-        document, below = (
-            main.document(command, options.get("path"), name),
-            _of_copy(command, {}, own_name),
-        )
+        name, document = main.config_name, main.document
+        below = _of_copy(command, {}, own_name)
     given = {
         key: setting
         for each in (below, document)

@@ -44,10 +44,8 @@ def note_numbers(
     argument: str,
     given: Sequence[tuple[ast.expr | None, Scope]],
 ) -> None:
-    """Note the numbers of which an argument surely has one, the largest first, where only running tells which; `given` is what
+    """Note the numbers of which an unread argument surely has one, the largest first, where only running tells which; `given` is what
     each of the calls that set it gives."""
-    if argument not in settings.unread or not given:
-        return
     ways = [None if node is None else alternatives(reader, node, scope) for node, scope in given]
     found = [each for values in ways for each in values or (UNKNOWN,)]
     numbers = {each for each in found if isinstance(each, int) and each > 0}

@@ -228,14 +228,14 @@ def found_gradients(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     until zero_grad (torch/optim/optimizer.py zero_grad, 2.13).
     """
     calls = [node for node in own if isinstance(node, ast.Call)]
-    at = [(call.lineno, call.col_offset) for call in calls]
-    forwards = [
-        place for call, place in zip(calls, at, strict=True) if MODEL.match(unparse(call.func))
-    ]
-    backwards, zeros = (
-        [place for call, place in zip(calls, at, strict=True) if last_name(call.func) == name]
-        for name in ("backward", "zero_grad")
-    )
+    forwards = [_at(call) for call in calls if MODEL.match(unparse(call.func))]
+    backwards = [_at(call) for call in calls if last_name(call.func) == "backward"]
+    zeros = [_at(call) for call in calls if last_name(call.func) == "zero_grad"]
     is_step = forwards and backwards and zeros
     if is_step and all(min(forwards) < place < max(backwards) for place in zeros):
         yield GRADIENTS_STAY, zeros[0][0]
+
+
+def _at(call: ast.Call) -> tuple[int, int]:
+    """Return where a call begins: statements of one line are in order too."""
+    return call.lineno, call.col_offset
