@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.argument_parsers import argparse_names
@@ -22,12 +23,14 @@ from preflight.scripts.python.class_meanings import PARSES_DATACLASSES, ClassMea
 from preflight.scripts.python.dataclass_fields import is_dataclass
 from preflight.scripts.python.flow import ANYWHERE, Way, returns, ways_of
 from preflight.scripts.python.methods import Methods
-from preflight.scripts.python.nodes import last_name, parts_of, unparse
+from preflight.scripts.python.nodes import is_callback, last_name, parts_of, unparse
 from preflight.scripts.python.reached import in_file
 from preflight.scripts.python.scope import FlagOf, Known, Parsed, Scope, starred
-from preflight.scripts.python.set_back import set_back
 from preflight.scripts.python.settings_objects import class_of_command, loaded
 from preflight.scripts.python.values import Evaluator
+
+if TYPE_CHECKING:
+    from preflight.scripts.python.set_back import SetBack
 
 _Returns = tuple[list[tuple[ast.expr, Way]], Scope]
 
@@ -51,8 +54,12 @@ class ScriptMeanings(ClassMeanings):
             held = self.class_of(name, scope.path)
             if held is not None:
                 self.methods.add(held[0], method, scope)
-        self.set_back = set_back(self.trees)
+        self.set_back: Mapping[str, list[SetBack]] = {}
         """Attributes of other objects that callbacks set for as long as they run."""
+        if any(isinstance(node, ast.ClassDef) and is_callback(node) for node in self.nodes):
+            from preflight.scripts.python.set_back import set_back  # few scripts have any
+
+            self.set_back = set_back(self.trees)
         self.passing = {id(s.statement) for held in self.set_back.values() for s in held}
         self._changed = changed_attributes(n for n in self.nodes if id(n) not in self.passing)
         """Attributes that any line sets for longer, and how often."""

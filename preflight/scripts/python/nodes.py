@@ -176,3 +176,8 @@ def is_namespace(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         return last_name(node.func) == "vars" and len(node.args) == 1
     return isinstance(node, ast.Attribute) and node.attr == "__dict__"
+
+
+def is_callback(cls: ast.ClassDef) -> bool:
+    """Tell whether a class is a callback of a trainer, by the name of a base."""
+    return any(last_name(base).endswith("Callback") for base in cls.bases)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
-from preflight.scripts.python.nodes import last_name, methods_of, unparse, walk
+from preflight.scripts.python.nodes import is_callback, last_name, methods_of, unparse, walk
 from preflight.values import NamedTuple
 
 
@@ -35,7 +35,7 @@ def set_back(trees: Mapping[str, ast.Module]) -> Mapping[str, list[SetBack]]:
         (path, node)
         for path, tree in trees.items()
         for node in walk(tree)
-        if isinstance(node, ast.ClassDef) and _is_callback(node)
+        if isinstance(node, ast.ClassDef) and is_callback(node)
     )
     for path, cls in callbacks:
         for name, method in methods_of(cls).items():
@@ -46,10 +46,6 @@ def set_back(trees: Mapping[str, ast.Module]) -> Mapping[str, list[SetBack]]:
                     SetBack(each, method, path, unparse(each.value) == last) for each in statements
                 )
     return found
-
-
-def _is_callback(cls: ast.ClassDef) -> bool:
-    return any(last_name(base).endswith("Callback") for base in cls.bases)
 
 
 def _trains(method: ast.FunctionDef) -> bool:

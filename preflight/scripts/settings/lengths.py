@@ -25,7 +25,6 @@ from preflight.scripts.settings.answer_lengths import (
     told_length,
 )
 from preflight.scripts.settings.collators import filled_rows
-from preflight.scripts.settings.for_a_time import held_for_a_time
 from preflight.scripts.settings.packed_rows import joins_rows, read_packed
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
 from preflight.setting import Place
@@ -66,6 +65,8 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def _read_evaluated(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Name the rows that a callback has cut later than those of training, with the length of these."""
+    from preflight.scripts.settings.for_a_time import held_for_a_time  # few scripts set any
+
     for_a_time, at = held_for_a_time(reader)
     if at is None:
         return
