@@ -135,7 +135,8 @@ def named_by_folder(path: str) -> OtherName | None:
 
     The name is a model's own, or one with a size that its owner or a public list gives it, or it says as much of a shape
     as such a name (`llama2-7b`, `Qwen2.5-7B-Base`), and belongs to one shape; a folder of the hub's cache has the id in
-    its name, and others are called by it (`EleutherAI_pythia-6.9b`).
+    its name, and others are called by it (`EleutherAI_pythia-6.9b`). A name that begins with a size has its family in that
+    of the folder above.
     """
     cached = _HUB_CACHE.search(path.replace("\\", "/"))
     if cached is not None:
@@ -145,6 +146,9 @@ def named_by_folder(path: str) -> OtherName | None:
     *above, last = ["", *(part for part in path.lower().replace("\\", "/").split("/") if part)]
     if not TRAINED.isdisjoint(above):
         return None
+    is_joined = bool(above) and not family_of(stem_of(last))
+    if is_joined:  # `vicuna/7B-v1.5`, as the weights of LLaMA came: LLaMA/7B
+        last = f"{above[-1]}-{last}"
     by_id = _ID_IN_NAME.fullmatch(last)
     entry, other = find("/".join(by_id.groups())) if by_id is not None else (None, None)
     if entry is not None and (other is None or other.evidence not in ("sibling", "name")):
@@ -156,7 +160,7 @@ def named_by_folder(path: str) -> OtherName | None:
     of_models = [OtherName(entry.id, entry.id, "folder") for entry in models]
     of_owners = [name for name in names if name.has_its_dtype and has_size(last)]
     beside = (*of_models, *of_owners)
-    called = [each for each in beside if _last_of(each.name) == last]
+    called = [each for each in beside if _last_of(each.name) == last and not is_joined]
     others: tuple[str, ...] = ()
     if not called and has_size(last) and not packing_of(last):
         called = [each for each in beside if not each.packing]

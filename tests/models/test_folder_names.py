@@ -26,6 +26,10 @@ NAMES = {
     "/home/me/models/llama2-7b": "meta-llama/Llama-2-7b-hf",
     "../weights/llama_7b": "huggyllama/llama-7b",
     "/data/Qwen2.5-7B-Base": "Qwen/Qwen2.5-7B",
+    "zoo/vicuna/13B-V1.5": "meta-llama/Llama-2-13b-hf",
+    "/data/LLaMA/7B": "huggyllama/llama-7b",
+    "/data/llama-2/70b-chat-hf/": "meta-llama/Llama-2-70b-hf",
+    "Qwen2.5/7B-Instruct": "Qwen/Qwen2.5-7B",
     "/shared/models--openai-community--gpt2": "openai-community/gpt2",
     "/out/hub/models--Qwen--Qwen2.5-0.5B-Instruct/snapshots/abc123/": "Qwen/Qwen2.5-0.5B",
 }
@@ -40,6 +44,12 @@ NO_NAMES = [
     "/models/llama2-7b-lora-merged",
     "/models/llama27b",
     "/data/qwen7b",  # Qwen, Qwen1.5, Qwen2 or Qwen2.5
+    "/data/Qwen/7B",
+    "/data/llama/8B",
+    "/weights/7B",
+    "/data/vicuna/lora/7B",
+    "output/llama/7B",
+    "7B",
     "output/llama2-7b",
     "/data/checkpoint-500",
     "output/EleutherAI_pythia-6.9b",
