@@ -40,6 +40,8 @@ NO_GRAPH = "a part that runs without a graph"
 WIDE_WEIGHTS = "weights in 64 bits"
 WIDE_PART = "parts that a script makes fp32"
 """Modules that it makes so one by one, all of the model at most."""
+CAST_LOGITS = "logits that the head makes fp32"
+"""What a module around the head casts: at most a copy of them, and of their gradient."""
 STORED_DTYPE = "the dtype of the training"
 """That of the weights as they are stored, where a library trains them so."""
 LEFT_WHOLE = "layers that a 4-bit copy leaves in 16 bits"
@@ -170,6 +172,7 @@ TAKES_OF_CALLS = {
     NARROW_LOSS: "less",
     TAKEN_OFF: "less",
     WIDE_PART: "more",
+    CAST_LOGITS: "more",
     LARGE: "more",
     NO_GRAPH: "less",
     f"the states of {IN_SHARDS}": "less",

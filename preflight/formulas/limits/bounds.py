@@ -70,6 +70,7 @@ ADDED = {
     unpriced.LOOPED_EXPERTS: "layers.looped_stacks:looped_at_most",
     unpriced.SENT_TOKENS: "sent_tokens:sent_at_most",
     unpriced.GRAPH_STEP: "graph_steps:graph_step_at_most",
+    unpriced.CAST_LOGITS: "objectives.cast_logits:cast_at_most",
     unpriced.BESIDE_TEXT: "tune_images:images_at_most",
     unpriced.SWIFT_SEQUENCES: "swift_sequences:sequences_at_most",
 }

@@ -13,7 +13,14 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, names_in, unparse, walk
 from preflight.scripts.settings.followed_models import PASSES_ON
-from preflight.unpriced_names import MAKES, NO_GRAPH, TAKEN_OFF, WIDE_PART, adds_to_model
+from preflight.unpriced_names import (
+    CAST_LOGITS,
+    MAKES,
+    NO_GRAPH,
+    TAKEN_OFF,
+    WIDE_PART,
+    adds_to_model,
+)
 
 KEEPS_MODEL = frozenset(
     {
@@ -50,6 +57,8 @@ _A_PART = lazy_pattern(rf"^(?:\w+\.)*\w*model(?:\.get_(?:in|out)put_embeddings\(
 _FP32 = lazy_pattern(r"\bfloat32\b|\btorch\.float\b")
 _SMALL = lazy_pattern(r"norm|\bln_|bias|router|(?:^|\.)\w*model$")
 """Parts of few numbers, and the whole of a model."""
+_HEAD = lazy_pattern(r"head|embed_out|output")
+"""A part that makes the logits, by its name or that of what holds it."""
 _CLASS_OF_MODEL = lazy_pattern(
     r"(?:^|\.)[A-Z]\w*(?:Model|ForCausalLM|ForConditionalGeneration|Layer|Block|MLP|MoE)$"
 )
@@ -62,8 +71,12 @@ def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterat
     looked into."""
     parts = _looped(nodes)
     looped_names = _layer_names(nodes)
+    casting = frozenset(filter(None, map(_casting_class, nodes)))
+    named = _named_parts(nodes) if casting else frozenset()
     for node in nodes:
-        if isinstance(node, ast.Assign):
+        if casting and _is_cast_head(node, casting, named):
+            yield CAST_LOGITS, node.lineno  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Assign):
             if name := _unknown_change(node, functions, id(node) in parts):
                 yield f"what {name}{MAKES}", node.lineno
             elif _is_cut(node.targets[0], node.value):
@@ -136,6 +149,54 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str], is_looped: bo
     is_method = unparse(call.func).rpartition(".")[0] == target
     is_known = name in KEEPS_MODEL or name in functions or is_method
     return name if (is_part or is_model) and is_given and not is_known else ""
+
+
+def _casting_class(node: ast.AST) -> str:
+    """Return the name of a class that runs the module that it is given and makes the outcome fp32: `CastOutputToFloat`, which
+    scripts have from PEFT's first examples."""
+    if not isinstance(node, ast.ClassDef) or not any(
+        "Sequential" in unparse(base) for base in node.bases
+    ):
+        return ""
+    methods = [each for each in node.body if not isinstance(each, ast.Expr)]
+    if len(methods) != 1 or not isinstance(methods[0], ast.FunctionDef):
+        return ""
+    body = [each for each in methods[0].body if not isinstance(each, ast.Expr)]
+    given = body[0].value if len(body) == 1 and isinstance(body[0], ast.Return) else None
+    is_cast = given is not None and _CASTS_SUPER.match(unparse(given)) is not None
+    return node.name if is_cast and methods[0].name == "forward" else ""
+
+
+_CASTS_SUPER = lazy_pattern(
+    r"super\(.*?\)\.forward\(\w+(?:\.to\([\w.]+\))?\)\.(?:to\((?:dtype=)?torch\.float(?:32)?\)|float\(\))$"
+)
+
+
+def _is_cast_head(node: ast.AST, casting: frozenset[str], parts: frozenset[str]) -> bool:
+    """Tell whether a statement puts a head into a class that casts what it makes: `model.lm_head = Cast(model.lm_head)`."""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+        name, owner, value = node.targets[0].attr, unparse(node.targets[0]), node.value
+    elif isinstance(node, ast.Call) and last_name(node.func) == "setattr" and len(node.args) == 3:
+        name, owner, value = unparse(node.args[1]), "", node.args[2]
+    else:
+        return False
+    if not isinstance(value, ast.Call) or last_name(value.func) not in casting:
+        return False
+    given = [*map(unparse, value.args)]
+    return _HEAD.search(name) is not None and len(given) == 1 and given[0] in (owner, *parts)
+
+
+def _named_parts(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Return the names that a file has for parts of a model: `head = model.lm_head`, `layer = getattr(model, name)`."""
+    return frozenset(
+        unparse(node.targets[0])
+        for node in nodes
+        if isinstance(node, ast.Assign)
+        and (
+            (isinstance(node.value, ast.Call) and last_name(node.value.func) == "getattr")
+            or _OF_MODEL.match(unparse(node.value))
+        )
+    )
 
 
 def _made(value: ast.expr) -> ast.expr:
