@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
+from itertools import pairwise
 
 from preflight.errors import Problem
 from preflight.files import wrong_kind
 from preflight.formulas.limits.doubts import LOADING
 from preflight.launch import LaunchCommand
+from preflight.lazy_pattern import lazy_pattern
 from preflight.near_names import nearest_file_fix
 from preflight.notebooks import ENDING
 from preflight.plan_choices import HF_TRAINERS
@@ -74,6 +76,40 @@ def does_not_train(script: str) -> Problem:
         unpriced=NO_TRAINING,
         takes="either",
     )
+
+
+NEEDED = ("model", "micro_batch_size", "seq_len")
+"""Plan fields without which nothing is estimated."""
+_SETTINGS = lazy_pattern(r"\.(?:ya?ml|toml)$")
+_SETTINGS_BY_FLAG = lazy_pattern(
+    r"^--?(?!\w*(?:deepspeed|ds_|fsdp|peft|lora))\w*(?:config|cfg|args|settings)[\w-]*(?:=|$)"
+)
+"""A flag whose file holds settings though it be JSON, as files of rows are too."""
+
+
+def files_nobody_read(
+    command: LaunchCommand, part: LauncherPart, fields: Container[str], said: Iterable[Setting]
+) -> Iterator[Problem]:
+    """Yield each file of settings that a script is given and of which `said` has nothing, where it may say what the plan
+    lacks: a parser of the script's own reads it, or another library."""
+    lacking = [name for name in NEEDED if name not in fields]
+    if not lacking:
+        return
+    read = {command.resolve(each.place.document) for each in said if each.place.document}
+    words = command.argv[part.script_index :]
+    for before, word in pairwise(words):
+        flag, equals, value = word.partition("=")
+        path = value if equals and flag.startswith("-") else word
+        holds = _SETTINGS.search(path) or (
+            path.endswith(".json") and _SETTINGS_BY_FLAG.match(flag if equals else before)
+        )
+        if holds and command.exists(path) and command.resolve(path) not in read:
+            yield Problem(
+                f"the script is given {path}, of which nothing was read: it may say {', '.join(lacking)}",
+                word,
+                "say it with --set FIELD=VALUE",
+                severity="warning",
+            )
 
 
 def is_not_asked_to_train(script: str, trainer: TrainerArguments) -> Problem | None:

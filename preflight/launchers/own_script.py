@@ -13,6 +13,7 @@ from preflight.launch import Origin
 from preflight.launchers.making import Making
 from preflight.launchers.not_read import (
     does_not_train,
+    files_nobody_read,
     is_not_asked_to_train,
     settings_of_published,
 )
@@ -121,6 +122,8 @@ def take_what_the_script_holds(making: Making) -> None:
         making.problems += (uncut,)
         fields.pop("seq_len"), making.origins.pop("seq_len", None)
         making.trainer = without_length(making.trainer)
+    known = (*fields.values(), *trainer.arguments.values(), *trainer.settings.values())
+    making.problems += (*files_nobody_read(command, part, fields, known),)
 
 
 def _signs_of(making: Making, script: str) -> Signs:
