@@ -53,6 +53,22 @@ def test_an_entry_of_one_line_is_read_through(entry, script, module, tmp_path):
     assert (plan.attention, plan.seq_len, plan.micro_batch_size) == ("flash_attention_2", 384, 3)
 
 
+@pytest.mark.parametrize(
+    ("folder", "is_read"), [("pkg/run", True), ("pkg/run/deep", True), ("other/run", False)]
+)
+def test_a_launch_within_a_package_imports_by_its_name(folder, is_read, tmp_path):
+    """Nothing is installed: the folder of `pkg` has to be on the path for the launch to run at all."""
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "pkg" / "run").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "pkg" / "run" / "train.py").write_text(TRAIN)
+    plan = plan_of(
+        tmp_path / folder, f"torchrun --nproc_per_node 8 entry.py {WORDS}", {"entry.py": ENTRY}
+    )
+
+    assert (plan.trainer == "transformers") is is_read
+    assert plan.seq_len == (384 if is_read else None)
+
+
 def test_a_module_is_launched_by_name(tmp_path):
     command = f"torchrun --nproc_per_node 8 -m pkg.run.train {WORDS}"
     plan = plan_of(tmp_path, command, {"pkg/run/train.py": TRAIN})

@@ -436,10 +436,12 @@ def test_attention_that_keeps_its_scores_is_named(tmp_path, line, is_named):
         ("trains(data_collator=DataCollatorForSequenceClassification(tok))", False),
         ("model = AutoModelForTokenClassification.from_pretrained(name)", True),
         ("model = LlamaForSequenceClassification.from_pretrained(name)", True),
+        ("kept = [p for n, p in model.named_parameters() if 'v_head' not in n]", False),
+        ("model.v_head = head", True),
     ],
 )
-def test_a_collator_that_is_named_after_a_head_makes_none(tmp_path, line, is_named):
-    """It fills up labels of one number per token, which a language model's are too."""
+def test_what_is_named_after_a_head_makes_none(tmp_path, line, is_named):
+    """A collator fills up labels of one number per token, which a language model's are too; a part of a name is looked for."""
     text = f"from transformers import Trainer\nmodel = load()\n{line}\nTrainer(model).train()\n"
 
     assert (OTHER_HEAD in unpriced(tmp_path, text)) is is_named

@@ -114,5 +114,5 @@ class ImportedFiles(ABC):
         level = len(module) - len(module.lstrip("."))
         for _ in range(level - 1):
             folder = os.path.join(folder, "..")
-        folders = [folder] if level else package_folders(self.command, folder)
+        folders = [folder] if level else package_folders(self.command, folder, module)
         return file_of(self.command, folders, module.lstrip("."))

@@ -71,7 +71,8 @@ class Modules:
         self.command = command
         self._scopes = scopes or {}
         root = os.path.dirname(command.script_file(script))
-        self._folders = [*package_folders(command, root)]
+        self._root = root
+        self._folders = package_folders(command, root)
         self._found: dict[tuple[str, str], str | None] = {}
         self._is_near: dict[tuple[str, str], bool] = {}
         self._loaded: dict[str, Module | None] = {}
@@ -174,7 +175,8 @@ class Modules:
         elif top in LIBRARIES:
             return None
         else:
-            folders = [each for each in (*self._folders, folder) if self._has(each, top)]
+            above = package_folders(self.command, self._root, top)
+            folders = [each for each in (*above, folder) if self._has(each, top)]
         for each in dict.fromkeys(folders):
             base = os.path.join(each, *[part for part in module.split(".") if part])
             for candidate in (f"{base}.py", os.path.join(base, "__init__.py")):

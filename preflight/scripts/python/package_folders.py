@@ -17,15 +17,19 @@ PACKAGES = ("pyproject.toml", "setup.py")
 """What lies beside a package that a repository installs."""
 
 
-def package_folders(command: LaunchCommand, folder: str) -> list[str]:
+def package_folders(command: LaunchCommand, folder: str, module: str = "") -> list[str]:
     """Return the folders in which a script's packages may lie: its own, those above, `src` in each of them, and what it adds.
 
-    Above the launch's own folder it is the package that the repository installs.
+    Above the launch's own folder it is the package that the repository installs, and the one of a module that is given
+    which the launch lies in.
     """
     above = [*_folders_above(folder), ""]
     installed = _installed_from(os.path.abspath(command.cwd))
     above = list(dict.fromkeys([*above, *([] if installed is None else [installed])]))
-    return [*above, *(os.path.join(each, "src") for each in above), *added_folders(command)]
+    around = _folder_around(os.path.abspath(command.cwd), module.partition(".")[0])
+    of_module = [] if around is None else [around]
+    sources = (os.path.join(each, "src") for each in above)
+    return [*above, *sources, *added_folders(command), *of_module]
 
 
 @lru_cache(maxsize=8)
@@ -35,6 +39,18 @@ def _installed_from(cwd: str) -> str | None:
     for _ in range(MAX_FOLDERS):
         above = os.path.dirname(above)
         if any(os.path.isfile(os.path.join(above, name)) for name in PACKAGES):
+            return os.path.relpath(above, cwd)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _folder_around(cwd: str, package: str) -> str | None:
+    """Return the nearest folder above one that holds the package of a name in which it lies, as a relative path: of `pkg` in
+    `.../pkg/train` the one of `pkg`, which has to be on the path where its modules are imported by that name."""
+    above = cwd
+    for _ in range(MAX_FOLDERS if package else 0):
+        inner, above = above, os.path.dirname(above)
+        if os.path.basename(inner) == package:
             return os.path.relpath(above, cwd)
     return None
 

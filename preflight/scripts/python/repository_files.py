@@ -113,7 +113,7 @@ def _imported(command: LaunchCommand, path: str, root: str, text: str) -> Iterat
                 continue
             dots = len(module) - len(module.lstrip("."))
             parts = [part for part in module.split(".") if part]
-            folders = [*package_folders(command, root), os.path.dirname(path)]
+            folders = [*package_folders(command, root, module), os.path.dirname(path)]
             if dots:
                 folders = [
                     os.path.normpath(os.path.join(os.path.dirname(path), *[".."] * (dots - 1)))

@@ -43,7 +43,7 @@ UNPRICED = {
     unpriced.TEACHER: (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
     unpriced.OTHER_HEAD: (
         r"(?<!Collator)For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|(?:SentenceTransformer|CrossEncoder|SparseEncoder|MultiVectorEncoder)\("
-        r"|(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b(?!\.(?:bin|safetensors))|WithValueHead\b",
+        r"|(?:Reward|Critic)Model\(|\bcreate_critic_model\b|(?<!['\"])\bv_head\b|\bvalue_head\b(?!\.(?:bin|safetensors))|WithValueHead\b",
         "either",
     ),
     unpriced.BESIDE_TEXT: (
