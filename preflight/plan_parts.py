@@ -178,6 +178,8 @@ class Generation:
     """Whether the policy's log-probabilities are taken once more between rollout and update."""
     critic_rows: int | None = None
     """verl's PPO: rows of a micro batch of its critic, which has the policy's shapes; None = it has none, or others."""
+    critic_scored_rows: int | None = None
+    """Rows that it gives values to at once, without a graph; None = no more than those of a micro batch."""
     reward_rows: int | None = None
     """verl: rows that its reward model scores at once; None = it has none, or nobody says."""
     offloads_params: bool = False

@@ -18,7 +18,14 @@ from verl_steps import ANSWER, CASES, CONFIG, PROMPT
 import preflight
 from preflight.formulas.limits.doubts import ACTORS_RELEASE
 from preflight.formulas.objectives.actor_losses import kept_outputs
-from preflight.formulas.objectives.critics import OF_ACTOR, states_of_critic, update_of_critic
+from preflight.formulas.objectives.critics import (
+    KEPT,
+    OF_ACTOR,
+    SECTION,
+    kept_by_critic,
+    states_of_critic,
+    update_of_critic,
+)
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.launch_facts import TrainerFacts
@@ -226,13 +233,13 @@ def test_a_critics_update_takes_no_more_than_its_bound(checkpointing, dropout):
     facts = TrainerFacts(arguments={**plan.trainer_facts.arguments, told.place.key: told})
     plan = replace(plan, generation=generation, trainer_facts=facts)
     spec = describe({**CONFIG, "dtype": "bfloat16"}, "tiny", "test")
-    one, head = update_of_critic(plan, spec)
+    one, beside = update_of_critic(plan, spec)
     plugins = plugins_of("memory_")
     terms = [t for t in estimate_memory(one, spec, None, plugins).terms if t.name not in OF_ACTOR]
     most = max(
         sum(
             t.num_bytes
-            for t in (*terms, head)
+            for t in (*terms, *beside)
             if t.level is Level.ALLOCATED and moment in t.moments
         )
         for moment in STEP_MOMENTS
@@ -242,6 +249,68 @@ def test_a_critics_update_takes_no_more_than_its_bound(checkpointing, dropout):
     assert one.micro_batch_size == rows
     assert allocations.peaks["step"] <= most
     assert most - without_head - weights < 1.5 * (allocations.peaks["step"] - weights)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({}, (1, 2)),
+        ({"param_offload": True}, (0, 2)),
+        ({"optimizer_offload": True}, (1, 0)),
+        ({"model_dtype": "bf16"}, (0.5, 1)),
+    ],
+)
+def test_a_critic_keeps_what_its_class_and_adam_keep_between_updates(said, kept):
+    """Counted on the class that verl loads, in fp32; its head of one number per token is left out."""
+    import torch
+    from allocations import Allocations
+    from transformers import AutoConfig, LlamaForTokenClassification
+
+    with Allocations() as allocations:
+        model = LlamaForTokenClassification(AutoConfig.for_model(**CONFIG, num_labels=1)).float()
+        head = 4 * sum(each.numel() for each in model.score.parameters())
+        for parameter in model.parameters():
+            allocations.track(parameter.data)
+        weights = allocations.now
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(input_ids=torch.randint(2, 50, (1, 8))).logits.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        states = allocations.now - weights
+    plan = plan_of({"name": "packed", "verl": "0.7.1", "transformers": "5.24.0"})
+    arguments = {
+        f"{SECTION}.{name}": Setting(value, Place("argv", "", name)) for name, value in said.items()
+    }
+    told = TrainerFacts(arguments={**plan.trainer_facts.arguments, **arguments})
+    generation = replace(plan.generation, critic_rows=1)
+    plan = replace(plan, objective="ppo", generation=generation, trainer_facts=told)
+    terms = {t.name: t.num_bytes for t in kept_by_critic(plan, describe(CONFIG, "tiny", "test"))}
+
+    assert [terms.get(name, 0) for name in KEPT] == pytest.approx(
+        [kept[0] * (weights - head), kept[1] * (states - 2 * head) / 2], rel=TOLERANCE
+    )
+    assert not kept_by_critic(replace(plan, generation=replace(generation, critic_rows=None)), None)
+
+
+OF_CRITIC = (*CRITIC, "critic.ppo_micro_batch_size_per_gpu=8", "trainer.n_gpus_per_node=4")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ((), "does_not_fit"),
+        (("critic.enable=False",), "unknown"),
+        (("critic.model.lora_rank=8",), "unknown"),
+        (("critic.optim.optimizer=Muon",), "unknown"),
+        (("critic.model.fsdp_config.optimizer_offload=True",), "unknown"),
+    ],
+)
+def test_what_a_critic_surely_keeps_may_refuse_a_launch(tmp_path, words, answer):
+    """Of four cards: what the actor takes fits, and does not beside three copies of the critic's shards in fp32."""
+    alone = verdict_of(tmp_path, "algorithm.adv_estimator=grpo", *OF_CRITIC[1:])
+
+    assert alone.verdict.answer.value != "does_not_fit"
+    assert verdict_of(tmp_path, *OF_CRITIC, *words).verdict.answer.value == answer
 
 
 def test_a_critic_that_may_be_trls_makes_logits(tmp_path):

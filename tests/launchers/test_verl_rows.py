@@ -133,3 +133,61 @@ def test_an_update_has_no_more_rows_than_a_rank_is_given(of_all, rows, may_be, t
     assert plan.micro_batch_size == rows
     assert plan.origins["micro_batch_size"].may_be == may_be
     assert plan.gradient_accumulation_steps == of_all // 8 // rows
+
+
+CRITIC = (
+    f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm {MODEL}.path=a critic.model.path=a trainer.n_gpus_per_node=8"
+    f" data.max_prompt_length=512 data.max_response_length=512 {ACTOR}.use_dynamic_bsz=True {ACTOR}.ppo_mini_batch_size=64"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "rows", "scored"),
+    [
+        ("", 64 // 8, 33),  # 32,768 tokens, and a row beyond them
+        (f"{ROLLOUT}.n=2", 16, 33),
+        (f"{ROLLOUT}.n=8", 33, 33),
+        ("critic.ppo_mini_batch_size=128", 16, 33),
+        ("critic.ulysses_sequence_parallel_size=2", 16, 33),
+        ("critic.ppo_max_token_len_per_gpu=4096", 5, 5),
+        ("critic.forward_max_token_len_per_gpu=8192", 8, 9),
+        ("critic.ppo_mini_batch_size=${SIZE}", 33, 33),
+    ],
+)
+def test_a_critics_update_has_no_more_rows_than_a_rank_of_its_mini_batch(
+    more, rows, scored
+) -> None:
+    plan = read(f"{CRITIC} {more}")
+    assert plan.generation is not None
+
+    assert (plan.generation.critic_rows, plan.generation.critic_scored_rows) == (rows, scored)
+
+
+COPIED = """\
+actor_rollout_ref:
+  model: {path: a}
+  actor: {ppo_mini_batch_size: 64, use_dynamic_bsz: true}
+  rollout: {name: vllm, n: 1}
+data: {max_prompt_length: 512, max_response_length: 512}
+critic:
+  model: {path: "${actor_rollout_ref.model.path}"}
+  ppo_mini_batch_size: ${actor_rollout_ref.actor.ppo_mini_batch_size}
+  ppo_max_token_len_per_gpu: ${critic.forward_max_token_len_per_gpu}
+  forward_max_token_len_per_gpu: MORE
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "rows", "scored"),
+    [("8192", 8, 9), ("${critic.ppo_max_token_len_per_gpu}", 8, 33), ("${oc.env:TOKENS}", 8, 33)],
+)
+def test_keys_that_a_file_refers_to_have_their_values(more, rows, scored, tmp_path) -> None:
+    """Also where a chain of them ends in a circle, or in what only running tells: then nobody says them."""
+    folder = tmp_path / "verl" / "trainer" / "config"
+    folder.mkdir(parents=True)
+    (tmp_path / "verl" / "__init__.py").write_text("")
+    (folder / "ppo_trainer.yaml").write_text(COPIED.replace("MORE", more))
+    plan = read("python -m verl.trainer.main_ppo trainer.n_gpus_per_node=8", str(tmp_path))
+    assert plan.generation is not None
+
+    assert (plan.generation.critic_rows, plan.generation.critic_scored_rows) == (rows, scored)

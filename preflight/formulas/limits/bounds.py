@@ -198,13 +198,14 @@ def dearest_of(
         terms += sglang_at_most(plan, device)
         names.add(unpriced.SGLANG)
     names |= named & {unpriced.CUDA_GRAPH}
-    update = None
+    update, without = None, frozenset[str]()
     if unpriced.CRITIC in named and plan.generation is not None:
         from preflight.formulas.objectives import critics  # few launches have one
 
         critic = critics.states_of_critic(plan, model) or critic_of_group(plan, model)
         if critic is not None:
             terms.append(critic)
+            without = frozenset(critics.KEPT)  # no more than that
             names.add(unpriced.CRITIC)
             update = critics.update_of_critic(dearest, model)
         if critic is not None and update is None:
@@ -215,13 +216,14 @@ def dearest_of(
     if not names:
         return None
     num_gradients = sum(each.count for each in held_tensors(plan, model) if each.trains)
-    found = Dearest(dearest, tuple(terms), frozenset(names), num_gradients)
+    found = Dearest(dearest, tuple(terms), frozenset(names), num_gradients, without)
     if evaluated is not None:
         longer = replace(found, plan=evaluated[0], terms=(*terms, *evaluated[1]))
         return None if update is not None else replace(found, other=longer)
     if update is None:
         return found
-    other = replace(found, plan=update[0], terms=(*terms, update[1]), without=critics.OF_ACTOR)
+    of_update = (*terms, *update[1])
+    other = replace(found, plan=update[0], terms=of_update, without=without | critics.OF_ACTOR)
     return replace(found, other=other)
 
 

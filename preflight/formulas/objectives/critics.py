@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from preflight.bool_words import is_true
 from preflight.formulas.objectives.actor_losses import trains_actor
+from preflight.formulas.objectives.forward_alone import gathered_in_forward
+from preflight.formulas.objectives.reward_models import layer_at_hand
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.launch import LaunchPlan
@@ -19,7 +21,21 @@ from preflight.values import replace
 from preflight.versions.verl import RECOMPUTES_BY_DEFAULT
 
 SECTION = "critic.model.fsdp_config"
+KEPT = ("parameters of the critic", "optimizer states of the critic")
+"""Terms of what a critic surely keeps between updates, in the estimate that its bounds stand beside."""
+USUAL = {
+    "critic.enable": (True,),
+    "critic.strategy": ("fsdp", "fsdp2"),
+    "critic.optim.optimizer": ("AdamW",),
+    "critic.optim.optimizer_impl": ("torch.optim",),
+    "critic.model.lora_rank": (0,),
+    f"{SECTION}.offload_policy": (False,),
+}
+"""Keys by which a critic may be none or keep less than is counted -> the values with which it keeps that."""
 CHECKPOINTS = "critic.model.enable_gradient_checkpointing"
+OFFLOADS = ("param_offload", "optimizer_offload")
+"""Keys of SECTION by which each of KEPT is on the host between updates."""
+FP32 = ("fp32", "float32", "32", 32)
 ADAM = 3
 """A parameter and its two states."""
 
@@ -41,9 +57,11 @@ KEPT_BY_HEAD = 8
 a gradient (transformers/models/qwen2/modeling_qwen2.py Qwen2ForTokenClassification, 4.44.2)."""
 
 
-def update_of_critic(plan: LaunchPlan, model: ModelSpec) -> tuple[LaunchPlan, MemoryTerm] | None:
-    """Return the plan that a critic's update is, beside its OF_ACTOR, and what its head takes; None where it makes logits,
-    or where an update of the actor's with as many rows is all that is known of it."""
+def update_of_critic(
+    plan: LaunchPlan, model: ModelSpec
+) -> tuple[LaunchPlan, tuple[MemoryTerm, ...]] | None:
+    """Return the plan that a critic's update is, beside its OF_ACTOR, and what its head and the values that it gives before
+    take; None where it makes logits, or where an update of the actor's with as many rows is all that is known of it."""
     generation = plan.generation
     if model.model_type not in WITH_VALUES or generation is None or not trains_actor(plan):
         return None
@@ -55,7 +73,16 @@ def update_of_critic(plan: LaunchPlan, model: ModelSpec) -> tuple[LaunchPlan, Me
     num_bytes = tokens * (KEPT_BY_HEAD * model.hidden_size + 64)
     formula = f"{tokens:,} x ({KEPT_BY_HEAD} x {model.hidden_size:,} + 64)"
     moments = frozenset({Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD})
-    return one, MemoryTerm("the critic's head", num_bytes, moments, formula, SECTION)
+    head = MemoryTerm("the critic's head", num_bytes, moments, formula, SECTION)
+    rows = generation.critic_scored_rows
+    if not rows or not plan.seq_len:
+        return one, (head,)
+    passing = layer_at_hand(plan, model, rows) + sum(gathered_in_forward(plan, model))
+    scoring = frozenset({Moment.SCORING})
+    values = MemoryTerm(
+        "values of the critic", passing, scoring, f"{rows} rows: {passing:,}", SECTION
+    )
+    return one, (head, values)
 
 
 def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
@@ -67,7 +94,7 @@ def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
     if plan.adapter is not None:
         return None  # it trains whole all the same, or adapters of its own
     moved = generation.offloads_params and generation.offloads_optimizer
-    moved = moved and all(_is_on(plan, name) for name in ("param_offload", "optimizer_offload"))
+    moved = moved and all(_is_on(plan, name) for name in OFFLOADS)
     layers = [held for held in held_tensors(plan, model) if held.unit.role != "lm_head"]
     elements = sum(held.count * local_elements(plan, held) for held in layers)
     # gradients of a critic in fp32 are wider than those of an actor in 16 bits, which are counted
@@ -77,6 +104,25 @@ def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
     if moved:
         formula = "on the host between its updates"
     return MemoryTerm("parameters and states of the critic", num_bytes, ALWAYS, formula, SECTION)
+
+
+def kept_by_critic(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
+    """Return what a critic of the policy's shapes surely keeps on the card between its updates, but for its head."""
+    generation, said = plan.generation, plan.trainer_facts
+    if generation is None or generation.critic_rows is None or plan.adapter is not None:
+        return []
+    if any(said.value(name, usual[0]) not in usual for name, usual in USUAL.items()):
+        return []
+    layers = [held for held in held_tensors(plan, model) if held.unit.role != "lm_head"]
+    elements = sum(held.count * local_elements(plan, held) for held in layers)
+    size = 4 if said.value(f"{SECTION}.model_dtype", FP32[0]) in FP32 else 2
+    return [
+        MemoryTerm(
+            name, copies * size * elements, ALWAYS, f"{copies} x {elements:,} x {size}", SECTION
+        )
+        for name, copies, key in zip(KEPT, (1, ADAM - 1), OFFLOADS, strict=True)
+        if said.value(f"{SECTION}.{key}", False) is False
+    ]
 
 
 def recomputes(plan: LaunchPlan) -> bool:

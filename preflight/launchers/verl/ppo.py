@@ -123,6 +123,10 @@ SCORED = (
 TOKENS = (
     f"{REWARD}.forward_max_token_len_per_gpu", "critic.forward_max_token_len_per_gpu", "critic.ppo_max_token_len_per_gpu",
 )  # fmt: skip
+OF_VALUES = (
+    "forward_micro_batch_size_per_gpu", "forward_micro_batch_size", "use_dynamic_bsz", "forward_max_token_len_per_gpu",
+)  # fmt: skip
+RING_OF_CRITIC = "critic.ulysses_sequence_parallel_size"
 MINI_BATCH = 256
 """Prompts of an update where nobody says it (trainer/config, 0.2 to 0.9.1)."""
 FORWARD_TOKENS = 32768
@@ -167,6 +171,7 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         for above in (ROLLOUT, "actor_rollout_ref.ref")
         if (rows := rows_of(keys, above, SCORING, longest, ranks)) is not None
     ]
+    of_critic = _critic_rows(keys, longest, ranks)
     generation = Generation(
         engine="vllm",
         memory_share=0.5 if share is None else share.value,
@@ -178,7 +183,8 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         rollout_rows=max(scored, default=None),
         gathers_parameters=not keys.is_on(f"{ROLLOUT}.layered_summon"),
         scores_again=True,
-        critic_rows=_critic_rows(keys, longest, ranks),
+        critic_rows=of_critic[0],
+        critic_scored_rows=of_critic[1],
         reward_rows=_reward_rows(keys, longest, ranks),
         offloads_params=keys.is_on(f"{FSDP}.param_offload"),
         offloads_optimizer=keys.is_on(f"{FSDP}.optimizer_offload"),
@@ -196,20 +202,38 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
     )
 
 
-def _critic_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:
-    """Return the rows of the critic's micro batch, where it is the policy's own model with a value for a head.
+def _critic_rows(keys: FrameworkKeys, longest: int, ranks: int) -> tuple[int | None, int | None]:
+    """Return the rows of the critic's micro batch, where it is the policy's own model with a value for a head, and those
+    that it gives values to at once, where somebody says these.
 
-    It counts tokens where the actor does, twice as many unless somebody says how many (trainer/config, 0.2.0 to 0.9.1).
+    It counts tokens where the actor does, twice as many unless somebody says how many, of its share of a mini batch
+    (trainer/config, workers/fsdp_workers.py CriticWorker, 0.2.0 to 0.9.1).
     """
     model, critic = keys.get(f"{MODEL}.path"), keys.get("critic.model.path")
     if model is None or critic is None or str(model.value) != str(critic.value):
-        return None
+        return None, None
     dynamic = keys.flag("critic.use_dynamic_bsz") or keys.flag(f"{ACTOR}.use_dynamic_bsz")
     if dynamic is not None and dynamic.value:
-        tokens = keys.count("critic.ppo_max_token_len_per_gpu")
-        return _at_most(keys, FORWARD_TOKENS if tokens is None else int(tokens.value), longest)
+        tokens, more = keys.count("critic.ppo_max_token_len_per_gpu"), keys.count(TOKENS[1])
+        number = FORWARD_TOKENS if tokens is None else int(tokens.value)
+        scored = number if more is None else int(more.value)
+        of_update = min(_at_most(keys, number, longest), _rows_of_mini_batch(keys, ranks))
+        return of_update, _at_most(keys, scored, longest)
     rows = rows_of(keys, "critic", UPDATE, longest, ranks)
-    return None if rows is None else rows[1]
+    scored_rows = rows_of(keys, "critic", OF_VALUES, longest, ranks)
+    return rows and rows[1], scored_rows and scored_rows[1]
+
+
+def _rows_of_mini_batch(keys: FrameworkKeys, ranks: int) -> int:
+    """Return the rows that a rank has at most for an update of the critic, with those that it shares with a ring."""
+    prompts = ("critic.ppo_mini_batch_size", f"{ACTOR}.ppo_mini_batch_size")
+    factors = (f"{ROLLOUT}.n", RING, RING_OF_CRITIC)
+    if any(map(keys.is_unknown, (*prompts, *factors))):
+        return MANY
+    said = keys.count(prompts[0]) or keys.count(prompts[1])
+    answers, *rings = (1 if each is None else int(each.value) for each in map(keys.count, factors))
+    rows = (MINI_BATCH if said is None else int(said.value)) * answers * max(rings)
+    return max(1, ceil_div(rows, ranks))
 
 
 def _at_most(keys: FrameworkKeys, tokens: int, longest: int) -> int:
@@ -294,5 +318,5 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
         name_rest(keys, "critic.model", "critic.model.fsdp_config", "critic.optim")
         critic = keys.get("critic.model.path")
         name = "" if critic is None else f" {critic.value}"
-        message = f"the critic{name} is not in these numbers; one of the actor's shapes is judged beside it"
+        message = f"of the critic{name} these numbers have what it keeps, where it is of the actor's shapes; its update is judged beside them"
         keys.leave_out(NotModelled(message, CRITIC, "more"), critic or at)

@@ -70,7 +70,23 @@ def read_words(
         if each is not None
         for key, setting in flat(settings_of(each), each)
     }
-    return Reading(VerlWords({**given, **said}, name, document), tuple(problems))
+    return Reading(VerlWords(_referred({**given, **said}), name, document), tuple(problems))
+
+
+def _referred(given: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return settings with the values of other keys where a file refers to them, `${actor_rollout_ref.rollout.n}`; what else
+    a file leaves to its program stays as it is written."""
+    found = dict(given)
+    for key, setting in given.items():
+        names, value = {key}, setting.value
+        while isinstance(value, str) and setting.place.kind == "yaml":
+            name = value.removeprefix("${").removesuffix("}")
+            if value != f"${{{name}}}" or name not in given or name in names:
+                break
+            names.add(name)
+            value = given[name].value
+        found[key] = setting if value is setting.value else Setting(value, setting.place)
+    return found
 
 
 def _document(command: LaunchCommand, options: Mapping[str, str]) -> Document | None:
