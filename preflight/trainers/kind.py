@@ -116,7 +116,7 @@ class TrainerKind(NamedTuple):
 def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchCommand) -> TrainerKind:
     """Return the trainer of a script (a path, or a module name after -m) from its name and text, and its flags where those do not say."""
     own = re.search(r"(?:^|[./\\])trl[./\\]scripts[./\\](\w+?)(?:\.py)?$", script or "")
-    text = _script_text(script, command)
+    text = _as_called(_script_text(script, command))
     others: tuple[OwnTrainer, ...] = ()
     if text and script is not None:
         # A script that is here is read with the files of its repository.
@@ -263,6 +263,18 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
     if re.search(r"\bAccelerator\b", code):
         return TrainerKind("plain_loop", f"{script} uses Accelerator without a Trainer", text=text)
     return None
+
+
+_NAMED = lazy_pattern(r"^[ \t]*(\w+)[ \t]*=[ \t]*([A-Z]\w*Trainer)[ \t]*(?:#.*)?$", re.MULTILINE)
+"""A trainer's class under another name, by which it is called: `trainer_class = GRPOTrainer`."""
+
+
+def _as_called(text: str) -> str:
+    """Return a script that calls trainers by their own names, where it has one under another that nothing else is given."""
+    for name, cls in _NAMED.findall(text):
+        if len(re.findall(rf"\b{name}\b[^\n=(]*=(?!=)|\bas[ \t]+{name}\b", text)) == 1:
+            text = re.sub(rf"(?<![\w.]){name}\(", f"{cls}(", text)
+    return text
 
 
 def _script_text(script: str | None, command: LaunchCommand) -> str:

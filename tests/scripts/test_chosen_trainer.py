@@ -137,6 +137,42 @@ def test_a_trainer_that_stands_on_trls_in_another_file_is_named(tmp_path, chosen
     assert name in {problem.unpriced for problem in plan.notices}
 
 
+OF_ONE = "from trl import {imported}\n" + OF_ITS_OWN.replace(
+    "from own import FirstTrainer, SecondTrainer\n", ""
+)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "own", "names"),
+    [
+        ("DPOTrainer", "", set()),
+        ("KTOTrainer if args.bf16 else DPOTrainer", "", {"a trainer that the script chooses"}),
+        ("DPOTrainer\nkind = wrapped(kind)", "", {"a trainer that the script chooses"}),
+        ("OwnTrainer", "class OwnTrainer(DPOTrainer):\n    pass\n", set()),
+        (
+            "OwnTrainer",
+            "class OwnTrainer(DPOTrainer):\n    def concatenated_inputs(self, *given):\n        return given\n",
+            {"what OwnTrainer.concatenated_inputs does"},
+        ),
+        ("OwnTrainer", "class OwnTrainer(Trainer):\n    pass\n", {"the trainer OwnTrainer"}),
+    ],
+)
+def test_a_trainer_under_another_name_is_read_as_by_its_own(tmp_path, chosen, own, names):
+    script = OF_ONE.format(imported="DPOTrainer, KTOTrainer", chosen=chosen, made="kind")
+    script = script.replace(
+        "args, model_args =", f"from transformers import Trainer\n{own}args, model_args ="
+    )
+    command = "accelerate launch train.py --model_name_or_path gpt2 --output_dir out"
+    plan = plan_of(tmp_path, command, {"train.py": script})
+
+    assert {each.unpriced for each in plan.notices if "trainer" in each.message.lower()} == names
+    assert (
+        (plan.objective == "dpo")
+        or "chooses" in "".join(names)
+        or "the trainer OwnTrainer" in names
+    )
+
+
 def test_what_pairs_are_told_is_read_beside_other_trainers_that_are_imported(tmp_path):
     script = (
         "from transformers import AutoModelForCausalLM\n"
