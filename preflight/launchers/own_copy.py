@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import product
 
 from preflight.files import open_regular
 
@@ -21,15 +22,14 @@ MOST_BYTES = 16_000_000
 
 def copy_of(packages: Iterable[str], folder: str) -> str | None:
     """Return the folder of a framework's package, by one of the names that it has had, in the one of a launch or above it
-    in its repository."""
+    in its repository: of a checkout that lies there by that name (`verl/verl`) too, which is what is installed from it."""
     packages = tuple(packages)
     place = os.path.abspath(folder)
     while True:
-        for source in SOURCES:
-            for name in packages:
-                path = os.path.join(place, source, name)
-                if os.path.isfile(os.path.join(path, "__init__.py")):
-                    return path
+        for above, name in product((*SOURCES, *packages), packages):
+            path = os.path.join(place, above, name)
+            if os.path.isfile(os.path.join(path, "__init__.py")):
+                return path
         parent = os.path.dirname(place)
         if parent == place or os.path.exists(os.path.join(place, ".git")):
             return None

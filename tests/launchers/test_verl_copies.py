@@ -70,6 +70,16 @@ def test_a_copys_own_configuration_says_what_the_command_does_not(tmp_path: Path
     assert "ppo_trainer.yaml:5" in plan.origins["activation_checkpointing"].where
 
 
+@pytest.mark.parametrize(("checkout", "is_read"), [("verl", True), ("src", True), ("fork", False)])
+def test_a_copy_may_lie_in_a_checkout_of_its_name(
+    tmp_path: Path, checkout: str, is_read: bool
+) -> None:
+    """As `pip install -e ./verl` has it from there; which of other folders is installed nobody says."""
+    with_copy(tmp_path / checkout)
+
+    assert (read(PPO, tmp_path).sequence_kind == "packed") is is_read
+
+
 def test_the_command_line_wins_over_a_copys_configuration(tmp_path: Path) -> None:
     switch = "actor_rollout_ref.model.enable_gradient_checkpointing=True"
     rows = "actor_rollout_ref.actor.ppo_micro_batch_size=32"
