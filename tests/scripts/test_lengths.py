@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from launch_of_script import opens, plan_of
 
+from preflight.unpriced_names import GROWN_BY_COLLATOR
+
 ARGUMENTS = {
     "dataclass": (
         "from dataclasses import dataclass, field\nfrom transformers import HfArgumentParser\n"
@@ -231,6 +233,32 @@ def test_rows_that_are_cut_into_batches_are_no_pieces(tmp_path):
     text = SCRIPT.format(arguments=ARGUMENTS["argparse"], cuts=cuts)
 
     assert plan_of(tmp_path, "python train.py", {"train.py": text}).seq_len == 640
+
+
+GROUPS = """\
+def encode(rows):
+    {made} = {call}
+    return {{name: [ids[at : at + 3] for at in range(0, len(ids), 3)] for name, ids in {made}.items()}}
+rows = rows.map(encode, batched=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("tokenizer(rows['one'], rows['other'], truncation=True, max_length=args.model_max_length)", 640),
+        ("tokenizer(rows['one'])", None),
+        ("joined(tokenizer(rows['one']))", 3),
+    ],
+)  # fmt: skip
+def test_texts_that_are_put_into_groups_are_as_long_as_before(call, expected, tmp_path):
+    cuts = GROUPS.format(made="tokens", call=call)
+    text = SCRIPT.format(arguments=ARGUMENTS["argparse"], cuts=cuts)
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
+
+    assert (None if "seq_len" in opens(plan) else plan.seq_len) == expected
+    is_grown = GROWN_BY_COLLATOR in {notice.unpriced for notice in plan.notices}
+    assert is_grown is (expected != 3)
 
 
 COLLATOR = """\

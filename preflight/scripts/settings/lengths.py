@@ -9,7 +9,7 @@ from preflight.launch_facts import EVALUATED, Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
 from preflight.scripts.python.handed_functions import OF_ROWS
-from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import keyword_of, last_name, root_of, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.answer_lengths import (
@@ -27,9 +27,10 @@ from preflight.scripts.settings.answer_lengths import (
 from preflight.scripts.settings.collators import filled_rows
 from preflight.scripts.settings.packed_rows import joins_rows, read_packed
 from preflight.scripts.settings.script_settings import ScriptSettings, said_of
+from preflight.scripts.settings.token_cuts import step_of
 from preflight.setting import Place
 from preflight.units import ceil_div
-from preflight.unpriced_names import LONGER_EVALUATION
+from preflight.unpriced_names import GROWN_BY_COLLATOR, LONGER_EVALUATION
 
 LENGTHS = (
     "max_length", "max_len", "max_seq_length", "max_seq_len", "model_max_length", "seq_length", "seq_len",
@@ -125,7 +126,7 @@ def _read_cut(reader: ScriptReader, settings: ScriptSettings) -> None:
         return
     elsewhere = answers if is_apart else calls_of_both_stacks(reader)
     elsewhere |= counted_calls(reader)
-    pieces = list(_pieces(reader))
+    pieces = list(_pieces(reader, settings))
     kept = [] if is_apart or pieces else _kept(reader)
     cutting = kept or list(_cutting(reader, elsewhere, pieces))
     is_whole = bool(cutting) and cutting[0].place.key == IDS
@@ -250,37 +251,40 @@ def _longest_kept(reader: ScriptReader, found: CallFound) -> Iterator[Known]:
                 return
 
 
-def _pieces(reader: ScriptReader) -> Iterator[Known]:
+def _pieces(reader: ScriptReader, settings: ScriptSettings) -> Iterator[Known]:
     """Yield the lengths of `{name: [ids[i : i + N] for i in range(0, total, N)] for name, ids in columns.items()}`.
 
     So the examples of transformers cut the texts that they joined, and so do those who learned from them
     (examples/pytorch/language-modeling/run_clm.py group_texts, 5.24.0). A list of rows that is cut into batches the same
-    way has no columns around it.
+    way has no columns around it. Columns that a tokenizer gave for many texts are not cut but put into groups of N texts,
+    each as long as before (examples/pytorch/multiple-choice/run_swag.py preprocess_function, 4.38.0): more rows to a batch.
     """
     steps = {
-        id(step)
+        id(step): node.generators[0].iter
         for tree in reader.trees.values()
         for node in walk(tree)
-        if isinstance(node, ast.DictComp) and (step := _step_of(node.value)) is not None
+        if isinstance(node, ast.DictComp) and (step := step_of(node.value)) is not None
     }
     for found in reader.possible_calls:
-        if found.name == "range" and len(found.node.args) == 3 and id(found.node.args[2]) in steps:
-            known = reader.evaluator.evaluate(found.node.args[2], found.scope)
-            yield Known(known.value, known.place if said_of(known) else reader.place(found))
+        if found.name != "range" or len(found.node.args) != 3:
+            continue
+        columns = steps.get(id(found.node.args[2]))
+        if columns is None:
+            continue
+        if _are_tokenized(reader, columns, found.scope):
+            settings.uncounted[GROWN_BY_COLLATOR] = Uncounted(reader.place(found), "more")
+            continue
+        known = reader.evaluator.evaluate(found.node.args[2], found.scope)
+        yield Known(known.value, known.place if said_of(known) else reader.place(found))
 
 
-def _step_of(pieces: ast.expr) -> ast.expr | None:
-    """Return N of `[ids[i : i + N] for i in range(0, total, N)]`."""
-    if not (isinstance(pieces, ast.ListComp) and isinstance(pieces.elt, ast.Subscript)):
-        return None
-    cut, steps = pieces.elt.slice, pieces.generators[0].iter
-    if not (isinstance(cut, ast.Slice) and isinstance(cut.upper, ast.BinOp)):
-        return None
-    if not (isinstance(steps, ast.Call) and last_name(steps.func) == "range"):
-        return None
-    if len(steps.args) != 3 or not isinstance(cut.upper.op, ast.Add):
-        return None
-    return steps.args[2] if unparse(steps.args[2]) == unparse(cut.upper.right) else None
+def _are_tokenized(reader: ScriptReader, columns: ast.expr, scope: Scope) -> bool:
+    """Tell whether columns are what a tokenizer gave: `columns.items()` of `columns = tokenizer(texts)`."""
+    name = root_of(columns.func if isinstance(columns, ast.Call) else columns)
+    holder = scope.holder(name)
+    made = [] if holder is None else holder.assigned.get(name, [])
+    names = tokenizing(reader)
+    return any(isinstance(each, ast.Call) and last_name(each.func) in names for each in made)
 
 
 def _joined(halves: list[Known], held: tuple[ast.ClassDef, Scope] | None) -> list[Known]:

@@ -124,3 +124,17 @@ class TokenCuts:
         if isinstance(sizes[-1], ast.UnaryOp):
             return None  # -1, which is all that is left
         return self.number(sizes[0] if last_name(node.func) == "split" else sizes[-1])
+
+
+def step_of(pieces: ast.expr) -> ast.expr | None:
+    """Return N of `[ids[i : i + N] for i in range(0, total, N)]`."""
+    if not (isinstance(pieces, ast.ListComp) and isinstance(pieces.elt, ast.Subscript)):
+        return None
+    cut, steps = pieces.elt.slice, pieces.generators[0].iter
+    if not (isinstance(cut, ast.Slice) and isinstance(cut.upper, ast.BinOp)):
+        return None
+    if not (isinstance(steps, ast.Call) and last_name(steps.func) == "range"):
+        return None
+    if len(steps.args) != 3 or not isinstance(cut.upper.op, ast.Add):
+        return None
+    return steps.args[2] if unparse(steps.args[2]) == unparse(cut.upper.right) else None

@@ -15,7 +15,7 @@ from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import Scope
 from preflight.scripts.settings.answer_lengths import IDS, OF_CHATS, tokenizing, told_length
-from preflight.scripts.settings.token_cuts import FILLED, PARTS, NotToldError, TokenCuts
+from preflight.scripts.settings.token_cuts import FILLED, PARTS, NotToldError, TokenCuts, step_of
 from preflight.scripts.settings.token_names import (
     KEEP_TOKENS,
     TokenNames,
@@ -293,8 +293,21 @@ class TokenLengths(TokenCuts):
         for each in node.generators:
             self.names.bind(each.target, each.iter)
         is_flat = len(node.generators) > 1 and isinstance(node.elt, ast.Name)
-        length = self.length(node.elt)
+        elt = node.elt
+        if isinstance(elt, ast.Subscript) and step_of(node) and self._is_column(elt.value):
+            elt = elt.value  # groups of texts, none of which is cut
+        length = self.length(elt)
         if length is not None and is_flat:
             self.is_joined = True
             return inf
         return length
+
+    def _is_column(self, node: ast.expr) -> bool:
+        """Tell whether a name stands for a column that a tokenizer gave: `ids` of `for name, ids in tokenizer(texts).items()`."""
+        sources = [
+            v.func for v, _ in self.names.set.get(place_of(node), ()) if isinstance(v, ast.Call)
+        ]
+        owners = [each.value for each in sources if isinstance(each, ast.Attribute)]
+        named = [v for each in owners for v, _ in self.names.set.get(place_of(each), ())]
+        made = (each for each in (*owners, *named) if isinstance(each, ast.Call))
+        return any(last_name(each.func) in self.tokenizing for each in made)
