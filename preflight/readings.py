@@ -136,18 +136,17 @@ LEADING = ("trl", "transformers", "torchtune", "litgpt")
 """Libraries whose version says most about the others', the one that says most first."""
 
 
-def moved_library(sets: Sequence[Mapping[str, str]], outcomes: Sequence[object] = ()) -> str:
+def moved_library(sets: Sequence[Mapping[str, str]], *outcomes: Sequence[object]) -> str:
     """Return the library by which sets of versions are told apart; empty where they are the same.
 
-    Of several that move, the one whose releases alone tell which of the outcomes, one for each set, a launch has.
+    Of several that move, the one whose releases alone tell which of the outcomes, one for each set, a launch has: of the
+    first outcomes that some library tells.
     """
     names = (*LEADING, *sets[0]) if sets else ()
     moved = [n for n in names if len({versions.get(n) for versions in sets}) > 1]
-    for name in moved if outcomes else ():
-        told = {
-            (versions.get(name), outcome) for versions, outcome in zip(sets, outcomes, strict=True)
-        }
-        if len(told) == len({release for release, _ in told}):
+    for told, name in product(outcomes, moved):
+        pairs = {(versions.get(name), one) for versions, one in zip(sets, told, strict=True)}
+        if len(pairs) == len({release for release, _ in pairs}):
             return name
     return moved[0] if moved else ""
 

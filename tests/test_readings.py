@@ -203,14 +203,16 @@ SETS = (
     ("outcomes", "library"),
     [
         ((), "trl"),
-        ((1, 1, 2, 2), "trl"),
-        ((1, 2, 3, 3), "transformers"),
-        ((1, 2, 2, 3), "torch"),
-        ((1, 2, 3, 4), "trl"),  # no library alone tells
+        (((1, 1, 2, 2),), "trl"),
+        (((1, 2, 3, 3),), "transformers"),
+        (((1, 2, 2, 3),), "torch"),
+        (((1, 2, 3, 4),), "trl"),  # no library alone tells
+        (((1, 2, 3, 4), (1, 2, 3, 3)), "transformers"),
+        (((1, 1, 2, 2), (1, 2, 2, 2)), "trl"),
     ],
 )
 def test_the_library_is_named_whose_release_tells_what_a_launch_takes(outcomes, library):
-    assert moved_library(SETS, outcomes) == library
+    assert moved_library(SETS, *outcomes) == library
 
 
 def test_what_a_value_gives_is_looked_for_where_several_fields_change_together():

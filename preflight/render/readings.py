@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from preflight.device import DeviceSpec
@@ -39,7 +39,7 @@ def question_of(readings: Readings | None, device: DeviceSpec, longest: str = ""
             " and no single one of them decides"
         )
     name, ways = best_question(readings)
-    subject = subject_of(name, ways)
+    subject = subject_of(name, (ways[0], ways[-1]), ways)
     in_doubt = _in_some_unknown(name, ways)
     if in_doubt is not None:
         sure, values, ways = in_doubt
@@ -73,7 +73,7 @@ def _in_some_unknown(name: str, ways: list[Settled]) -> tuple[int, str, list[Set
     if len(unknown) + len(settled) < len(ways):
         return None
     sure, other = settled[-1], unknown[-1]
-    subject = subject_of(name, [sure, other])
+    subject = subject_of(name, (sure, other), ways)
     verdict = other.most.verdict
     lacks = f"not priced: {named_first(verdict.unpriced)}" if verdict.unpriced else verdict.reason
     values = f"if {subject} is {shown(name, sure.value, subject)}, unknown if {shown(name, other.value, subject)}"
@@ -136,12 +136,18 @@ def by_peak(ways: Iterable[Settled]) -> list[Settled]:
     return sorted(ways, key=lambda way: way.most.peak_bytes)
 
 
-def subject_of(name: str, ways: list[Settled]) -> str:
-    """Return what a field is called: of versions, the library whose own is asked for."""
+def subject_of(name: str, ways: Sequence[Settled], among: Sequence[Settled] = ()) -> str:
+    """Return what a field is called: of versions, the library whose own is asked for, by what it tells of all values
+    `among` which these are."""
     if name != "versions":
         return name
-    outcomes = [(way.least.peak_bytes, way.most.peak_bytes, way.answer) for way in ways]
-    return moved_library([way.value for way in ways], outcomes) or name
+    all_of = among or ways
+    peaks = [(way.least.peak_bytes, way.most.peak_bytes, way.answer) for way in all_of]
+    answers = [way.answer for way in all_of]
+    library = moved_library([way.value for way in all_of], peaks, answers)
+    if among and len({way.value.get(library) for way in ways}) < len(ways):
+        return subject_of(name, ways)
+    return library or name
 
 
 def option(name: str, ways: list[Settled], readings: Readings) -> str:
@@ -149,7 +155,9 @@ def option(name: str, ways: list[Settled], readings: Readings) -> str:
     if name in readings.ranges:
         return f"--set {name}=N"
     if name == "versions":
-        library = subject_of(name, ways)
+        in_doubt = _in_some_unknown(name, ways)
+        ways = ways if in_doubt is None else in_doubt[2]
+        library = subject_of(name, (ways[0], ways[-1]), readings.deciding[name])
         ends = dict.fromkeys(shown(name, way.value, library) for way in (ways[0], ways[-1]))
         return f"--set versions.{library}=" + "|".join(ends)
     if name == "adapter":
@@ -214,7 +222,7 @@ def reading_rows(report: Report) -> list[ReadingRow]:
     capacity = device.capacity_bytes
     rows: list[ReadingRow] = []
     for name, ways in readings.deciding.items():
-        subject = subject_of(name, list(ways))
+        subject = subject_of(name, ways)
         for way in by_peak(ways):
             value = shown(name, way.value, subject)
             row = ReadingRow(subject, value, way.least, way.most, _answer_of(way, capacity))

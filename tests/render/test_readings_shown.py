@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from page_reader import read
 
+from preflight.device import DeviceSpec
 from preflight.launch import LaunchPlan, Origin
 from preflight.pipeline import check_plan
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plugins import load_plugins
+from preflight.readings import Completion, Readings, Settled
 from preflight.render.html_report import report_html
 from preflight.render.page import Page
-from preflight.render.readings import reading_rows
+from preflight.render.readings import by_peak, option, question_of, reading_rows
 from preflight.render.report import head_lines
 from preflight.render.sarif import Log
 from preflight.request import Request
 from preflight.units import GIB
-from preflight.verdict import Answer
+from preflight.verdict import Answer, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,29 @@ def test_a_value_that_nobody_can_price_is_named_beside_one_that_fits():
 
     assert "per rank if trl is 1.13.0, unknown if 1.6.0 (" in line
     assert line.endswith(": --set versions.trl=1.13.0|1.6.0 says which")
+
+
+def test_the_library_is_asked_for_that_tells_the_answer_where_none_tells_the_bytes():
+    """Releases of another library move the peak by little, and said nothing of what is unknown."""
+    releases = (("4.2", "1.0", 3), ("4.1", "1.1", 2), ("5.0", "1.0", 3), ("4.1", "1.0", 1))
+    ways = []
+    for taken, beside, peak in releases:
+        versions = {"trl": beside, "transformers": taken}
+        is_told = taken != "5.0"
+        verdict = Verdict(
+            Answer.FITS if is_told else Answer.UNKNOWN, "", unpriced=() if is_told else ("it",)
+        )
+        estimate = SimpleNamespace(device_peak_bytes=peak * GIB, peaks=(peak,))
+        end = Completion({}, estimate, verdict)
+        ways.append(Settled(versions, end, end, verdict.answer))
+    readings = Readings(
+        ways[0].most, ways[3].most, ways[0].most, None, {}, {"versions": tuple(ways)}
+    )
+    device = DeviceSpec("a card", 80 * GIB)
+
+    said = question_of(readings, device)
+    assert " if transformers is 4.2, unknown if 5.0 (not priced: it)" in said
+    assert option("versions", by_peak(ways), readings) == "--set versions.transformers=4.2|5.0"
 
 
 def test_a_launch_that_fits_shows_how_far_apart_its_readings_lie():
