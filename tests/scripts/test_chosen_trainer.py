@@ -119,6 +119,12 @@ trainer.train()
     ("chosen", "made", "name"),
     [
         ("SecondTrainer", "SecondTrainer", "what SecondTrainer.concatenated_inputs does"),
+        ("SecondTrainer", "kind", "what SecondTrainer.concatenated_inputs does"),
+        (
+            "FirstTrainer\nif args.bf16:\n    kind = SecondTrainer",
+            "kind",
+            "a trainer that the script chooses",
+        ),
         (
             "FirstTrainer if args.bf16 else SecondTrainer",
             "kind",
