@@ -22,6 +22,7 @@ from preflight.unpriced_names import (
     NO_GRAPH,
     TAKEN_OFF,
     TAKES_OF_CALLS,
+    WATCHED,
     WIDE_PART,
 )
 
@@ -906,3 +907,17 @@ def test_a_part_that_a_forward_runs_without_a_graph_takes_less(line, name):
 )  # fmt: skip
 def test_what_changes_gradients_and_states_is_named(line, name):
     assert re.search(UNCOUNTED[name][0], line)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_named"),
+    [
+        ("wandb.watch(model)", True),
+        ("self.run.watch(model, log='all', log_freq=10)", True),
+        ("wandb.watch(\n    model,\n    log='parameters',\n)", False),
+        ("wandb.watch(model, log=None)", False),
+        ("files.watch(model)", False),
+    ],
+)
+def test_gradients_that_are_watched_on_the_card_are_named(line, is_named):
+    assert (re.search(UNCOUNTED[WATCHED][0], line) is not None) is is_named

@@ -18,6 +18,10 @@ UNCOUNTED = {
         r"\bregister_(?:full_)?(?:forward|backward)(?:_pre)?_hook\((?![^()]{0,200}(?:requires?_grad|inputs_require|neftune|fp32))",
         "more",
     ),
+    unpriced.WATCHED: (
+        r"\b\w*(?:wandb|run)\.watch\((?![^()]*\blog\s*=\s*(?:None\b|[\"']parameters[\"']))",
+        "more",
+    ),
     unpriced.FREED_EARLY: (r"\bregister_post_accumulate_grad_hook\(", "less"),
     "what apex makes of model and optimizer": (r"\bamp\.initialize\(", "either"),
     unpriced.COMM_HOOK: (
