@@ -84,9 +84,18 @@ def test_what_trains_beside_it_by_name_may_be_anything(plan):
     assert "adapter" in opens(plan("--lora_dim 64 --only_optimize_lora", FORCED))
 
 
-@pytest.mark.parametrize("flags", ["", "--lora_dim 64 --lora_module_name q_proj"])
-def test_no_adapter_is_said_without_a_rank_or_on_some_layers(plan, flags):
+@pytest.mark.parametrize(
+    ("flags", "is_made"),
+    [
+        ("", False),
+        ("--lora_dim 64 --lora_module_name q_proj", True),
+        ("--lora_dim 64 --lora_module_name decoder.layers.", False),
+    ],
+)
+def test_an_adapter_on_some_layers_is_named_and_none_without_a_rank(plan, flags, is_made):
     read = plan(flags)
 
-    assert read.adapter is None
+    assert (read.adapter is None) is (is_made or not flags)
     assert "adapter" in opens(read)
+    name = "what convert_linear_layer_to_lora makes of the model"
+    assert (name in {notice.unpriced for notice in read.notices}) is is_made

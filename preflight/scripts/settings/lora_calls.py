@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
 from preflight.plan_choices import OPEN_PARTS, OPEN_VALUES
 from preflight.scripts.python.files import CallFound
@@ -27,6 +28,7 @@ from preflight.scripts.settings.other_adapters import (
 )
 from preflight.scripts.settings.script_settings import ScriptSettings
 from preflight.setting import Place
+from preflight.unpriced_names import MAKES
 
 TARGETS = "lora_target_modules"
 
@@ -127,7 +129,7 @@ _WHOLE_LAYERS = lazy_pattern(r"^(?:\w+\.)*(?:layers|layer|h|blocks|block)\.?$")
 
 
 def read_own_layers(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Record the adapter that a script surely makes of DeepSpeed-Chat's layers, where its rank is known.
+    """Record the adapter that a script surely makes of DeepSpeed-Chat's layers, where its rank is known; name another one.
 
     `convert_linear_layer_to_lora(model, "decoder.layers.", rank)`, of which many repositories have a copy, gives two matrices,
     in the dtype of the weight, to each linear layer with those words in its name, and freezes that weight;
@@ -136,16 +138,30 @@ def read_own_layers(reader: ScriptReader, settings: ScriptSettings) -> None:
     embedding, the head, norms and biases train too, which is bounded by copies of the first two as PEFT makes them
     (`modules_to_save`).
     """
-    made = reader.named(OWN_LAYERS)
-    if len(made) != 1 or reader.maybe(OWN_LAYERS):
-        return
+    made, maybe = reader.named(OWN_LAYERS), reader.maybe(OWN_LAYERS)
+    if not _is_read(reader, settings, made, maybe):
+        for call in (*made, *maybe):
+            settings.uncounted[f"what {OWN_LAYERS}{MAKES}"] = Uncounted(
+                reader.place(call), "either"
+            )
+
+
+def _is_read(
+    reader: ScriptReader,
+    settings: ScriptSettings,
+    made: Sequence[CallFound],
+    maybe: Sequence[CallFound],
+) -> bool:
+    """Record the adapter that one call makes; tell whether it does, since others leave what is made of the model open."""
+    if len(made) != 1 or maybe:
+        return False
     (call,) = made
     given = (reader.evaluator.evaluate(each, call.scope) for each in call.node.args)
     values = {**dict(zip(OF_OWN_LAYERS, given, strict=False)), **reader.keywords(call)[0]}
     name, rank = (getattr(values.get(each), "value", None) for each in OF_OWN_LAYERS[1:3])
     is_whole = isinstance(name, str) and _WHOLE_LAYERS.match(name) is not None
     if not is_whole or not isinstance(rank, int) or rank < 1:
-        return
+        return False
     place = reader.place(call)
     settings.put("use_peft", Known(True, place))
     settings.put("lora_r", values["lora_dim"])
@@ -155,3 +171,4 @@ def read_own_layers(reader: ScriptReader, settings: ScriptSettings) -> None:
     is_alone = any(len(each.node.args) == 1 and not each.node.keywords for each in freezing)
     if not is_alone:
         settings.put("lora_modules_to_save", Known(UNKNOWN, place))
+    return True
