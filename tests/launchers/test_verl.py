@@ -16,6 +16,7 @@ from framework_launches import CONFIGS, cases_of, plan_of_case
 import preflight
 from preflight.formulas.user_loop import holds_copy
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.not_read import DOES_NOT_TRAIN
 from preflight.launchers.verl import LAUNCHER
 from preflight.unpriced_names import OTHERS_QAT
 
@@ -174,6 +175,24 @@ def test_what_a_worker_is_told_beyond_its_fields_is_named(word: str, name: str) 
     plain, told = ({one.unpriced for one in read(f"{argv} {w}").notices} for w in ("a=1", word))
 
     assert told - plain == {name}
+
+
+@pytest.mark.parametrize(
+    ("words", "is_named"),
+    [
+        ("trainer.val_only=True", True),
+        ("trainer.val_only=True trainer.val_before_train=True", True),
+        ("trainer.val_only=True trainer.val_before_train=False", False),
+        ("trainer.val_only=False", False),
+    ],
+)
+def test_a_launch_that_ends_after_its_validation_does_not_train(words: str, is_named: bool) -> None:
+    """`fit` returns behind the validation before the first step (trainer/ppo/ray_trainer.py, 0.2 to 0.9.1)."""
+    argv = (
+        f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm algorithm.adv_estimator=grpo {words}"
+    )
+
+    assert (DOES_NOT_TRAIN in {one.unpriced for one in read(argv).notices}) is is_named
 
 
 def test_a_critic_that_is_told_more_is_named() -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from preflight.formulas.objectives.actor_losses import ACTOR, ROLLOUT
 from preflight.launch import Generation
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.not_read import DOES_NOT_TRAIN
 from preflight.launchers.verl.keys import FSDP, KEYS, MODEL, RING
 from preflight.launchers.verl.own_keys import read_own_lengths
 from preflight.launchers.verl.workers import (
@@ -90,6 +91,11 @@ def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     read_rest(keys, MODEL, FSDP, f"{ACTOR}.optim")
     keys.assume("keeps_outputs", False, "they live until log-probabilities are returned")
     _others(keys, objective, model or estimator)
+    validates = keys.get("trainer.val_only")
+    is_first = keys.value("trainer.val_before_train", True) is not False
+    if validates is not None and validates.value is True and is_first:
+        nothing = "nothing is trained: trainer.val_only ends it after the validation before the first step"
+        keys.note("PF140", nothing, validates, "trainer.val_only=false", unpriced=DOES_NOT_TRAIN)
 
 
 def _length(keys: FrameworkKeys) -> int:
