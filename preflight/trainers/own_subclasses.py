@@ -43,9 +43,8 @@ def as_their_base(
 ) -> tuple[str, tuple[OwnTrainer, ...]]:
     """Return a script that makes the trainer below where it makes one of its repository's own that holds what that does,
     and the others of its own that stand on one; `files` are paths and texts in which it may be, `bases` the trainers below.
-    In the script itself the lines of the class are emptied, and a name that stands for one trainer is that trainer.
+    In the script itself the lines of the class are emptied.
     """
-    text = _made_by_its_name(text)
     below = {*bases}
     made = {*re.findall(r"\b(\w+Trainer)\(", text), *_derived(text, below)} - below
     if not made:
@@ -72,17 +71,6 @@ def as_their_base(
                 text = _without(text, cls)
         text = re.sub(rf"\b{name}\b", base, text)
     return text, tuple(others)
-
-
-_NAMED = lazy_pattern(r"^[ \t]*(\w+)[ \t]*=[ \t]*([A-Z]\w*Trainer)[ \t]*(?:#.*)?$", re.MULTILINE)
-
-
-def _made_by_its_name(text: str) -> str:
-    """Return a script that makes a trainer by its own name where it gives it another first: `kind = OwnTrainer` once alone."""
-    for name, trainer in _NAMED.findall(text):
-        if len(re.findall(rf"(?<![\w.]){name}[ \t]*(?::[^=\n]*)?=(?!=)", text)) == 1:
-            text = re.sub(rf"(?<![\w.]){name}\(", f"{trainer}(", text)
-    return text
 
 
 def _derived(text: str, bases: set[str]) -> list[str]:
