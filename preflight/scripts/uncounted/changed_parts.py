@@ -57,8 +57,14 @@ _A_PART = lazy_pattern(rf"^(?:\w+\.)*\w*model(?:\.get_(?:in|out)put_embeddings\(
 _FP32 = lazy_pattern(r"\bfloat32\b|\btorch\.float\b")
 _SMALL = lazy_pattern(r"norm|\bln_|bias|router|(?:^|\.)\w*model$")
 """Parts of few numbers, and the whole of a model."""
+_OF_LAYER = lazy_pattern(r"\[|layers?\b|blocks?\b")
+"""What lies in a layer, and makes no logits."""
 _HEAD = lazy_pattern(r"head|embed_out|output")
 """A part that makes the logits, by its name or that of what holds it."""
+_CASTS_SUPER = lazy_pattern(
+    r"super\(.*?\)\.forward\(\w+(?:\.to\([\w.]+\))?\)\.(?:to\((?:dtype=)?torch\.float(?:32)?\)|float\(\))$"
+)
+"""What a class gives that casts what its parent makes."""
 _CLASS_OF_MODEL = lazy_pattern(
     r"(?:^|\.)[A-Z]\w*(?:Model|ForCausalLM|ForConditionalGeneration|Layer|Block|MLP|MoE)$"
 )
@@ -75,7 +81,7 @@ def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterat
     named = _named_parts(nodes) if casting else frozenset()
     for node in nodes:
         if casting and _is_cast_head(node, casting, named):
-            yield CAST_LOGITS, node.lineno  # type: ignore[attr-defined]
+            yield CAST_LOGITS, node.lineno
         elif isinstance(node, ast.Assign):
             if name := _unknown_change(node, functions, id(node) in parts):
                 yield f"what {name}{MAKES}", node.lineno
@@ -154,9 +160,7 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str], is_looped: bo
 def _casting_class(node: ast.AST) -> str:
     """Return the name of a class that runs the module that it is given and makes the outcome fp32: `CastOutputToFloat`, which
     scripts have from PEFT's first examples."""
-    if not isinstance(node, ast.ClassDef) or not any(
-        "Sequential" in unparse(base) for base in node.bases
-    ):
+    if not isinstance(node, ast.ClassDef) or "Sequential" not in map(last_name, node.bases):
         return ""
     methods = [each for each in node.body if not isinstance(each, ast.Expr)]
     if len(methods) != 1 or not isinstance(methods[0], ast.FunctionDef):
@@ -167,15 +171,14 @@ def _casting_class(node: ast.AST) -> str:
     return node.name if is_cast and methods[0].name == "forward" else ""
 
 
-_CASTS_SUPER = lazy_pattern(
-    r"super\(.*?\)\.forward\(\w+(?:\.to\([\w.]+\))?\)\.(?:to\((?:dtype=)?torch\.float(?:32)?\)|float\(\))$"
-)
-
-
-def _is_cast_head(node: ast.AST, casting: frozenset[str], parts: frozenset[str]) -> bool:
+def _is_cast_head(
+    node: ast.AST, casting: frozenset[str], parts: frozenset[str]
+) -> TypeGuard[ast.Assign | ast.Call]:
     """Tell whether a statement puts a head into a class that casts what it makes: `model.lm_head = Cast(model.lm_head)`."""
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
         name, owner, value = node.targets[0].attr, unparse(node.targets[0]), node.value
+        if _OF_LAYER.search(owner):
+            return False
     elif isinstance(node, ast.Call) and last_name(node.func) == "setattr" and len(node.args) == 3:
         name, owner, value = unparse(node.args[1]), "", node.args[2]
     else:
