@@ -75,6 +75,8 @@ NAMED = "logits that the head makes fp32"
         ("torch.nn.Sequential", CASTS, "model.lm_head = InFloat(model.lm_head)", NAMED),
         ("torch.nn.Sequential", "super().forward(x.to(wide)).float()", "setattr(model, 'lm_head', InFloat(head))", NAMED),
         ("torch.nn.Sequential", CASTS, "model.model.layers[0].mlp = InFloat(model.model.layers[0].mlp)", "what InFloat as mlp makes of the model"),
+        ("torch.nn.Sequential", CASTS, "name = 'lm_head'\nlayer: torch.nn.Linear = getattr(model, name)\nsetattr(model, name, InFloat(layer))", "what setattr adds to the model"),
+        ("torch.nn.Sequential", CASTS, "head_name = 'lm_head'\nlayer: torch.nn.Linear = getattr(model, head_name)\nsetattr(model, head_name, InFloat(layer))", NAMED),
         ("torch.nn.Sequential", CASTS, "model.layers[0].output = InFloat(model.layers[0].output)", "what InFloat as output makes of the model"),
         ("torch.nn.Sequential", CASTS, "model.lm_head = InFloat(Wide())", "what InFloat as lm_head makes of the model"),
         ("torch.nn.Module", CASTS, "model.lm_head = InFloat(model.lm_head)", "what InFloat as lm_head makes of the model"),

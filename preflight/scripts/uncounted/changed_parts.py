@@ -190,15 +190,17 @@ def _is_cast_head(
 
 
 def _named_parts(nodes: Sequence[ast.AST]) -> frozenset[str]:
-    """Return the names that a file has for parts of a model: `head = model.lm_head`, `layer = getattr(model, name)`."""
-    return frozenset(
-        unparse(node.targets[0])
+    """Return the names that a file has for parts of a model: `head = model.lm_head`, `layer: Linear = getattr(model, name)`."""
+    given = [
+        (node.targets[0] if isinstance(node, ast.Assign) else node.target, node.value)
         for node in nodes
-        if isinstance(node, ast.Assign)
-        and (
-            (isinstance(node.value, ast.Call) and last_name(node.value.func) == "getattr")
-            or _OF_MODEL.match(unparse(node.value))
-        )
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+    ]
+    return frozenset(
+        unparse(name)
+        for name, value in given
+        if (isinstance(value, ast.Call) and last_name(value.func) == "getattr")
+        or _OF_MODEL.match(unparse(value))
     )
 
 
