@@ -193,6 +193,45 @@ def test_an_argument_that_a_branch_may_change_is_open(later, field, value, is_op
         assert getattr(plan, field) == value
 
 
+FOUND_ROWS = """\
+import torch
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+class OwnTrainer(Trainer):
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if {test}:
+            before = self.args.per_device_train_batch_size
+            self.args.per_device_train_batch_size = self._train_batch_size // 2
+            self.propagate_args_to_deepspeed(True)
+            self.args.per_device_train_batch_size = before
+        return super().create_scheduler(num_training_steps, optimizer)
+
+training_args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("gpt2", torch_dtype=torch.bfloat16)
+OwnTrainer(model=model, args=training_args, train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "flags", "is_known"),
+    [
+        ("self.args.auto_find_batch_size", "", True),
+        ("self.args.auto_find_batch_size", "--auto_find_batch_size false", True),
+        ("self.args.auto_find_batch_size", "--auto_find_batch_size", False),
+        ("not self.args.auto_find_batch_size", "", False),
+        ("self.args.n_gpu > 1", "", False),
+    ],
+)
+def test_rows_of_a_trainer_that_looks_for_them_are_set_where_it_does(
+    test, flags, is_known, tmp_path
+):
+    words = f"--output_dir out --bf16 true --per_device_train_batch_size 2 {flags}"
+    files = {"train.py": FOUND_ROWS.format(test=test)}
+    plan = plan_of(tmp_path, f"torchrun --nproc_per_node 2 train.py {words}", files)
+
+    assert (plan.micro_batch_size == 2) is is_known
+
+
 SET_DEFAULTS = """\
 from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
 parser = HfArgumentParser(TrainingArguments)

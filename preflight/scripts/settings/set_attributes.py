@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from preflight.launch_facts import Uncounted
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import keyword_of, last_name, unparse
+from preflight.scripts.python.nodes import keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -123,6 +123,8 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
             continue
         if target.attr in MADE_WITH or not _is_trainer_arguments(reader, target.value, scope):
             continue
+        if target.attr == TAKEN[0] and _is_for_the_finder(reader, settings, target, scope):
+            continue
         place = Place("script", scope.path, target.attr, target.lineno)
         value = reader.evaluated_before(target.attr, node, scope).value
         name = settings.read_as(target.attr)
@@ -130,6 +132,27 @@ def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
         if held is None or held.value != value:
             is_said = name == OF_CHECKPOINTING and held is None
             settings.put_later(name, Known(value if is_said else UNKNOWN, place))
+
+
+FINDER = "auto_find_batch_size"
+"""The argument in whose branch alone a Trainer's loop gives its arguments other rows, and puts them back
+(transformers/trainer.py _inner_training_loop, 4.37 to 4.57), as copies of it in classes of a script's own do."""
+
+
+def _is_for_the_finder(
+    reader: ScriptReader, settings: ScriptSettings, target: ast.Attribute, scope: Scope
+) -> bool:
+    """Tell whether something is set where FINDER holds alone, and nobody asks for that."""
+    asked = settings.arguments.get(FINDER) or reader.flag_of([FINDER])
+    if asked is not None and asked.value is not False:
+        return False
+    return any(
+        isinstance(node, ast.If)
+        and unparse(node.test).endswith(f"args.{FINDER}")
+        and not unparse(node.test).startswith("not ")
+        and any(each is target for statement in node.body for each in walk(statement))
+        for node in walk(reader.trees[scope.path])
+    )
 
 
 SWITCH = "gradient_checkpointing"
