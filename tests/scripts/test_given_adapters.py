@@ -72,6 +72,8 @@ PACKS = {
     "in a dict where switched on": (PACK, SWITCH, "told = {}\nif on:\n    told['quantization_config'] = config", BY_DICT, ALONE),
     "in a dict where asked": (PACK, ASK, "told = {}\nif on:\n    told['quantization_config'] = config", BY_DICT, ALONE),
     "put into a dict where asked": (PACK, ASK, "told = {}\nif on:\n    told.update(quantization_config=config)", BY_DICT, ALONE),
+    "put into a dict by another where asked": (PACK, ASK, "told = dict()\nif on:\n    told.update(dict(quantization_config=config))", BY_DICT, ALONE),
+    "put into a dict by another where switched on": (PACK, SWITCH, "told = {}\nif on:\n    told.update(dict(quantization_config=config))", BY_DICT, ALONE),
     "one of two values in a dict": (PACK, ASK, "told = dict(quantization_config=config if on else None)", BY_DICT, ALONE),
     "none in a dict": (PACK, SWITCH, "told = dict(quantization_config=config if on else None)", BY_DICT, ALONE),
     "given back or not": ("def make(on):\n    config = BitsAndBytesConfig(load_in_4bit=True)\n    return config if on else None", SWITCH, PACKED.format(", quantization_config=make(on)"), ALONE),

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.scripts.python.flow import ANYWHERE, Way, ways_of
-from preflight.scripts.python.nodes import children, names_in
+from preflight.scripts.python.nodes import children, last_name, names_in
 from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Scope, SetInside
 
 CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault")
@@ -157,6 +157,9 @@ def _literal_pairs(arguments: list[ast.expr]) -> list[tuple[str, ast.expr]] | No
     if not arguments:
         return []
     given = arguments[0]
+    if isinstance(given, ast.Call) and last_name(given.func) == "dict" and not given.args:
+        told = [(each.arg, each.value) for each in given.keywords if each.arg is not None]
+        return told if len(told) == len(given.keywords) else None
     if not isinstance(given, ast.Dict):
         return None
     keys = [each.value if isinstance(each, ast.Constant) else None for each in given.keys]
