@@ -1,7 +1,8 @@
 """What online RL does between rollout and update: log-probabilities of policy and reference, and models that score completions.
 
 Log-probabilities are taken a micro batch at a time, without gradients; a reward model gets all completions of the rollout at
-once. Counted on TRL's own trainers by tests/formulas/test_rollouts.py. A reward model is loaded like the policy, and under
+once; of a critic of verl's this is what it keeps, and its update is judged beside the estimate (formulas/limits/bounds.py).
+Counted on TRL's own trainers by tests/formulas/test_rollouts.py. A reward model is loaded like the policy, and under
 DeepSpeed prepared like a reference model; under DDP and FSDP every rank has it whole.
 """
 
@@ -40,10 +41,14 @@ SOURCE = "trl/trainer/grpo_trainer.py:2640-2740, 1579-1640 (1.16.0)"
 
 @hookimpl
 def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
-    """Price log-probabilities before an update, and the models that score."""
+    """Price log-probabilities before an update, the models that score, and what a critic of verl's surely keeps."""
     generation = generation_of(plan)
     if generation is None:
         return
+    if plan.objective == "ppo" and trains_actor(plan):
+        from preflight.formulas.objectives.critics import kept_by_critic  # few launches have one
+
+        yield from kept_by_critic(plan, model)
     forwards = {}
     if (trains_actor(plan) or places_groups(plan)) and rows_of_forward(plan):
         plan = replace(plan, micro_batch_size=rows_of_forward(plan))

@@ -54,7 +54,6 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_segments",
     "memory_reduce",
     "memory_reference",
-    "memory_critic",
     "memory_reentrant",
     "memory_deepspeed",
     "memory_buffers",
