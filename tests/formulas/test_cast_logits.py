@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import preflight
-from preflight.formulas.objectives.cast_logits import CAST
+from preflight.formulas.objectives.logits_at_most import CAST
 from preflight.memory import Moment
 
 TOKENS, WORDS = 256, 16384

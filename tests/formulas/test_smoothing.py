@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import preflight
-from preflight.formulas.limits.bounds import SMOOTHED
+from preflight.formulas.objectives.logits_at_most import SMOOTHED
 from preflight.memory import Moment
 
 TOKENS, WORDS = 256, 8192

@@ -15,10 +15,11 @@ from preflight.unpriced_names import WATCHED
 NUM = 1 << 16
 
 
+@pytest.mark.libraries
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("is_finite", [True, False])
 def test_a_histogram_takes_no_more_than_is_taken_for_it(dtype, is_finite):
-    torch = pytest.importorskip("torch")
+    import torch
     from allocations import Allocations
 
     gradient = torch.ones(NUM, dtype=getattr(torch, dtype))

@@ -17,7 +17,7 @@ from preflight.formulas.engines.zero_passing import gathered
 from preflight.formulas.objective import is_taught
 from preflight.formulas.objectives.reward_models import scored_at_most
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import held_tensors, num_answer_tokens, shards_parameters
+from preflight.formulas.sharding import held_tensors, shards_parameters
 from preflight.formulas.stored_bytes import whole_bytes
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
@@ -70,7 +70,7 @@ ADDED = {
     unpriced.LOOPED_EXPERTS: "layers.looped_stacks:looped_at_most",
     unpriced.SENT_TOKENS: "sent_tokens:sent_at_most",
     unpriced.GRAPH_STEP: "graph_steps:graph_step_at_most",
-    unpriced.CAST_LOGITS: "objectives.cast_logits:cast_at_most",
+    unpriced.CAST_LOGITS: "objectives.logits_at_most:cast_at_most",
     unpriced.BESIDE_TEXT: "tune_images:images_at_most",
     unpriced.SWIFT_SEQUENCES: "swift_sequences:sequences_at_most",
     unpriced.WATCHED: "watched:watched_at_most",
@@ -175,8 +175,10 @@ def dearest_of(
         names.add(unpriced.PROMPT_LOGITS)
     if unpriced.LABEL_SMOOTHING in named and plan.seq_len and plan.trainer == "transformers":
         # TRL's SFTTrainer runs its model twice for it (tests/hooks/test_training_effects.py)
+        from preflight.formulas.objectives.logits_at_most import smoothed_at_most  # few launches do
+
         dearest = replace(dearest, loss="full_logits")
-        terms += _smoothed(plan, model)
+        terms += smoothed_at_most(plan, model)
         names.add(unpriced.LABEL_SMOOTHING)
     scoring = named & unpriced.OF_REWARDS
     of_rewards = scored_at_most(plan, others) if scoring else ()
@@ -292,22 +294,3 @@ def _as_gradients(plan: LaunchPlan, model: ModelSpec, name: str, times: int) -> 
     trained = [each for each in held_tensors(plan, model) if each.trains or each.waits]
     whole = sum(each.count * whole_bytes(plan, precision, each) for each in trained)
     return MemoryTerm(name, times * whole, ALWAYS, f"{times} x {whole:,}")
-
-
-SMOOTHED = {Moment.LOSS_FORWARD: 8, Moment.LOSS_BACKWARD: 4}
-"""Bytes of an entry of the logits that smoothed labels take at most beyond the model's own loss: a copy, log-probabilities
-and what is less than those (transformers/trainer_pt_utils.py LabelSmoother, 5.24; counted by tests/formulas/test_smoothing.py)."""
-
-
-def _smoothed(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
-    """Return the terms of a loss of smoothed labels, which the Trainer takes of whole logits."""
-    entries = num_answer_tokens(plan, model) * model.vocab_size
-    return [
-        MemoryTerm(
-            f"{unpriced.LABEL_SMOOTHING}, {moment.value}",
-            each * entries,
-            frozenset({moment}),
-            f"{entries:,} x {each}",
-        )
-        for moment, each in SMOOTHED.items()
-    ]

@@ -95,8 +95,7 @@ def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
         return None  # it trains whole all the same, or adapters of its own
     moved = generation.offloads_params and generation.offloads_optimizer
     moved = moved and all(_is_on(plan, name) for name in OFFLOADS)
-    layers = [held for held in held_tensors(plan, model) if held.unit.role != "lm_head"]
-    elements = sum(held.count * local_elements(plan, held) for held in layers)
+    elements = _elements(plan, model)
     # gradients of a critic in fp32 are wider than those of an actor in 16 bits, which are counted
     copies_of_each = ADAM if dtype_bytes(precision_of(plan, model).gradient) == 4 else ADAM + 1
     num_bytes = 0 if moved else 4 * copies_of_each * elements
@@ -113,8 +112,7 @@ def kept_by_critic(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
         return []
     if any(said.value(name, usual[0]) not in usual for name, usual in USUAL.items()):
         return []
-    layers = [held for held in held_tensors(plan, model) if held.unit.role != "lm_head"]
-    elements = sum(held.count * local_elements(plan, held) for held in layers)
+    elements = _elements(plan, model)
     size = 4 if said.value(f"{SECTION}.model_dtype", FP32[0]) in FP32 else 2
     return [
         MemoryTerm(
@@ -123,6 +121,12 @@ def kept_by_critic(plan: LaunchPlan, model: ModelSpec) -> list[MemoryTerm]:
         for name, copies, key in zip(KEPT, (1, ADAM - 1), OFFLOADS, strict=True)
         if said.value(f"{SECTION}.{key}", False) is False
     ]
+
+
+def _elements(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return what a rank has of the parameters that a critic of the policy's shapes has too: all but the head's."""
+    layers = (held for held in held_tensors(plan, model) if held.unit.role != "lm_head")
+    return sum(held.count * local_elements(plan, held) for held in layers)
 
 
 def recomputes(plan: LaunchPlan) -> bool:
