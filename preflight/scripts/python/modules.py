@@ -16,7 +16,7 @@ from preflight.launch import LaunchCommand
 from preflight.scripts.python.assignments import scope_of, walk_block
 from preflight.scripts.python.flow import is_main_guard
 from preflight.scripts.python.imported_files import LIBRARIES
-from preflight.scripts.python.package_folders import package_folders
+from preflight.scripts.python.package_folders import folders_around, package_folders
 from preflight.scripts.python.scope import Scope, absolute
 from preflight.scripts.python.trees import source_of, tree_of
 from preflight.values import dataclass
@@ -71,7 +71,6 @@ class Modules:
         self.command = command
         self._scopes = scopes or {}
         root = os.path.dirname(command.script_file(script))
-        self._root = root
         self._folders = package_folders(command, root)
         self._found: dict[tuple[str, str], str | None] = {}
         self._is_near: dict[tuple[str, str], bool] = {}
@@ -175,8 +174,8 @@ class Modules:
         elif top in LIBRARIES:
             return None
         else:
-            above = package_folders(self.command, self._root, top)
-            folders = [each for each in (*above, folder) if self._has(each, top)]
+            above = (*self._folders, *folders_around(self.command, top), folder)
+            folders = [each for each in above if self._has(each, top)]
         for each in dict.fromkeys(folders):
             base = os.path.join(each, *[part for part in module.split(".") if part])
             for candidate in (f"{base}.py", os.path.join(base, "__init__.py")):

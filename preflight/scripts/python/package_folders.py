@@ -26,10 +26,8 @@ def package_folders(command: LaunchCommand, folder: str, module: str = "") -> li
     above = [*_folders_above(folder), ""]
     installed = _installed_from(os.path.abspath(command.cwd))
     above = list(dict.fromkeys([*above, *([] if installed is None else [installed])]))
-    around = _folder_around(os.path.abspath(command.cwd), module.partition(".")[0])
-    of_module = [] if around is None else [around]
     sources = (os.path.join(each, "src") for each in above)
-    return [*above, *sources, *added_folders(command), *of_module]
+    return [*above, *sources, *added_folders(command), *folders_around(command, module)]
 
 
 @lru_cache(maxsize=8)
@@ -41,6 +39,12 @@ def _installed_from(cwd: str) -> str | None:
         if any(os.path.isfile(os.path.join(above, name)) for name in PACKAGES):
             return os.path.relpath(above, cwd)
     return None
+
+
+def folders_around(command: LaunchCommand, module: str) -> list[str]:
+    """Return the folder that holds the package of a module in which a launch lies, where it lies in one."""
+    around = _folder_around(os.path.abspath(command.cwd), module.partition(".")[0])
+    return [] if around is None else [around]
 
 
 @lru_cache(maxsize=64)

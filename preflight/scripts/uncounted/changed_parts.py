@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
-from preflight.scripts.python.nodes import last_name, names_in, unparse, walk
+from preflight.scripts.python.nodes import last_name, methods_of, names_in, unparse, walk
 from preflight.scripts.settings.followed_models import PASSES_ON
 from preflight.unpriced_names import (
     CAST_LOGITS,
@@ -61,7 +61,7 @@ _OF_LAYER = lazy_pattern(r"\[|layers?\b|blocks?\b")
 """What lies in a layer, and makes no logits."""
 _HEAD = lazy_pattern(r"head|embed_out|output")
 """A part that makes the logits, by its name or that of what holds it."""
-_CASTS_SUPER = lazy_pattern(
+_CASTS = lazy_pattern(
     r"super\(.*?\)\.forward\(\w+(?:\.to\([\w.]+\))?\)\.(?:to\((?:dtype=)?torch\.float(?:32)?\)|float\(\))$"
 )
 """What a class gives that casts what its parent makes."""
@@ -77,7 +77,8 @@ def changed_parts(nodes: Sequence[ast.AST], functions: frozenset[str]) -> Iterat
     looked into."""
     parts = _looped(nodes)
     looped_names = _layer_names(nodes)
-    casting = frozenset(filter(None, map(_casting_class, nodes)))
+    classes = (each for each in nodes if isinstance(each, ast.ClassDef))
+    casting = frozenset(each.name for each in classes if _casts(each))
     named = _named_parts(nodes) if casting else frozenset()
     for node in nodes:
         if casting and _is_cast_head(node, casting, named):
@@ -157,18 +158,17 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str], is_looped: bo
     return name if (is_part or is_model) and is_given and not is_known else ""
 
 
-def _casting_class(node: ast.AST) -> str:
-    """Return the name of a class that runs the module that it is given and makes the outcome fp32: `CastOutputToFloat`, which
-    scripts have from PEFT's first examples."""
-    if not isinstance(node, ast.ClassDef) or "Sequential" not in map(last_name, node.bases):
-        return ""
-    methods = [each for each in node.body if not isinstance(each, ast.Expr)]
-    if len(methods) != 1 or not isinstance(methods[0], ast.FunctionDef):
-        return ""
-    body = [each for each in methods[0].body if not isinstance(each, ast.Expr)]
-    given = body[0].value if len(body) == 1 and isinstance(body[0], ast.Return) else None
-    is_cast = given is not None and _CASTS_SUPER.match(unparse(given)) is not None
-    return node.name if is_cast and methods[0].name == "forward" else ""
+def _casts(cls: ast.ClassDef) -> bool:
+    """Tell whether a class runs the module that it is given and makes the outcome fp32: `CastOutputToFloat`, which scripts
+    have from PEFT's first examples."""
+    forward = methods_of(cls).get("forward")
+    body = [each for each in cls.body if not isinstance(each, ast.Expr)]
+    if forward is None or body != [forward] or "Sequential" not in map(last_name, cls.bases):
+        return False
+    returned = [each for each in forward.body if not isinstance(each, ast.Expr)]
+    if len(returned) != 1 or not isinstance(returned[0], ast.Return):
+        return False
+    return returned[0].value is not None and _CASTS.match(unparse(returned[0].value)) is not None
 
 
 def _is_cast_head(
