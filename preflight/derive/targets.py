@@ -27,6 +27,7 @@ from preflight.derive.tables import (
     launcher_options,
     library_defaults,
     litgpt_tables,
+    needed_texts,
     openrlhf_tables,
     oumi_tables,
     release_spans,
@@ -207,6 +208,13 @@ TARGETS = (
         wholes.files,
         ("transformers", "torch"),
         "minutes",
+    ),
+    Target(
+        "needed_texts",
+        TABLES,
+        "what a script's text must have for a sign to be looked for",
+        needed_texts.PATH,
+        needed_texts.files,
     ),
     Target(
         "towers",

@@ -30,10 +30,10 @@ from preflight.scripts.uncounted.sign_words import (
     INFERS,
     LOOKS_AT_ROWS,
     MAKES_ROWS,
+    PATTERNS,
     REDUCES_LOGITS,
     SIGNS,
-    UNPRICED,
-    WORDS_BESIDE_TEXT,
+    signs_in,
 )
 from preflight.scripts.uncounted.tower_calls import (
     composites,
@@ -66,8 +66,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     `reader` has the script as it was read for this command line; without it every branch may be taken.
     """
     reach = Reach(command, script, reader)
-    words = [*SIGNS.values(), *(pattern for pattern, _ in UNPRICED.values()), WORDS_BESIDE_TEXT]
-    files = list(text_left(reach, lambda name: any(re.search(word, name) for word in words)))
+    files = list(text_left(reach, lambda name: any(True for _ in signs_in(name))))
     if reach.modules.unread:
         # What such a file imports is told from its text.
         near = {path for path, _ in files}
@@ -80,10 +79,8 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     fields: dict[str, Place] = {}
     unpriced: dict[str, Place] = {}
     beside: dict[str, Place] = {}
-    patterns = [(fields, name, pattern) for name, pattern in SIGNS.items()]
-    patterns += [(unpriced, name, pattern) for name, (pattern, _) in UNPRICED.items()]
-    patterns.append((beside, "", WORDS_BESIDE_TEXT))
-    there = [each for each in patterns if re.search(each[2], whole)] if whole else []
+    of_sign = {"": beside, **dict.fromkeys(SIGNS, fields)}
+    there = [(of_sign.get(name, unpriced), name) for name in signs_in(whole)]
     cuts_rows, makes_rows = not is_whole, False
     has_no_reference = is_whole and _has_no_reference(reach)
     for path, text in files:
@@ -92,8 +89,8 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         does = _REFERENCE_NAME.sub("", does) if has_no_reference else does
         cuts_rows = cuts_rows or CUTS.search(does) is not None
         makes_rows = makes_rows or MAKES_ROWS.search(does) is not None
-        for places, name, pattern in there:
-            _note(places, name, pattern, path, text if places is beside else does)
+        for places, name in there:
+            _note(places, name, path, text if places is beside else does)
         for name, line in uncounted_calls(originals.get(path, text), text, functions):
             unpriced.setdefault(name, Place("script", path, name, line))
     if FROZEN in unpriced and is_told_by_flags(
@@ -252,8 +249,8 @@ def _scorer(reach: Reach, unpriced: Mapping[str, Place]) -> Scorer | None:
     return scoring_model(((each.path, each.tree) for each in reach.files), names)
 
 
-def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: str) -> None:
-    match = None if name in places else re.search(pattern, text)
+def _note(places: dict[str, Place], name: str, path: str, text: str) -> None:
+    match = None if name in places else re.search(PATTERNS[name], text)
     if match is not None:
         line = text.count("\n", 0, match.start()) + 1
         before = _WORD_BEFORE.search(text, max(0, match.start() - _LONGEST_WORD), match.start())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple
 from preflight.cli import main as preflight
 
 from .extraction import Launch
+
+OBJECTS_BETWEEN_COLLECTIONS = 50_000
+"""Trees of scripts are many objects: collected as often as by default they would take a seventh of a sweep."""
 
 
 class Answered(NamedTuple):
@@ -55,6 +59,8 @@ def answers_to(
     """Yield what `check` says of each launch, started where its files are, with its own variables alone."""
     kept = dict(os.environ)
     plain: dict[str, str] = {name: kept[name] for name in ("PATH", "HOME", "LANG") if name in kept}
+    thresholds = gc.get_threshold()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
     said = ("check", "--format", "json", "--device", device, *options, "--")
     try:
         for launch in launches:
@@ -69,5 +75,6 @@ def answers_to(
             answer = json.loads(text) if text.startswith("{") else {}
             yield Answered(launch, code, answer, err.getvalue(), time.perf_counter() - start)
     finally:
+        gc.set_threshold(*thresholds)
         os.environ.clear()
         os.environ.update(kept)

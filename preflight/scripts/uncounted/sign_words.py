@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from preflight import unpriced_names as unpriced
 from preflight.lazy_pattern import lazy_pattern
+from preflight.own_tables import table_beside
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 from preflight.versions.peft import PREPARING
 
@@ -85,6 +87,24 @@ the estimate: `more`, `less` or `either`."""
 
 WORDS_BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
 """Words of a script that may train on more than text."""
+
+PATTERNS = {
+    **SIGNS,
+    **{name: found for name, (found, _) in UNPRICED.items()},
+    "": WORDS_BESIDE_TEXT,
+}
+"""Of every sign; of words beside text that of no name."""
+
+
+def signs_in(text: str) -> Iterator[str]:
+    """Yield the names of the signs that a text has."""
+    needed = table_beside(__file__, "needed_texts.json")["signs"]
+    folded = text.casefold()
+    for name, pattern in PATTERNS.items():
+        texts = needed.get(name)
+        if (texts is None or any(each in folded for each in texts)) and re.search(pattern, text):
+            yield name
+
 
 LOOKS_AT_ROWS = lazy_pattern(
     r"\A(?![\s\S]*okenizer)[\s\S]*\b(?:SFT|DPO|GRPO|RLOO|KTO|CPO|ORPO|Reward)Trainer\("
