@@ -27,7 +27,7 @@ DAYS: Mapping[str, Mapping[str, str]] = {
     **{
         day: dict(zip(_LIBRARIES, releases.split(), strict=True)) for day, releases in _ROWS.items()
     },
-    "2026-11-27": {name: KNOWN_VERSIONS[name] for name in _LIBRARIES},
+    "2026-12-02": {name: KNOWN_VERSIONS[name] for name in _LIBRARIES},
 }
 """Day -> library -> its release, oldest first; the last has what preflight was checked against.
 
@@ -59,6 +59,7 @@ NEEDS = (
     ("transformers", "5.1", "torch", "2.4"),
     ("transformers", "5", "torch", "2.2"),
     ("transformers", "4.52", "torch", "2.1"),
+    ("accelerate", "1.16", "torch", "2.6"),
     ("accelerate", "1.3", "torch", "2"),
     ("trl", "0.26", "transformers", "4.56.1"),
     ("trl", "0.21", "transformers", "4.55"),
@@ -66,5 +67,5 @@ NEEDS = (
     ("trl", "0.12", "transformers", "4.46"),
 )
 """From this release on, a library asks for another of at least that release: what asks of a library is behind what that
-asks itself (Requires-Dist of trl 0.9.6 to 1.15.0 and accelerate 1.0.1 to 1.10.1). transformers takes an older torch for none
+asks itself (Requires-Dist of trl 0.9.6 to 1.15.0 and accelerate 1.0.1 to 1.16.0). transformers takes an older torch for none
 at all (utils/import_utils.py is_torch_available, 4.47.1 to 5.24.0)."""

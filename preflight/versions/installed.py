@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 KNOWN_VERSIONS = {
-    "accelerate": "1.15.0",
+    "accelerate": "1.16.0",
     "transformers": "5.24.0",
     "trl": "1.16.0",
     "peft": "0.21.2",

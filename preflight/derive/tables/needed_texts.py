@@ -79,7 +79,7 @@ def _exact(part: Part) -> frozenset[str]:
     if code is codes.BRANCH:
         branches = [_exact_sequence(branch) for branch in value[1]]
         return NOTHING.union(*branches if all(branches) else ())
-    if code is codes.MAX_REPEAT and value[:2] == (0, 1):
+    if code is codes.MAX_REPEAT and not value[0] and value[1] == 1:
         once = _exact_sequence(value[2])
         return once | EMPTY if once else NOTHING
     return NOTHING
