@@ -16,7 +16,7 @@ from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.formulas.engines.deepspeed_rules import settings_of, sub_groups
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.offloaded_activations import bytes_left
-from preflight.formulas.optimizers import state_bytes
+from preflight.formulas.optimizers import held_state_bytes, state_bytes
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import (
     held_tensors,
@@ -270,7 +270,7 @@ def _saving(plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term) -> Itera
     held = list(held_tensors(plan, model))
     weights = sum(h.count * whole_bytes(plan, precision, h) for h in held)
     states = sum(
-        h.count * state_bytes(plan, precision, h.tensor, h.tensor.num_params)
+        h.count * held_state_bytes(plan, model, precision, h, h.tensor.num_params)
         for h in held
         if h.trains
     )

@@ -9,7 +9,7 @@ from dataclasses import fields
 from preflight.formulas.adapters.frozen_parts import SEEING
 from preflight.formulas.engines.rollouts import between_micro_steps, parameters_there, states_there
 from preflight.formulas.layers.beside_layers import shared_bytes
-from preflight.formulas.optimizers import paged_bytes, state_bytes
+from preflight.formulas.optimizers import held_state_bytes, paged_bytes
 from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
 from preflight.formulas.segments import pool_of_states
 from preflight.formulas.sharding import (
@@ -64,7 +64,7 @@ class States:
                 sums["packed"] += held.count * held.tensor.num_params
                 sums["packed_bytes"] += held.count * held_quantized_bytes(plan, held)
             elif held.trains:
-                states = state_bytes(plan, precision, held.tensor, each)
+                states = held_state_bytes(plan, model, precision, held, each)
                 sums["trainable"] += elements
                 sums["optimizer_bytes"] += held.count * states
                 sums["paged_bytes"] += held.count * paged_bytes(plan, held.tensor, each)
@@ -269,8 +269,8 @@ def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable
             elements = held.tensor.num_params
             num_params += held.count * elements
             num_bytes += held.count * (
-                state_bytes(plan, wide, held.tensor, elements)
-                - state_bytes(plan, precision, held.tensor, elements)
+                held_state_bytes(plan, model, wide, held, elements)
+                - held_state_bytes(plan, model, precision, held, elements)
             )
     if not num_params:
         return

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from preflight.formulas.optimizers import (
+    ADAFACTOR_NARROW,
+    ADAFACTOR_WIDE,
     ITERATED,
     MUON,
     is_orthogonalized,
@@ -21,9 +23,6 @@ from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 
-ADAFACTOR_NARROW, ADAFACTOR_WIDE = 4, 2
-"""fp32 copies of one tensor at once: its gradient's square and that with an epsilon; in 16 bits its gradient and
-itself too."""
 LOMO = {"lomo": 8, "adalomo": 12}
 """Bytes per element of one tensor's update in fp32: of its gradient, its weight, and AdaLomo's update (lomo_optim 0.1.1
 lomo.py and adalomo.py fuse_update). A hook on the next gradient makes it: the tensor's own is there until then."""
@@ -44,6 +43,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     precision = precision_of(plan, model)
     if plan.optimizer_in_backward:
         yield from _in_backward(plan, model, precision)
+        return
+    if plan.low_rank is not None and (low_rank := _low_rank(plan, model, precision)):
+        yield low_rank
         return
     trainable = sum(
         held.count * local_elements(plan, held) for held in held_tensors(plan, model) if held.trains
@@ -83,6 +85,22 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         )
 
 
+def _low_rank(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> MemoryTerm | None:
+    """Return a term of what projections and updates of full size make, where it is known what is projected."""
+    from preflight.formulas.low_rank import is_priced, most_in_a_step  # few launches have any
+
+    if not is_priced(plan, model):
+        return None
+    num_bytes = most_in_a_step(plan, model, precision)
+    return MemoryTerm(
+        "optimizer step, projections and updates",
+        num_bytes,
+        STEP,
+        f"{num_bytes:,}: the most of a tensor, beside what is left of the one before",
+        "preflight/formulas/low_rank.py: galore_torch 1.0, apollo_torch 1.0.3",
+    )
+
+
 def _in_backward(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable[MemoryTerm]:
     """Yield the temporaries of steps of one tensor each: beside head, layers and embedding, while it has its gradient."""
     size = precision.bytes_of("optimizer_state")
@@ -91,11 +109,18 @@ def _in_backward(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> It
         each = 4 * _adafactor_copies(precision)
     elif plan.optimizer in LOMO:
         each = LOMO[plan.optimizer] + precision.bytes_of("gradient")
+    is_low_rank = False
+    if plan.low_rank is not None:
+        from preflight.formulas.low_rank import is_priced, most_of_one  # few launches have any
+
+        is_low_rank = is_priced(plan, model)
     most = Counter[Moment]()
     for held in held_tensors(plan, model):
         if held.trains:
             is_muon = plan.optimizer == MUON and is_orthogonalized(held.tensor)
             num_bytes = local_elements(plan, held) * (size + ITERATED if is_muon else each)
+            if is_low_rank:
+                num_bytes = most_of_one(plan, model, precision, held)
             moment = STEPPED_IN.get(held.unit.role, Moment.FIRST_LAYER_BACKWARD)
             most[moment] = max(most[moment], num_bytes)
     most[Moment.LAST_LAYER_BACKWARD] = most[Moment.FIRST_LAYER_BACKWARD]

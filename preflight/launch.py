@@ -18,6 +18,7 @@ from preflight.plan_parts import (
     BaseQuantization,
     DeepSpeedSettings,
     Generation,
+    LowRank,
     Origin,
     Pipeline,
     VersionReading,
@@ -43,6 +44,7 @@ __all__ = [
     "Generation",
     "LaunchCommand",
     "LaunchPlan",
+    "LowRank",
     "Origin",
     "Pipeline",
     "RankFacts",
@@ -150,6 +152,8 @@ class LaunchPlan:
     optimizer steps; `step`, until it has; None = the rule of trainer and version."""
     optimizer_in_backward: bool = False
     """Whether each parameter is stepped, and its gradient freed, as soon as backward has made it."""
+    low_rank: LowRank | None = None
+    """What GaLore or APOLLO projects; None = another optimizer, or nobody said."""
     max_grad_norm: float | None = None
     """Gradients are clipped to this norm; 0 = not clipped."""
     micro_batch_size: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -15,12 +16,14 @@ from preflight.plan_parts import (
     Adapter,
     BaseQuantization,
     Generation,
+    LowRank,
     Origin,
     Vision,
 )
 from preflight.plan_types import wrong_types
 
 SCHEMES = ("nf4", "fp4", "int8")
+PROJECTIONS = ("std", "reverse_std", "right", "left", "full")
 
 ONE_OF = (
     "attention", "load_dtype", "eval_micro_batch_size", "micro_batch_size", "gradient_accumulation_steps",
@@ -199,8 +202,32 @@ def _wrong_parts(values: Mapping[str, Any], at: At) -> Iterator[Problem]:
     if isinstance(values["generation"], Generation):
         for complaint in _wrong_generation(values["generation"]):
             yield Problem(f"generation.{complaint}", at("generation"))
+    low_rank = values["low_rank"]
+    if isinstance(low_rank, LowRank):
+        for complaint in _wrong_low_rank(low_rank):
+            yield Problem(f"low_rank.{complaint}", at("low_rank"))
     if isinstance(values["vision"], Vision):
         yield from _wrong_vision(values["vision"], at("vision"))
+
+
+def _wrong_low_rank(low_rank: LowRank) -> Iterator[str]:
+    if low_rank.projection not in PROJECTIONS:
+        yield f"projection must be one of {', '.join(PROJECTIONS)}, not {low_rank.projection!r}"
+    if isinstance(low_rank.rank, int) and not 1 <= low_rank.rank <= MOST:
+        yield f"rank must be from 1 to {MOST:,}, not {low_rank.rank!r}"
+    names = (low_rank.targets,) if isinstance(low_rank.targets, str) else low_rank.targets
+    wrong = [name for name in names if isinstance(name, str) and not is_pattern(name)]
+    if wrong:
+        yield f"targets must be names or regular expressions, not {wrong[0]!r}"
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a name can be read as a regular expression."""
+    try:
+        re.compile(name)
+    except re.error:
+        return False
+    return True
 
 
 def _wrong_generation(generation: Generation) -> Iterator[str]:

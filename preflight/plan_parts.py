@@ -102,6 +102,20 @@ class BaseQuantization:
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """How GaLore or APOLLO projects the gradients of matrices."""
+
+    rank: int = 128
+    """Of the gradient that the optimizer keeps moments of."""
+    projection: str = "std"
+    """Which side of a matrix the projector has: std (the shorter one), reverse_std, right, left or full (both)."""
+    is_random: bool = False
+    """Whether projectors are random, which needs no decomposition (APOLLO)."""
+    targets: tuple[str, ...] | str = "all-linear"
+    """Parts of the names of linear layers, or regular expressions; one text is a whole name's, or `all-linear`."""
+
+
+@dataclass(frozen=True)
 class DeepSpeedSettings:
     """ZeRO's bucket sizes and stage-3 limits, in elements, after `auto` was resolved.
 
@@ -233,6 +247,7 @@ NESTED: dict[str, type[Any]] = {
     "base_quantization": BaseQuantization,
     "deepspeed": DeepSpeedSettings,
     "generation": Generation,
+    "low_rank": LowRank,
     "pipeline": Pipeline,
     "vision": Vision,
 }

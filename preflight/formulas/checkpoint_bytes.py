@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.formulas.optimizers import state_bytes
+from preflight.formulas.optimizers import held_state_bytes
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import HeldTensor, held_tensors
 from preflight.formulas.stored_bytes import whole_bytes
@@ -57,6 +57,6 @@ def _gathers(plan: LaunchPlan) -> bool:
 
 
 def _states(plan: LaunchPlan, model: ModelSpec, one: HeldTensor) -> int:
-    return one.count * state_bytes(
-        plan, precision_of(plan, model), one.tensor, one.tensor.num_params
+    return one.count * held_state_bytes(
+        plan, model, precision_of(plan, model), one, one.tensor.num_params
     )

@@ -74,6 +74,7 @@ ADDED = {
     unpriced.BESIDE_TEXT: "tune_images:images_at_most",
     unpriced.SWIFT_SEQUENCES: "swift_sequences:sequences_at_most",
     unpriced.WATCHED: "watched:watched_at_most",
+    unpriced.SVD_WORKSPACE: "low_rank:workspace_at_most",
 }
 """What is bounded by more terms alone -> the function of formulas that gives those of a plan and its model; few launches
 have any, and import it."""

@@ -29,7 +29,14 @@ from preflight.model import BY_FOLDER, NORM, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import PROJECTOR, SET_ORIGIN
 from preflight.units import format_gib
-from preflight.unpriced_names import BESIDE_TEXT, FLOAT8, FP8, GATHERED_LOGITS, SCATTERED
+from preflight.unpriced_names import (
+    BESIDE_TEXT,
+    FLOAT8,
+    FP8,
+    GATHERED_LOGITS,
+    SCATTERED,
+    SVD_WORKSPACE,
+)
 from preflight.values import replace
 from preflight.versions.transformers import MLLAMA_BY_LAYER
 
@@ -104,6 +111,8 @@ def makes_rows(plan: LaunchPlan) -> bool:
 def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> Iterator[Problem]:
     yield from _of_another_model(plan, model)
     yield from _unknown_arithmetic(plan)
+    if plan.optimizer.startswith(LOW_RANK):
+        yield from _of_low_rank(plan, model)
     yield from _unread_arguments(plan)
     yield from _without_liger(plan, model)
     yield from _of_stages(plan, model)
@@ -191,15 +200,7 @@ def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
             "--set optimizer=adamw_torch estimates the launch with AdamW",
             "PF406",
         )
-    if plan.optimizer.startswith(LOW_RANK):
-        yield Problem.left_out(
-            f"the low-rank states of {plan.optimizer} are estimated as AdamW's two of every matrix, which are no less",
-            where_of(plan, "optimizer"),
-            f"the states of {plan.optimizer}",
-            "less",
-            id="PF406",
-        )
-    elif not is_known(plan.optimizer):
+    if not (is_known(plan.optimizer) or plan.optimizer.startswith(LOW_RANK)):
         yield Problem.left_out(
             f"optimizer {plan.optimizer} is not known: the estimate has AdamW's two states per parameter",
             where_of(plan, "optimizer"),
@@ -217,6 +218,29 @@ def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
             FP8,
             "either",
             "--set mixed_precision=bf16 estimates the launch without them",
+        )
+
+
+def _of_low_rank(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield what is not counted of an optimizer that projects gradients: its states, or the workspace of decompositions."""
+    from preflight.formulas.low_rank import has_workspace, is_priced  # few launches have any
+
+    where = where_of(plan, "optimizer")
+    if not is_priced(plan, model):
+        yield Problem.left_out(
+            f"the low-rank states of {plan.optimizer} are estimated as AdamW's two of every matrix, which are no less",
+            where,
+            f"the states of {plan.optimizer}",
+            "less",
+            id="PF406",
+        )
+    elif has_workspace(plan):
+        yield Problem.left_out(
+            f"what CUDA's library takes for an SVD of {plan.optimizer} is bounded, and counted in no finer way",
+            where,
+            SVD_WORKSPACE,
+            "more",
+            id="PF406",
         )
 
 
