@@ -14,7 +14,13 @@ from collections.abc import Iterable
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.optimizers import LOW_RANK
-from preflight.formulas.trainer_arguments import argument, checks_groups, has_trainer, where_of
+from preflight.formulas.trainer_arguments import (
+    NOT_THERE,
+    argument,
+    checks_groups,
+    has_trainer,
+    where_of,
+)
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.versions.transformers import ZERO3_REFUSES_AUTO_BATCH
@@ -28,7 +34,8 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
         return
     yield from _checkpointing(plan)
     yield from _auto_batch(plan)
-    if plan.optimizer.startswith(LOW_RANK):
+    is_trainers = argument(plan, "optim").value in (None, plan.optimizer)
+    if is_trainers and plan.optimizer.startswith(LOW_RANK):
         yield from _low_rank(plan)
     yield from _strategies(plan)
 
@@ -66,16 +73,15 @@ def _auto_batch(plan: LaunchPlan) -> Iterable[Finding]:
 
 def _low_rank(plan: LaunchPlan) -> Iterable[Finding]:
     name, where = plan.optimizer, where_of(plan, "optimizer")
-    is_layerwise = name.endswith("layerwise")
+    is_layerwise, targets = name.endswith("layerwise"), argument(plan, "optim_target_modules")
+    is_open = targets is NOT_THERE and bool(plan.trainer_facts.arguments)  # what nobody could read
+    has_targets = targets.value is not None or is_open
     if is_layerwise and plan.world_size > 1:
         message = f"{name} trains on one rank only"
         yield found("PF434", message, where, f"--optim {name.removesuffix('_layerwise')}")
-    elif (
-        argument(plan, "optim_target_modules").value is None
-        and not plan.script_facts.builds_arguments
-    ):
+    elif not (has_targets or plan.script_facts.builds_arguments):
         message = f"{name} needs the modules that it projects"
-        yield found("PF434", message, where, "--optim_target_modules attn mlp, or all-linear")
+        yield found("PF434", message, where, "--optim_target_modules all-linear")
     elif is_layerwise and plan.gradient_accumulation_steps > 1:
         message = f"{name} steps in backward and cannot accumulate gradients"
         yield found(

@@ -58,6 +58,8 @@ _OWN_KINDS = {
     "zero_grad_set_to_none": (bool,),
     "target_len": (int,),
     "loss_type": (str, list, tuple),
+    "optim_args": (str, dict),
+    "optim_target_modules": (str, list, tuple),
     **dict.fromkeys(("precompute_ref_log_probs", "padding_free"), (bool, int)),
     "precompute_ref_batch_size": (int,),
     LIGER_BY_CALL: (dict,),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.formulas.optimizers import LOW_RANK
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import SIZES, attention_of
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
+from preflight.trainers.low_rank import low_rank_of, targets_of
 from preflight.trainers.ppo import has_own_loop, ignores_precision, policy_argument
 from preflight.trainers.sequence import read_sequence
 from preflight.unpriced_names import LABEL_SMOOTHING
@@ -109,6 +111,8 @@ def _optimizer(given: Given) -> Reading[PlanFields]:
         fields.put("optimizer", str(setting.value), setting)
         if str(setting.value).endswith(("_layerwise", "lomo")):
             fields.put("optimizer_in_backward", True, setting)
+        if str(setting.value).startswith(LOW_RANK):
+            _low_rank(fields, str(setting.value))
     elif given.has_trainer:
         name = given.versions.default_optimizer()
         fields.assume("optimizer", name, "no --optim", "transformers")
@@ -122,6 +126,15 @@ def _optimizer(given: Given) -> Reading[PlanFields]:
     elif given.has_trainer:
         fields.assume("max_grad_norm", 1.0, "no --max_grad_norm", "transformers")
     return fields.reading()
+
+
+def _low_rank(fields: FieldReader, optimizer: str) -> None:
+    """Record what an optimizer of a low rank projects, where `optim_args` and `optim_target_modules` say it."""
+    options, targets = fields.get("optim_args"), fields.get("optim_target_modules")
+    said = None if targets is None else targets_of(targets.value)
+    found = low_rank_of(optimizer, None if options is None else options.value, said)
+    if targets is not None and found is not None:
+        fields.put("low_rank", found, *filter(None, (targets, options)))
 
 
 def _checkpointing(given: Given) -> Reading[PlanFields]:
