@@ -107,6 +107,11 @@ def _methods(keys: FrameworkKeys, engine: EngineFacts) -> None:
     if len(on) > 1:
         _refuse(keys, on[1], f"{on[0]} and {on[1]} are both on", "remove one")
     for name in on:
+        layers = f"{name.removeprefix('use_')}_layerwise"
+        steps = keys.count("gradient_accumulation_steps")
+        if keys.is_on(layers) and steps is not None and steps.value != 1:
+            message = f"{layers} steps in backward and cannot accumulate gradients"
+            _refuse(keys, layers, message, "gradient_accumulation_steps: 1")
         if name != "use_badam" and (engine.zero_stage is not None or keys.get("deepspeed")):
             _refuse(keys, name, f"{name} does not work with DeepSpeed")
     alone = one_process_only(keys, engine.is_zero3)

@@ -10,6 +10,7 @@ from preflight.formulas.optimizers import MUON
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, read_accumulation
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.launchers.llamafactory.keys import is_before
+from preflight.launchers.llamafactory.low_rank import reads_low_rank
 from preflight.launchers.llamafactory.model import (
     finetuning_type,
     read_attention,
@@ -43,12 +44,6 @@ NOT_MODELLED: dict[str, NotModelled] = {
         "KTransformers keeps experts in host memory: the estimate holds them on the GPU",
         "KTransformers",
         "less",
-    ),
-    "use_galore": NotModelled(
-        "GaLore's low-rank states are estimated as whole ones", "GaLore", "less"
-    ),
-    "use_apollo": NotModelled(
-        "APOLLO's low-rank states are estimated as whole ones", "APOLLO", "less"
     ),
     "use_badam": NotModelled(
         "BAdam trains a block at a time: the estimate trains all of them", "BAdam", "less"
@@ -217,8 +212,8 @@ def _optimizer(keys: FrameworkKeys) -> None:
     if muon is not None and keys.is_on("use_muon"):
         keys.put("optimizer", MUON, muon)
         return
-    if setting is None:
-        return  # the Trainer's own
+    if reads_low_rank(keys) or setting is None:
+        return  # without either the Trainer's own
     known = tuple(str(name) for name in argument_table(None).arguments["optim"].choices or ())
     if setting.value not in known:
         near = nearest_fix(str(setting.value), known)

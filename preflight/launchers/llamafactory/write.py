@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.formats.edits import CannotEdit
-from preflight.formulas.optimizers import MUON
+from preflight.formulas.optimizers import LOW_RANK, MUON
 from preflight.launch import LaunchPlan
 from preflight.launchers.llamafactory.model import ATTENTIONS
 from preflight.rewrite import Rewrite
@@ -51,14 +51,14 @@ def _attention(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dic
     return {"flash_attn": words[after.attention]}
 
 
-MAKE_THEIR_OWN = ("GaLore", "APOLLO", "Adam-mini")
+MAKE_THEIR_OWN = ("Adam-mini",)
 """Optimizers that LLaMA-Factory makes itself: `optim` is not read then, or refused but for a few names
 (create_custom_optimizer in train/trainer_utils.py, 0.9.5)."""
 
 
 def _optimizer(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Mapping[str, Any]:
     own = [each.unpriced for each in before.notices if each.unpriced in MAKE_THEIR_OWN]
-    own += [before.optimizer] * (before.optimizer == MUON)
+    own += [before.optimizer] * before.optimizer.startswith((MUON, *LOW_RANK))
     if own:
         raise CannotEdit(f"{own[0]} makes the optimizer")
     return optimizer_key("optim")(draft, before, after)
