@@ -79,6 +79,9 @@ def _low_rank(plan: LaunchPlan) -> Iterable[Finding]:
     if is_layerwise and plan.world_size > 1:
         message = f"{name} trains on one rank only"
         yield found("PF434", message, where, f"--optim {name.removesuffix('_layerwise')}")
+    elif plan.zero_stage:
+        message = f"{name} projects matrices, and DeepSpeed gives it flat parameters: its first step fails"
+        yield found("PF434", message, where, "FSDP2, or another optimizer")
     elif not (has_targets or plan.script_facts.builds_arguments):
         message = f"{name} needs the modules that it projects"
         yield found("PF434", message, where, "--optim_target_modules all-linear")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from preflight.formulas.low_rank_options import low_rank_of
 from preflight.formulas.optimizers import (
     ADAFACTOR_NARROW,
     ADAFACTOR_WIDE,
@@ -22,7 +23,7 @@ from preflight.formulas.precision import Precision
 from preflight.formulas.sharding import HeldTensor, held_tensors
 from preflight.formulas.trainer_arguments import argument
 from preflight.launch import LaunchPlan
-from preflight.memory import MemoryTerm, Moment
+from preflight.memory import LAYER_BACKWARD, MemoryTerm, Moment
 from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.plan_parts import LowRank
 from preflight.remembered import remembered
@@ -40,12 +41,20 @@ def is_priced(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether the states of a plan's low-rank optimizer are known: which matrices it projects, and that they are whole."""
     if plan.low_rank is None or not plan.optimizer.startswith(LOW_RANK):
         return False
-    if plan.engine not in ("single", "ddp") or plan.tensor_parallel_degree > 1:
-        return False
-    if plan.offload_optimizer != "none" or plan.adapter is not None or model.is_counted_alone:
+    if not _is_whole(plan) or plan.adapter is not None or model.is_counted_alone:
         return False
     answers = {_projects(plan.low_rank, model, held) for held in held_tensors(plan, model)}
     return True in answers and None not in answers
+
+
+def _is_whole(plan: LaunchPlan) -> bool:
+    """Tell whether every rank has all of a matrix and of its gradient."""
+    is_divided = plan.engine not in ("single", "ddp") or plan.tensor_parallel_degree > 1
+    return not is_divided and plan.offload_optimizer == "none"
+
+
+def _may_project(held: HeldTensor) -> bool:
+    return held.tensor.kind == LINEAR and len(held.tensor.shape) == 2
 
 
 def _projects(low_rank: LowRank, model: ModelSpec, held: HeldTensor) -> bool | None:
@@ -56,7 +65,7 @@ def _projects(low_rank: LowRank, model: ModelSpec, held: HeldTensor) -> bool | N
     """
     tensor, unit = held.tensor, held.unit
     is_turned = unit.role == "layer" and bool(model.facts.get("conv1d"))
-    if tensor.kind != LINEAR or len(tensor.shape) != 2 or is_turned:
+    if not _may_project(held) or is_turned:
         return False
     names = {_is_target(low_rank.targets, name) for name in _module_names(unit, tensor)}
     return names.pop() if len(names) == 1 else None
@@ -245,33 +254,60 @@ def most_of_one(plan: LaunchPlan, model: ModelSpec, precision: Precision, held: 
     return max(each.projecting, each.updating, each.alone)
 
 
-def has_workspace(plan: LaunchPlan) -> bool:
-    """Tell whether projectors are made of a decomposition, for which a library of CUDA's takes memory of its own."""
-    return plan.low_rank is not None and not plan.low_rank.is_random
+def may_decompose(plan: LaunchPlan) -> bool:
+    """Tell whether projectors may be made of a decomposition, for which a library of CUDA's takes memory of its own."""
+    return plan.low_rank is None or not plan.low_rank.is_random
+
+
+def is_within_adamw(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether states that are not priced are no more than AdamW's two of every matrix.
+
+    Two moments and a projector are, up to a rank of half a matrix's shorter side, where every rank has whole matrices.
+    FSDP2 shards neither a projector nor the moments of wide matrices, and gathers what is decomposed (run on gloo with
+    torch 2.13).
+    """
+    if not _is_whole(plan):
+        return False
+    said = plan.low_rank or low_rank_of(
+        plan.optimizer, argument(plan, "optim_args").value, "all-linear"
+    )
+    sides = [min(held.tensor.shape) for held in held_tensors(plan, model) if _may_project(held)]
+    return said is not None and bool(sides) and 2 * said.rank <= min(sides)
 
 
 def workspace_at_most(plan: LaunchPlan, model: ModelSpec) -> tuple[MemoryTerm, ...]:
-    """Return a term of what an SVD takes beside its matrix and vectors; nothing where the optimizer is not priced.
+    """Return a term of what an SVD takes beside its matrix and vectors; nothing where matrices are divided.
 
     torch hands cuSOLVER (gesvdj, and gesvd where that does not converge) a buffer of a size that the library asks for and
     no page names. Bounded by the dearest way to do it: an orthogonal factor as large as the matrix, then eigenvectors of
-    [0 R; R' 0], which has twice its shorter side, and that matrix. No measurement is behind it.
+    [0 R; R' 0], which has twice its shorter side, and that matrix. No measurement is behind it. Where the rest of the step
+    is not priced, all that it makes of a whole matrix and of the one before is in it.
     """
-    most = max(
-        (held.tensor.num_params + 8 * min(held.tensor.shape) ** 2 for held in _projected(plan, model)),
-        default=0,
-    )  # fmt: skip
-    if not most:
+    every = [held for held in held_tensors(plan, model) if held.trains and _may_project(held)]
+    if not every or not _is_whole(plan):
         return ()
+    is_known = is_priced(plan, model)
+    most = max(
+        held.tensor.num_params + 8 * min(held.tensor.shape) ** 2
+        for held in (_projected(plan, model) if is_known else every)
+    )
+    if not is_known:  # a copy and another, vectors of both sides, and four tensors of an update
+        largest = max(held.tensor.num_params for held in held_tensors(plan, model) if held.trains)
+        most += max(
+            2 * held.tensor.num_params + min(held.tensor.shape) * (sum(held.tensor.shape) + 1)
+            for held in every
+        )
+        most += 4 * largest
     moments = {Moment.OPTIMIZER_STEP}
     if plan.optimizer_in_backward:
-        moments = {Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}
+        moments = {*LAYER_BACKWARD, Moment.HEAD_BACKWARD, Moment.EMBEDDING_BACKWARD}
     return (
         MemoryTerm(
             SVD_WORKSPACE,
             4 * most,
             frozenset(moments),
-            f"{most:,} x 4: a matrix and 8 squares of its shorter side",
+            f"{most:,} x 4: a matrix and 8 squares of its shorter side"
+            + ("" if is_known else ", and what a step makes of it"),
             "aten/src/ATen/native/cuda/linalg/BatchLinearAlgebraLib.cpp svd_cusolver (torch 2.13)",
         ),
     )

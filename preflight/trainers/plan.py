@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.formulas.low_rank_options import low_rank_of, targets_of
 from preflight.formulas.optimizers import LOW_RANK
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import SIZES, attention_of
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
-from preflight.trainers.low_rank import low_rank_of, targets_of
 from preflight.trainers.ppo import has_own_loop, ignores_precision, policy_argument
 from preflight.trainers.sequence import read_sequence
 from preflight.unpriced_names import LABEL_SMOOTHING

@@ -22,6 +22,7 @@ from preflight.formulas.sharding import held_tensors
 from preflight.launch import LaunchPlan, LowRank
 from preflight.memory import Moment
 from preflight.models import describe
+from preflight.unpriced_names import SVD_WORKSPACE
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("low_rank.jsonl").read_text().splitlines()]  # fmt: skip
 CONFIG = {
@@ -100,24 +101,44 @@ def test_layers_that_step_in_backward_have_neither_gradients_nor_whole_states():
 
 
 @pytest.mark.parametrize(
-    ("more", "is_known"),
+    ("more", "takes"),
     [
-        ({}, True),
-        ({"engine": "ddp", "world_size": 2}, True),
-        ({"engine": "fsdp2", "world_size": 2, "shard_degree": 2}, False),
-        ({"engine": "zero2", "world_size": 2, "shard_degree": 2}, False),
-        ({"low_rank.targets": r"model\.layers\.[01]\..*"}, False),
-        ({"low_rank.targets": r"model\.layers\.[0-9]+\..*"}, True),
-        ({"low_rank.targets": ("no_such_module",)}, False),
-        ({"low_rank": None}, False),
+        ({}, None),
+        ({"engine": "ddp", "world_size": 2}, None),
+        ({"engine": "fsdp2", "world_size": 2, "shard_degree": 2}, "either"),
+        ({"engine": "zero2", "world_size": 2, "shard_degree": 2}, "either"),
+        ({"low_rank.targets": r"model\.layers\.[01]\..*"}, "less"),
+        ({"low_rank.targets": r"model\.layers\.[01]\..*", "low_rank.rank": 33}, "either"),
+        ({"low_rank.targets": r"model\.layers\.[0-9]+\..*"}, None),
+        ({"low_rank.targets": ("no_such_module",)}, "less"),
+        ({"low_rank": None}, "either"),
     ],
 )
-def test_what_is_divided_or_of_single_layers_is_named_and_refuses_nothing(more, is_known):
+def test_states_of_single_layers_and_of_divided_matrices_are_named(more, takes):
+    """Two moments of a 64 x 128 matrix of rank 32 and a projector are no more than AdamW's two; of rank 33 they may be."""
     plan = plan_of({**ROWS[0], "dtype": "bfloat16"}, sequence_kind="fixed").with_edits(more)
     named = {n.unpriced: n.takes for n in with_left_out(plan, MODEL).notices}
 
-    assert is_priced(plan, MODEL) is is_known
-    assert (named.get("the states of galore_adamw") == "less") is not is_known
+    assert is_priced(plan, MODEL) is (takes is None)
+    assert named.get("the states of galore_adamw") == takes
+    assert named[SVD_WORKSPACE] == "more"
+
+
+def test_fsdp_shards_neither_projectors_nor_all_moments():
+    """Run on two gloo ranks with torch 2.13: each rank has projectors whole, which AdamW's shards fall below."""
+    plan = plan_of(ROWS[0], engine="fsdp2", world_size=64, shard_degree=64)
+
+    assert dearest_of(with_left_out(plan, MODEL), MODEL, {}) is None
+
+
+def test_a_step_that_is_not_priced_is_bounded_with_all_it_makes():
+    known = plan_of(ROWS[0])
+    unknown = known.with_edits({"low_rank.targets": r"model\.layers\.[01]\..*"})
+    least, most = (
+        dearest_of(with_left_out(p, MODEL), MODEL, {}).terms[0].num_bytes for p in (known, unknown)
+    )
+
+    assert most >= least + ROWS[0]["step"]
 
 
 @pytest.mark.parametrize("in_backward", [False, True])

@@ -128,6 +128,16 @@ def test_layerwise_optimizers_train_on_one_rank(outcomes, plugins, tmp_path):
     assert "PF434" not in ids(plugins, read(plugins, tmp_path, words.format(1)))
 
 
+@pytest.mark.parametrize(("stage", "is_flat"), [(0, False), (1, True), (2, True), (3, True)])
+def test_zero_gives_low_rank_optimizers_no_matrix(plugins, tmp_path, stage, is_flat):
+    """`IndexError: tuple index out of range` of GaLoreProjector.project, run so with galore_torch 1.0 and apollo_torch 1.0.3."""
+    config = f'{{"zero_optimization": {{"stage": {stage}}}, "train_micro_batch_size_per_gpu": "auto"}}'
+    (tmp_path / "zero.json").write_text(config)
+    words = "deepspeed --num_gpus 2 train.py --deepspeed zero.json --optim galore_adamw --optim_target_modules all-linear"
+
+    assert ("PF434" in ids(plugins, read(plugins, tmp_path, words))) is is_flat
+
+
 def test_the_trainer_refuses_under_deepspeed(outcomes, plugins, tmp_path):
     deepspeed = "deepspeed --num_gpus 8 train.py --deepspeed zero3.json --output_dir out "
     best = (

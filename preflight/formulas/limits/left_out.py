@@ -222,19 +222,24 @@ def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
 
 
 def _of_low_rank(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
-    """Yield what is not counted of an optimizer that projects gradients: its states, or the workspace of decompositions."""
-    from preflight.formulas.low_rank import has_workspace, is_priced  # few launches have any
+    """Yield what is not counted of an optimizer that projects gradients: its states, and the workspace of decompositions."""
+    from preflight.formulas.low_rank import (
+        is_priced,
+        is_within_adamw,
+        may_decompose,
+    )  # few have any
 
-    where = where_of(plan, "optimizer")
+    where, is_within = where_of(plan, "optimizer"), is_within_adamw(plan, model)
     if not is_priced(plan, model):
         yield Problem.left_out(
-            f"the low-rank states of {plan.optimizer} are estimated as AdamW's two of every matrix, which are no less",
+            f"the low-rank states of {plan.optimizer} are estimated as AdamW's two of every matrix"
+            + (", which are no less" if is_within else ""),
             where,
             f"the states of {plan.optimizer}",
-            "less",
+            "less" if is_within else "either",
             id="PF406",
         )
-    elif has_workspace(plan):
+    if may_decompose(plan):
         yield Problem.left_out(
             f"what CUDA's library takes for an SVD of {plan.optimizer} is bounded, and counted in no finer way",
             where,

@@ -6,9 +6,9 @@ find_all_linear_modules in model/model_utils/misc.py, hparams/finetuning_args.py
 
 from __future__ import annotations
 
+from preflight.formulas.low_rank_options import low_rank_of
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.setting import Setting
-from preflight.trainers.low_rank import low_rank_of
 
 MADE_OF = {
     "use_galore": {
