@@ -131,7 +131,9 @@ def test_layerwise_optimizers_train_on_one_rank(outcomes, plugins, tmp_path):
 @pytest.mark.parametrize(("stage", "is_flat"), [(0, False), (1, True), (2, True), (3, True)])
 def test_zero_gives_low_rank_optimizers_no_matrix(plugins, tmp_path, stage, is_flat):
     """`IndexError: tuple index out of range` of GaLoreProjector.project, run so with galore_torch 1.0 and apollo_torch 1.0.3."""
-    config = f'{{"zero_optimization": {{"stage": {stage}}}, "train_micro_batch_size_per_gpu": "auto"}}'
+    config = (
+        f'{{"zero_optimization": {{"stage": {stage}}}, "train_micro_batch_size_per_gpu": "auto"}}'
+    )
     (tmp_path / "zero.json").write_text(config)
     words = "deepspeed --num_gpus 2 train.py --deepspeed zero.json --optim galore_adamw --optim_target_modules all-linear"
 

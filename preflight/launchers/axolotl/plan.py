@@ -21,6 +21,7 @@ from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.axolotl.left_out import name_left_out
 from preflight.launchers.axolotl.objective import read_objective
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, read_accumulation
+from preflight.launchers.low_rank import read_low_rank
 from preflight.near_names import nearest_fix
 from preflight.scripts.arguments.trainer_tables import argument_table
 from preflight.setting import Setting
@@ -176,6 +177,7 @@ def _optimizer(keys: FrameworkKeys) -> None:
         return
     keys.put("optimizer", name, setting)
     keys.argument("optim", name, setting)
+    read_low_rank(keys, name, setting)
 
 
 def _generates(keys: FrameworkKeys) -> Setting | None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 
 NOT_MODELLED = {
-    "use_galore": NotModelled(
-        "GaLore's low-rank states are estimated as whole ones", "GaLore", "less"
-    ),
     "neftune_noise_alpha": NotModelled(
         "NEFTune's noise on the embeddings is not counted", "NEFTune", "more"
     ),
@@ -30,6 +27,7 @@ NOT_MODELLED = {
     "new_special_tokens": NotModelled("rows of new tokens are not counted", "new tokens", "more"),
 }
 """Arguments whose effect on memory the plan cannot hold -> what the estimate does instead."""
+GALORE = NotModelled("GaLore's low-rank states are estimated as whole ones", "GaLore", "either")
 OF_UNSLOTH = NotModelled(
     "a model that Unsloth loads, trains and recomputes is estimated as transformers' and PEFT's",
     "a model of Unsloth's",
@@ -48,6 +46,9 @@ OFFLOADS = "activation_cpu_offload"
 def name_left_out(keys: FrameworkKeys) -> None:
     """Say what of the given arguments no formula counts."""
     keys.leave_out_given(NOT_MODELLED)
+    galore = keys.get("use_galore")
+    if galore is not None and keys.is_on("use_galore") and "low_rank" not in keys.settings:
+        keys.leave_out(GALORE, galore)
     backend = keys.get("tuner_backend")
     if backend is not None and backend.value == "unsloth":
         keys.leave_out(OF_UNSLOTH, backend)

@@ -12,6 +12,7 @@ from math import ceil
 from preflight.formulas.layers.kernels import LIGER_KERNELS
 from preflight.formulas.optimizers import MUON
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.low_rank import read_low_rank, read_own_galore
 from preflight.launchers.swift.engine import shards
 from preflight.launchers.swift.left_out import name_left_out
 from preflight.launchers.swift.model import (
@@ -49,6 +50,7 @@ OPTIMIZERS = {
     "muonclip": ("MuonClip's states", "either"),
 }
 """`optimizer`, which beats `optim` -> what is estimated as AdamW's; lorap and multimodal change rates alone."""
+MADE_GALORE_OF = ("adamw_hf", "adamw_torch", "adamw_torch_fused")
 ALIKE = ("default", "lorap", "multimodal")
 BINARY_SCALES = frozenset({"default", "last_round", "all", "ignore_empty_think"})
 """Values of `loss_scale` that only leave tokens out; every other weighs them, outside the model (loss_scale/*.py)."""
@@ -119,13 +121,42 @@ def _evaluation(keys: FrameworkKeys) -> None:
 
 def _optimizer(keys: FrameworkKeys) -> None:
     own = keys.get("optimizer")
+    if _makes_galore(keys, own):
+        return
     if own is not None and own.value == MUON:
         keys.put("optimizer", MUON, own)
         return
     if own is not None and own.value not in ALIKE:
         what, takes = OPTIMIZERS.get(str(own.value), (f"the optimizer {own.value}", "either"))
         keys.leave_out(NotModelled(f"{what} are estimated as AdamW's", what, takes), own)
-    keys.put_text("optimizer", "optim")
+    named = keys.put_text("optimizer", "optim")
+    if named is not None:
+        read_low_rank(keys, str(named.value), named)
+
+
+NOT_AS_GALORE = ("galore_quantization", "galore_with_embedding")
+"""Arguments under which other packages make GaLore's states, or embeddings have them too."""
+
+
+def _makes_galore(keys: FrameworkKeys, own: Setting | None) -> bool:
+    """Record the GaLore that `use_galore` makes of `optim`; tell whether it is priced (optimizers/galore/utils.py, 4.6.0).
+
+    Its copies of galore_torch's classes keep and make what those do; parameters that have an optimizer each are
+    stepped together all the same.
+    """
+    asked, optim = keys.get("use_galore"), str(keys.value("optim", "adamw_torch"))
+    is_own = own is None or own.value == "galore"
+    if asked is None or not keys.is_on("use_galore") or not is_own or keys.get("lorap_lr_ratio"):
+        return False
+    if any(map(keys.is_on, NOT_AS_GALORE)):
+        return False
+    is_8bit = "adamw" in optim and "8bit" in optim
+    if optim != "adafactor" and not is_8bit and optim not in MADE_GALORE_OF:
+        return False
+    kind = "adafactor" if optim == "adafactor" else "adamw_8bit" if is_8bit else "adamw"
+    keys.put("optimizer", f"galore_{kind}", asked, *filter(None, (own, keys.get("optim"))))
+    read_own_galore(keys, f"galore_{kind}", asked, "galore", {})
+    return True
 
 
 def _checkpointing(keys: FrameworkKeys, part: LauncherPart) -> None:
