@@ -120,6 +120,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{storage}; accelerate/utils/fsdp_utils.py:815 (1.15.0)" if plan.is_fsdp else storage,
         )
     yield from _wider(plan, model, precision)
+    if plan.layers_at_a_time is not None:
+        largest = max(held.tensor.num_params for held in held_tensors(plan, model) if held.trains)
+        yield from _copied(states.trainable, largest, gradient_size)
     if on_gpu:
         # FSDP makes the shards on the stream that reduces: _fsdp_collectives.py foreach_reduce,
         # _runtime_utils.py _post_backward_hook (torch 2.13)
@@ -150,6 +153,26 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             ALWAYS,
             f"{reduced:,} x {gradient_size}: a second copy, gradient_as_bucket_view is off in Trainer",
             "transformers/trainer.py:744 (5.24.0); torch/csrc/distributed/c10d/reducer.cpp",
+        )
+
+
+def _copied(trainable: int, largest: int, gradient_size: int) -> Iterable[MemoryTerm]:
+    """Yield the fp32 copies of layers that train in turns, which the optimizer has, and what their gradients take more.
+
+    Gradients are made wide one by one, and the narrow ones freed. At a switch the next layers' copies are made beside the
+    ones before and their states, when no gradient is left, which is no more.
+    """
+    source = "badam 1.4 block_optim.py _switch_trainable_params_single_gpu, _grad_to_hp"
+    formula = f"{trainable:,} x 4"
+    yield MemoryTerm("fp32 copies of what trains", 4 * trainable, ALWAYS, formula, source)
+    more = 4 - gradient_size
+    if more:
+        yield MemoryTerm(
+            "gradients of fp32 copies",
+            more * trainable + gradient_size * largest,
+            frozenset({Moment.OPTIMIZER_STEP}),
+            f"{trainable:,} x {more} more than narrow ones, and one of those",
+            source,
         )
 
 

@@ -152,6 +152,8 @@ class LaunchPlan:
     optimizer steps; `step`, until it has; None = the rule of trainer and version."""
     optimizer_in_backward: bool = False
     """Whether each parameter is stepped, and its gradient freed, as soon as backward has made it."""
+    layers_at_a_time: int | None = None
+    """Layers that train while all else is frozen, in turns, each with an fp32 copy of its own (BAdam); None = all train."""
     low_rank: LowRank | None = None
     """What GaLore or APOLLO projects; None = another optimizer, or nobody said."""
     max_grad_norm: float | None = None

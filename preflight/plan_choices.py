@@ -145,7 +145,7 @@ POSITIVE_FIELDS = (
     "world_size", "num_nodes", "shard_degree", "replicate_degree", "tensor_parallel_degree",
     "context_parallel_degree", "sequence_parallel_degree", "expert_parallel_degree", "micro_batch_size",
     "texts_per_row", "cached_rows", "seq_len", "target_len", "gradient_accumulation_steps", "eval_micro_batch_size",
-    "host_memory_gib",
+    "host_memory_gib", "layers_at_a_time",
 )  # fmt: skip
 
 

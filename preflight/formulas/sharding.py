@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import prod
 
 from preflight.formulas.adapters.adapters import adapter_tensors
-from preflight.formulas.adapters.frozen_parts import SEEING, is_blind, is_frozen
+from preflight.formulas.adapters.frozen_parts import SEEING, in_turns, is_blind, is_frozen
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
 from preflight.formulas.tensor_parallel import divided_elements
@@ -52,7 +52,15 @@ def held_tensors(plan: LaunchPlan, model: ModelSpec) -> tuple[HeldTensor, ...]:
 def _held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
     frozen_base = plan.adapter is not None
     all_train = plan.engine not in ("single", "ddp")
+    turns = in_turns(plan, model)
     for unit, tensor in model.tensors():
+        if plan.layers_at_a_time is not None:
+            count = turns.count(unit)
+            if count:
+                yield HeldTensor(unit, tensor, count, tensor.gets_gradient)
+            if unit.count > count:
+                yield HeldTensor(unit, tensor, unit.count - count, False)
+            continue
         packed = plan.base_quantization is not None and is_quantized(plan, unit, tensor)
         gets_gradient = tensor.gets_gradient and not is_blind(plan, unit)
         may_train = not frozen_base and not is_frozen(plan, unit)

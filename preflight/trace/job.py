@@ -269,6 +269,8 @@ def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
             f"optimizer {plan.optimizer}",
             "`--set optimizer=adamw_torch_fused` traces everything else",
         )
+    if plan.layers_at_a_time is not None:
+        yield problem("layers_at_a_time", "an optimizer whose layers take turns")
     if plan.engine == "fsdp2" and plan.optimizer in (*BITSANDBYTES, "adafactor"):
         yield problem("optimizer", f"{plan.optimizer} on FSDP2's sharded tensors")
     if plan.optimizer_kernel == "fused" and plan.optimizer in ("sgd", "rmsprop", "adagrad"):

@@ -13,7 +13,7 @@ from preflight.formulas.adapters.adapted_experts import (
     idle_stack,
 )
 from preflight.formulas.adapters.adapter_kinds import BRANCHES, default_targets, num_parameters
-from preflight.formulas.adapters.frozen_parts import AROUND, SEEING, is_frozen
+from preflight.formulas.adapters.frozen_parts import AROUND, SEEING, in_turns, is_frozen
 from preflight.formulas.objective import is_scored
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
@@ -45,6 +45,8 @@ HEADS = ("lm_head", "embed_out", "output_layer")
 @remembered
 def num_trainable_params(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return the parameters that get gradients, over the whole model."""
+    if plan.layers_at_a_time is not None:
+        return sum(unit.num_params for unit in in_turns(plan, model))
     if plan.adapter is None:
         return model.num_params
     return sum(t.num_params * unit.count for unit, t in adapter_tensors(plan, model))

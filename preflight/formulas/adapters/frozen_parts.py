@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.launch import LaunchPlan
-from preflight.model import ModelUnit
+from preflight.model import ModelSpec, ModelUnit
 from preflight.plan_parts import DECODER, PROJECTOR, TOWER
 
 GATE = "cross_attn_attn_gate"
@@ -27,6 +27,15 @@ def is_frozen(plan: LaunchPlan, unit: ModelUnit) -> bool:
         return (PROJECTOR if is_second else unit.role) in plan.vision.frozen
     parts = {"language_model"} if attends_to_images(unit) else {"language_model", DECODER}
     return not parts.isdisjoint(plan.vision.frozen)
+
+
+def in_turns(plan: LaunchPlan, model: ModelSpec) -> tuple[ModelUnit, ...]:
+    """Return a unit for each layer that trains where layers take turns: the largest that there are."""
+    num_layers = plan.layers_at_a_time or 0
+    largest = (
+        sorted(model.layers, key=lambda unit: unit.num_params, reverse=True) if num_layers else []
+    )
+    return tuple(unit for unit in largest for _ in range(unit.count))[:num_layers]
 
 
 def attends_to_images(unit: ModelUnit) -> bool:

@@ -26,7 +26,7 @@ def _is_of_loading(term: MemoryTerm) -> bool:
     return term.moments <= BEFORE_THE_STEP
 
 
-STATES = ("parameters", "scales of the quantized base", "optimizer states")
+STATES = ("parameters", "scales of the quantized base", "optimizer states", "fp32 copies")
 """How the names of terms begin that are there whatever kernels compute with them."""
 
 
@@ -79,6 +79,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     unpriced.PRIME_RL: _is_no_state,
     unpriced.GRAPH_STEP: _is_no_state,
     unpriced.LOOPED_EXPERTS: _is_no_state,
+    unpriced.IN_TURNS: _is_no_state,
     unpriced.SENT_TOKENS: _is_of_sent_tokens,
     unpriced.STRIDED: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,

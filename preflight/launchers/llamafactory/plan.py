@@ -21,7 +21,7 @@ from preflight.launchers.llamafactory.model import (
 )
 from preflight.near_names import nearest_fix
 from preflight.scripts.arguments.trainer_tables import argument_table
-from preflight.unpriced_names import FLOAT8, FP8, MIXTURE_OF_DEPTHS, OWN_LOSS, UNSLOTH
+from preflight.unpriced_names import FLOAT8, FP8, IN_TURNS, MIXTURE_OF_DEPTHS, OWN_LOSS, UNSLOTH
 
 DECIDES = {
     "model_name_or_path": "model",
@@ -44,9 +44,6 @@ NOT_MODELLED: dict[str, NotModelled] = {
         "KTransformers keeps experts in host memory: the estimate holds them on the GPU",
         "KTransformers",
         "less",
-    ),
-    "use_badam": NotModelled(
-        "BAdam trains a block at a time: the estimate trains all of them", "BAdam", "less"
     ),
     "use_adam_mini": NotModelled("Adam-mini is estimated as AdamW", "Adam-mini", "less"),
     "use_llama_pro": NotModelled(
@@ -105,12 +102,38 @@ def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
     _length(keys, stage, attention)
     _loss(keys, stage)
     keys.leave_out_given(NOT_MODELLED)
+    _badam(keys, engine)
     _mixture_of_depths(keys)
     own = (
         keys.value("fp8_backend", "auto") != "te"
     )  # torchao's otherwise (train/fp8_utils.py, 0.9.5)
     message = "fp8 matrices are estimated as the 16-bit ones that they are made from"
     keys.leave_out_given({"fp8": NotModelled(message, FLOAT8 if own else FP8, "either")})
+
+
+BADAM = NotModelled(
+    "BAdam trains a block at a time: the estimate trains all of them", "BAdam", "less"
+)
+
+
+OF_LAYERS = NotModelled(
+    "BAdam's layers take turns: activations are estimated as if the lowest one trained, and the head had a gradient",
+    IN_TURNS,
+    "less",
+)
+
+
+def _badam(keys: FrameworkKeys, engine: EngineFacts) -> None:
+    """Record that layers take turns, one by one, on one rank; by a share of each matrix, or under ZeRO-3, it is named."""
+    setting = keys.get("use_badam")
+    if setting is None or not keys.is_on("use_badam"):
+        return
+    if keys.value("badam_mode", "layer") != "layer" or engine.is_distributed:
+        keys.leave_out(BADAM, setting)
+        return
+    keys.leave_out(OF_LAYERS, setting)
+    keys.put("layers_at_a_time", 1, setting)
+    keys.put("optimizer_state_dtype", "fp32", setting)
 
 
 def _mixture_of_depths(keys: FrameworkKeys) -> None:
