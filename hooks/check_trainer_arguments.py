@@ -79,6 +79,11 @@ def _low_rank(plan: LaunchPlan) -> Iterable[Finding]:
     if is_layerwise and plan.world_size > 1:
         message = f"{name} trains on one rank only"
         yield found("PF434", message, where, f"--optim {name.removesuffix('_layerwise')}")
+    elif is_layerwise and "adafactor" in name:
+        message = (
+            f"{name} gives Adafactor a learning rate beside steps of its own, which it refuses"
+        )
+        yield found("PF434", message, where, "--optim galore_adafactor")
     elif plan.zero_stage:
         message = f"{name} projects matrices, and DeepSpeed gives it flat parameters: its first step fails"
         yield found("PF434", message, where, "FSDP2, or another optimizer")

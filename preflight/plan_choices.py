@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.lazy_pattern import lazy_pattern
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import (
     DECODER,
@@ -23,6 +24,7 @@ from preflight.plan_parts import (
 from preflight.plan_types import wrong_types
 
 SCHEMES = ("nf4", "fp4", "int8")
+_REPEATS_A_GROUP = lazy_pattern(r"\)[*+{]")
 PROJECTIONS = ("std", "reverse_std", "right", "left", "full")
 
 ONE_OF = (
@@ -222,12 +224,12 @@ def _wrong_low_rank(low_rank: LowRank) -> Iterator[str]:
 
 
 def is_pattern(name: str) -> bool:
-    """Tell whether a name can be read as a regular expression."""
+    """Tell whether a name can be read as a regular expression, none that repeats a group and may take for ever."""
     try:
         re.compile(name)
     except re.error:
         return False
-    return True
+    return not _REPEATS_A_GROUP.search(name)
 
 
 def _wrong_generation(generation: Generation) -> Iterator[str]:

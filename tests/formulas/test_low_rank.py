@@ -152,7 +152,9 @@ def test_the_workspace_of_an_svd_is_bounded_where_it_is_taken(in_backward):
     assert dearest_of(with_left_out(at_random, MODEL), MODEL, {}) is None
 
 
-@pytest.mark.parametrize("edits", [{"rank": 0}, {"projection": "up"}, {"targets": ("(",)}])
+@pytest.mark.parametrize(
+    "edits", [{"rank": 0}, {"projection": "up"}, {"targets": ("(",)}, {"targets": ("(.*a)*",)}]
+)
 def test_what_no_projection_can_be_is_refused(edits):
     with pytest.raises(BadInput, match=f"low_rank.{next(iter(edits))}"):
         LaunchPlan(low_rank=LowRank()).with_edits({f"low_rank.{k}": v for k, v in edits.items()})

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers.optimization import Adafactor
 from transformers.trainer_optimizer import _setup_low_rank_optimizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, ModelConfig, SFTConfig, SFTTrainer
 
@@ -112,10 +113,10 @@ def without_input_gradients():
     model(**lab.batch()).loss.backward()
 
 
-def low_rank(name, **values):
-    known = {name: torch.optim.AdamW}
+def low_rank(name, made=torch.optim.AdamW, **values):
+    options = {"lr": 1e-3}
     return _setup_low_rank_optimizer(
-        arguments(optim=name, **values), lab.tiny(), name, known, {}, {}
+        arguments(optim=name, **values), lab.tiny(), name, {name: made}, {}, options
     )
 
 
@@ -176,6 +177,10 @@ CASES = [
     Case("PF434", "train.py --optim apollo_adamw_layerwise --optim_target_modules mlp --gradient_accumulation_steps 4",
          lambda: low_rank("apollo_adamw_layerwise", optim_target_modules=["mlp"], gradient_accumulation_steps=4),
          "does not support gradient accumulation"),
+    # galore_torch's Adafactor is transformers' own with a projector
+    Case("PF434", "train.py --optim galore_adafactor_layerwise --optim_target_modules all-linear",
+         lambda: low_rank("galore_adafactor_layerwise", Adafactor, optim_target_modules="all-linear"),
+         "Cannot combine manual `lr` and `relative_step=True`"),
     Case("PF435", "trl --optim adamw_8bits", lambda: arguments(optim="adamw_8bits"),
          "adamw_8bits is not a valid OptimizerNames"),
     Case("PF436", "train.py --load_best_model_at_end true",

@@ -8,7 +8,8 @@ import pytest
 
 import preflight
 from preflight.errors import BadInput
-from preflight.launch import LowRank
+from preflight.launch import Adapter, LowRank
+from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.low_rank import ALL_BUT_THE_HEAD
 
 LLAMAFACTORY = """
@@ -116,6 +117,14 @@ def test_what_ms_swift_makes_otherwise_is_named(tmp_path, more):
 def test_what_llamafactory_stops_at(tmp_path, more, says):
     with pytest.raises(BadInput, match=says):
         checked(tmp_path, "llamafactory", more)
+
+
+@pytest.mark.parametrize("more", ["use_galore: true\n", "use_badam: true\n", ""])
+def test_no_adapter_is_written_beside_what_works_without_one(tmp_path, more):
+    plan = checked(tmp_path, "llamafactory", more + "optim: adamw_torch\n").plan
+    adapted = plan.with_edits({"adapter": Adapter(targets="all-linear"), "load_dtype": "auto"})
+
+    assert (LAUNCHER.write(plan, adapted) is None) is bool(more)
 
 
 def test_the_default_that_galore_does_not_take_is_told(tmp_path):

@@ -37,6 +37,8 @@ def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[st
     keys = {**bnb_keys(before, after, *names)}
     new = new_adapter(before, after)
     if new is not None:
+        if before.low_rank is not None or before.layers_at_a_time is not None:
+            raise CannotEdit("GaLore, APOLLO and BAdam work without an adapter")
         keys.update(finetuning_type="lora", lora_rank=new.rank, lora_target="all")
         keys["lora_dropout"] = new.dropout
         if new.alpha is not None:
