@@ -237,7 +237,8 @@ def _of_low_rank(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             where,
             f"the states of {plan.optimizer}",
             "less" if is_within else "either",
-            id="PF406",
+            "`--set low_rank.targets=all-linear` estimates it on every linear layer, where no engine divides them",
+            "PF406",
         )
     if may_decompose(plan):
         yield Problem.left_out(
