@@ -34,6 +34,10 @@ PUBLISHED = (*OF_TRANSFORMERS, "trl/scripts/sft.py")
 name, such a path is what it says. Those of transformers make no adapter, pack no weights, and train the head that is said
 here on an encoder."""
 
+EVALUATE = frozenset({"lm_eval", "lmms_eval", "openrlhf.cli.batch_inference"})
+"""Public programs that load a model and train nothing: the harnesses of EleutherAI (lm_eval/__main__.py, 0.4) and of LMMs-Lab
+(lmms_eval/__main__.py, 0.3), and what OpenRLHF samples and scores rows with (openrlhf/cli/batch_inference.py, 0.5)."""
+
 
 def settings_of_published(script: str, trainer: TrainerArguments) -> dict[str, Setting]:
     """Return what a script that is not here says by its path, where transformers publishes it."""

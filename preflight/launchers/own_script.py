@@ -12,6 +12,7 @@ from preflight.errors import Problem
 from preflight.launch import Origin
 from preflight.launchers.making import Making
 from preflight.launchers.not_read import (
+    EVALUATE,
     does_not_train,
     files_nobody_read,
     is_not_asked_to_train,
@@ -102,7 +103,8 @@ def take_what_the_script_holds(making: Making) -> None:
     trainer = trainer.without_uncounted([unpriced.adds_to_model(cls) for cls in twice])
     making.problems += left_out(trainer, held, making.problems)
     making.problems += () if step is None else doubts_of(step)
-    if not signs.may_train and (trainer.trainer is None or signs.infers):
+    trains_nothing = not signs.may_train and (trainer.trainer is None or signs.infers)
+    if trains_nothing or script in EVALUATE:
         making.problems += (does_not_train(script),)
     unasked = is_not_asked_to_train(script, trainer) if signs.trains_if_asked else None
     making.problems += () if unasked is None else (unasked,)

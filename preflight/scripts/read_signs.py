@@ -14,7 +14,7 @@ from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.repository_files import repository_files
 from preflight.scripts.reach.asked_training import trains, trains_if_asked
 from preflight.scripts.reach.reach import Reach
-from preflight.scripts.reach.reach_text import text_left
+from preflight.scripts.reach.reach_text import COMMENT, text_left
 from preflight.scripts.settings.freezing import is_told_by_flags
 from preflight.scripts.signs import Signs, unread
 from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
@@ -83,8 +83,10 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     there = [(of_sign.get(name, unpriced), name) for name in signs_in(whole)]
     cuts_rows, makes_rows = not is_whole, False
     has_no_reference = is_whole and _has_no_reference(reach)
+    done = [COMMENT.sub("", without_messages(of_script, of_script))]
     for path, text in files:
         does = without_messages(originals.get(path, text), text)
+        done.append(does)
         does = without_vision(originals.get(path, text), does)
         does = _REFERENCE_NAME.sub("", does) if has_no_reference else does
         cuts_rows = cuts_rows or CUTS.search(does) is not None
@@ -119,7 +121,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         is_text_only=is_whole and not beside and not LOOKS_AT_ROWS.search(whole),
         cuts_rows=cuts_rows or not makes_rows,
         hands_length_on=not (is_whole and makes_rows) or HANDS_LENGTH_ON.search(whole) is not None,
-        may_train=not reach.is_followed or trains(reach, f"{of_script}\n{whole}"),
+        may_train=not reach.is_followed or trains(reach, "\n".join(done)),
         trains_if_asked=is_whole
         and trains_if_asked((each.tree for each in reach.files), of_script),
         infers=re.search(INFERS, whole) is not None,

@@ -145,6 +145,21 @@ def test_what_nobody_read_may_hold_more_than_its_model(tmp_path):
     assert small.verdict.unpriced == ("what a script that is not here holds",)
 
 
+@pytest.mark.parametrize(
+    ("words", "is_named"),
+    [
+        ("lm_eval --model hf --model_args pretrained=gpt2 --batch_size 8", True),
+        ("lmms_eval --model llava --batch_size 1", True),
+        ("lm_eval_like --model_name_or_path gpt2 --max_length 64", False),
+    ],
+)
+def test_a_public_harness_is_said_to_train_nothing(words, is_named, tmp_path):
+    report = judged(f"accelerate launch --num_processes 2 -m {words}", tmp_path)
+
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert ("a script that does not train" in report.verdict.unpriced) is is_named
+
+
 def test_it_fits_only_where_the_dearest_reading_does(tmp_path):
     words = (
         "torchrun --nproc-per-node 2 transformers/examples/pytorch/language-modeling/run_clm.py "

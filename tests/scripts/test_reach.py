@@ -188,6 +188,47 @@ def test_an_engine_without_its_optimizer_trains_nothing(tmp_path):
     assert signs(tmp_path, INFERS.replace("[0]", ""), {}).may_train
 
 
+ENCODES = """\
+import faiss
+import torch
+from rows import read
+
+model = torch.jit.load("encoder.pt")
+with torch.no_grad():
+    rows = model(read("rows.txt"))
+"""
+NO_TRAINING = {
+    "an index": "index = faiss.index_factory(8, 'IVF4,Flat')\nindex.train(rows)\n",
+    "a switch": "model.train(False)\n",
+    "documentation": 'def serve():\n    """Start a Trainer, and wait."""\n    wait()\n',
+    "a comment": "# loss.backward()\n",
+    "a keyword": "stage = Stage(start_training_step=1)\n",
+    "gradients of a test": "x = torch.randn(4, requires_grad=True)\nkernel(x).backward(rows)\n",
+}
+
+
+@pytest.mark.parametrize("lines", NO_TRAINING.values(), ids=NO_TRAINING)
+def test_what_only_sounds_like_training_trains_nothing(tmp_path, lines):
+    found = signs(tmp_path, ENCODES + lines, {})
+
+    assert not found.may_train and found.infers
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "trainer.train(rows)\n",
+        "indexer = model.train()\n",
+        "litgpt.pretrain(rows)\n",
+        "optimizer = torch.optim.SGD(model.parameters())\nloss(rows).backward(rows)\n",
+        "model = AutoModel.from_pretrained('gpt2')\nmodel(rows).loss.backward()\n",
+        "class Own(LightningModule):\n    def training_step(self, batch):\n        return 0\n",
+    ],
+)
+def test_what_may_change_weights_may_train(tmp_path, lines):
+    assert signs(tmp_path, ENCODES + lines, {}).may_train
+
+
 PICKS = """\
 from dataclasses import dataclass
 

@@ -19,11 +19,17 @@ _SETS = lazy_pattern(rf"\b{ASKS}\s*=(?!\s*False\b|=)")
 _TRAINER = lazy_pattern(r"(?i)trainer$")
 
 TRAINS_ITSELF = (
-    r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|Trainer\b|training_step"
+    r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|Trainer\b|training_step\("
 )
 """Words of a script that trains by what is read of it."""
-TRAINS = rf"{TRAINS_ITSELF}|\.train\(|\.fit\(|\b(?:pre)?train\("
-"""Calls of which a script that trains has one; an engine that is taken of DeepSpeed without its optimizer only infers."""
+TRAINS = rf"{TRAINS_ITSELF}|(?<![Ii]ndex)\.(?:pre)?train\((?!\s*False\b)|\.fit\(|(?<![.\w])(?:pre)?train\("
+"""Calls of which a script that trains has one; an engine that is taken of DeepSpeed without its optimizer only infers, a
+module turned to `train(False)` evaluates, and an index of faiss sorts vectors (faiss/Index.h train, 1.12)."""
+_GRADIENTS = r"\.backward\("
+_CHANGES_WEIGHTS = (
+    r"(?i)optim|adam|\bsgd|\.step\(|zero_grad|initialize\(|trainer\b|from_pretrained|from_config"
+)
+"""Words without one of which gradients are those of tensors that a test or a benchmark makes, and change no weights."""
 
 
 def trains_if_asked(trees: Iterable[ast.Module], text: str) -> bool:
@@ -59,6 +65,8 @@ def _calls(tree: ast.Module) -> Iterator[bool]:
 
 def trains(reach: Reach, text: str) -> bool:
     """Tell whether a text has a call that trains; who imports what is asked only where nothing else in it does."""
+    if re.search(_CHANGES_WEIGHTS, text) is None:
+        text = re.sub(_GRADIENTS, "", text)
     if re.search(TRAINS_ITSELF, text):
         return True
     may = re.search(TRAINS, text) is not None

@@ -129,8 +129,8 @@ that is asked for its length has another, of its own, where neither is done."""
 MAKES_ROWS = lazy_pattern(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
 """Calls that make the rows, of a script whose data are its own."""
 
-INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)"
-"""Calls of which a script that only evaluates or generates has one."""
+INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)|\b(?:no_grad|inference_mode)\(|\.merge_and_unload\("
+"""Calls of which a script that only evaluates, generates or merges has one."""
 
 ASKS_INPUTS = lazy_pattern(
     r"require_grads|\brequires_grad_\(|\brequires_grad\s*=\s*True|\bFast(?:Language|Vision)?Model\b|"
