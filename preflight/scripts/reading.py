@@ -136,6 +136,10 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         read_plain_loop(reader, settings)
         read_own_optimizer(reader, settings)
     read_length(reader, settings)
+    if is_plain_loop and not {"seq_len", "per_device_train_batch_size"} <= {*settings.arguments}:
+        from preflight.scripts.settings.made_rows import read_made_rows  # few make rows themselves
+
+        read_made_rows(reader, settings)
     if not is_plain_loop:
         from preflight.scripts.uncounted.uncut_maps import (
             read_uncut_rows,  # loops make rows otherwise

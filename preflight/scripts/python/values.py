@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.python.attribute_changes import Filled, SetOnce, set_before
-from preflight.scripts.python.file_paths import OF_FILE, of_attribute
+from preflight.scripts.python.file_paths import ASKS_DISK, OF_FILE, end_of, of_attribute
 from preflight.scripts.python.flow import Position
 from preflight.scripts.python.names import MAX_DEPTH
-from preflight.scripts.python.nodes import last_name
+from preflight.scripts.python.nodes import last_name, unparse
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.own_words import is_argv, word
 from preflight.scripts.python.python_calls import DTYPE_NAMES, ENUMERATIONS, PythonCalls
@@ -113,13 +113,29 @@ class Evaluator(PythonCalls):
         if isinstance(node, ast.IfExp):
             test = self.value(node.test, scope, deeper)
             if test is UNKNOWN:
-                return UNKNOWN
+                return self._or_its_copy(node, scope, deeper)
             return self.evaluate(node.body if test else node.orelse, scope, deeper)
         if isinstance(node, ast.BoolOp):
             return self._bool(node, scope, deeper)
         if isinstance(node, (ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)):
             return self.of_loop(node, scope, deeper)
         return self._arithmetic(node, scope, deeper)
+
+    def _or_its_copy(self, node: ast.IfExp, scope: Scope, depth: int) -> object:
+        """Return N of `local if os.path.isdir(local) else N`, where the path ends in N: a copy of what has that name."""
+        if ASKS_DISK.search(unparse(node.test)) is None:
+            return UNKNOWN
+        for path, other in ((node.body, node.orelse), (node.orelse, node.body)):
+            held = scope.assigned.get(path.id, []) if isinstance(path, ast.Name) else [path]
+            end = end_of(held[0]) if len(held) == 1 else None
+            named = self.value(other, scope, depth)
+            if (
+                end is not None
+                and isinstance(named, str)
+                and self.value(end, scope, depth) == named
+            ):
+                return named
+        return UNKNOWN
 
     def _cut(self, holder: object, cut: ast.Slice, scope: Scope, depth: int) -> object:
         """Return a part of a list, a tuple or a text: `parser.parse_args_into_dataclasses()[:3]`."""
