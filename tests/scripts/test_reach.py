@@ -203,6 +203,7 @@ NO_TRAINING = {
     "documentation": 'def serve():\n    """Start a Trainer, and wait."""\n    wait()\n',
     "a comment": "# loss.backward()\n",
     "a keyword": "stage = Stage(start_training_step=1)\n",
+    "a profiler": "with torch.profiler.profile() as prof:\n    prof.step()\n",
     "gradients of a test": "x = torch.randn(4, requires_grad=True)\nkernel(x).backward(rows)\n",
 }
 

@@ -18,16 +18,14 @@ _ASKED = lazy_pattern(ASKS)
 _SETS = lazy_pattern(rf"\b{ASKS}\s*=(?!\s*False\b|=)")
 _TRAINER = lazy_pattern(r"(?i)trainer$")
 
-TRAINS_ITSELF = (
-    r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|Trainer\b|training_step\("
-)
+TRAINS_ITSELF = r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|(?<!prof)(?<!profiler)\.step\(\)|Trainer\b|training_step\("
 """Words of a script that trains by what is read of it."""
 TRAINS = rf"{TRAINS_ITSELF}|(?<![Ii]ndex)\.(?:pre)?train\((?!\s*False\b)|\.fit\(|(?<![.\w])(?:pre)?train\("
 """Calls of which a script that trains has one; an engine that is taken of DeepSpeed without its optimizer only infers, a
 module turned to `train(False)` evaluates, and an index of faiss sorts vectors (faiss/Index.h train, 1.12)."""
 _GRADIENTS = r"\.backward\("
 _CHANGES_WEIGHTS = (
-    r"(?i)optim|adam|\bsgd|\.step\(|zero_grad|initialize\(|trainer\b|from_pretrained|from_config"
+    r"(?i)loss|optim|adam|\bsgd|zero_grad|initialize\(|trainer\b|from_pretrained|from_config"
 )
 """Words without one of which gradients are those of tensors that a test or a benchmark makes, and change no weights."""
 
