@@ -190,6 +190,8 @@ def get_args():
         "import typer\ndef main(bs: int = typer.Option(6), model: str = 'gpt2'):\n{body}\ntyper.run(main)\n",
         "import click\n@click.command()\n@click.option('--bs', default=6)\n"
         "@click.option('--model', default='gpt2')\ndef main(bs, model):\n{body}\nmain()\n",
+        "import click\ndef train(*, bs, model):\n{body}\n@click.command()\n@click.option('--bs', default=6)\n"
+        "@click.option('--model', default='gpt2')\ndef main(**told):\n    train(**told)\nmain()\n",
     ],
 )
 def test_other_command_line_interfaces(tmp_path, entry):
@@ -204,6 +206,36 @@ def test_other_command_line_interfaces(tmp_path, entry):
     assert (plan.micro_batch_size, plan.model) == (6, "gpt2")
     plan = read(tmp_path, script, "--bs", "3")
     assert (plan.micro_batch_size, where(plan, "micro_batch_size")) == (3, "--bs")
+
+
+@pytest.mark.parametrize(
+    ("option", "wide", "is_known"),
+    [
+        ("'--wide', is_flag=True", False, True),
+        ("'--wide', type=int", False, True),
+        ("'--wide', is_flag=True, default=True", True, True),
+        ("'--wide', type=int, required=True", None, False),
+        ("'--wide', type=int, envvar='WIDE'", None, False),
+    ],
+)
+def test_an_option_of_click_without_a_default_is_false_or_none(tmp_path, option, wide, is_known):
+    script = f"""\
+import click
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+@click.command()
+@click.option({option})
+@click.option('--rows', default=2)
+def main(rows, **more):
+    run(rows, **more)
+def run(rows, wide):
+    model = AutoModelForCausalLM.from_pretrained('gpt2-xl' if wide else 'gpt2')
+    Trainer(model, TrainingArguments('o', per_device_train_batch_size=rows)).train()
+main()
+"""
+    plan = read(tmp_path, script)
+
+    assert plan.micro_batch_size == 2
+    assert plan.model == (("gpt2-xl" if wide else "gpt2") if is_known else None)
 
 
 def test_a_plain_loop_says_its_batch_length_and_optimizer(tmp_path):

@@ -34,6 +34,7 @@ def command_parameters(
         return {each.arg: _filled(each, scope, evaluator) for each in function.args.args[:1]}
     options, places = _click_options(function, scope, evaluator)
     values: dict[str, Known] = {}
+    rest = function.args.kwarg if options else None
     if not options and not places:
         places = [
             each.arg for each, default in defaults_of(function) if _is_positional(each, default)
@@ -41,6 +42,10 @@ def command_parameters(
     defaults = defaults_of(function)
     if scope.receiver:
         defaults, places = defaults[1:], []  # the word in front of its flags is its own name
+    own = {argument.arg for argument, _ in defaults}
+    if rest is not None:  # `def main(**kwargs)` catches the others
+        caught = (ast.copy_location(ast.arg(name), rest) for name in options if name not in own)
+        defaults = [*defaults, *((each, None) for each in caught)]
     for argument, default in defaults:
         name = argument.arg
         stated_words, stated = options.get(name, (_typer_words(argument, default), default))
@@ -60,6 +65,10 @@ def command_parameters(
             continue
         value = UNKNOWN if node is None else evaluator.value(node, scope)
         values[argument.arg] = Known(value, place, flag)
+    if rest is not None:
+        others = {name: known for name, known in values.items() if name not in own}
+        place = Place("script", scope.path, rest.arg, rest.lineno)
+        values = {name: values[name] for name in own} | {rest.arg: Known(others, place)}
     return values
 
 
@@ -182,9 +191,22 @@ def _click_options(
         if called == "click.argument":
             places += named[:1]
         elif flags:
-            default = keyword_of(node, "default")
+            default = keyword_of(node, "default") or _unsaid(node)
             options[(named or _flags(flags))[0]] = (flags, default)
     return options, places
+
+
+_GIVEN_OTHERWISE = frozenset({"required", "multiple", "nargs", "prompt", "callback", "envvar", "count", "flag_value"})  # fmt: skip
+
+
+def _unsaid(option: ast.Call) -> ast.expr | None:
+    """Return what an option of click's is without a default where no flag gives it: a switch is False, others None
+    (click/core.py Option, 8.1); None where something else may give it."""
+    told = {each.arg: each.value for each in option.keywords}
+    if not _GIVEN_OTHERWISE.isdisjoint(each for each in told if each) or None in told:
+        return None
+    switch = told.get("is_flag", ast.Constant(None))
+    return ast.copy_location(ast.Constant(False if unparse(switch) == "True" else None), option)
 
 
 def entry_calls(
