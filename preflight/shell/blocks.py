@@ -10,8 +10,10 @@ from dataclasses import field, replace
 from preflight.lazy_pattern import lazy_pattern
 from preflight.values import dataclass
 
-PLACEHOLDER = lazy_pattern(r"(?<=[\s=])<[A-Za-z][\w .,:/-]*>(?=\s|$)")
-"""`<your_port>` in an example: what the reader puts there, and no file to read from."""
+PLACEHOLDER = lazy_pattern(
+    r"(?<=[\s=])(?:<[A-Za-z][\w .,:/-]*>|\{[A-Za-z][\w.:/-]*(?: [\w.,:/-]+)+\})(?=\s|$)"
+)
+"""`<your_port>` and `{number of GPUs}` in an example: what the reader puts there, one word, and no file to read from."""
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,21 @@ def test_what_a_reader_fills_in_is_a_word_of_an_example_and_a_file_of_a_script(w
         assert launches("run.sh", written) != [(1, argv)]
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("torchrun --nproc_per_node {number of GPUs} a.py", ("{number of GPUs}", "a.py")),
+        ("torchrun a.py --names {one,two}", ("one", "two")),
+        ("torchrun a.py --dict {one: 1}", ("{one: 1}",)),
+        ("{ torchrun a.py --lr 1; }", ("--lr", "1")),
+    ],
+)
+def test_braces_around_words_are_one_word_that_a_reader_fills_in(written, words):
+    (example,) = found_in("README.md", f"```\n{written}\n```\n")
+
+    assert example.argv[-len(words) :] == words
+
+
 def test_a_script_that_goes_to_its_own_folder_starts_there(tmp_path):
     (tmp_path / "jobs").mkdir()
     text = 'cd "$(dirname "$0")/.."\ntorchrun a.py\ncd "$(dirname "${BASH_SOURCE[0]}")"; torchrun b.py\n'
