@@ -31,7 +31,8 @@ PARTS = frozenset({"lora", "qlora", "adapter", "adapters", "projector", "encoder
 TOWERS = frozenset({"vl", "vision", "omni", "audio", "speech", "llava", "reranker", "moe"})
 """Words of models that have more, or another head, than the one whose name they have."""
 
-_SIZE = lazy_pattern(r"\d+(\.\d+)?[bm]$|\d+x\d+")
+_SIZE = lazy_pattern(r"\d+(\.\d+)?[bm]\d?$|\d+x\d+")
+"""`7b`, BLOOM's `7b1`, which is 7.1 B, and `8x7b`."""
 _NUMBERS = lazy_pattern(r"(?:^| )(?=\d)")
 
 

@@ -195,6 +195,22 @@ def test_a_launch_that_ends_after_its_validation_does_not_train(words: str, is_n
     assert (DOES_NOT_TRAIN in {one.unpriced for one in read(argv).notices}) is is_named
 
 
+@pytest.mark.parametrize(
+    ("path", "is_told"),
+    [
+        ("${ROOT}/models/Qwen/Qwen2.5-0.5B", True),
+        ("$ROOT/models/Qwen/Qwen2.5-0.5B", True),
+        ("${ROOT}/models/${NAME}", False),
+        ("${NAME}", False),
+        ("${data.root}/Qwen2.5-0.5B", False),
+    ],
+)
+def test_a_variable_of_the_shell_for_a_folder_leaves_a_name(path: str, is_told: bool) -> None:
+    plan = read(f"torchrun -m verl.trainer.fsdp_sft_trainer model.partial_pretrain={path}")
+
+    assert plan.model == (path if is_told else None)
+
+
 def test_a_critic_that_is_told_more_is_named() -> None:
     argv = f"python -m verl.trainer.main_ppo {ROLLOUT}.name=vllm critic.model.path=a"
     told = "critic.optim.optimizer=AdEMAMix critic.model.fsdp_config.reshard_after_forward=False"
