@@ -134,7 +134,8 @@ def named_by_folder(path: str) -> OtherName | None:
     """Return the model whose public name, in any case, a folder has that is not here; None where nobody knows one.
 
     The name is a model's own, or one with a size that its owner or a public list gives it, or it says as much of a shape
-    as such a name (`llama2-7b`, `Qwen2.5-7B-Base`), and belongs to one shape; a folder of the hub's cache has the id in
+    as such a name (`llama2-7b`, `Qwen2.5-7B-Base`), and belongs to one shape; without a number it is whole a name that the
+    hub has had without an owner (`roberta-large`); a folder of the hub's cache has the id in
     its name, and others are called by it (`EleutherAI_pythia-6.9b`). A name that begins with a size has its family in that
     of the folder above.
     """
@@ -154,9 +155,10 @@ def named_by_folder(path: str) -> OtherName | None:
     if entry is not None and (other is None or other.evidence not in ("sibling", "name")):
         packing = "" if other is None else other.packing
         return OtherName(path, entry.id, "folder", packing=packing)
-    if not is_sized(stem_of(last)):
-        return None
     models, names = _models_beside(stem_of(last)), _names_beside(stem_of(last))
+    if not is_sized(stem_of(last)):  # `roberta-large`: what the hub has had without an owner
+        own = next((each for each in names if each.name == last), None)
+        return None if own is None else replace(own, name=path, evidence="folder")
     of_models = [OtherName(entry.id, entry.id, "folder") for entry in models]
     of_owners = [name for name in names if name.has_its_dtype and has_size(last)]
     beside = (*of_models, *of_owners)
