@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.scripts.python.flow import ANYWHERE, Way, ways_of
-from preflight.scripts.python.nodes import children, last_name, names_in
+from preflight.scripts.python.nodes import children, last_name, names_in, unparse
 from preflight.scripts.python.scope import UNKNOWN, GivenByImport, Scope, SetInside
 
 CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault")
@@ -23,7 +23,10 @@ def scope_of(
     imports: list[ast.Import | ast.ImportFrom] = []
     of_outside: list[ast.Global | ast.Nonlocal] = []
     executes = False
+    rewritten: set[int] = set()
     for node in nodes:
+        if id(node) in rewritten:
+            continue
         if isinstance(node, ast.Expr) and id(node) in ways:
             ways[id(node.value)] = ways[id(node)]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -42,6 +45,10 @@ def scope_of(
             _note_method(node, node.func.attr, node.func.value, scope, ways)
         elif isinstance(node, (ast.For, ast.AsyncFor)):
             scope.unclear.update(names_in(node.target))
+            entries = entries_anew(node)
+            if entries is not None:
+                rewritten |= {id(each) for each in ast.walk(node.body[0])}
+                _assign(*entries, scope, ways.get(id(node), ANYWHERE))
         elif isinstance(node, (ast.With, ast.AsyncWith)):
             for item in node.items:
                 if item.optional_vars is None:
@@ -166,6 +173,33 @@ def _literal_pairs(arguments: list[ast.expr]) -> list[tuple[str, ast.expr]] | No
     if not all(isinstance(key, str) for key in keys):
         return None
     return list(zip(map(str, keys), given.values, strict=True))
+
+
+def entries_anew(loop: ast.For | ast.AsyncFor) -> tuple[ast.Name, ast.DictComp] | None:
+    """Return `settings` and what it is behind `for key, value in settings.items(): if value == "None": settings[key] = None`:
+    a dict of the same keys, with other values under some of them; None of any other loop."""
+    branch = loop.body[0] if len(loop.body) == 1 and not loop.orelse else None
+    told = branch.body[0] if isinstance(branch, ast.If) and not branch.orelse else None
+    if not isinstance(branch, ast.If) or len(branch.body) != 1 or not isinstance(told, ast.Assign):
+        return None
+    key, value = loop.target.elts if isinstance(loop.target, ast.Tuple) and len(loop.target.elts) == 2 else (None, None)  # fmt: skip
+    target, over = told.targets[0], loop.iter
+    is_own = (
+        isinstance(target, ast.Subscript)
+        and isinstance(target.value, ast.Name)
+        and isinstance(key, ast.Name)
+        and isinstance(value, ast.Name)
+        and unparse(target.slice) == key.id
+        and unparse(over) in (f"{target.value.id}.items()", f"list({target.value.id}.items())")
+    )
+    if not (is_own and isinstance(told.value, ast.Constant) and isinstance(target, ast.Subscript)):
+        return None
+    items = over.args[0] if isinstance(over, ast.Call) and over.args else over
+    made = ast.comprehension(loop.target, items, [], 0)
+    held = ast.IfExp(branch.test, told.value, ast.Name(unparse(value), ast.Load()))
+    whole = ast.copy_location(ast.DictComp(ast.Name(unparse(key), ast.Load()), held, [made]), loop)
+    name = ast.Name(unparse(target.value), ast.Store())
+    return name, ast.fix_missing_locations(whole)
 
 
 def key_path(node: ast.expr) -> tuple[str | None, tuple[str | None, ...]]:

@@ -37,7 +37,9 @@ def comprehended(names: Names, node: Comprehension, scope: Scope, depth: int) ->
         if any(test is not UNKNOWN and not test for test in tests):
             continue
         if isinstance(node, ast.DictComp):
-            value = UNKNOWN if UNKNOWN in tests else names.value(node.value, inner, depth)
+            known = names.evaluate(node.value, inner, depth)
+            held = known if known.flag and known.value is not UNKNOWN else known.value
+            value = UNKNOWN if UNKNOWN in tests else held  # a flag says what it is
             made.append((names.value(node.key, inner, depth), value))
         else:
             made.append(
