@@ -69,6 +69,8 @@ _HUB_CACHE = lazy_pattern(r"(?:^|/)models--([^/]+?)--([^/]+)(?:/snapshots(?:/[^/
 """A folder of the hub's cache, whole or one snapshot of it (huggingface_hub/file_download.py repo_folder_name, 1.0)."""
 _ID_IN_NAME = lazy_pattern(r"([a-z\d-]+?)(?:--|__?)([\w.-]+)")
 """An id whose slash a folder's name cannot have."""
+_LEFT_OUT = lazy_pattern(r"(?<=\d)-(?=\d(?:-[^/]*)?/?$)")
+"""A dash in the last part of a path between what may be the two numbers of a version."""
 SAME = 0.001
 """Share by which parameter counts of one shape may differ: a few rows of the vocabulary."""
 
@@ -131,6 +133,14 @@ def find(name: str) -> tuple[RegistryEntry | None, OtherName | None]:
 
 
 def named_by_folder(path: str) -> OtherName | None:
+    """Return what a folder is called by its name, or by that with the points that its writer left out (`vicuna-7b-v1-5`)."""
+    named = _named_by_folder(path)
+    pointed = _LEFT_OUT.sub(".", path)
+    other = _named_by_folder(pointed) if named is None and pointed != path else None
+    return named if other is None else replace(other, name=path)
+
+
+def _named_by_folder(path: str) -> OtherName | None:
     """Return the model whose public name, in any case, a folder has that is not here; None where nobody knows one.
 
     The name is a model's own, or one with a size that its owner or a public list gives it, or it says as much of a shape

@@ -23,6 +23,9 @@ NAMES = {
     "MiniCPM-2B-sft-bf16": "openbmb/MiniCPM-2B-sft-bf16",
     "../pretrained/Mistral-7B-Instruct-v0.2": "mistralai/Mistral-7B-v0.1",
     "./t5-base": "google-t5/t5-base",
+    "./checkpoints/vicuna-7b-v1-5": "meta-llama/Llama-2-7b-hf",
+    "/data/qwen2-5-7b-instruct/": "Qwen/Qwen2.5-7B",
+    "/data/Llama-3-1-8B": "meta-llama/Llama-3.1-8B",
     "/data/roberta-large": "FacebookAI/roberta-large",
     "models/bert-base-uncased/": "google-bert/bert-base-uncased",
     "/data/bloomz-7b1-mt": "bigscience/bloom-7b1",
@@ -47,6 +50,8 @@ NO_NAMES = [
     "/data/roberta-large-mine",
     "/data/roberta",
     "/data/bloom-1b",
+    "/data/vicuna-7b-v1-4",
+    "/data/vicuna-1-5-7b-mine",
     "./llama3-sft",  # somebody's model is called so, and so is anybody's run
     "/models/vicuna-7b-v1.5-mine",
     "/models/llama2-7b-lora-merged",
