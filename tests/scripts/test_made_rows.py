@@ -41,6 +41,7 @@ def plan(tmp_path, before, given=TRAINS, model="'gpt2'", env=None):
     [
         (f"{RANDOM}\n{BATCH}", TRAINS),
         (RANDOM, "loss = model(ids, labels=ids).loss"),
+        (RANDOM, "outputs = model(ids, labels=ids)\n    loss = scaler.scale(outputs.loss / 4)"),
         (RANDOM, "loss = model(input_ids=ids.clone(), labels=ids)[0]"),
         ("def rows(at):\n    ids = torch.ones(COUNT, WIDTH, dtype=torch.long)\n    return {'input_ids': ids, 'labels': ids}", "batch = rows(0)\n    loss = model(**batch).loss"),
         ("shape = (COUNT, WIDTH)\nids = torch.full(shape, 7)\n" + BATCH, TRAINS),
@@ -61,6 +62,7 @@ def test_rows_of_one_shape_are_read(tmp_path, before, given):
         (f"{RANDOM}\n{BATCH}\nmodel(**batch)", "loss = model(**tokens_of('a.bin')).loss"),
         (f"{RANDOM}\n{BATCH}", "model(**batch)\n    loss = model(ids[:, 5:], labels=ids).loss"),
         (f"{RANDOM}\nids = more(ids)\n{BATCH}", TRAINS),
+        (f"{RANDOM}\n{BATCH}", "show(**batch)\n    loss = model(rows_of('a.bin')).loss"),
         (f"ids = torch.randint(0, 9, (COUNT, len(tokenizer)))\n{BATCH}", TRAINS),
         (f"ids = torch.randint(0, 9, (WIDTH,))\n{BATCH}", TRAINS),
         ("ids = ids.cuda()\n" + BATCH, TRAINS),

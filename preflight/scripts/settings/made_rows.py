@@ -66,10 +66,31 @@ def _given_to_model(
     reader: ScriptReader, calls: list[ast.Call], scope: Scope
 ) -> list[list[Known] | None]:
     """Return what each call of the model is given: rows and their length, or rows alone where a tokenizer made them of a text;
-    None for what is made otherwise."""
-    made = [(unparse(each.func), _rows_of(reader, each, scope)) for each in calls]
-    models = {name for name, shape in made if shape is not None}
-    return [shape for name, shape in made if name in models]
+    None for what is made otherwise, and nothing where a gradient is of another call."""
+    made = [(each, _rows_of(reader, each, scope)) for each in calls]
+    read = {id(each) for each, shape in made if shape is not None}
+    gradients = [each for each in calls if last_name(each.func) == "backward"]
+    if not all(_stands_on(each, read, scope) for each in gradients):
+        return []
+    models = {unparse(each.func) for each, shape in made if shape is not None}
+    return [shape for each, shape in made if unparse(each.func) in models]
+
+
+def _stands_on(gradient: ast.Call, calls: set[int], scope: Scope) -> bool:
+    """Tell whether `loss.backward()`, or `engine.backward(loss)`, is of what one of some calls gave, through names that are
+    set to it."""
+    given = gradient.args[0] if gradient.args else gradient.func
+    seen: set[str] = set()
+    waiting: list[ast.AST] = [given]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in calls:
+            return True
+        if isinstance(node, ast.Name) and node.id not in seen:
+            seen.add(node.id)
+            waiting += scope.assigned.get(node.id, [])
+        waiting += ast.iter_child_nodes(node)
+    return False
 
 
 def _rows_of(reader: ScriptReader, call: ast.Call, scope: Scope) -> list[Known] | None:
