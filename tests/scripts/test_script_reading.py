@@ -208,6 +208,27 @@ def test_other_command_line_interfaces(tmp_path, entry):
     assert (plan.micro_batch_size, where(plan, "micro_batch_size")) == (3, "--bs")
 
 
+def test_a_class_of_arguments_that_stands_under_main_is_read(tmp_path):
+    script = """\
+from dataclasses import asdict, dataclass
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+def run(told):
+    model = AutoModelForCausalLM.from_pretrained(told['start'])
+    Trainer(model, TrainingArguments('o', per_device_train_batch_size=told['rows'])).train()
+if __name__ == '__main__':
+    @dataclass
+    class Told:
+        start: str = 'gpt2'
+        rows: int = 5
+    (told,) = HfArgumentParser(Told).parse_args_into_dataclasses()
+    run(asdict(told))
+"""
+    plan = read(tmp_path, script)
+    assert (plan.model, plan.micro_batch_size) == ("gpt2", 5)
+    plan = read(tmp_path, script, "--rows", "3")
+    assert (plan.micro_batch_size, where(plan, "micro_batch_size")) == (3, "--rows")
+
+
 @pytest.mark.parametrize(
     ("option", "wide", "is_known"),
     [

@@ -193,7 +193,8 @@ class ScriptFiles(ImportedFiles):
             self._follow_dotted(path, every, 0 if is_thin else depth + 1)
         self._add_block(tree.body, in_block, module)
         self._add_functions(functions, module, unparsed)
-        for node in tree.body:
+        guards = (node for node in tree.body if isinstance(node, ast.If) and is_main_guard(node))
+        for node in (*tree.body, *(each for guard in guards for each in guard.body)):
             if isinstance(node, ast.ClassDef):
                 self.classes.add(node, module)
                 methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
