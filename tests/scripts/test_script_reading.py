@@ -230,16 +230,18 @@ if __name__ == '__main__':
 
 
 @pytest.mark.parametrize(
-    ("option", "wide", "is_known"),
+    ("option", "model"),
     [
-        ("'--wide', is_flag=True", False, True),
-        ("'--wide', type=int", False, True),
-        ("'--wide', is_flag=True, default=True", True, True),
-        ("'--wide', type=int, required=True", None, False),
-        ("'--wide', type=int, envvar='WIDE'", None, False),
+        ("'--wide', is_flag=True", "gpt2"),
+        ("'--wide/--narrow'", "gpt2"),
+        ("'--wide', type=int", "gpt2-medium"),
+        ("'--wide', is_flag=True, default=True", "gpt2-xl"),
+        ("'--wide', type=int, required=True", None),
+        ("'--wide', type=int, envvar='WIDE'", None),
+        ("'--wide', is_flag=ASKED", None),
     ],
 )
-def test_an_option_of_click_without_a_default_is_false_or_none(tmp_path, option, wide, is_known):
+def test_an_option_of_click_without_a_default_is_false_or_none(tmp_path, option, model):
     script = f"""\
 import click
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
@@ -249,14 +251,14 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 def main(rows, **more):
     run(rows, **more)
 def run(rows, wide):
-    model = AutoModelForCausalLM.from_pretrained('gpt2-xl' if wide else 'gpt2')
+    name = 'gpt2-xl' if wide else ('gpt2-medium' if wide is None else 'gpt2')
+    model = AutoModelForCausalLM.from_pretrained(name)
     Trainer(model, TrainingArguments('o', per_device_train_batch_size=rows)).train()
 main()
 """
     plan = read(tmp_path, script)
 
-    assert plan.micro_batch_size == 2
-    assert plan.model == (("gpt2-xl" if wide else "gpt2") if is_known else None)
+    assert (plan.micro_batch_size, plan.model) == (2, model)
 
 
 def test_a_plain_loop_says_its_batch_length_and_optimizer(tmp_path):

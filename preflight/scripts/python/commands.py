@@ -205,8 +205,10 @@ def _unsaid(option: ast.Call) -> ast.expr | None:
     told = {each.arg: each.value for each in option.keywords}
     if not _GIVEN_OTHERWISE.isdisjoint(each for each in told if each) or None in told:
         return None
-    switch = told.get("is_flag", ast.Constant(None))
-    return ast.copy_location(ast.Constant(False if unparse(switch) == "True" else None), option)
+    has_both = any("/" in unparse(word) for word in option.args)  # `--tie/--untie` is a switch
+    switch = unparse(told.get("is_flag", ast.Constant(has_both)))
+    held = {"True": False, "False": None}
+    return ast.copy_location(ast.Constant(held[switch]), option) if switch in held else None
 
 
 def entry_calls(
