@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.low_rank_options import low_rank_of, targets_of
 from preflight.formulas.optimizers import LOW_RANK
 from preflight.reading import Problems, Reading
 from preflight.scripts.arguments.trainer_spellings import SIZES, attention_of
@@ -131,6 +130,8 @@ def _optimizer(given: Given) -> Reading[PlanFields]:
 def _low_rank(fields: FieldReader, optimizer: str) -> None:
     """Record what an optimizer of a low rank projects, where `optim_args` and `optim_target_modules` say it."""
     options, targets = fields.get("optim_args"), fields.get("optim_target_modules")
+    from preflight.formulas.low_rank_options import low_rank_of, targets_of  # few launches have one
+
     said = None if targets is None else targets_of(targets.value)
     found = low_rank_of(optimizer, None if options is None else options.value, said)
     if targets is not None and found is not None:

@@ -5,6 +5,8 @@ A script that has none of them need not be searched for the sign, and its patter
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,12 +22,9 @@ MOST = 64
 EMPTY, NOTHING = frozenset({""}), frozenset[str]()
 Part = tuple[Any, Any]
 
-try:
-    from re import _constants as codes
-    from re import _parser as parser  # type: ignore[attr-defined]
-except ImportError:  # Python 3.10
-    import sre_constants as codes  # type: ignore[no-redef]
-    import sre_parse as parser  # type: ignore[no-redef]
+_OF_RE = "re._" if sys.version_info >= (3, 11) else "sre_"
+parser, codes = (importlib.import_module(f"{_OF_RE}{name}") for name in ("parser", "constants"))
+"""What `re` compiles a pattern by; it has no public name."""
 
 
 def files(say: Say) -> Files:
