@@ -16,7 +16,7 @@ from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.formulas.engines.deepspeed_rules import settings_of, sub_groups
 from preflight.formulas.layers.layer_costs import layer_costs
 from preflight.formulas.offloaded_activations import bytes_left
-from preflight.formulas.optimizers import held_state_bytes, state_bytes
+from preflight.formulas.optimizers import state_bytes
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import (
     held_tensors,
@@ -26,7 +26,7 @@ from preflight.formulas.sharding import (
     saves_shards,
     wrap_units,
 )
-from preflight.formulas.stored_bytes import local_bytes, whole_bytes
+from preflight.formulas.stored_bytes import held_state_bytes, local_bytes, whole_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, HOST_ALLOWANCE, Level, MemoryTerm, Moment

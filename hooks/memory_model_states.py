@@ -9,7 +9,7 @@ from dataclasses import fields
 from preflight.formulas.adapters.frozen_parts import SEEING
 from preflight.formulas.engines.rollouts import between_micro_steps, parameters_there, states_there
 from preflight.formulas.layers.beside_layers import shared_bytes
-from preflight.formulas.optimizers import held_state_bytes, paged_bytes
+from preflight.formulas.optimizers import paged_bytes
 from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
 from preflight.formulas.segments import pool_of_states
 from preflight.formulas.sharding import (
@@ -19,6 +19,7 @@ from preflight.formulas.sharding import (
     scale_bytes,
     shards_quantized_base,
 )
+from preflight.formulas.stored_bytes import held_state_bytes
 from preflight.formulas.user_loop import drops_gradients, finds_gradients, has_one_gradient
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

@@ -132,6 +132,11 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
         "pipeline: {degree: 4, num_micro_batches: 4}\ngradient_accumulation_steps: 4\n"
     )
     found.ask("estimate stages.yaml --device h100-sxm-80")
+    Path("projected.yaml").write_text(
+        "model: meta-llama/Llama-3.1-8B\nseq_len: 1024\nmicro_batch_size: 1\n"
+        "optimizer: galore_adamw\nlow_rank: {rank: 128}\n"
+    )
+    found.ask("estimate projected.yaml --device h100-sxm-80")
     Path("images.yaml").write_text(
         "model: google/gemma-3-4b-it\nseq_len: 1024\nmicro_batch_size: 1\n"
         "vision: {images_per_sequence: 1, frozen: [tower]}\n"

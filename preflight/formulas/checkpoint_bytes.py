@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from preflight.formulas.optimizers import held_state_bytes
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import HeldTensor, held_tensors
-from preflight.formulas.stored_bytes import whole_bytes
+from preflight.formulas.stored_bytes import held_state_bytes, whole_bytes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.values import dataclass

@@ -6,9 +6,8 @@ from math import ceil
 
 from preflight.formulas.optimizer_classes import element_cost
 from preflight.formulas.precision import Precision
-from preflight.formulas.sharding import HeldTensor
 from preflight.launch import LaunchPlan
-from preflight.model import LINEAR, ModelSpec, ParameterTensor
+from preflight.model import LINEAR, ParameterTensor
 from preflight.plan_choices import HF_TRAINERS
 from preflight.units import ceil_div
 from preflight.values import NamedTuple
@@ -184,17 +183,6 @@ LOW_RANK = ("galore_", "apollo_")
 ADAFACTOR_NARROW, ADAFACTOR_WIDE = 4, 2
 """fp32 copies of one tensor that Adafactor's step makes at once: its gradient's square and that with an epsilon; in 16 bits
 its gradient and itself too."""
-
-
-def held_state_bytes(
-    plan: LaunchPlan, model: ModelSpec, precision: Precision, held: HeldTensor, elements: int
-) -> int:
-    """Return the optimizer-state bytes of local elements of one tensor, projected where the optimizer does that."""
-    if plan.low_rank is None:
-        return state_bytes(plan, precision, held.tensor, elements)
-    from preflight.formulas.low_rank import low_rank_states  # few launches have any
-
-    return low_rank_states(plan, model, precision, held, elements)
 
 
 def is_known(optimizer: str) -> bool:

@@ -134,7 +134,7 @@ def test_one_version_that_is_said_leaves_the_others_open(repository):
 
 def test_a_range_without_a_change_inside_is_as_good_as_a_version(repository):
     (repository / "pyproject.toml").write_text(
-        '[project]\ndependencies = ["trl>=1.16,<1.18", "transformers~=5.24.0", "torch==2.13.0", "accelerate>=1.14"]\n'
+        '[project]\ndependencies = ["trl>=1.16,<1.18", "transformers~=5.24.0", "torch==2.13.0", "accelerate>=1.14,<1.16"]\n'
     )
     report = check(repository, LAUNCH)
 
@@ -228,7 +228,7 @@ def test_the_report_says_where_versions_come_from(repository):
     assert "transformers 5.24.0 (requirements.txt:2 asks for transformers >=5.24,<5.25)" in words
     # a transformers of today takes no torch before 2.6, and what lies between are the sets of releases
     assert (
-        "versions, which nothing says: accelerate 1.9.0 to 1.15.0, torch 2.7.1 to 2.13.0" in words
+        "versions, which nothing says: accelerate 1.9.0 to 1.16.0, torch 2.7.1 to 2.13.0" in words
     )
 
 
