@@ -36,11 +36,13 @@ def cpu_seconds(folder: Path, num_keys: int) -> float:
 
 
 def test_time_grows_with_the_keys_and_not_with_their_square(tmp_path):
-    small, large = (cpu_seconds(tmp_path, n) for n in (40_000, 160_000))
+    # The shorter of two runs, in turn: what else the machine does only ever adds.
+    runs = [[cpu_seconds(tmp_path, number) for number in (40_000, 160_000)] for _ in range(2)]
+    small, large = map(min, zip(*runs, strict=True))
 
-    # Four times the keys of a part of the whole, whose start got shorter; a square that adds two seconds would be seen.
-    # Nothing is taken off for the start of Python: a difference of two short times is noise.
-    assert large < 4 * small
+    # Four times the keys take about four times as long, and a square sixteen times: one that adds
+    # two seconds is seen, and a machine whose caches are busy is not.
+    assert large < 6 * small
 
 
 @pytest.mark.parametrize("load", [load_json, load_yaml])
