@@ -20,7 +20,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
-from preflight.remedy import SUGGESTED_ADAPTER, Remedy
+from preflight.remedy import SUGGESTED_ADAPTER, Remedy, beside_adapter
 
 TRL_FLAGS = (
     "--use_peft --lora_r 16 --lora_alpha 32 --lora_dropout 0.0"
@@ -37,13 +37,18 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     if plan.adapter is not None or not model.layers:
         return
     launcher, is_trl = launcher_of(plan), plan.trainer == "trl"
+    taken_out, told = beside_adapter(plan)
     yield Remedy(
         "lora",
         "LoRA, rank 16 on all linear layers",
-        {"adapter": SUGGESTED_ADAPTER, "load_dtype": launcher.frozen_base_dtype("bf16")},
+        {
+            "adapter": SUGGESTED_ADAPTER,
+            "load_dtype": launcher.frozen_base_dtype("bf16"),
+            **taken_out,
+        },
         "changes_training",
         how=launcher.spellings.get("lora", TRL_FLAGS if is_trl else SCRIPT),
-        notes=_about_experts(model),
+        notes=(*told, *_about_experts(model)),
     )
 
 

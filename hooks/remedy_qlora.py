@@ -21,7 +21,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
-from preflight.remedy import SUGGESTED_ADAPTER, Remedy
+from preflight.remedy import SUGGESTED_ADAPTER, Remedy, beside_adapter
 from preflight.trainers.prepared_base import prepared_by_trl
 
 
@@ -54,7 +54,8 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
             "--use_peft --lora_r 16 --lora_alpha 32 --lora_dropout 0.0"
             " --lora_target_modules all-linear"
         )
-    notes = []
+    taken_out, told = beside_adapter(plan)
+    notes = [*told]
     if any(tensor.kind == "experts" for _, tensor in model.tensors()):
         notes.append("fused experts are not packed by bitsandbytes: they stay in 16 bits")
     if plan.engine in ("ddp", "zero0", "zero1", "zero2") and plan.world_size > 1:
@@ -72,6 +73,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
             "base_quantization": quantization,
             "adapter": adapter,
             "load_dtype": launcher.frozen_base_dtype(half),
+            **taken_out,
         },
         "changes_training",
         notes=tuple(notes),

@@ -26,6 +26,8 @@ class Problem:
     """What the estimate leaves out because of it, in two or three words: `a reference model`."""
     takes: str = ""
     """Where something is unpriced, what the launch takes beside the estimate: `more`, `less` or `either`."""
+    is_of_plan: bool = False
+    """True where the plan's fields alone say it: a plan that is edited is asked anew."""
 
     @classmethod
     def left_out(

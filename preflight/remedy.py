@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.launch import Adapter
+from preflight.launch import Adapter, LaunchPlan
 from preflight.values import dataclass
 
 SUGGESTED_ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all-linear")
@@ -63,3 +63,18 @@ class Remedy:
     def is_safe(self) -> bool:
         """True where it may be applied without being asked for: it keeps the training, and that was shown."""
         return self.keeps_training and self.id not in UNPROVED
+
+
+def beside_adapter(plan: LaunchPlan) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what an adapter leaves no place for, as edits, and a note for who takes it out by hand; mostly nothing.
+
+    GaLore, APOLLO and BAdam save by other means what an adapter saves, and LLaMA-Factory refuses the two together
+    (hparams/parser.py, 0.9.5).
+    """
+    if plan.low_rank is None and plan.layers_at_a_time is None:
+        return {}, ()
+    name = "BAdam" if plan.low_rank is None else plan.optimizer
+    edits: dict[str, Any] = {"low_rank": None, "layers_at_a_time": None}
+    if plan.low_rank is not None:
+        edits["optimizer"] = "adamw_torch"
+    return edits, (f"in place of {name}, whose settings have to be taken out",)

@@ -168,10 +168,10 @@ class _Sizes:
     def least(self) -> int | None:
         """Return the fewest ranks on which the plan fits."""
         low, high = -1, len(self.sizes)
-        if self.plan.base_quantization is not None and self._fits_alone():
-            return (
-                1  # Several ranks each load the packed base whole, and may need more than one does.
-            )
+        is_packed = self.plan.base_quantization is not None
+        # Several ranks each load the packed base whole, and may need more than one does.
+        if (is_packed or self.plan.world_size == 1) and self._fits_alone():
+            return 1
         known: list[_Tried] = []
         while high - low > 1:
             at = min(max(self._guess(known), low + 1), high - 1)
@@ -180,8 +180,11 @@ class _Sizes:
             if judged is None or judged.estimate is None:
                 return None
             fits = judged.verdict.answer is FITS
+            tried = _Tried(size, judged.estimate.device_peak_bytes)
+            if judged.verdict.unpriced and tried.peak_bytes <= self._capacity(tried):
+                return None  # What is left out stays so on more ranks.
             if size > 1:  # One rank shards nothing: its peak says nothing of the others.
-                known.append(_Tried(size, judged.estimate.device_peak_bytes))
+                known.append(tried)
             low, high = (low, at) if fits else (at, high)
             if not fits and self._is_hopeless(known):
                 return None

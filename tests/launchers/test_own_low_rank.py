@@ -8,9 +8,11 @@ import pytest
 
 import preflight
 from preflight.errors import BadInput
+from preflight.formulas.optimizers import is_known
 from preflight.launch import Adapter, LowRank
 from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.low_rank import ALL_BUT_THE_HEAD
+from preflight.plugins import load_plugins
 
 LLAMAFACTORY = """
 model_name_or_path: Qwen/Qwen3-8B
@@ -125,6 +127,24 @@ def test_no_adapter_is_written_beside_what_works_without_one(tmp_path, more):
     adapted = plan.with_edits({"adapter": Adapter(targets="all-linear"), "load_dtype": "auto"})
 
     assert (LAUNCHER.write(plan, adapted) is None) is bool(more)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [("use_galore: true\n", "galore_adamw"), ("use_badam: true\n", "BAdam"), ("", "")],
+)
+def test_an_adapter_is_offered_in_place_of_what_works_without_one(tmp_path, more, says):
+    report = checked(tmp_path, "llamafactory", more + "optim: adamw_torch\n")
+    offered = load_plugins().collect(
+        "preflight_remedies", plan=report.plan, model=report.model, device=report.device
+    )
+    told = [f"in place of {says}, whose settings have to be taken out"] * bool(says)
+
+    for remedy in (each for _, each in offered if each.id in ("lora", "qlora")):
+        adapted = report.plan.with_edits(remedy.edits)
+        assert (adapted.low_rank, adapted.layers_at_a_time) == (None, None)
+        assert is_known(adapted.optimizer)
+        assert [note for note in remedy.notes if "in place of" in note] == told
 
 
 def test_the_default_that_galore_does_not_take_is_told(tmp_path):

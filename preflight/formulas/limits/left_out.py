@@ -65,17 +65,28 @@ ANOTHER_MODEL = "another model, if the folder holds one"
 def with_left_out(
     plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None = None
 ) -> LaunchPlan:
-    """Return the plan with a notice for everything that the model brings and no formula counts, each once."""
+    """Return the plan with a notice for everything that plan and model bring and no formula counts, each once.
+
+    Those of the plan that this one was edited from are dropped: what an edit takes away is not left out any more.
+    """
     is_seen = model.tower is not None and not _is_left_out(plan, model)
     counted = {BESIDE_TEXT} if is_seen or model.facts.get("hears") else set()
     counted |= _parts_of_its_own(plan, model) if is_seen else set()
     if generates(plan, model):  # answers are gathered there, and no logits
         counted.add(GATHERED_LOGITS)
-    kept = tuple(notice for notice in plan.notices if notice.unpriced not in counted)
-    plan = plan if kept == plan.notices else replace(plan, notices=kept)
+    kept = tuple(
+        notice
+        for notice in plan.notices
+        if not notice.is_of_plan and notice.unpriced not in counted
+    )
+    plan = plan if len(kept) == len(plan.notices) else replace(plan, notices=kept)
     said = {notice.unpriced for notice in plan.notices}
     said |= {ON_PARAMETERS} if SCATTERED in said else set()
-    new = tuple(notice for notice in _left_out(plan, model, device) if notice.unpriced not in said)
+    new = tuple(
+        replace(notice, is_of_plan=True)
+        for notice in _left_out(plan, model, device)
+        if notice.unpriced not in said
+    )
     return replace(plan, notices=(*plan.notices, *new)) if new else plan
 
 
