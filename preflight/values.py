@@ -131,8 +131,7 @@ def _made(cls: type, is_frozen: bool) -> type:
 
 def _init(cls: Any, fields: tuple[Field[Any], ...]) -> Callable[..., None]:
     names = tuple(field.name for field in fields)
-    num_fields = len(names)
-    nameable = [frozenset(names[num_args:]) for num_args in range(num_fields + 1)]
+    num_fields, nameable = len(names), frozenset(names)
     defaults = {f.name: f.default for f in fields if f.default is not MISSING}
     makers = {f.name: f.default_factory for f in fields if f.default_factory is not MISSING}
     is_checked = hasattr(cls, "__post_init__")
@@ -151,7 +150,8 @@ def _init(cls: Any, fields: tuple[Field[Any], ...]) -> Callable[..., None]:
         if (
             len(values) != num_fields
             or len(args) > num_fields
-            or (given and not given.keys() <= nameable[len(args)])
+            or (given and not given.keys() <= nameable)
+            or (args and given and not given.keys().isdisjoint(names[: len(args)]))
         ):
             try:
                 type(self).__signature__.bind(*args, **given)
