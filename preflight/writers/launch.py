@@ -80,7 +80,8 @@ def edits_by_hand(before: LaunchPlan, after: LaunchPlan) -> tuple[str, ...]:
         f"the command: {added or f'without {removed}'}" for removed, added in rewrite.argv_diff
     ]
     for file in rewrite.files:
-        changed = [line[1:].strip() for line in file.diff.splitlines()[2:] if line[:1] == "+"]
+        lines = file.diff.splitlines()[2:]
+        changed = [line[1:].strip().rstrip(",") for line in lines if line[:1] == "+"]
         edits.append(f"{file.path}: {', '.join(changed)}")
     edits += [f"the environment: {name}={value}" for name, value in rewrite.env.items()]
     return tuple(edits)

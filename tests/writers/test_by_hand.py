@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from pathlib import Path
@@ -117,6 +118,22 @@ def test_an_adapter_and_a_packed_base_are_told_where_the_model_is_loaded(tmp_pat
         f"train.py:6, in from_pretrained(...): quantization_config={loading}, dtype=torch.bfloat16, and after it, "
         'model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))',
     )
+
+
+def test_what_changes_in_a_file_is_told_as_it_is_written_and_in_one_list(tmp_path):
+    limits = ("stage3_max_live_parameters", "stage3_max_reuse_distance")
+    config = {"zero_optimization": {"stage": 3, **dict.fromkeys(limits, 10**9)}}
+    parsed = "HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()[0]"
+    script = re.sub(r"TrainingArguments\([^)]*\)", parsed, TRAINER)
+    script = script.replace("Trainer, Tr", "HfArgumentParser, Trainer, Tr")
+    files = {"train.py": script, "ds.json": json.dumps(config, indent=1)}
+    line = "deepspeed --num_gpus 2 train.py --deepspeed ds.json --bf16 true --output_dir out"
+    before = plan_of(tmp_path, line, files)
+    fewer = {f"deepspeed.{name}": 10**8 for name in limits}
+    lora = {"adapter": QLORA["adapter"], "load_dtype": "bf16"}
+    *_, told = edits_by_hand(before, before.with_edits({**lora, **fewer}))
+
+    assert told == "ds.json: " + ", ".join(f'"{name}": 100000000' for name in limits)
 
 
 def test_nothing_is_told_of_a_script_that_takes_flags_or_of_what_no_argument_says(tmp_path):
