@@ -69,8 +69,9 @@ _HUB_CACHE = lazy_pattern(r"(?:^|/)models--([^/]+?)--([^/]+)(?:/snapshots(?:/[^/
 """A folder of the hub's cache, whole or one snapshot of it (huggingface_hub/file_download.py repo_folder_name, 1.0)."""
 _ID_IN_NAME = lazy_pattern(r"([a-z\d-]+?)(?:--|__?)([\w.-]+)")
 """An id whose slash a folder's name cannot have."""
-_LEFT_OUT = lazy_pattern(r"(?<=\d)-(?=\d(?:-[^/]*)?/?$)")
-"""A dash in the last part of a path between what may be the two numbers of a version."""
+_LEFT_OUT = lazy_pattern(r"(?<=\d)-(?=\d(?:-[^/]*)?/?$)|___")
+"""What stands for a point: a dash in the last part of a path between what may be the two numbers of a version, and what
+ModelScope's cache has (hub/utils/utils.py get_model_masked_directory, 1.40.2)."""
 SAME = 0.001
 """Share by which parameter counts of one shape may differ: a few rows of the vocabulary."""
 

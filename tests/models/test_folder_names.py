@@ -26,6 +26,8 @@ NAMES = {
     "./checkpoints/vicuna-7b-v1-5": "meta-llama/Llama-2-7b-hf",
     "/data/qwen2-5-7b-instruct/": "Qwen/Qwen2.5-7B",
     "/data/Llama-3-1-8B": "meta-llama/Llama-3.1-8B",
+    "~/.cache/modelscope/hub/models/Qwen/Qwen2___5-1___5B-Instruct": "Qwen/Qwen2.5-1.5B",
+    "/mnt/AI-ModelScope/Mistral-7B-v0___1/": "mistralai/Mistral-7B-v0.1",
     "/data/roberta-large": "FacebookAI/roberta-large",
     "models/bert-base-uncased/": "google-bert/bert-base-uncased",
     "/data/bloomz-7b1-mt": "bigscience/bloom-7b1",
