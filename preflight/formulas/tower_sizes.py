@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from preflight.formulas.adapters.adapters import lora_tensors
 from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec
+from preflight.model import LINEAR, ModelSpec
 from preflight.remembered import remembered
 
 MODES = ("still", "projector", "passed", "adapted", "trained")
@@ -88,12 +88,14 @@ def sizes_of_rows(
 
 
 def _weights(model: ModelSpec, rank: int) -> Iterator[tuple[str, int]]:
+    """Yield the elements of every weight, and of the two beside a linear one; those that are traced have none beside a
+    convolution."""
     for unit in model.units:
         if unit.role not in ("tower", "projector"):
             continue
         within = "" if unit.name.endswith("*") else f"{unit.name.rpartition('.')[2]}."
         for tensor in unit.tensors:
             yield f"{within}{tensor.name}", tensor.num_params
-            if rank:
+            if rank and tensor.kind == LINEAR:
                 for extra in lora_tensors(tensor, rank):
                     yield f"{within}{extra.name}", extra.num_params
