@@ -27,6 +27,7 @@ from preflight.shell.meaning.redirections import redirected
 from preflight.shell.meaning.running import OUTPUT, Leave, Status, argument
 from preflight.shell.meaning.state import State
 from preflight.shell.programs.tools import TOOLS
+from preflight.shell.starters.python_probes import devices_counted
 
 Starter = Callable[["Reader", list[Text], Mapping[str, Text]], Status]
 """Looks for launches in a command with variables of its own, and returns whether it succeeds."""
@@ -100,6 +101,10 @@ class Reader(Flow):
         if name in TOOLS:
             with self.own(own):
                 return self.tool(argv)
+        with self.own(own):
+            if (devices := devices_counted(argv, self.state)) is not None:
+                self.print(devices)
+                return True
         if name in CONDAS and argument(argv, 1).known == "activate":
             return activate(self, argv)
         texts = {key: self.state.text(key) if isinstance(v, Array) else v for key, v in own.items()}

@@ -17,6 +17,8 @@ from preflight.shell.grammar.text import (
     text_of_parts,
 )
 
+COUNTED = "python3 -c 'import torch; print(torch.cuda.device_count());'"
+
 
 def test_a_text_is_no_string():
     text = known("a ") + not_known("$(date)")
@@ -52,6 +54,12 @@ def test_a_text_is_no_string():
         ("x=$(cat /nowhere/at/all); show \"${x:-d}\" ${x:+set}", ["$(cat /nowhere/at/all)", "set"], 1),
         ("show $(nvidia-smi -L | wc -l)", ["$(nvidia-smi -L | wc -l)"], 1),
         ("SLURM_JOB_ID=1 SLURM_GPUS_ON_NODE=4; show $(nvidia-smi -L | wc -l)", ["4"], 0),
+        (f"SLURM_GPUS_ON_NODE=4; show $({COUNTED})", ["4"], 0),
+        (f"export CUDA_VISIBLE_DEVICES=2,5; show $({COUNTED})", ["2"], 0),
+        (f"CUDA_VISIBLE_DEVICES=0,1,-1,3; SLURM_GPUS_ON_NODE=4; show $({COUNTED})", ["2"], 0),
+        (f"SLURM_GPUS_ON_NODE=4; show $(CUDA_VISIBLE_DEVICES=1 {COUNTED})", ["1"], 0),
+        (f"show $({COUNTED})", [f"$({COUNTED})"], 1),
+        ("SLURM_GPUS_ON_NODE=4; show $(python -c 'import torch; print(2 * torch.cuda.device_count())')", ["$(python -c 'import torch; print(2 * torch.cuda.device_count())')"], 1),
         ("SLURM_JOB_ID=1; show $(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)", ["0"], 0),
     ],
 )  # fmt: skip
