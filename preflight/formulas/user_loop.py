@@ -144,6 +144,8 @@ IN_OWN_DTYPE = frozenset(
 """Types whose own loss cast nothing before they took the common one."""
 MISTRAL = frozenset({"mistral"})
 QWEN_VL = frozenset({"qwen2_vl_text", "qwen2_5_vl_text"})
+OF_HUB_CODE = frozenset({"chatglm", "chatglm1"})
+"""Types whose loss is that of the code beside their weights, whatever transformers does."""
 UPCASTS_LONGEST = frozenset(
     {"granitemoe", "granitemoeshared", "granitemoehybrid", "gpt_neo", "gptj", "codegen"}
 )
@@ -208,6 +210,14 @@ LOSS_RULES = (
         False,
         "loss/loss_utils.py:61-69 (5.24.0)",
         only=UPCASTS_LONGEST,
+    ),
+    LossRule(
+        "transformers",
+        None,
+        False,
+        True,
+        "modeling_chatglm.py of THUDM/chatglm3-6b: in fp32, shifted, and back in 16 bits",
+        only=OF_HUB_CODE,
     ),
     LossRule("torchtitan", None, True, False, "models/llama/model.py output.float() (2024-05)"),
     LossRule(

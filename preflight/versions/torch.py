@@ -20,6 +20,12 @@ HAS_FOREACH = _since(
     "torch/optim/optimizer.py _default_to_fused_or_foreach, :161 (2.13.0)",
     "2.13.0",
 )
+HAS_SDPA = _since(
+    "2.0",
+    "torch has scaled_dot_product_attention, which ChatGLM2's own code asks for",
+    "modeling_chatglm.py of THUDM/chatglm2-6b: pytorch_major_version >= 2",
+    "2.13.0",
+)
 SERVES_SDPA = _since(
     "2.1.1",
     "transformers takes SDPA; with an older torch every class runs eager",

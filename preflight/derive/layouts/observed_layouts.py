@@ -142,7 +142,9 @@ def kernels_of(model_type: str) -> list[str]:
     """Return the packages whose kernels a type's code runs where they are installed, and torch code where not."""
     import transformers
 
-    model_class = getattr(transformers, class_of_type(model_type))
+    model_class = getattr(transformers, class_of_type(model_type), None)
+    if model_class is None:  # its code is on the hub
+        return []
     return sorted(set(WITH_FALLBACK.findall(_source_of(model_class.__module__))))
 
 

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.derive.hub import register
 from preflight.formulas.cost_tables import WINDOWED
 from preflight.model import CAUSAL_LM
 from preflight.models.families.table_traces import WINDOWS
@@ -25,14 +26,16 @@ SIZES: dict[str, tuple[int, ...]] = {
     **_alike((10, 8, 12, 6, 9, 16), "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads",
              "decoder_attention_heads", "encoder_attention_heads", "num_decoder_attention_heads",
              "num_encoder_attention_heads", "swa_num_attention_heads"),
-    **_alike((2, 4, 3, 3, 3, 8), "num_key_value_heads", "swa_num_key_value_heads"),
+    **_alike((2, 4, 3, 3, 3, 8), "num_key_value_heads", "swa_num_key_value_heads",
+             "multi_query_group_num"),
     **_alike((48, 40, 56, 64, 72, 80), "head_dim", "swa_head_dim", "dim_head", "kv_channels"),
     **_alike((832, 992, 1184, 1088, 1248, 1376), "intermediate_size", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim",
-             "dim_ff", "dff", "ffn_hidden_size", "d_inner", "dense_intermediate_size", "n_inner"),
+             "dim_ff", "dff", "ffn_hidden_size", "d_inner", "inner_hidden_size", "dense_intermediate_size", "n_inner"),
     **_alike((224, 288, 352, 160, 416, 256), "moe_intermediate_size", "expert_ffn_hidden_size"),
     **_alike((448, 608, 352, 416, 544, 672), "shared_expert_intermediate_size", "shared_intermediate_size",
              "moe_shared_expert_intermediate_size", "shared_experts_intermediate_size"),
-    **_alike((1104, 1208, 1512, 1304, 1608, 1416), "vocab_size", "unpadded_vocab_size"),
+    **_alike((1104, 1208, 1512, 1304, 1608, 1416), "vocab_size", "unpadded_vocab_size",
+             "padded_vocab_size"),
     **_alike((12, 16, 20, 10, 18, 14), "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
     **_alike((3, 2, 4, 3, 5, 4), "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"),
     **_alike((2, 4, 5, 1, 3, 7), "n_group", "num_expert_group"),
@@ -209,6 +212,7 @@ def class_of_type(model_type: str, head: str = "masked_lm") -> str:
     """Return the class of a type that its table is made from: its language model, or an encoder with a head."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    register()
     found = encoder_class(model_type, head) or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
     return found or _unmapped_class(model_type)
 
@@ -247,6 +251,7 @@ def windows_of(model_type: str) -> tuple[str, ...]:
     """Return the fields with the length of a window that a type has by default."""
     from transformers import CONFIG_MAPPING
 
+    register()
     fields = config_fields(CONFIG_MAPPING[model_type])
     return tuple(name for name in WINDOWS if isinstance(w := fields.get(name), int) and w > 0)
 

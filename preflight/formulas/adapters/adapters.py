@@ -28,7 +28,7 @@ PEFT_DEFAULT_TARGETS = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta"), ("query", "value")),
     **dict.fromkeys(("gemma3_text", "gptj", "opt", "stablelm"), _QV),
     **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
-    **dict.fromkeys(("gpt_neox", "falcon", "bloom"), ("query_key_value",)),
+    **dict.fromkeys(("gpt_neox", "falcon", "bloom", "chatglm"), ("query_key_value",)),
     **dict.fromkeys(("t5", "mt5"), ("q", "v")),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
 }

@@ -45,6 +45,8 @@ InternLM2's config fills in eager where it has none, and looks its class up by t
 configuration_internlm2.py:121 and modeling_internlm2.py:617-629 of OpenGVLab/InternVL, a copy of theirs); MiniCPM's and
 Qwen's first code run SDPA as transformers does.
 """
+OWN_SDPA = frozenset({"chatglm"})
+"""Types whose own code asks torch for it, whatever transformers does (modeling_chatglm.py of THUDM/chatglm3-6b)."""
 RUNS_SDPA = (transformers.HAS_SDPA, torch.SERVES_SDPA)
 """What must hold for any class to run SDPA."""
 
@@ -75,7 +77,8 @@ def owner_of_code(model: ModelSpec) -> str:
 
 def attention_in(plan: LaunchPlan, model: ModelSpec) -> str:
     """Return what a model's class runs under a launch's releases when nobody names an attention."""
-    if not all(boundary.holds_in(plan.versions) for boundary in RUNS_SDPA):
+    needed = (torch.HAS_SDPA,) if model.model_type in OWN_SDPA else RUNS_SDPA
+    if not all(boundary.holds_in(plan.versions) for boundary in needed):
         return "eager"
     return attention_of_class(model, plan.versions)
 

@@ -213,9 +213,10 @@ def more_logits(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dic
     # of the releases that the forms were traced in
     traced = versions_of_forms(plan, model, method)
     as_traced = replace(plan, trainer="transformers", versions=traced)
-    is_upcast = loss_rule(as_traced, model.model_type).upcasts_in_model
+    rule = loss_rule(as_traced, model.model_type)
     usual = {
-        "loss": size + 8 if size == 2 and not is_upcast else 8,
+        "loss": (size + 8 if size == 2 and not rule.upcasts_in_model else 8)
+        + 4 * rule.copies_shifted,
         "loss_backward": 12,
         "head": size,
     }

@@ -9,7 +9,13 @@ from typing import Any
 from preflight.errors import BadInput, ModelNotKnown
 from preflight.model import ALL_PARAMETERS, OTHER, ModelSpec, ModelUnit, ParameterTensor, Tower
 from preflight.models.families.config_view import ConfigView, place_of_key
-from preflight.models.families.groups import BOTH_STACKS, SAME_AS, group_of_config
+from preflight.models.families.groups import (
+    BOTH_STACKS,
+    FIRST_CHATGLM,
+    SAME_AS,
+    group_of_config,
+    type_of,
+)
 from preflight.models.families.layout import Layout, Paths, counted_units
 from preflight.models.families.library_defaults import family_table, library_defaults
 from preflight.models.families.wholes import whole_of
@@ -19,6 +25,9 @@ CLASSIFIER = "ForSequenceClassification"
 HEADLESS = ("Model", CLASSIFIER)
 """Ends of the names of classes that have no language model's head."""
 
+OF_CHATGLM = "ChatGLMModel"
+"""What ChatGLM's configs name, whatever class of the code beside the weights is loaded: in training that with a head."""
+
 NOT_DROPOUT = ("classifier_dropout", "layerdrop")
 
 
@@ -27,7 +36,7 @@ def describe_config(
 ) -> ModelSpec:
     """Describe a model; see `preflight.models.describe`."""
     top_type, text = _decoder_section(config, name, source, num_params is not None)
-    text_type = SAME_AS.get(text.model_type, text.model_type)
+    text_type = type_of(text.model_type, text.values)
     whole = whole_of(top_type)
     top = ConfigView(config, top_type, source) if whole is not None else text
     group = group_of_config(text_type, config)
@@ -56,7 +65,8 @@ def describe_config(
     if whole is not None:
         text_params = sum(unit.num_params * unit.count for unit in units)
         of_tower, tower = _tower(top, name, num_params, text.size("hidden_size"), text_params)
-    facts = {**layout.facts, "top_model_type": top_type}
+    name_in_configs = FIRST_CHATGLM[0] if top_type == FIRST_CHATGLM[2] else top_type
+    facts = {**layout.facts, "top_model_type": name_in_configs}
     if whole is not None:
         facts["whole"] = True
         facts.update({"attention": whole.attention} if whole.attention else {})
@@ -92,7 +102,7 @@ def headless_class(config: Mapping[str, Any]) -> str:
     named = config.get("architectures")
     first = named[0] if isinstance(named, list) and named else ""
     is_headless = isinstance(first, str) and first.endswith(HEADLESS) and "LMHead" not in first
-    return first if is_headless else ""
+    return first if is_headless and first != OF_CHATGLM else ""
 
 
 def _score(config: Mapping[str, Any], text: ConfigView) -> tuple[ModelUnit, ...]:
@@ -131,7 +141,7 @@ def _decoder_section(
                 place_of_key(source, "model_type"),
                 _nearest_type(top_type),
             )
-        return top_type, ConfigView(config, SAME_AS.get(top_type, top_type), source)
+        return top_type, ConfigView(config, type_of(top_type, config), source)
     section = config.get("text_config")
     if section is None:
         # Older files of Qwen-VL have the decoder's keys at the top.

@@ -62,6 +62,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
 SAME_AS = {"kimi_k2": "deepseek_v3"}
 """Hub model types whose code is another family's under a new name."""
 
+FIRST_CHATGLM = ("chatglm", "inner_hidden_size", "chatglm1")
+"""What the configs of ChatGLM-6B and of its successors both say, the key that its own alone has, and its type here."""
+
+
+def type_of(model_type: str, config: Mapping[str, Any]) -> str:
+    """Return the type that lays a config out, where its code is another's or two codes have one name."""
+    name, key, own = FIRST_CHATGLM
+    return own if model_type == name and key in config else SAME_AS.get(model_type, model_type)
+
+
 BOTH_STACKS = ("both_stacks", "bart_like", "hearing")
 """The modules that lay out encoders with a decoder."""
 TABLE = "table_layout"
@@ -90,8 +100,9 @@ def is_laid_out(config: Mapping[str, Any]) -> bool:
         return False
     text_types = library_defaults().text_types
     if top_type not in text_types:
-        group = group_of(SAME_AS.get(str(top_type), str(top_type)))
-        return group is not None and (group != TABLE or _is_in_table(config, top_type))
+        own_type = type_of(top_type, config)
+        group = group_of(own_type)
+        return group is not None and (group != TABLE or _is_in_table(config, own_type))
     section = config.get("text_config")
     given = section.get("model_type") if isinstance(section, Mapping) else None
     text_type = text_types[top_type] if given in (None, top_type) else str(given)
