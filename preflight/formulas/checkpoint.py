@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.user_loop import has_own_model_code
+from preflight.formulas.user_loop import OF_HUB_CODE, has_own_model_code
 from preflight.launch import BaseQuantization, LaunchPlan, Origin
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import EXPERTS, LINEAR, ModelSpec
@@ -39,7 +39,7 @@ def with_checkpoint(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan with what the model's checkpoint decides, and what it leaves open."""
     if has_own_model_code(plan):
         return plan
-    return _with_stored_dtype(_with_packing(plan, model), model)
+    return _with_stored_dtype(_with_own_dtype(_with_packing(plan, model), model), model)
 
 
 def bits_and_bytes(values: Mapping[str, Any]) -> BaseQuantization | None:
@@ -82,6 +82,20 @@ def _with_packing(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     if all(any(part in name for part in USUALLY_LEFT) for name in names):
         return plan
     return _noticed(plan, _layers_left(plan, model))
+
+
+def _with_own_dtype(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return the plan with the dtype that a type's own code makes its parameters in where nobody says another: that of
+    its config, in every release (modeling_chatglm.py: `dtype=config.torch_dtype`, and half of the first)."""
+    origin = plan.origins.get("load_dtype", Origin("", True))
+    is_settled = not origin.assumed or bool(origin.may_be)
+    if model.model_type not in OF_HUB_CODE or model.config_dtype is None or is_settled:
+        return plan
+    settled = Origin(
+        f"the code of {model.name}", True, "it makes its weights in its config's dtype"
+    )
+    origins = {**plan.origins, "load_dtype": settled}
+    return replace(plan, load_dtype=model.config_dtype, origins=origins)
 
 
 def _with_stored_dtype(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:

@@ -7,8 +7,9 @@ torch 2.13 on a CPU, TorchScript and all: the storages that a forward keeps for 
 import pytest
 
 from preflight.errors import ModelNotKnown
+from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.layers.attention import attention_in
-from preflight.launch import LaunchPlan
+from preflight.launch import LaunchPlan, Origin
 from preflight.models import describe
 from preflight.models.registry import find
 
@@ -122,3 +123,20 @@ def test_its_own_code_and_torch_decide_its_attention(config, versions, attention
     model = describe(config, "mine", "config.json")
 
     assert attention_in(LaunchPlan(versions=versions), model) == attention
+
+
+@pytest.mark.parametrize(
+    ("origin", "dtype"),
+    [
+        (Origin("the default of transformers", True), "fp16"),
+        (Origin("train.py:3"), "fp32"),
+        (Origin("train.py", True, "a helper loads it", ("bf16",)), "fp32"),
+    ],
+)
+def test_its_own_code_makes_its_weights_in_the_dtype_of_its_config_unless_a_launch_says_another(
+    origin, dtype
+):
+    model = describe({**SECOND, "torch_dtype": "float16"}, "mine", "config.json")
+    plan = LaunchPlan(load_dtype="fp32", origins={"load_dtype": origin})
+
+    assert with_checkpoint(plan, model).load_dtype == dtype
