@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from preflight.formulas.layers.beside_layers import more_logits, shared_bytes
 from preflight.formulas.layers.chunked_heads import head_bytes, tune_chunks
 from preflight.formulas.layers.heads import scores, trains_value_model
-from preflight.formulas.layers.key_values import cast_in_training
+from preflight.formulas.layers.key_values import cast_in_training, kept_by_outputs
 from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
 from preflight.formulas.objectives.actor_losses import SOURCE as ACTOR_SOURCE
 from preflight.formulas.objectives.actor_losses import kept_outputs, runs_on_engine, trains_actor
@@ -140,6 +140,11 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         yield MemoryTerm(
             "keys and values that the forward returns", more, FORWARD, f"{cast:,}, less what the loss let go",
             "accelerate/utils/operations.py convert_outputs_to_fp32",
+        )  # fmt: skip
+    if kept := kept_by_outputs(plan, model, tokens):
+        yield MemoryTerm(
+            "products that the forward returns", kept, FORWARD, f"{kept:,}",
+            "modeling_chatglm.py SelfAttention.forward: kv_cache, where use_cache is on",
         )  # fmt: skip
     if reads_completion_logits(plan):
         entropy = entropy_bytes(plan, outputs, entries, vocab)

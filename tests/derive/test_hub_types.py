@@ -9,7 +9,9 @@ import pytest
 from preflight.errors import ModelNotKnown
 from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.layers.attention import attention_in
+from preflight.formulas.layers.key_values import kept_by_outputs
 from preflight.launch import LaunchPlan, Origin
+from preflight.launch_facts import ScriptFacts
 from preflight.models import describe
 from preflight.models.registry import find
 
@@ -140,3 +142,20 @@ def test_its_own_code_makes_its_weights_in_the_dtype_of_its_config_unless_a_laun
     plan = LaunchPlan(load_dtype="fp32", origins={"load_dtype": origin})
 
     assert with_checkpoint(plan, model).load_dtype == dtype
+
+
+@pytest.mark.parametrize(("checkpointing", "times"), [("none", 1), ("full", 0)])
+def test_what_its_forward_returns_is_held_beside_the_loss(checkpointing, times):
+    """The product of queries, keys and values, and turned keys: 16 x (4 + 3 x 2) numbers of a token."""
+    plan = LaunchPlan(
+        trainer="plain_loop",
+        micro_batch_size=BATCH,
+        seq_len=LENGTH,
+        load_dtype="bf16",
+        activation_checkpointing=checkpointing,
+        versions={"transformers": "4.40.0"},
+        script_facts=ScriptFacts(caches_keys=True),
+    )
+
+    assert kept_by_outputs(plan, describe(SECOND, "mine", ""), 72) == times * 2 * 72 * LAYERS * 160
+    assert kept_by_outputs(plan, describe(FIRST, "mine", ""), 72) == 0  # which a graph holds

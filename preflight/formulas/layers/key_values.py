@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
+from preflight.formulas.user_loop import OF_HUB_CODE
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec
 from preflight.plan_choices import HF_TRAINERS
@@ -49,12 +50,23 @@ def cached_in_evaluation(plan: LaunchPlan, model: ModelSpec, rows: int) -> int:
 def cast_in_training(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
     """Return the keys and values in fp32 that a training forward gives back, where accelerate casts a tuple of them: its
     copies, and keys that are fp32 themselves; no graph holds either. They live until the loss is handed on."""
-    if plan.activation_checkpointing != "none" or CACHES_NOTHING_IN_TRAINING.holds_in(
-        plan.versions
-    ):
+    is_of_hub = model.model_type in OF_HUB_CODE  # which asks nobody whether it trains
+    caches_none = CACHES_NOTHING_IN_TRAINING.holds_in(plan.versions) and not is_of_hub
+    if plan.activation_checkpointing != "none" or caches_none:
         return 0
     is_cast = _gives_caches(plan, model) and _casts_caches(plan, model)
     return _in_fp32(model, tokens) if is_cast else 0
+
+
+def kept_by_outputs(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
+    """Return what a training forward gives back of ChatGLM2 and 3 that no graph holds: keys before they are copied for
+    every head, and values that are a view of the product of all three (modeling_chatglm.py SelfAttention.forward)."""
+    is_kept = model.model_type == "chatglm" and plan.activation_checkpointing == "none"
+    if not is_kept or not _gives_caches(plan, model):
+        return 0
+    c = precision_of(plan, model).bytes_of("compute")
+    shapes = ((unit.count, unit.layer) for unit in model.layers if unit.layer is not None)
+    return c * tokens * sum(num * (shape.query_size + 3 * shape.kv_size) for num, shape in shapes)
 
 
 def _gives_caches(plan: LaunchPlan, model: ModelSpec) -> bool:
@@ -76,7 +88,8 @@ def _gives_caches(plan: LaunchPlan, model: ModelSpec) -> bool:
 def _casts_caches(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether accelerate casts them with the logits: they are in tuples, which Gemma 2's never were."""
     is_wrapped = uses_autocast(plan) and plan.trainer in HF_TRAINERS
-    in_tuples = model.model_type != "gemma2" and not CACHES_IN_AN_OBJECT.holds_in(plan.versions)
+    in_object = CACHES_IN_AN_OBJECT.holds_in(plan.versions) and model.model_type not in OF_HUB_CODE
+    in_tuples = model.model_type != "gemma2" and not in_object
     return is_wrapped and in_tuples
 
 
