@@ -57,7 +57,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             yield _stepped_with(plan, model, precision)
         if model.has_both_stacks and plan.adapter is None:
             yield _words_of_decoder(model, precision)
-    yield from _mask(plan, mask_bytes(plan, model, precision, tokens))
+    yield from _mask(plan, model, mask_bytes(plan, model, precision, tokens))
     if shared is not None:
         yield from _copied(costs, forwards_at_once(plan))
     elif precision.autocast:
@@ -361,12 +361,12 @@ def _copied(costs: Costs, forwards: int) -> Iterable[MemoryTerm]:
 CACHED = frozenset({Moment.FORWARD, Moment.LOSS_FORWARD})
 
 
-def _mask(plan: LaunchPlan, num_bytes: int) -> Iterable[MemoryTerm]:
+def _mask(plan: LaunchPlan, model: ModelSpec, num_bytes: int) -> Iterable[MemoryTerm]:
     """Made before the layers; checkpoints keep it, and so do kernels that read it as it is."""
     if not num_bytes:
         return
     moments = frozenset({Moment.FORWARD})
-    is_saved = plan.attention == "sdpa" and not has_bool_mask(plan)
+    is_saved = plan.attention == "sdpa" and not has_bool_mask(plan, model)
     if plan.activation_checkpointing != "none" or is_saved:
         moments = ALL_SAVED | {Moment.FIRST_LAYER_BACKWARD}
     yield MemoryTerm(

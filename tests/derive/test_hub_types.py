@@ -6,6 +6,9 @@ torch 2.13 on a CPU, TorchScript and all: the storages that a forward keeps for 
 
 import pytest
 
+from preflight.derive.costs.formula_table import compare
+from preflight.derive.layouts.type_configs import class_of_type
+from preflight.derive.target import ROOT
 from preflight.errors import ModelNotKnown
 from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.layers.attention import attention_in
@@ -14,6 +17,7 @@ from preflight.launch import LaunchPlan, Origin
 from preflight.launch_facts import ScriptFacts
 from preflight.models import describe
 from preflight.models.registry import find
+from preflight.plugins import load_plugins
 
 BATCH, LENGTH, LAYERS, VOCAB = 3, 24, 2, 96
 SIZES = {
@@ -159,3 +163,18 @@ def test_what_its_forward_returns_is_held_beside_the_loss(checkpointing, times):
 
     assert kept_by_outputs(plan, describe(SECOND, "mine", ""), 72) == times * 2 * 72 * LAYERS * 160
     assert kept_by_outputs(plan, describe(FIRST, "mine", ""), 72) == 0  # which a graph holds
+
+
+@pytest.mark.parametrize("versions", [{}, {"transformers": "4.40.0", "torch": "2.4.0"}])
+@pytest.mark.parametrize("kind", ["packed", "padded"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_its_layers_take_what_a_trace_says_in_every_release(versions, kind, rows):
+    """One row is cut for its loss without a copy, and padded rows bring a mask of every layer's own."""
+    class_of_type("chatglm")  # so that transformers knows it
+    found = compare(
+        "chatglm", "full", False, load_plugins(str(ROOT)),
+        sequence_kind=kind, micro_batch_size=rows, seq_len=256, versions=versions,
+    )  # fmt: skip
+
+    assert {one.moment for one in found if abs(one.error) > 0.001} == set()
+    assert len(found) > 5

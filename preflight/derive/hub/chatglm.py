@@ -248,7 +248,7 @@ def with_loss(logits: Any, labels: Any) -> CausalLMOutputWithPast:
     if labels is not None:
         dtype = logits.dtype
         logits = logits.to(torch.float32)
-        shifted = logits.clone()
+        shifted = logits.clone() if len(logits) > 1 else logits  # one row is cut without a copy
         answers = functional.pad(labels, (0, 1), value=-100)[..., 1:].contiguous()
         loss = functional.cross_entropy(shifted.view(-1, shifted.shape[-1]), answers.view(-1))
         logits, loss = logits.to(dtype), loss.to(dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.cost_tables import GROUPED_KEYS, has_window_mask, method_of
+from preflight.formulas.layers.attention import OWN_SDPA
 from preflight.formulas.layers.attention_scores import dropped_scores, is_scripted, scores_of
 from preflight.formulas.layers.layer_coefficients import has_own_scores, layer_forms
 from preflight.formulas.objective import num_sequences
@@ -34,6 +35,8 @@ def attention_extra(
             c * shape.query_size if is_scripted(plan, model) else 0
         )  # queries, of all heads in one product
         return per_score * shape.num_heads * length + repeated + laid_out
+    if takes_mask(plan, model, unit) and model.model_type in OWN_SDPA:
+        return c * (shape.query_size + length)  # its outcome goes back into the order of positions
     if takes_mask(plan, model, unit):
         is_of_window = shape.attention_kind == "sliding" and always_masks(plan, model)
         is_own = has_bool_mask(plan) or is_of_window
@@ -62,9 +65,9 @@ def copies_keys(plan: LaunchPlan, model: ModelSpec, shape: LayerShape) -> bool:
     return not ATTENDS_IN_PLACE.holds_in(plan.versions)
 
 
-CALLS_THE_KERNEL = frozenset({"falcon"})
-"""Types whose class hands torch's kernel what it has, in every release (modeling_falcon.py, 4.48.1 to 5.24.0); others
-take transformers' sdpa_attention_forward, and did what it does before there was one."""
+CALLS_THE_KERNEL = frozenset({"chatglm", "falcon"})
+"""Types whose class hands torch's kernel what it has, in every release (modeling_falcon.py, 4.48.1 to 5.24.0; ChatGLM2's own code);
+others take transformers' sdpa_attention_forward, and did what it does before there was one."""
 
 
 def _takes_common_sdpa(plan: LaunchPlan, model_type: str) -> bool:
@@ -104,9 +107,10 @@ def takes_mask(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
     return plan.attention in ("sdpa", None) and is_masked
 
 
-def has_bool_mask(plan: LaunchPlan) -> bool:
+def has_bool_mask(plan: LaunchPlan, model: ModelSpec | None = None) -> bool:
     """Tell whether sdpa's padding mask is a bool one, and the kernel's float one is each layer's own."""
-    return HAS_BOOL_MASK.holds_in(plan.versions)
+    is_of_own_code = model is not None and model.model_type in OWN_SDPA
+    return is_of_own_code or HAS_BOOL_MASK.holds_in(plan.versions)
 
 
 def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int) -> int:
@@ -123,7 +127,7 @@ def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens:
     if plan.attention in ("sdpa", None):
         if not (has_padding_mask(plan) or windowed or always_masks(plan, model)):
             return 0
-        size = 1 if has_bool_mask(plan) else precision.bytes_of("compute")
+        size = 1 if has_bool_mask(plan, model) else precision.bytes_of("compute")
     elif plan.attention == "eager":
         if traced_eagerly(plan, model, precision):
             return 0
