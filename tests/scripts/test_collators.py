@@ -52,6 +52,69 @@ def test_rows_that_a_collator_makes_more_of_are_named(body, is_grown, tmp_path):
     assert (GROWN_BY_COLLATOR in {notice.unpriced for notice in plan.notices}) is is_grown
 
 
+@pytest.mark.parametrize(
+    ("body", "is_grown"),
+    [
+        ("ids = torch.stack([row['input_ids'] for row in rows]).repeat(4, 1)", True),
+        ("ids = torch.stack([row['input_ids'] for row in rows]).repeat_interleave(self.times, dim=0)", True),
+        ("ids = torch.full((1, 9), 0).repeat(len(rows), 1)", False),
+        ("ids = pad(rows)\n        place = torch.arange(9).repeat(2)", False),
+        ("one = pad(rows)\n        ids = torch.cat([one, one.flip(-1)])", True),
+        ("ids = pad([torch.cat([row['input_ids'], self.end]) for row in rows])", False),
+        ("ids = self.pad(rows + rows)", True),
+        ("ids = self.pad(rows * self.times)", True),
+        ("ids = [self.width * 2 for row in rows]", False),
+        ("ids = []\n        for row in rows:\n            for way in range(8):\n                ids.append(row['input_ids'])", True),
+        ("ids = []\n        for row in rows:\n            for said in row['answers']:\n                ids.append(said)", True),
+        ("ids = [said for row in rows for said in row['answers']]", True),
+        ("ids = []\n        for row in rows:\n            one = []\n            for said in row['turns']:\n                one.append(said)\n            ids.append(one)", False),
+        ("ids, lists = [], {'a': [], 'b': []}\n        for row in rows:\n            for name in ('a', 'b'):\n                lists[name].append(row[name])", False),
+        ("ids = []\n        for row in rows:\n            for at in range(len(row['input_ids'])):\n                ids.append(row['input_ids'][at])", False),
+        ("seen = [each for row in rows for each in row['images']]\n        ids = pad(rows)", False),
+    ],
+)  # fmt: skip
+def test_rows_that_a_collator_repeats_are_named(body, is_grown, tmp_path):
+    """They were said to fit with the rows that the batch size counts."""
+    plan = plan_of(
+        tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": SCRIPT.format(body=body)}
+    )
+
+    assert (GROWN_BY_COLLATOR in {notice.unpriced for notice in plan.notices}) is is_grown
+
+
+MADE = """\
+import torch
+from transformers import AutoModelForCausalLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments, default_data_collator
+
+class Twice(DataCollatorForLanguageModeling):
+    def torch_call(self, rows):
+        return super().torch_call(rows + rows)
+
+def make(kind, **parts):
+    return kind(model=model, args=args, train_dataset=rows, **parts)
+
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+args = TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True)
+trainer = {makes}
+{after}
+trainer.train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("makes", "after"),
+    [
+        ("make(Trainer, data_collator=Twice(tokenizer, mlm=False))", ""),
+        ("Trainer(model, args, train_dataset=rows)", "trainer.data_collator = Twice(tokenizer, mlm=False)"),
+        ("Trainer(model, args, lambda rows: default_data_collator(rows * 2), rows)", ""),
+    ],
+)  # fmt: skip
+def test_a_collator_that_repeats_rows_is_named_however_it_is_handed(makes, after, tmp_path):
+    plan = plan_of(tmp_path, "python train.py", {"train.py": MADE.format(makes=makes, after=after)})
+
+    assert GROWN_BY_COLLATOR in {notice.unpriced for notice in plan.notices}
+
+
 LOOP = """\
 import torch
 from accelerate import Accelerator

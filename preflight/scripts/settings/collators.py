@@ -9,10 +9,12 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import argument_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
 from preflight.scripts.python.reader import ScriptReader
+from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
 from preflight.scripts.settings.given_keywords import given_by
+from preflight.scripts.settings.rows_of_collators import is_several, more_of_rows
 from preflight.setting import Place
 from preflight.units import ceil_div
 
@@ -36,11 +38,26 @@ def uncut_collator(reader: ScriptReader) -> Place | None:
 def grown_collator(reader: ScriptReader) -> Place | None:
     """Return where a collator of the script's own, a trainer's or a loader's, makes several rows of one, which the batch
     size does not count."""
-    for place, made in (*_own_collators(reader), *_own_collators(reader, "collate_fn")):
+    handed = (*_own_collators(reader), *_own_collators(reader, "collate_fn"), *_handed_on(reader))
+    for place, made in handed:
         grown = [line for each in made for line in _several_of_one(each)]
         if grown:
             return replace(place, line=min(grown))
     return None
+
+
+def _handed_on(reader: ScriptReader) -> Iterator[tuple[Place, list[ast.AST]]]:
+    """Yield collators that a trainer is given behind its back: `trainer.data_collator = collate`, and a keyword of that name
+    of a function that makes the trainer, or of a constructor that hands it on."""
+    given = [(value, scope) for target, value, scope in attributes_set(reader.possible_statements) if target.attr == "data_collator"]  # fmt: skip
+    for found in reader.possible_calls:
+        value = keyword_of(found.node, "data_collator")
+        if value is not None and not reader.makes_trainer(found):
+            given.append((value, found.scope))
+    for value, scope in given:
+        made = list(_makers(reader, value, scope, 0))
+        if made:
+            yield Place("script", scope.path, "data_collator", value.lineno), made
 
 
 _MAKES_ROWS = frozenset({"zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"})  # fmt: skip
@@ -138,6 +155,7 @@ def _own_collators(
 
 def _several_of_one(made: ast.AST) -> Iterator[int]:
     """Yield the lines where rows are repeated, `[row for row in rows for _ in range(4)]`, or put twice into one list."""
+    yield from more_of_rows(made)
     given = {each.arg for each in walk(made) if isinstance(each, ast.arg)}
     of_rows = {
         last_name(target)
@@ -149,12 +167,7 @@ def _several_of_one(made: ast.AST) -> Iterator[int]:
         if _puts_behind(node, given, of_rows):
             yield node.lineno  # type: ignore[attr-defined]
         if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
-            inner = [each.iter for each in node.generators[1:]]
-            if any(
-                isinstance(each, ast.Tuple)
-                or (isinstance(each, ast.Call) and last_name(each.func) == "range")
-                for each in inner
-            ):
+            if any(is_several(each.iter) for each in node.generators[1:]):
                 yield node.lineno
         elif isinstance(node, ast.For):
             lists: Counter[str] = Counter()
