@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from preflight import unpriced_names as unpriced
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL, own_losses
 from preflight.scripts.python.flow import takes_gradient
-from preflight.scripts.python.nodes import unparse, walk
+from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.uncounted.beside_adapter import trained_beside
 from preflight.scripts.uncounted.between_steps import (
@@ -56,17 +56,19 @@ def functions_of(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(name for text in texts for name in _FUNCTION.findall(text))
 
 
-def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
+def uncounted_calls(
+    text: str, used: str, functions: frozenset[str], asked: frozenset[str]
+) -> Iterator[tuple[str, int]]:
     """Yield what the calls of a file hold beside the estimate, each with its line; nothing of what is not Python.
 
     `used` is the text with the lines emptied that nothing leads to, which need not be Python any more; `functions` are
-    those that the repository defines.
+    those that the repository defines, `asked` those that steps ask for what they take gradients of.
     """
-    if _WORTH.search(used) is None:
+    if _WORTH.search(used) is None and not asked.intersection(_FUNCTION.findall(used)):
         return
     lines = used.split("\n")
     try:
-        found = list(_uncounted(tree_of(text), functions))
+        found = list(_uncounted(tree_of(text), functions, asked))
     except (SyntaxError, ValueError):
         return
     except RecursionError:
@@ -75,9 +77,14 @@ def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator
     yield from (each for each in found if lines[each[1] - 1].strip())
 
 
-def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
+def _uncounted(
+    tree: ast.Module, functions: frozenset[str], asked: frozenset[str]
+) -> Iterator[tuple[str, int]]:
     nodes = walk(tree)
-    steps = _steps(nodes)
+    steps = steps_of(nodes)
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef) and node.name in asked:
+            steps.setdefault(id(node), node.body)
     helpers = generating(nodes)
     yield from generates_beside(nodes, steps, helpers)
     yield from generates_of_trainers(nodes)
@@ -92,7 +99,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     yield from whole_gathers(nodes)
     for node in nodes:
         if id(node) in steps:
-            yield from _second_forward(steps[id(node)])
+            yield from _second_forward(steps[id(node)], asked)
             yield from own_losses(steps[id(node)], nodes)
             yield from generates(steps[id(node)], helpers)
             own = list(own_nodes(steps[id(node)]))
@@ -104,7 +111,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield from grown_batch(node)
 
 
-def _steps(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:
+def steps_of(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:
     """Return id -> body of the functions and loops that are a step: by their name, or because they take the gradient, in
     no loop inside them."""
     is_training = takes_gradient(nodes)
@@ -124,37 +131,44 @@ def goes_back(body: Sequence[ast.stmt]) -> bool:
     return takes_gradient(own_nodes(body))
 
 
-def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
-    forwards = _forwards(body)
+def _second_forward(body: Sequence[ast.stmt], asked: frozenset[str]) -> Iterator[tuple[str, int]]:
+    forwards = forwards_of(body, asked)
     if len(forwards) > 1:
         yield unpriced.SECOND_FORWARD, forwards[1]
 
 
-def _forwards(body: Sequence[ast.stmt]) -> list[int]:
-    """Return the lines of forward passes that one run of a block makes and that have a graph."""
+def forwards_of(body: Sequence[ast.stmt], asked: Container[str] = ()) -> list[int]:
+    """Return the lines of forward passes that one run of a block makes and that have a graph; those of functions that it
+    asks for its loss are made where it calls them."""
     found: list[int] = []
     for place, statement in enumerate(body, 1):
         if isinstance(statement, ast.If):
             leaves = isinstance(statement.body[-1], (ast.Return, ast.Raise))
             behind = body[place:] if leaves else ()  # nothing of it runs after what leaves
-            ways = (_forwards(statement.body), _forwards([*statement.orelse, *behind]))
+            ways = (
+                forwards_of(statement.body, asked),
+                forwards_of([*statement.orelse, *behind], asked),
+            )
             if leaves:
                 return [*found, *max(*ways, key=len)]
             found += ways[len(ways[1]) > len(ways[0])]
         elif isinstance(statement, (ast.With, ast.AsyncWith)):
             if not any(re.search("no_grad|inference", unparse(i)) for i in statement.items):
-                found += _forwards(statement.body)
+                found += forwards_of(statement.body, asked)
         elif isinstance(statement, ast.Try):
-            found += _forwards(statement.body)
+            found += forwards_of(statement.body, asked)
         elif isinstance(statement, (ast.For, ast.While)) and not goes_back(statement.body):
-            found += 2 * _forwards(statement.body)  # the gradient of all of them is taken behind it
+            found += 2 * forwards_of(
+                statement.body, asked
+            )  # the gradient of all of them is taken behind it
         elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While)):
             again = [part for part in walk(statement) if isinstance(part, _COMPREHENSIONS)]
             found += [
                 node.lineno
                 for part in (statement, *again)  # all that a comprehension makes is held
                 for node in walk(part)
-                if isinstance(node, ast.Call) and _FORWARD.match(unparse(node.func))
+                if isinstance(node, ast.Call)
+                and (_FORWARD.match(unparse(node.func)) or last_name(node.func) in asked)
             ]
     return found
 

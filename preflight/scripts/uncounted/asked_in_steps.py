@@ -1,0 +1,92 @@
+"""Which functions of a script the steps of its training ask for what they take gradients of."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from preflight.lazy_pattern import lazy_pattern
+from preflight.scripts.python.flow import takes_gradient
+from preflight.scripts.python.nodes import last_name, names_in, root_of, walk
+from preflight.scripts.python.trees import tree_of
+from preflight.scripts.uncounted.between_steps import own_nodes
+from preflight.scripts.uncounted.own_steps import forwards_of, steps_of
+
+_TRAINS = lazy_pattern(r"\bbackward\(|def (?:compute_loss|training_step|train_step)\b")
+_NO_GRAPH = lazy_pattern(r"no_grad|inference_mode")
+
+
+def asked_in_steps(texts: Iterable[str]) -> frozenset[str]:
+    """Return the names of the functions of some files that run the model for what a step takes the gradient of:
+    `loss = loss_of(model, batch); loss.backward()`, and of those that these ask themselves."""
+    texts = list(texts)
+    if not any(map(_TRAINS.search, texts)):
+        return frozenset()
+    trees = list(_trees(texts))
+    functions: dict[str, list[ast.FunctionDef]] = {}
+    blocks: list[list[ast.stmt]] = []
+    for tree in trees:
+        nodes = walk(tree)
+        blocks += steps_of(nodes).values()
+        for node in nodes:
+            if isinstance(node, ast.FunctionDef) and not _is_without_graph(node):
+                functions.setdefault(node.name, []).append(node)
+    found: set[str] = set()
+    for block in blocks:  # which grows
+        for name in _asked(block) & {*functions} - found:
+            found.add(name)
+            blocks += [each.body for each in functions[name]]
+    return _running(found, functions)
+
+
+def _running(found: set[str], functions: Mapping[str, Sequence[ast.FunctionDef]]) -> frozenset[str]:
+    """Return those of some functions that run the model, themselves or in one that they call."""
+    running: set[str] = set()
+    size = -1
+    while size < len(running):
+        size = len(running)
+        running |= {
+            name
+            for name in found
+            if any(forwards_of(each.body, running) for each in functions[name])
+        }
+    return frozenset(running)
+
+
+def _trees(texts: Iterable[str]) -> Iterator[ast.Module]:
+    for text in texts:
+        try:
+            yield tree_of(text)
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+
+
+def _is_without_graph(function: ast.FunctionDef) -> bool:
+    """Tell whether a function is none of a step: it runs without a graph, or it is what a module of its own computes."""
+    return function.name in ("forward", "__init__") or any(
+        _NO_GRAPH.search(ast.dump(each)) for each in function.decorator_list
+    )
+
+
+def _asked(block: Sequence[ast.stmt]) -> set[str]:
+    """Return what is called for the gradient that a block takes, or for what it returns."""
+    nodes = list(own_nodes(block))
+    ends: list[ast.AST] = [each for each in nodes if takes_gradient([each])]
+    ends += [each.value for each in nodes if isinstance(each, ast.Return) and each.value]
+    taken = {name for end in ends for name in names_in(end)}
+    values = [*ends]
+    given = [
+        (targets, node.value)
+        for node in nodes
+        if isinstance(node, (ast.Assign, ast.AugAssign)) and node.value is not None
+        for targets in [node.targets if isinstance(node, ast.Assign) else [node.target]]
+    ]
+    size = -1
+    while size < len(taken):
+        size = len(taken)
+        for targets, value in given:
+            if any(root_of(target) in taken or taken & {*names_in(target)} for target in targets):
+                values.append(value)
+                taken.update(names_in(value))
+    calls = {id(each): each for value in values for each in walk(value)}
+    return {last_name(each.func) for each in calls.values() if isinstance(each, ast.Call)}

@@ -1,0 +1,88 @@
+"""What a function does that a step asks for its loss is done in the step: forward passes, rows and a loss of its own."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import plan_of
+
+from preflight.scripts.uncounted.asked_in_steps import asked_in_steps
+from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
+from preflight.unpriced_names import GROWN, SECOND_FORWARD
+
+STEP = """\
+for batch in loader:
+    {step}
+    optimizer.step()
+"""
+TWICE = "def {name}(model, batch):\n    one = model(**batch).loss\n    return one + model(**batch).loss\n"
+MORE = "def {name}(model, batch):\n    ids = torch.cat([batch['input_ids']] * 4)\n    return model(input_ids=ids, labels=ids).loss\n"
+ONE = "def {name}(model, batch):\n    return model(**batch).loss\n"
+ASKS = "loss = total(model, batch)\n    loss.backward()"
+
+
+def names_of(*texts):
+    asked, functions = asked_in_steps(texts), functions_of(texts)
+    return {name for text in texts for name, _ in uncounted_calls(text, text, functions, asked)}
+
+
+@pytest.mark.parametrize(
+    ("functions", "step", "names"),
+    [
+        (TWICE.format(name="total"), ASKS, {SECOND_FORWARD}),
+        (MORE.format(name="total"), ASKS, {GROWN}),
+        (ONE.format(name="total"), ASKS, set()),
+        (TWICE.format(name="total"), "total(model, batch).backward()", {SECOND_FORWARD}),
+        (TWICE.format(name="total"), "accelerator.backward(total(model, batch) / 4)", {SECOND_FORWARD}),
+        (TWICE.format(name="total"), "loss, seen = total(model, batch), 1\n    scaled = loss / 4\n    scaled.backward()", {SECOND_FORWARD}),
+        (ONE.format(name="one") + "def total(model, batch):\n    return one(model, batch) + one(model, batch)\n", ASKS, {SECOND_FORWARD}),
+        (ONE.format(name="one") + "def total(model, batch):\n    return one(model, batch)\n", ASKS, set()),
+        (ONE.format(name="total"), "loss = total(model, batch) + total(model, batch)\n    loss.backward()", {SECOND_FORWARD}),
+        (ONE.format(name="total") + TWICE.format(name="look"), f"{ASKS}\n    print(look(model, batch))", set()),
+        (f"{ONE.format(name='total')}@torch.no_grad()\n{TWICE.format(name='look')}", "loss = total(model, batch)\n    seen = look(model, batch)\n    loss = loss * seen\n    loss.backward()", set()),
+    ],
+)  # fmt: skip
+def test_a_function_that_a_step_asks_for_its_loss_is_of_the_step(functions, step, names):
+    """It was passed over: two forward passes, or four times the rows, were said to fit as one."""
+    assert names_of(functions + STEP.format(step=step)) == names
+
+
+def test_the_function_may_stand_in_another_file_and_in_a_class():
+    of_class = "class Own(Trainer):\n    def compute_loss(self, model, inputs):\n        return self.whole(model, inputs)\n    def whole(self, model, inputs):\n        return total(model, inputs)\n"
+
+    assert names_of(of_class, TWICE.format(name="total")) == {SECOND_FORWARD}
+    assert names_of(of_class, ONE.format(name="total")) == set()
+
+
+LOOP = """\
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_collator
+from losses import loss_of
+accelerator = Accelerator(mixed_precision="bf16")
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.2-1B")
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-3.2-1B")
+data = data.map(lambda row: tokenizer(row["text"], truncation=True, max_length=512, padding="max_length"))
+loader = DataLoader(data, batch_size=2, collate_fn=default_data_collator)
+optimizer = torch.optim.AdamW(model.parameters())
+model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+for batch in loader:
+    loss = loss_of(model, batch)
+    accelerator.backward(loss)
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+OWN = """\
+def loss_of(model, batch):
+    logits = model(**batch).logits.float()
+    return -(logits.softmax(-1) * (logits / 2).softmax(-1)).sum()
+"""
+
+
+def test_a_loss_that_such_a_function_makes_of_logits_is_read(tmp_path):
+    files = {"train.py": LOOP, "losses.py": OWN}
+    plan = plan_of(tmp_path, "python train.py", files)
+
+    step = plan.script_facts.step_loss
+
+    assert step is not None and step.forwards == 1
