@@ -116,6 +116,7 @@ GRAPH_STEP = "a step that is traced as one graph"
 GENERATES_BESIDE = "generation in an evaluation"
 GENERATES_TO_EVALUATE = "generation in a trainer's own evaluation"
 """Of a method that Trainer runs where it evaluates or predicts, and nowhere else."""
+GRAPH_TO_EVALUATE = "what a trainer's own evaluation with a graph keeps"
 FORWARD_BESIDE = "a forward pass in a callback"
 KEPT_LOGITS = "logits that a loop keeps"
 GATHERED_LOGITS = "logits that an evaluation gathers"
@@ -170,6 +171,7 @@ TAKES_OF_CALLS = {
     GENERATES: "more",
     GENERATES_BESIDE: "more",
     GENERATES_TO_EVALUATE: "more",
+    GRAPH_TO_EVALUATE: "more",
     FORWARD_BESIDE: "more",
     MADE_AGAIN: "more",
     GROWN: "more",

@@ -241,6 +241,7 @@ OF_EVALUATION = (
     unpriced.UNCUT_EVALUATION,
     unpriced.LONGER_EVALUATION,
     unpriced.GENERATES_TO_EVALUATE,
+    unpriced.GRAPH_TO_EVALUATE,
 )
 ASKED_FOR = {"the states of OSS": "sharded_ddp"}
 """What is held only where an argument asks for it: FairScale's states, in copies of Trainer.create_optimizer to 4.34."""

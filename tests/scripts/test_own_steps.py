@@ -12,9 +12,11 @@ from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 from preflight.unpriced_names import (
     COPY,
+    FORWARD_BESIDE,
     FREED_EARLY,
     GATHERED_LOGITS,
     GENERATES_TO_EVALUATE,
+    GRAPH_TO_EVALUATE,
     GRAPHS,
     GROWN,
     IN_SHARDS,
@@ -858,6 +860,58 @@ def test_answers_of_a_trainers_evaluation_are_where_it_evaluates(
     plan = plan_of(tmp_path, "python t.py", {"t.py": text})
 
     assert (GENERATES_TO_EVALUATE in {notice.unpriced for notice in plan.notices}) is is_held
+
+
+EVALUATES = """
+import torch
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+class Own(Trainer):
+    {above}def {name}(self, model, inputs, *given):
+        {inside}
+
+model = AutoModelForCausalLM.from_pretrained("model")
+trainer = Own(model=model, args=TrainingArguments("out", {when}), train_dataset=rows, eval_dataset=others)
+trainer.train()
+"""
+EVERY = "eval_strategy='steps'"
+
+
+@pytest.mark.parametrize(
+    ("name", "above", "inside", "when", "is_held"),
+    [
+        ("prediction_step", "", "return model(**inputs).loss, None, None", EVERY, True),
+        ("evaluate", "", "return {'loss': self.model(**inputs).loss}", EVERY, True),
+        ("prediction_step", "", "return model(**inputs).loss, None, None", "", False),
+        ("prediction_step", "", "with torch.no_grad():\n            return model(**inputs).loss, None, None", EVERY, False),
+        ("prediction_step", "", "with torch.set_grad_enabled(False):\n            return model(**inputs).loss", EVERY, False),
+        ("prediction_step", "@torch.inference_mode()\n    ", "return model(**inputs).loss, None, None", EVERY, False),
+        ("prediction_step", "", "return super().prediction_step(model, inputs, *given)", EVERY, False),
+        ("look", "", "return model(**inputs).loss", EVERY, False),
+    ],
+)  # fmt: skip
+def test_a_trainers_own_evaluation_keeps_a_graph_where_nothing_turns_it_off(
+    tmp_path, name, above, inside, when, is_held
+):
+    """Trainer has `no_grad` in the method that is written anew, and a model that evaluates recomputes nothing."""
+    text = EVALUATES.format(name=name, above=above, inside=inside, when=when)
+    plan = plan_of(tmp_path, "python t.py", {"t.py": text})
+
+    assert (GRAPH_TO_EVALUATE in {notice.unpriced for notice in plan.notices}) is is_held
+
+
+@pytest.mark.parametrize(
+    ("function", "does", "is_held"),
+    [
+        ("def probe(model, rows):\n    return model(**rows).logits", "self.seen = probe(model, self.rows)", True),
+        ("def probe(model, rows):\n    return len(rows)", "self.seen = probe(model, self.rows)", False),
+        ("def probe(model, rows):\n    return model(**rows).logits", "self.seen = len(self.rows)", False),
+    ],
+)  # fmt: skip
+def test_what_a_callback_has_a_function_ask_the_model_is_named(function, does, is_held):
+    text = f"{function}\n\nclass Looks(TrainerCallback):\n    def on_step_end(self, args, state, control, model=None, **more):\n        {does}\n"
+
+    assert (FORWARD_BESIDE in names_of(text, text)) is is_held
 
 
 @pytest.mark.parametrize(

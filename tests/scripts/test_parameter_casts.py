@@ -82,6 +82,8 @@ def test_a_few_of_them_an_adapter_and_what_is_no_cast_leave_it_as_it_was(loop, t
         f"{EACH}p.data = p.data.to(read().dtype)",
         f"{EACH}if 'norm' in name or 'mlp' in name:\n        p.data = p.data.float()",
         f"{MODULES}if 'norm' in name or 'gate' in name:\n        m = m.to(torch.float32)",
+        f"{MODULES}if 'norm' not in name:\n        m.to(torch.float32)",
+        f"{EACH}if p.ndim > 1:\n        p.data = p.data.float()",
         f"if wide():\n    {TO_FP32.replace(chr(10), chr(10) + '    ')}",
     ],
 )

@@ -24,6 +24,8 @@ OF_FEW = lazy_pattern(
 )
 """Conditions under which only vectors are cast, or an adapter's own matrices, which PEFT keeps in fp32 itself. A `gate` is a
 router's of few numbers in one model, and in another a third of every MLP."""
+OF_OTHERS = lazy_pattern(r"\bnot\b|!=|(?:ndim|\.dim\(\)|len\([\w.]*shape\)) *>")
+"""What makes such a condition one of all others: `"norm" not in name`, `p.ndim > 1`."""
 OF_ONE = lazy_pattern(r"^(?:\w+\.)*\w*model\.")
 """A parameter that is named by its place in the model, and no loop's: changed_parts.WIDE_PART."""
 OF_MODULES = lazy_pattern(r"\b(?:named_)?modules\(\)")
@@ -67,8 +69,8 @@ def _comes_before(call: CallFound, node: ast.stmt | ast.expr, scope: Scope) -> b
 
 
 def _is_of_few(test: str) -> bool:
-    """Tell whether a condition holds of few parameters: either way of an `or` does."""
-    return all(map(OF_FEW.search, test.split(" or ")))
+    """Tell whether a condition holds of few parameters: either way of an `or` does, and none that names what is left out."""
+    return all(map(OF_FEW.search, test.split(" or "))) and not OF_OTHERS.search(test)
 
 
 def _of_parameters(reader: ScriptReader) -> Iterator[tuple[ast.stmt | ast.expr, Scope, object]]:

@@ -15,6 +15,7 @@ from preflight.unpriced_names import (
     GENERATES,
     GENERATES_BESIDE,
     GENERATES_TO_EVALUATE,
+    GRAPH_TO_EVALUATE,
 )
 
 _BESIDE_STEPS = lazy_pattern(
@@ -29,12 +30,15 @@ def generates_beside(
     """Yield where a model generates between steps, in a callback, a trainer's evaluation or a loop that is no step, and what
     callbacks ask it."""
     of_trainers = {id(each) for cls in _trainers(nodes) for each in methods_of(cls).values()}
+    asking = _asking(nodes)
     for node in nodes:
         if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
             evaluates = id(node) in of_trainers and not node.name.startswith("on_")
             name = GENERATES_TO_EVALUATE if evaluates else GENERATES_BESIDE
             yield from ((name, line) for _, line in generates(node.body, helpers))
-            yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node))
+            yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node, asking))
+            if evaluates:
+                yield from ((GRAPH_TO_EVALUATE, line) for line in _with_graph([node]))
         elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
             made = filter(_is_of_model, own_nodes(node.body))
             yield from ((GENERATES_BESIDE, call.lineno) for call in made)
@@ -95,11 +99,51 @@ _OF_A_MODEL = lazy_pattern(
 """Methods of a model that generate, its own class's too: `model.my_generate`, `model.generate_text`."""
 
 
-def _forwards_of_callback(method: ast.FunctionDef) -> Iterator[int]:
-    """Yield the lines where a callback asks the model of its own accord, with rows that nobody said."""
+def _forwards_of_callback(method: ast.FunctionDef, asking: Container[str]) -> Iterator[int]:
+    """Yield the lines where a callback asks the model of its own accord, with rows that nobody said: itself, or in one of some
+    functions."""
     for node in walk(method) if method.name.startswith("on_") else ():
+        if isinstance(node, ast.Call) and (
+            MODEL.match(unparse(node.func)) or last_name(node.func) in asking
+        ):
+            yield node.lineno
+
+
+def _asking(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Return the functions of a file that ask a model they are given, which no trainer runs of itself."""
+    return frozenset(
+        node.name
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and not (_BESIDE_STEPS.match(node.name) or _OF_TRAINERS.match(node.name))
+        and any(
+            isinstance(each, ast.Call) and MODEL.match(unparse(each.func)) for each in walk(node)
+        )
+    )
+
+
+_OF_TRAINERS = lazy_pattern(
+    r"^(?:_?compute_loss|training_step|train|predict|forward|__\w+__|main|\w*evaluation_loop)$"
+)
+
+
+def _with_graph(block: Iterable[ast.AST]) -> Iterator[int]:
+    """Yield the lines where a trainer's own way to evaluate asks the model and keeps a graph. Trainer has `no_grad` in its
+    `prediction_step` alone, and nothing is checkpointed in evaluation (transformers/trainer.py, 4.28 to 5.24)."""
+    for node in block:
+        around: Iterable[ast.AST] = ()
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            around = node.items
+        elif isinstance(node, ast.FunctionDef):
+            around = node.decorator_list
+        if any(_NO_GRAPH.search(unparse(each)) for each in around):
+            continue
         if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
             yield node.lineno
+        yield from _with_graph(children(node))
+
+
+_NO_GRAPH = lazy_pattern(r"no_grad|inference_mode|set_grad_enabled\(\s*(?:mode\s*=\s*)?False")
 
 
 _GENERATORS = frozenset({"generate", "pipeline", "simple_evaluate"})
