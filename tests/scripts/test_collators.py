@@ -115,6 +115,34 @@ def test_a_collator_that_repeats_rows_is_named_however_it_is_handed(makes, after
     assert GROWN_BY_COLLATOR in {notice.unpriced for notice in plan.notices}
 
 
+FACTORY = """\
+def fills(rows):
+    def padded(ids, longest):
+        return ids + [0] * (longest - len(ids))
+    return default_data_collator([{{**row, "input_ids": padded(row["input_ids"], 512)}} for row in rows])
+
+def makes(times):
+    def padded(ids, longest):
+        return ids + [0] * (longest - len(ids))
+    def collate(rows):
+        ids = torch.tensor([padded(row["input_ids"], 512) for row in {rows}])
+        return {{"input_ids": ids, "labels": ids}}
+    return collate
+"""
+
+
+@pytest.mark.parametrize(
+    ("collate", "rows", "is_grown"),
+    [("fills", "rows", False), ("makes(2)", "rows", False), ("makes(2)", "rows * times", True)],
+)
+def test_a_function_that_fills_one_row_makes_no_more_of_them(collate, rows, is_grown, tmp_path):
+    made = MADE.format(makes=f"Trainer(model, args, {collate}, rows)", after="")
+    text = FACTORY.format(rows=rows) + made
+    plan = plan_of(tmp_path, "python train.py", {"train.py": text})
+
+    assert (GROWN_BY_COLLATOR in {notice.unpriced for notice in plan.notices}) is is_grown
+
+
 LOOP = """\
 import torch
 from accelerate import Accelerator

@@ -55,13 +55,12 @@ def _collates(made: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     elif isinstance(made, ast.Lambda):
         yield made, _parameter(made.args, 0)
     elif isinstance(made, ast.FunctionDef):
-        inner = [each for each in walk(made) if isinstance(each, (ast.FunctionDef, ast.Lambda))]
-        behind = [each for each in inner if each is not made]
-        if any(isinstance(each, ast.FunctionDef) for each in behind):
-            for each in behind:
-                yield each, _parameter(each.args, 0)
-        else:
-            yield made, _parameter(made.args, 0)
+        inner = [each for each in made.body if isinstance(each, ast.FunctionDef)]
+        ends = [each.value for each in walk(made) if isinstance(each, ast.Return) and each.value]
+        returned = {name for end in ends for name in names_in(end) if isinstance(end, ast.Name)}
+        behind = [each for each in inner if each.name in returned]
+        for each in behind or [made]:
+            yield each, _parameter(each.args, 0)
 
 
 def _parameter(args: ast.arguments, at: int) -> str:
