@@ -102,7 +102,7 @@ WITHIN = {
     ),
     "formulas": (("adapters",), ("layers",), ("engines", "objectives"), ("limits",)),
     "shell": (("grammar",), ("meaning",), ("programs",), ("starters",)),
-    "derive": (("layouts",), ("costs", "tables"), ("pages",)),
+    "derive": (("hub",), ("layouts",), ("costs", "tables"), ("pages",)),
 }
 """Package -> the floors of the packages in it; the modules beside them stand on any, and serve any."""
 
