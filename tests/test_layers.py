@@ -238,11 +238,16 @@ def test_a_hook_imports_values_from_preflight_and_no_other_hook():
     assert others == []
 
 
+OF_TORCH = "preflight/derive/hub/chatglm"
+"""Models that torch runs, whose classes are torch's: `derive.hub.register` imports them where one is traced."""
+
+
 def test_importing_a_module_needs_the_standard_library_pluggy_and_yaml():
     known = {*sys.stdlib_module_names, "pluggy", "yaml", "preflight"}
     foreign = [
         f"{path}:{line} imports {name}"
         for path, tree in own_trees()
+        if not str(path).startswith(OF_TORCH)
         for name, line in imported(tree, with_functions=False)
         if name.partition(".")[0] not in known
     ]
