@@ -18,7 +18,7 @@ from pathlib import Path
 from preflight.derive import expected
 from preflight.derive.costs import costs, families, release_costs
 from preflight.derive.costs.release_costs import release_here
-from preflight.derive.layouts.small_models import OLDER_MODELS
+from preflight.derive.layouts.small_sizes import OLDER_MODELS
 from preflight.derive.tables.version_rules import rules_to_read
 from preflight.derive.target import ROOT, Chosen, NotMade, Target, read, write
 from preflight.derive.targets import GROUPS, TARGETS

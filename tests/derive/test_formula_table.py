@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from preflight.derive.costs.formula_table import BEGIN, COLUMNS, END, compare_all, table_lines
-from preflight.derive.layouts.small_models import SMALL_MODELS, TOWERS
+from preflight.derive.layouts.small_sizes import SMALL_MODELS, TOWERS
 from preflight.models.families.groups import group_of
 from preflight.plugins import load_plugins
 

@@ -11,7 +11,8 @@ import sys
 from typing import Any
 
 from preflight.derive.costs.release_costs import installed
-from preflight.derive.layouts.small_models import NUM_VARIANTS, plan_of, small_config
+from preflight.derive.layouts.small_models import plan_of, small_config
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.models import describe

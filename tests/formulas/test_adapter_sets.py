@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from preflight.derive.costs.formula_table import compare
-from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.formulas.adapters.adapters import recorded_layers
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from preflight.derive.costs.formula_table import compare
-from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.formulas.layers.attention_scores import scores_of
 from preflight.models import describe
 from preflight.trace.job import job_of

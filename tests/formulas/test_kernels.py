@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import preflight
-from preflight.derive.layouts.small_models import LIGER_FAMILIES, small_config, small_launch
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import LIGER_FAMILIES
 from preflight.device import DeviceSpec
 from preflight.formulas.cost_tables import LIGER, family_costs, in_words
 from preflight.formulas.layers.installed_kernels import KERNELS

@@ -7,7 +7,8 @@ import importlib
 import pytest
 
 from preflight.derive.costs.formula_table import formulas_of, moments_of
-from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.formulas.adapters.linear_experts import LINEAR_EXPERTS, in_release
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import Adapter

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from preflight.derive.costs.formula_table import compare, formulas_of, moments_of
-from preflight.derive.layouts.small_models import NUM_VARIANTS, plan_of, small_config
+from preflight.derive.layouts.small_models import plan_of, small_config
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.formulas.cost_tables import METHODS, method_of
 from preflight.formulas.precision import precision_of
 from preflight.models import describe

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from preflight.derive.costs.formula_table import formulas_of, moments_of
-from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.judge import collect_terms
 from preflight.memory import Moment
 from preflight.models import describe

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from preflight.derive.layouts.small_models import NUM_VARIANTS, plan_of, small_config
+from preflight.derive.layouts.small_models import plan_of, small_config
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.hooks.remedy_micro_batch import preflight_remedies
 from preflight.judge import estimate_memory
 from preflight.memory import Level, Moment

@@ -11,7 +11,8 @@ from torch.distributed.fsdp._fully_shard._fsdp_param import FSDPParam
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from preflight.derive.costs.formula_table import ends_of_kinds, formulas_of, moments_of
-from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.errors import Problem
 from preflight.formulas.adapters.adaptations import ATTENTION, Adaptation, targets_of
 from preflight.formulas.layers.packed_experts import scattered

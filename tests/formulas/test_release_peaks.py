@@ -6,7 +6,8 @@ import pytest
 from recorded import recorded
 
 from preflight.derive.costs.release_costs import LIBRARIES, installed
-from preflight.derive.layouts.small_models import SMALL_MODELS, small_config
+from preflight.derive.layouts.small_models import small_config
+from preflight.derive.layouts.small_sizes import SMALL_MODELS
 from preflight.formulas.cost_tables import TRACED_WITH_ONE_KEY_HEAD
 from preflight.judge import estimate_memory
 from preflight.models import describe

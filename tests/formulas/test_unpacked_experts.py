@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from preflight.derive.costs.formula_table import ends_of_kinds, formulas_of, moments_of
-from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.formulas.adapters.adaptations import ATTENTION, Adaptation, targets_of
 from preflight.formulas.adapters.adapted_experts import expert_names
 from preflight.formulas.adapters.unpacked_experts import KEEPS_BEHIND_EXPERTS

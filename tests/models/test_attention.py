@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from preflight.derive.layouts.small_models import EVERY_MODEL, small_config
+from preflight.derive.layouts.small_models import small_config
+from preflight.derive.layouts.small_sizes import EVERY_MODEL
 from preflight.formulas.layers.attention import (
     EAGER_VERSIONS,
     default_attention,

@@ -5,12 +5,8 @@ from __future__ import annotations
 import pytest
 
 from preflight.derive.costs.formula_table import compare, ends_of_kinds, formulas_of, moments_of
-from preflight.derive.layouts.small_models import (
-    NUM_VARIANTS,
-    SMALL_MODELS,
-    small_config,
-    small_launch,
-)
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS, SMALL_MODELS
 from preflight.formulas.cost_tables import family_costs, file_of
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import LaunchPlan

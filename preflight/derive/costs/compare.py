@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from preflight.derive.layouts.small_models import SMALL_MODELS, small_config
+from preflight.derive.layouts.small_models import small_config
+from preflight.derive.layouts.small_sizes import SMALL_MODELS
 from preflight.errors import BadInput
 from preflight.models.registry import all_models
 from preflight.trace.job import TraceJob

@@ -8,12 +8,8 @@ from dataclasses import replace
 from preflight.derive.costs import chunks, expert_loops, token_loops
 from preflight.derive.costs.cost_forms import NotSolved, Sizes, solve, without_zeros
 from preflight.derive.costs.loops import NotAlike, Turns, joined, joined_levels
-from preflight.derive.layouts.small_models import (
-    NUM_VARIANTS,
-    objective_of,
-    small_config,
-    small_launch,
-)
+from preflight.derive.layouts.small_models import objective_of, small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.formulas.adapters.adaptations import Adaptation
 from preflight.formulas.adapters.linear_experts import in_release
 from preflight.formulas.cost_tables import METHODS

@@ -23,12 +23,8 @@ from preflight.derive.costs.cost_files import both_ways, known_costs, rendered, 
 from preflight.derive.costs.cost_forms import SOLVED, NotSolved, summed, taken_off, without_zeros
 from preflight.derive.costs.cost_peaks import highest_points
 from preflight.derive.costs.cost_traces import Seen, Walked, see_and_walk
-from preflight.derive.layouts.small_models import (
-    EVERY_MODEL,
-    LIGER_MODELS,
-    OLDER_MODELS,
-    small_config,
-)
+from preflight.derive.layouts.small_models import small_config
+from preflight.derive.layouts.small_sizes import EVERY_MODEL, LIGER_MODELS, OLDER_MODELS
 from preflight.derive.target import Chosen, Files, Say
 from preflight.errors import BadInput
 from preflight.formulas.adapters.adaptations import (

@@ -30,7 +30,8 @@ from preflight.derive.layouts.model_behaviour import (
     traced_nulls,
     traced_switches,
 )
-from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config
+from preflight.derive.layouts.small_models import small_config
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.derive.layouts.type_configs import VARIANTS, class_of_type, windows_of
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
 from preflight.errors import ModelNotKnown

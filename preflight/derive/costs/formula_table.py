@@ -9,13 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from preflight.derive.layouts.small_models import (
-    NUM_VARIANTS,
-    SMALL_MODELS,
-    objective_of,
-    small_config,
-    small_launch,
-)
+from preflight.derive.layouts.small_models import objective_of, small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS, SMALL_MODELS
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.errors import BadInput
 from preflight.formulas.adapters.adapters import recorded_layers

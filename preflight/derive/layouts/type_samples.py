@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import lru_cache
 from random import Random
 
-from preflight.derive.layouts.small_models import EVERY_MODEL, small_config
+from preflight.derive.layouts.small_models import small_config
+from preflight.derive.layouts.small_sizes import EVERY_MODEL
 from preflight.derive.layouts.type_configs import small_type_config
 from preflight.formulas.cost_tables import kind_of
 from preflight.formulas.layers.layer_sizes import layer_sizes

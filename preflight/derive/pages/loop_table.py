@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from preflight.derive.costs.formula_table import live_at
-from preflight.derive.layouts.small_models import NUM_VARIANTS, plan_of, small_config
+from preflight.derive.layouts.small_models import plan_of, small_config
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.formulas.cost_tables import method_of
 from preflight.formulas.layers.layer_coefficients import shared_forms

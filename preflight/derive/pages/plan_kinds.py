@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.derive.layouts.small_models import NUM_VARIANTS, plan_of, small_config
+from preflight.derive.layouts.small_models import plan_of, small_config
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan

@@ -17,7 +17,8 @@ from typing import Any
 
 from preflight.derive.costs.formula_table import ends_of_kinds, formulas_of, moments_of
 from preflight.derive.costs.release_costs import LIBRARIES, installed
-from preflight.derive.layouts.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.layouts.small_models import small_config, small_launch
+from preflight.derive.layouts.small_sizes import NUM_VARIANTS
 from preflight.derive.target import ROOT, Files, Say, put_between, read, write
 from preflight.launch import LaunchPlan
 from preflight.memory import Moment
