@@ -15,7 +15,7 @@ from preflight.cli import main as preflight
 
 from .extraction import Launch
 
-OBJECTS_BETWEEN_COLLECTIONS = 20_000
+OBJECTS_BETWEEN_COLLECTIONS = 8_000
 """Trees of scripts are many objects: collected as often as by default they would take a seventh of a sweep."""
 
 
