@@ -180,11 +180,8 @@ class _Sizes:
             if judged is None or judged.estimate is None:
                 return None
             fits = judged.verdict.answer is FITS
-            tried = _Tried(size, judged.estimate.device_peak_bytes)
-            if judged.verdict.unpriced and tried.peak_bytes <= self._capacity(tried):
-                return None  # What is left out stays so on more ranks.
             if size > 1:  # One rank shards nothing: its peak says nothing of the others.
-                known.append(tried)
+                known.append(_Tried(size, judged.estimate.device_peak_bytes))
             low, high = (low, at) if fits else (at, high)
             if not fits and self._is_hopeless(known):
                 return None
@@ -212,8 +209,8 @@ class _Sizes:
         return judged.device.capacity_bytes
 
     def _is_hopeless(self, known: list[_Tried]) -> bool:
-        """Tell whether what no number of ranks shards is too much already."""
-        if len(known) < 2:
+        """Tell whether what no number of ranks shards is too much already; it is not where the last try has room."""
+        if len(known) < 2 or known[-1].peak_bytes <= self._capacity(known[-1]):
             return False
         kept, _ = _kept_and_sharded(known[-2], known[-1])
         return known[-1].num_ranks > known[-2].num_ranks and kept > self._capacity(known[-1])

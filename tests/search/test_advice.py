@@ -13,6 +13,7 @@ from test_lattice import START
 from preflight.advice import Advice
 from preflight.devices.gpu_table import device_of, gpu_table
 from preflight.devices.prices import listed_prices
+from preflight.errors import Problem
 from preflight.hookspecs import hookimpl
 from preflight.judge import Judged, judge_plan
 from preflight.launch import Origin
@@ -23,6 +24,7 @@ from preflight.remedy import SUGGESTED_ADAPTER
 from preflight.report import Report
 from preflight.request import Request
 from preflight.search.advise import _Sizes, advise
+from preflight.unpriced_names import STATE_DICT_ON_CARD
 from preflight.verdict import Answer
 
 MOST_ESTIMATES = 12
@@ -64,6 +66,22 @@ PLANS = {
     "half a million tokens": replace(SMALL, seq_len=524288),
 }
 
+WHOLE_STATES = Problem.left_out("the whole model is gathered", "", STATE_DICT_ON_CARD, "more")
+GATHERING = replace(
+    SMALL,
+    model="meta-llama/Llama-2-13b-hf",
+    engine="fsdp1",
+    trainer="transformers",
+    world_size=2,
+    shard_degree=2,
+    notices=(WHOLE_STATES,),
+)
+LEAVING_OUT = {
+    "13B whose state dict is gathered": GATHERING,
+    "8B whose state dict is gathered": replace(GATHERING, model=START.model, device="a6000-48"),
+}
+"""What is bounded fits beside a launch on more ranks only, and is named on fewer."""
+
 
 OPEN = {
     "a loss that nobody said": replace(
@@ -92,7 +110,10 @@ def advised(plan, plugins) -> tuple[Advice, Judged]:
     return advice, start
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+EVERY = {**PLANS, **LEAVING_OUT}
+
+
+@pytest.mark.parametrize("plan", EVERY.values(), ids=EVERY)
 def test_the_fewest_devices_are_those_of_trying_every_number(plan, plugins):
     advice, start = advised(plan, plugins)
     for method in advice.methods:

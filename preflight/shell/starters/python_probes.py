@@ -22,9 +22,9 @@ def devices_counted(argv: list[Text], state: State) -> Text | None:
         return None
     if not _COUNTS_DEVICES.fullmatch(words[1]):
         return None
-    is_listed, given = state.get(VISIBLE) is not None, state.known("SLURM_GPUS_ON_NODE") or ""
+    given = state.known("SLURM_GPUS_ON_NODE") or ""
     numbers = [int(given)] if given.isdecimal() and len(given) <= 4 else []
-    if is_listed:
+    if state.get(VISIBLE) is not None:
         listed = state.known(VISIBLE)
         if listed is None:
             return None
