@@ -6,7 +6,14 @@ import ast
 from collections.abc import Iterator
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import argument_of, last_name, names_in, unparse, walk
+from preflight.scripts.python.nodes import (
+    argument_of,
+    last_name,
+    names_in,
+    targets_of,
+    unparse,
+    walk,
+)
 
 _CALLED = frozenset({"__call__", "torch_call", "collate_fn", "collate"})
 """Methods of a collator that are given the rows (transformers/data/data_collator.py, 5.24.0; torch's DataLoader)."""
@@ -130,7 +137,7 @@ def _appended(loop: ast.For) -> Iterator[int]:
         name
         for node in _inside(loop)
         if isinstance(node, (ast.Assign, ast.AnnAssign))
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for target in targets_of(node)
         for name in names_in(target)
     }
     for inner in _inside(loop):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.flow import takes_gradient
-from preflight.scripts.python.nodes import last_name, names_in, root_of, walk
+from preflight.scripts.python.nodes import last_name, names_in, root_of, targets_of, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.uncounted.between_steps import own_nodes
 from preflight.scripts.uncounted.own_steps import forwards_of, steps_of
@@ -76,10 +76,9 @@ def _asked(block: Sequence[ast.stmt]) -> set[str]:
     taken = {name for end in ends for name in names_in(end)}
     values = [*ends]
     given = [
-        (targets, node.value)
+        (targets_of(node), node.value)
         for node in nodes
-        if isinstance(node, (ast.Assign, ast.AugAssign)) and node.value is not None
-        for targets in [node.targets if isinstance(node, ast.Assign) else [node.target]]
+        if isinstance(node, (ast.Assign, ast.AugAssign))
     ]
     size = -1
     while size < len(taken):
