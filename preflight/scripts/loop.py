@@ -20,6 +20,7 @@ from preflight.scripts.python.nodes import (
 )
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.python.without_graph import MAKE_NO_GRAPH
 from preflight.scripts.settings.lightning_calls import lightning_trainer
 from preflight.scripts.settings.own_engine import WRAPPERS
 from preflight.scripts.settings.script_settings import ScriptSettings
@@ -37,8 +38,6 @@ STAYING = "zero_grad_set_to_none"
 
 EVALUATES = ("eval", "no_grad", "inference_mode")
 """Functions of torch under which a model makes no graph, or is told to evaluate."""
-WITHOUT_GRAPH = frozenset({"no_grad", "inference_mode", "set_grad_enabled"})
-"""Functions of torch under which a model makes no graph; `model.eval()` is none of them."""
 
 _OF_EVALUATION = lazy_pattern(r"(?i)(?:^|_)(?:eval|val|valid|validation|test|dev)(?:_|$)")
 """Names of loaders that no step trains on."""
@@ -193,7 +192,7 @@ def _read_evaluation(
     evaluates = bool(training) and (validates or any(map(_is_switch, reader.named("eval"))))
     may_evaluate = evaluates or validates or any(map(_is_switch, reader.possible(*EVALUATES)))
     has_no_graph = validates or any(
-        isinstance(each, (ast.Name, ast.Attribute)) and last_name(each) in WITHOUT_GRAPH
+        isinstance(each, (ast.Name, ast.Attribute)) and last_name(each) in MAKE_NO_GRAPH
         for each in reader.nodes
     )
     switches = [each for each in reader.possible("eval") if _is_switch(each)]

@@ -110,6 +110,9 @@ def test_a_known_one_and_a_plain_loop_are_left_alone(optimizer):
     [
         ("other = model(**batch)", True),
         ("with torch.no_grad(): other = model(**batch)", False),
+        ("with torch.no_grad() if frozen else nullcontext(): other = model(**batch)", True),
+        ("with torch.set_grad_enabled(tuned): other = model(**batch)", True),
+        ("with inference_timer(): other = model(**batch)", True),
         ("if accelerator.is_main_process: other = model(**batch)", True),
         ("for one in batch: evaluate(one)", False),
         ("if last: save_model(model, tokenizer)", False),

@@ -96,6 +96,19 @@ class Trained:
         ours, theirs = log_probs(outputs.logits, ids), log_probs(others.logits, ids)
         return -F.logsigmoid(ours[:n] - ours[n:] - theirs[:n] + theirs[n:]).mean()
 """,
+    "pairs beside the model itself in a function that makes no graph": """
+class Trained:
+    @torch.no_grad()
+    def before(self, model, ids):
+        return log_probs(model(input_ids=ids).logits, ids)
+
+    def compute_loss(self, model, inputs, return_outputs=False):
+        ids = inputs["ids"]
+        n = ids.size(0) // 2
+        ours = log_probs(model(input_ids=ids).logits, ids)
+        theirs = self.before(model, ids)
+        return -F.logsigmoid(ours[:n] - ours[n:] - theirs[:n] + theirs[n:]).mean()
+""",
     "a loop that holds both": """
 for batch in loader:
     ids = batch["ids"]

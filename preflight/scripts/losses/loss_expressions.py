@@ -62,8 +62,6 @@ class Expressions(Operations, ABC):
         self.caches_keys = False
         self.asks_layers: set[ast.Call] = set()
         """Calls of a model that ask for the outputs of every layer."""
-        self.evaluates = False
-        """Whether nothing goes back, as in an evaluation."""
 
     def held(self) -> Iterable[object]:
         return [*(value for frame in self.frames for value in frame.values()), *self.stack]

@@ -7,7 +7,6 @@ one run for each. A step that does anything else with large tensors than is know
 from __future__ import annotations
 
 import ast
-import re
 from abc import ABC
 from collections.abc import Sequence
 from fractions import Fraction
@@ -18,6 +17,11 @@ from preflight.scripts.losses.loss_graph import Group, Node, Outputs, Storage, T
 from preflight.scripts.losses.loss_operations import WIDE
 from preflight.scripts.losses.loss_values import GivenUp, Impossible, Model, Returned, written
 from preflight.scripts.python.nodes import walk
+from preflight.scripts.python.without_graph import (
+    MAKE_NO_GRAPH,
+    may_run_without_graph,
+    runs_without_graph,
+)
 from preflight.scripts.reach.reach_files import may_run
 
 MOST_DEPTH = 12
@@ -25,6 +29,9 @@ _ENDS = lazy_pattern(r"detach|\bitem\b|\bdata\b|tolist|numpy|zeros|ones|tensor\(
 """What leaves a value without the graph behind it."""
 _ASKS = lazy_pattern(r"label|logits|output_|use_cache|input_ids|past")
 """Arguments of a model that decide what it gives back."""
+_NO_AUTOCAST = lazy_pattern(
+    rf"{'|'.join(MAKE_NO_GRAPH)}|accumulate|no_sync|nullcontext|null_ref|disable_adapter"
+)
 MOST_STATEMENTS = 3_000
 
 
@@ -116,19 +123,21 @@ class Machine(Expressions, ABC):
         return isinstance(value, (Outputs, Model)) or (isinstance(value, Tensor) and value.storage is not None)  # fmt: skip
 
     def within(self, node: ast.With | ast.AsyncWith) -> None:
-        had_graph, was_autocast = self.has_graph, self.is_autocast
+        was_aside, was_autocast = self.is_aside, self.is_autocast
+        if runs_without_graph(node):
+            self.is_aside = True
+        elif not self.is_aside and may_run_without_graph(node):
+            self.is_aside = self.is_so(f"no graph under {' and '.join(map(written, node.items))}")
         # with its own the model's outputs have 16 bits, and accelerate makes no fp32 of them
         for item in node.items:
             text = written(item.context_expr)
-            if re.search(r"no_grad|inference_mode|set_grad_enabled\(False", text):
-                self.has_graph = False
-            elif "autocast" in text:
+            if "autocast" in text:
                 self.is_autocast = "enabled=False" not in text
                 self.doubts.add("autocast of a step's own")
-            elif not re.search(r"accumulate|no_sync|nullcontext|null_ref|disable_adapter", text):
+            elif not _NO_AUTOCAST.search(text):
                 self.is_autocast = self.is_so(f"autocast by {text}")
         self.run(node.body)
-        self.has_graph, self.is_autocast = had_graph, was_autocast
+        self.is_aside, self.is_autocast = was_aside, was_autocast
 
     def loop(self, node: ast.For | ast.While) -> None:
         """Leave out a loop that looks at nothing that is counted."""
@@ -192,15 +201,15 @@ class Machine(Expressions, ABC):
             raise GivenUp("a forward after the gradient was taken")
         if model.is_reference and self.has_graph:
             raise GivenUp("a reference with a graph")
-        has_graph = self.has_graph and not model.is_reference
-        if not has_graph and not (self.evaluates and not model.is_reference):
+        was_aside = self.is_aside
+        self.is_aside = was_aside or model.is_reference
+        if self.is_aside:
             self._compare("reference" if model.is_reference else "itself")
-        elif has_graph and self.compares and self.alive():
+        elif self.has_graph and self.compares and self.alive():
             raise GivenUp("logits of a reference that live while the model runs")
-        self.forwards += has_graph or (self.evaluates and not model.is_reference)
-        had, self.has_graph = self.has_graph, has_graph
+        self.forwards += not self.is_aside
         leaf: tuple[Node, ...] = ()
-        if has_graph:
+        if self.has_graph:
             self.number += 1
             leaf = (Node(self.number),)
         logits = Tensor(Storage(Fraction(self.outputs)), Fraction(1), self.outputs, True, leaf)
@@ -211,7 +220,7 @@ class Machine(Expressions, ABC):
             # padded, not cut, since 4.50; before, a copy of all but the last is read (transformers/loss/loss_utils.py)
             self.note(Storage(Fraction(3 * WIDE)))
             loss = self.operated("cross_entropy", self.cast(logits, WIDE), 0)
-        self.has_graph = had
+        self.is_aside = was_aside
         return Outputs(logits, loss)
 
     def _compare(self, what: str) -> None:
@@ -236,6 +245,8 @@ class Machine(Expressions, ABC):
     def entered(self, function: ast.FunctionDef, given: dict[str, object]) -> object:
         if len(self.frames) > MOST_DEPTH:
             raise GivenUp("functions in one another")
+        was_aside = self.is_aside
+        self.is_aside = was_aside or runs_without_graph(function)
         self.frames.append(given)
         self.lines.append(self.functions.lines.get(id(function), frozenset()))
         try:
@@ -243,6 +254,7 @@ class Machine(Expressions, ABC):
         except Returned as returned:
             return returned.value
         finally:
+            self.is_aside = was_aside
             self.frames.pop()
             self.lines.pop()
         return None

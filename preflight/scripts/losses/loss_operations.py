@@ -39,11 +39,18 @@ class Operations:
     def __init__(self) -> None:
         self.number = 0
         self.most = NOTHING
-        self.has_graph = True
+        self.evaluates = False
+        """Whether nothing goes back, as in an evaluation."""
+        self.is_aside = False
+        """Whether what runs is told to make no graph, where the step is trained on too."""
         self.is_autocast = False
         self.released: set[int] = set()
         self.stack: list[object] = []
         """What parts of an expression gave, until the whole has a value."""
+
+    @property
+    def has_graph(self) -> bool:
+        return not (self.evaluates or self.is_aside)
 
     def held(self) -> Iterable[object]:
         """Return every value that a name or an expression at work holds."""

@@ -7,12 +7,12 @@ A name is followed through the step as far as it only looks at the same numbers.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import children, given_to, last_name, unparse, walk
+from preflight.scripts.python.without_graph import runs_without_graph
 from preflight.unpriced_names import NARROW_LOSS, OWN_LOSS
 from preflight.values import NamedTuple
 
@@ -174,9 +174,7 @@ def _simple(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         node = waiting.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
-        if isinstance(node, (ast.With, ast.AsyncWith)) and any(
-            re.search("no_grad|inference", unparse(item)) for item in node.items
-        ):
+        if isinstance(node, (ast.With, ast.AsyncWith)) and runs_without_graph(node):
             continue
         parts = [getattr(node, name, ()) for name in ("body", "orelse", "finalbody")]
         parts += [handler.body for handler in getattr(node, "handlers", ())]

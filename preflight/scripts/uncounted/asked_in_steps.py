@@ -9,11 +9,11 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.flow import takes_gradient
 from preflight.scripts.python.nodes import last_name, names_in, root_of, targets_of, walk
 from preflight.scripts.python.trees import tree_of
+from preflight.scripts.python.without_graph import runs_without_graph
 from preflight.scripts.uncounted.between_steps import own_nodes
 from preflight.scripts.uncounted.own_steps import forwards_of, steps_of
 
 _TRAINS = lazy_pattern(r"\bbackward\(|def (?:compute_loss|training_step|train_step)\b")
-_NO_GRAPH = lazy_pattern(r"no_grad|inference_mode")
 
 
 def asked_in_steps(texts: Iterable[str]) -> frozenset[str]:
@@ -63,9 +63,7 @@ def _trees(texts: Iterable[str]) -> Iterator[ast.Module]:
 
 def _is_without_graph(function: ast.FunctionDef) -> bool:
     """Tell whether a function is none of a step: it runs without a graph, or it is what a module of its own computes."""
-    return function.name in ("forward", "__init__") or any(
-        _NO_GRAPH.search(ast.dump(each)) for each in function.decorator_list
-    )
+    return function.name in ("forward", "__init__") or runs_without_graph(function)
 
 
 def _asked(block: Sequence[ast.stmt]) -> set[str]:

@@ -10,6 +10,7 @@ from typing import TypeGuard
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import children, last_name, methods_of, unparse, walk
+from preflight.scripts.python.without_graph import Block, runs_without_graph
 from preflight.unpriced_names import (
     FORWARD_BESIDE,
     GENERATES,
@@ -131,19 +132,11 @@ def _with_graph(block: Iterable[ast.AST]) -> Iterator[int]:
     """Yield the lines where a trainer's own way to evaluate asks the model and keeps a graph. Trainer has `no_grad` in its
     `prediction_step` alone, and nothing is checkpointed in evaluation (transformers/trainer.py, 4.28 to 5.24)."""
     for node in block:
-        around: Iterable[ast.AST] = ()
-        if isinstance(node, (ast.With, ast.AsyncWith)):
-            around = node.items
-        elif isinstance(node, ast.FunctionDef):
-            around = node.decorator_list
-        if any(_NO_GRAPH.search(unparse(each)) for each in around):
+        if isinstance(node, Block) and runs_without_graph(node):
             continue
         if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
             yield node.lineno
         yield from _with_graph(children(node))
-
-
-_NO_GRAPH = lazy_pattern(r"no_grad|inference_mode|set_grad_enabled\(\s*(?:mode\s*=\s*)?False")
 
 
 _GENERATORS = frozenset({"generate", "pipeline", "simple_evaluate"})

@@ -8,12 +8,12 @@ from collections.abc import Container, Iterable, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import children, last_name, unparse
+from preflight.scripts.python.without_graph import Block, runs_without_graph
 
 WORD = "use_cache"
 _UNDER_CHECKPOINTING = lazy_pattern(
     r"False if [\w.]*gradient_checkpointing else True|not [\w.]*gradient_checkpointing"
 )
-_WITHOUT_GRAPH = lazy_pattern(r"no_grad|inference_mode|set_grad_enabled\(False")
 _OF_BOTH_MODES = frozenset({"compute_loss", "prediction_step"})
 """Methods of a Trainer through which evaluation goes."""
 _MAKES = lazy_pattern(r"from_pretrained$|from_config$|Config$|^dict$|^update$")
@@ -42,11 +42,8 @@ def _said(tree: ast.AST, lines: Container[int]) -> Iterator[ast.AST]:
     for node, is_judged in waiting:
         if getattr(node, "lineno", 0) in lines:
             yield from _set(node, is_judged)
-        if isinstance(node, ast.With):
-            is_judged |= any(_WITHOUT_GRAPH.search(unparse(each)) for each in node.items)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            is_judged |= node.name in _OF_BOTH_MODES
-            is_judged |= any(map(_WITHOUT_GRAPH.search, map(unparse, node.decorator_list)))
+        if isinstance(node, Block):
+            is_judged |= getattr(node, "name", "") in _OF_BOTH_MODES or runs_without_graph(node)
         waiting += [(child, is_judged) for child in children(node)]
 
 

@@ -12,6 +12,7 @@ from typing import TypeGuard
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import last_name, methods_of, names_in, unparse, walk
+from preflight.scripts.python.without_graph import may_run_without_graph
 from preflight.scripts.settings.followed_models import PASSES_ON
 from preflight.unpriced_names import (
     CAST_LOGITS,
@@ -263,11 +264,8 @@ def without_graph(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
             continue
         own = f"{node.args.args[0].arg}."
         for block in walk(node):
-            if not isinstance(block, ast.With) or not _NO_GRAD.search(unparse(block.items[0])):
+            if not isinstance(block, ast.With) or not may_run_without_graph(block):
                 continue
             calls = [each for each in walk(block) if isinstance(each, ast.Call)]
             of_parts = (each.lineno for each in calls if unparse(each.func).startswith(own))
             yield from ((NO_GRAPH, line) for line in of_parts)
-
-
-_NO_GRAD = lazy_pattern(r"\b(?:no_grad|inference_mode)\(")

@@ -15,6 +15,7 @@ from preflight.scripts.losses.own_losses import MODEL, own_losses
 from preflight.scripts.python.flow import takes_gradient
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.python.trees import tree_of
+from preflight.scripts.python.without_graph import runs_without_graph
 from preflight.scripts.uncounted.beside_adapter import trained_beside
 from preflight.scripts.uncounted.between_steps import (
     generates,
@@ -153,7 +154,7 @@ def forwards_of(body: Sequence[ast.stmt], asked: Container[str] = ()) -> list[in
                 return [*found, *max(*ways, key=len)]
             found += ways[len(ways[1]) > len(ways[0])]
         elif isinstance(statement, (ast.With, ast.AsyncWith)):
-            if not any(re.search("no_grad|inference", unparse(i)) for i in statement.items):
+            if not runs_without_graph(statement):
                 found += forwards_of(statement.body, asked)
         elif isinstance(statement, ast.Try):
             found += forwards_of(statement.body, asked)

@@ -193,7 +193,6 @@ def _evaluated(entry: _Entry, functions: Functions, width: int, known: Mapping[s
     """
     for machine in _machines(functions, width, known):
         machine.evaluates = True
-        machine.has_graph = False
         try:
             _entered(entry, machine)
         except Impossible:
