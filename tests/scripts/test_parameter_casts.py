@@ -21,6 +21,7 @@ Trainer(model=model, args=arguments, train_dataset=rows).train()
 """
 EACH = "for name, p in model.named_parameters():\n    "
 MODULES = "for name, m in model.named_modules():\n    "
+UP = "def up(m):\n    "
 LORA = "model = get_peft_model(model, LoraConfig(r=8, target_modules=['c_attn']))\n"
 PACKED = ", quantization_config=BitsAndBytesConfig(load_in_4bit=True)"
 TO_FP32 = f"{EACH}p.data = p.data.to(torch.float32)"
@@ -43,6 +44,9 @@ def read(tmp_path, loop, more=""):
         f"{TO_FP32}\n{LORA}",
         f"{MODULES}m = m.to(torch.float32)",
         f"{MODULES}m.float()",
+        "model.apply(lambda m: m.float())",
+        f"{UP}m.to(torch.float32)\nmodel.apply(up)",
+        f"{UP}for p in m.parameters():\n        p.data = p.data.float()\nmodel.apply(up)",
     ],
 )
 def test_what_is_cast_is_wide(loop, tmp_path):
@@ -67,6 +71,9 @@ def test_what_is_cast_is_wide(loop, tmp_path):
         f"{MODULES}m.to(device)",
         f"{MODULES}if 'lm_head' in name:\n        m.to(torch.bfloat16)",
         "for m in heads:\n    m.float()",
+        "model.apply(lambda m: m.to(device))",
+        f"{UP}m.to(torch.float32)",
+        f"{UP}if 'norm' in type(m).__name__.lower():\n        m.float()\nmodel.apply(up)",
     ],
 )
 def test_a_few_of_them_an_adapter_and_what_is_no_cast_leave_it_as_it_was(loop, tmp_path):
@@ -84,6 +91,8 @@ def test_a_few_of_them_an_adapter_and_what_is_no_cast_leave_it_as_it_was(loop, t
         f"{MODULES}if 'norm' in name or 'gate' in name:\n        m = m.to(torch.float32)",
         f"{MODULES}if 'norm' not in name:\n        m.to(torch.float32)",
         f"{EACH}if p.ndim > 1:\n        p.data = p.data.float()",
+        f"{UP}if isinstance(m, torch.nn.Linear):\n        m.float()\nmodel.apply(up)",
+        "model.apply(lambda m: m.float() if isinstance(m, torch.nn.Linear) else m)",
         f"if wide():\n    {TO_FP32.replace(chr(10), chr(10) + '    ')}",
     ],
 )

@@ -1,11 +1,11 @@
 """The dtype that a script casts its model's parameters to one by one, `for p in model.parameters(): p.data = p.data.float()`, or
-module by module."""
+module by module, `model.apply(lambda m: m.float())`."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.files import CallFound
@@ -82,7 +82,9 @@ def _of_parameters(reader: ScriptReader) -> Iterator[tuple[ast.stmt | ast.expr, 
 
 
 def _of_modules(reader: ScriptReader) -> Iterator[tuple[ast.stmt | ast.expr, Scope, object]]:
-    """Yield the calls that make a module fp32 in a loop over modules; what makes one smaller is left as dear as it was."""
+    """Yield the calls that make a module fp32 in a loop over modules, or in a function that every module is given to; what
+    makes one smaller is left as dear as it was."""
+    applied = list(_applied(reader))
     for found in reader.possible_calls:
         func = found.node.func
         if found.name not in ("to", "float") or not isinstance(func, ast.Attribute):
@@ -92,15 +94,25 @@ def _of_modules(reader: ScriptReader) -> Iterator[tuple[ast.stmt | ast.expr, Sco
             for each in (*found.node.args, *(keyword.value for keyword in found.node.keywords))
         )
         loops = [
-            above
+            (names_in(above.target), above)
             for statement in reader.body_of(found.scope)
             for above in walk(statement)
             if isinstance(above, ast.For) and OF_MODULES.search(unparse(above.iter))
         ]
-        for loop in loops if is_wide else ():
-            targets = names_in(loop.target)
-            if unparse(func.value) in targets and any(found.node is n for n in walk(loop)):
+        for targets, around in (*loops, *applied) if is_wide else ():
+            if unparse(func.value) in targets and any(found.node is n for n in walk(around)):
                 yield found.node, found.scope, "float32"
+
+
+def _applied(reader: ScriptReader) -> Iterator[tuple[Collection[str], ast.AST]]:
+    """Yield the functions that `model.apply(...)` gives every module to, each with the name that it has of one."""
+    for found in reader.possible_calls:
+        if found.name == "apply" and isinstance(found.node.func, ast.Attribute):
+            for given in found.node.args[:1]:
+                named = reader.functions.get(last_name(given), ())
+                for function in (given, *(function for function, _ in named)):
+                    if isinstance(function, ast.Lambda | ast.FunctionDef):
+                        yield [each.arg for each in function.args.args[:1]], function
 
 
 def _cast_to(reader: ScriptReader, node: ast.Assign, scope: Scope) -> object:
@@ -130,7 +142,7 @@ def _tests_above(reader: ScriptReader, node: ast.AST, scope: Scope) -> list[str]
         unparse(part)
         for statement in reader.body_of(scope)
         for above in walk(statement)
-        if isinstance(above, ast.If) and any(node is inner for inner in walk(above))
+        if isinstance(above, ast.If | ast.IfExp) and any(node is inner for inner in walk(above))
         for part in _parts(above.test)
     ]
 
