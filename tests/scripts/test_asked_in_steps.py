@@ -22,7 +22,7 @@ ASKS = "loss = total(model, batch)\n    loss.backward()"
 
 def names_of(*texts):
     asked, functions = asked_in_steps(texts), functions_of(texts)
-    return {name for text in texts for name, _ in uncounted_calls(text, text, functions, asked)}
+    return {name for text in texts for name, _ in uncounted_calls(text, text, functions, *asked)}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,38 @@ def test_the_function_may_stand_in_another_file_and_in_a_class():
 
     assert names_of(of_class, TWICE.format(name="total")) == {SECOND_FORWARD}
     assert names_of(of_class, ONE.format(name="total")) == set()
+
+
+SEVERAL = (
+    "def {name}(rows):\n    return {{k: v.repeat_interleave(8, 0) for k, v in rows.items()}}\n"
+)
+TWO = "def pair(rows):\n    ids = torch.cat([rows['ids'], rows['ids']])\n    return ids, ids.clone()\n"
+STACKED = (
+    "def stacked(rows):\n    return {'input_ids': torch.stack([row['ids'] for row in rows])}\n"
+)
+MOVED = "def moved(rows):\n    return {k: v.to('cuda') for k, v in rows.items()}\n"
+ASKS_FOR_ROWS = "loss = model(**{name}(batch)).loss\n    loss.backward()"
+
+
+@pytest.mark.parametrize(
+    ("functions", "step", "is_grown"),
+    [
+        (SEVERAL.format(name="several"), ASKS_FOR_ROWS.format(name="several"), True),
+        (SEVERAL.format(name="several"), "batch = several(batch)\n    model(**batch).loss.backward()", True),
+        (SEVERAL.format(name="several"), "batch = self.several(batch)\n    model(**batch).loss.backward()", True),
+        (TWO, "ids, labels = pair(batch)\n    model(input_ids=ids, labels=labels).loss.backward()", True),
+        (SEVERAL.format(name="several"), "seen = several(batch)\n    model(**batch).loss.backward()", False),
+        (SEVERAL.format(name="concatenated_inputs"), ASKS_FOR_ROWS.format(name="concatenated_inputs"), False),
+        (STACKED, ASKS_FOR_ROWS.format(name="stacked"), False),
+        (MOVED, ASKS_FOR_ROWS.format(name="moved"), False),
+    ],
+)  # fmt: skip
+def test_rows_that_a_step_asks_a_function_for_may_be_more(functions, step, is_grown):
+    """Rows that grew in the step itself were named; in a function, wherever it stands, they fitted as those of the loader."""
+    names = {GROWN} if is_grown else set()
+
+    assert names_of(functions + STEP.format(step=step)) == names
+    assert names_of(STEP.format(step=step), functions) == names
 
 
 LOOP = """\

@@ -56,7 +56,7 @@ ADAMW = "torch.optim.AdamW(model.parameters(), lr=1e-5)"
 def names_of(text, used):
     return [
         name
-        for name, _ in uncounted_calls(text, used, functions_of([text]), asked_in_steps([text]))
+        for name, _ in uncounted_calls(text, used, functions_of([text]), *asked_in_steps([text]))
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.flow import takes_gradient
@@ -11,17 +12,30 @@ from preflight.scripts.python.nodes import last_name, names_in, root_of, targets
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.python.without_graph import runs_without_graph
 from preflight.scripts.uncounted.between_steps import own_nodes
+from preflight.scripts.uncounted.own_loops import grows_what_it_returns
 from preflight.scripts.uncounted.own_steps import forwards_of, steps_of
 
 _TRAINS = lazy_pattern(r"\bbackward\(|def (?:compute_loss|training_step|train_step)\b")
 
+_OF_PAIRS = frozenset({"concatenated_inputs"})
+"""What TRL's trainers of pairs, and copies of them, put both answers of a row into one batch with: counted as pairs
+(trl/trainer/dpo_trainer.py, 0.7 to 0.11; experimental/orpo/orpo_trainer.py, 1.14)."""
 
-def asked_in_steps(texts: Iterable[str]) -> frozenset[str]:
-    """Return the names of the functions of some files that run the model for what a step takes the gradient of:
-    `loss = loss_of(model, batch); loss.backward()`, and of those that these ask themselves."""
+
+class AskedInSteps(NamedTuple):
+    """Names of functions that steps ask, and that these ask themselves."""
+
+    run_model: frozenset[str] = frozenset()
+    """For what a step takes the gradient of: `loss = loss_of(model, batch); loss.backward()`."""
+    grow_rows: frozenset[str] = frozenset()
+    """For more rows, or longer ones, than they are given: `model(**several(batch))`."""
+
+
+def asked_in_steps(texts: Iterable[str]) -> AskedInSteps:
+    """Return which functions of some files the steps of its training ask for the model's outcome, or for its rows."""
     texts = list(texts)
     if not any(map(_TRAINS.search, texts)):
-        return frozenset()
+        return AskedInSteps()
     trees = list(_trees(texts))
     functions: dict[str, list[ast.FunctionDef]] = {}
     blocks: list[list[ast.stmt]] = []
@@ -36,7 +50,13 @@ def asked_in_steps(texts: Iterable[str]) -> frozenset[str]:
         for name in _asked(block) & {*functions} - found:
             found.add(name)
             blocks += [each.body for each in functions[name]]
-    return _running(found, functions)
+    running = _running(found, functions)
+    growing = (
+        name
+        for name in found - running - _OF_PAIRS
+        if any(map(grows_what_it_returns, functions[name]))
+    )
+    return AskedInSteps(running, frozenset(growing))
 
 
 def _running(found: set[str], functions: Mapping[str, Sequence[ast.FunctionDef]]) -> frozenset[str]:

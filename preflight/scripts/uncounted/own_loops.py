@@ -9,7 +9,7 @@ circles of references Python had collected by the next round's first step.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
@@ -52,19 +52,42 @@ GIVEN = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.(?:compute_loss|tr
 """The model, and methods of a trainer that hand it what they are given."""
 
 
-def grown_rows(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
-    """Yield where a step grows what it gives its model, each with its line; `own` are the nodes of the step."""
+def grown_rows(own: Sequence[ast.AST], growing: Container[str] = ()) -> Iterator[tuple[str, int]]:
+    """Yield where a step grows what it gives its model, each with its line; `own` are the nodes of the step, `growing` the
+    functions that return more rows than they are given."""
     forwards = [n for n in own if isinstance(n, ast.Call) and GIVEN.match(unparse(n.func))]
     given = [part for call in forwards for part in (*call.args, *(k.value for k in call.keywords))]
-    names = {node.id for part in given for node in walk(part) if isinstance(node, ast.Name)}
+    for value in _grown(given, own, growing):
+        yield GROWN, value.lineno
+
+
+def grows_what_it_returns(function: ast.FunctionDef) -> bool:
+    """Tell whether a function returns what it makes longer, or more of: `return {k: v.repeat(4, 1) for k, v in rows.items()}`.
+
+    One that stacks rows makes a batch of them.
+    """
+    own = list(walk_block(function.body))
+    ends = [each.value for each in own if isinstance(each, ast.Return) and each.value]
+    calls = [
+        node for value in _grown(ends, own) for node in walk(value) if isinstance(node, ast.Call)
+    ]
+    return any(_grows(call) and last_name(call.func) != "stack" for call in calls)
+
+
+def _grown(
+    ends: Sequence[ast.expr], own: Sequence[ast.AST], growing: Container[str] = ()
+) -> Iterator[ast.expr]:
+    """Yield which expressions of a block grow a tensor, of some and of those that give the names in them a value."""
+    names = {name for end in ends for name in names_in(end)}
     made = [
         node.value
         for node in own
-        if isinstance(node, ast.Assign) and root_of(node.targets[0]) in names
+        if isinstance(node, ast.Assign) and names & {root_of(each) for each in _given_names(node)}
     ]
-    for value in (*given, *made):
-        if any(isinstance(node, ast.Call) and _grows(node) for node in walk(value)):
-            yield GROWN, value.lineno
+    for value in (*ends, *made):
+        calls = [node for node in walk(value) if isinstance(node, ast.Call)]
+        if any(_grows(call) or last_name(call.func) in growing for call in calls):
+            yield value
 
 
 def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
@@ -120,6 +143,12 @@ def _adds_to(node: ast.AST) -> str:
     name, parts = root_of(node.targets[0]), walk(node.value)
     is_sum = any(isinstance(each, ast.BinOp) and isinstance(each.op, ast.Add) for each in parts)
     return name if is_sum and name in names_in(node.value) else ""
+
+
+def _given_names(node: ast.Assign) -> Iterator[ast.expr]:
+    """Yield what a statement gives values to, `ids` and `labels` of `ids, labels = rows`."""
+    for target in node.targets:
+        yield from target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
 
 
 _PREPARES = lazy_pattern(r"^(?:_prepare_inputs?|get_batch_samples)$")

@@ -58,18 +58,22 @@ def functions_of(texts: Iterable[str]) -> frozenset[str]:
 
 
 def uncounted_calls(
-    text: str, used: str, functions: frozenset[str], asked: frozenset[str]
+    text: str,
+    used: str,
+    functions: frozenset[str],
+    asked: frozenset[str],
+    growing: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[str, int]]:
     """Yield what the calls of a file hold beside the estimate, each with its line; nothing of what is not Python.
 
     `used` is the text with the lines emptied that nothing leads to, which need not be Python any more; `functions` are
-    those that the repository defines, `asked` those that steps ask for what they take gradients of.
+    those that the repository defines, `asked` those that steps ask for what they take gradients of, `growing` for rows.
     """
     if _WORTH.search(used) is None and not asked.intersection(_FUNCTION.findall(used)):
         return
     lines = used.split("\n")
     try:
-        found = list(_uncounted(tree_of(text), functions, asked))
+        found = list(_uncounted(tree_of(text), functions, asked, growing))
     except (SyntaxError, ValueError):
         return
     except RecursionError:
@@ -79,7 +83,10 @@ def uncounted_calls(
 
 
 def _uncounted(
-    tree: ast.Module, functions: frozenset[str], asked: frozenset[str]
+    tree: ast.Module,
+    functions: frozenset[str],
+    asked: frozenset[str],
+    growing: frozenset[str],
 ) -> Iterator[tuple[str, int]]:
     nodes = walk(tree)
     steps = steps_of(nodes)
@@ -104,7 +111,7 @@ def _uncounted(
             yield from own_losses(steps[id(node)], nodes)
             yield from generates(steps[id(node)], helpers)
             own = list(own_nodes(steps[id(node)]))
-            yield from grown_rows(own)
+            yield from grown_rows(own, growing)
             yield from kept_outputs(own)
             yield from found_gradients(own)
             yield from graphs_of_rounds(node)
