@@ -90,6 +90,11 @@ class Twice(DataCollatorForLanguageModeling):
     def torch_call(self, rows):
         return super().torch_call(rows + rows)
 
+def twice_with(collate):
+    return lambda rows: collate(rows + rows)
+
+WAYS = {{"twice": lambda rows: default_data_collator(rows * 2)}}
+
 def make(kind, **parts):
     return kind(model=model, args=args, train_dataset=rows, **parts)
 
@@ -107,6 +112,8 @@ trainer.train()
         ("make(Trainer, data_collator=Twice(tokenizer, mlm=False))", ""),
         ("Trainer(model, args, train_dataset=rows)", "trainer.data_collator = Twice(tokenizer, mlm=False)"),
         ("Trainer(model, args, lambda rows: default_data_collator(rows * 2), rows)", ""),
+        ("Trainer(model, args, twice_with(default_data_collator), rows)", ""),
+        ("Trainer(model, args, WAYS['twice'], rows)", ""),
     ],
 )  # fmt: skip
 def test_a_collator_that_repeats_rows_is_named_however_it_is_handed(makes, after, tmp_path):
@@ -291,13 +298,26 @@ def test_rows_are_as_long_as_their_collator_fills_them(body, length, tmp_path):
     assert plan.seq_len == length
 
 
+@pytest.mark.parametrize(
+    ("way", "length"), [("'fill'", 4096), ("'plain'", None), ("args.way", 4096)]
+)
+def test_a_collator_may_be_an_entry_of_a_dict(way, length, tmp_path):
+    whole, _, _ = FILLS.format(body="ids = torch.full((count, 4096), 0)").rpartition("Trainer(")
+    ways = "ways = {'fill': collate, 'plain': default_data_collator}"
+    makes = f"Trainer(model=model, args=args, train_dataset=rows, data_collator=ways[{way}])"
+    rows = 'rows = load_dataset("json").map(encode)'
+    text = f"{whole}{rows}\n{ways}\ntrainer = {makes}\ntrainer.train()\n"
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
+
+    assert plan.seq_len == length
+
+
 HANDED = {
     "behind a trainer": ("", "Trainer(model=model, args=args, train_dataset=rows)", "trainer.data_collator = collate"),
     "by a function": ("def make(kind, **parts):\n    return kind(model=model, args=args, **parts)",
                       "make(Trainer, train_dataset=rows, data_collator=collate)", ""),
     "by a constructor": ("class Own(Trainer):\n    def __init__(self, **parts):\n        super().__init__(data_collator=collate, **parts)",
                          "Own(model=model, args=args, train_dataset=rows)", ""),
-    "as an entry": ('parts = {"fill": collate}', 'Trainer(model=model, args=args, train_dataset=rows, data_collator=parts["fill"])', ""),
 }  # fmt: skip
 
 

@@ -9,7 +9,14 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import argument_of, keyword_of, last_name, unparse, walk
+from preflight.scripts.python.nodes import (
+    argument_of,
+    keyword_of,
+    last_name,
+    root_of,
+    unparse,
+    walk,
+)
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
@@ -240,6 +247,19 @@ def _makers(
         while here is not None and depth < 2:
             for value in here.assigned.get(inner.id, ()):
                 target = value.func if isinstance(value, ast.Call) else value
-                if last_name(target) or isinstance(target, ast.Lambda):
+                if isinstance(target, ast.Dict):
+                    for entry in _entries(target, inner.id, node):
+                        yield from _makers(reader, entry, here, depth + 1)
+                elif last_name(target) or isinstance(target, ast.Lambda):
                     yield from _makers(reader, target, here, depth + 1)
             here = here.outer
+
+
+def _entries(held: ast.Dict, name: str, node: ast.expr) -> Iterator[ast.expr]:
+    """Yield the entries of a dict that an expression may take of it: `ways["fill"]` one, `ways[args.way]` any."""
+    keys = [each.slice for each in walk(node) if isinstance(each, ast.Subscript) and root_of(each) == name]  # fmt: skip
+    told = {each.value for each in keys if isinstance(each, ast.Constant)}
+    is_told = bool(keys) and all(isinstance(each, ast.Constant) for each in keys)
+    for key, value in zip(held.keys, held.values, strict=True):
+        if not is_told or (isinstance(key, ast.Constant) and key.value in told):
+            yield value

@@ -65,7 +65,10 @@ def _collates(made: ast.AST) -> Iterator[tuple[ast.AST, str]]:
         inner = [each for each in made.body if isinstance(each, ast.FunctionDef)]
         ends = [each.value for each in walk(made) if isinstance(each, ast.Return) and each.value]
         returned = {name for end in ends for name in names_in(end) if isinstance(end, ast.Name)}
-        behind = [each for each in inner if each.name in returned]
+        behind: list[ast.FunctionDef | ast.Lambda] = [
+            *(each for each in inner if each.name in returned),
+            *(each for each in ends if isinstance(each, ast.Lambda)),
+        ]
         for each in behind or [made]:
             yield each, _parameter(each.args, 0)
 
