@@ -173,6 +173,10 @@ class Mine(Trainer):
         ("if self.plain:\n            return super().compute_loss(model, inputs)\n        loss = model(**inputs).loss", False),
         ("if self.plain:\n            return model(**inputs).loss\n        loss = model(**inputs).loss + model(**self.other).loss", True),
         ("if self.plain:\n            loss = super().compute_loss(model, inputs)\n        loss = model(**inputs).loss", True),
+        ("loss = sum(map(lambda _: model(**inputs).loss, range(3)))", True),
+        ("loss = model.forward(**inputs).loss + model.__call__(**inputs).loss", True),
+        ("run = model\n        one = run(**inputs)\n        two = run(**inputs)\n        loss = one.loss + two.loss", True),
+        ("run = model\n        loss = run(**inputs).loss\n        self.seen[0] = len(inputs)", False),
     ],
 )  # fmt: skip
 def test_a_trainer_that_asks_twice_for_its_loss_holds_two_graphs(body, is_second):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import TypeGuard
 
 from preflight import unpriced_names as unpriced
 from preflight.lazy_pattern import lazy_pattern
@@ -148,40 +149,67 @@ def _second_forward(body: Sequence[ast.stmt], asked: frozenset[str]) -> Iterator
 def forwards_of(body: Sequence[ast.stmt], asked: Container[str] = ()) -> list[int]:
     """Return the lines of forward passes that one run of a block makes and that have a graph; those of functions that it
     asks for its loss are made where it calls them."""
+    read = (node for statement in body for node in walk(statement) if _is_outcome(node))
+    return _forwards(body, asked, {last_name(node.value) for node in read} - {""})
+
+
+def _is_outcome(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute) and node.attr in ("loss", "logits")
+
+
+def _forwards(body: Sequence[ast.stmt], asked: Container[str], read: Container[str]) -> list[int]:
+    """Return the lines of the forward passes of a block; `read` are the names whose loss or logits are taken."""
     found: list[int] = []
     for place, statement in enumerate(body, 1):
         if isinstance(statement, ast.If):
             leaves = isinstance(statement.body[-1], (ast.Return, ast.Raise))
             behind = body[place:] if leaves else ()  # nothing of it runs after what leaves
             ways = (
-                forwards_of(statement.body, asked),
-                forwards_of([*statement.orelse, *behind], asked),
+                _forwards(statement.body, asked, read),
+                _forwards([*statement.orelse, *behind], asked, read),
             )
             if leaves:
                 return [*found, *max(*ways, key=len)]
             found += ways[len(ways[1]) > len(ways[0])]
         elif isinstance(statement, (ast.With, ast.AsyncWith)):
             if not runs_without_graph(statement):
-                found += forwards_of(statement.body, asked)
+                found += _forwards(statement.body, asked, read)
         elif isinstance(statement, ast.Try):
-            found += forwards_of(statement.body, asked)
+            found += _forwards(statement.body, asked, read)
         elif isinstance(statement, (ast.For, ast.While)) and not goes_back(statement.body):
-            found += 2 * forwards_of(
-                statement.body, asked
-            )  # the gradient of all of them is taken behind it
+            # the gradient of all of them is taken behind it
+            found += 2 * _forwards(statement.body, asked, read)
         elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While)):
-            again = [part for part in walk(statement) if isinstance(part, _COMPREHENSIONS)]
-            found += [
-                node.lineno
-                for part in (statement, *again)  # all that a comprehension makes is held
-                for node in walk(part)
-                if isinstance(node, ast.Call)
-                and (_FORWARD.match(unparse(node.func)) or last_name(node.func) in asked)
-            ]
+            found += _forwards_of_statement(statement, asked, read)
     return found
 
 
-_FORWARD = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.compute_loss$")
+def _forwards_of_statement(
+    statement: ast.stmt, asked: Container[str], read: Container[str]
+) -> Iterator[int]:
+    nodes = walk(statement)
+    outcomes = {id(node.value) for node in nodes if _is_outcome(node)}
+    if isinstance(statement, ast.Assign) and any(last_name(t) in read for t in statement.targets):
+        outcomes.add(id(statement.value))
+    again = [node for node in nodes if isinstance(node, _COMPREHENSIONS) or _maps(node)]
+    for part in (statement, *again):  # all that a comprehension makes is held
+        for node in walk(part):
+            if isinstance(node, ast.Call) and (
+                id(node) in outcomes
+                or _FORWARD.match(unparse(node.func))
+                or last_name(node.func) in asked
+            ):
+                yield node.lineno
+
+
+def _maps(node: ast.AST) -> bool:
+    """Tell whether a function that stands here is called for each of several: `map(lambda rows: model(**rows).loss, parts)`."""
+    return isinstance(node, ast.Call) and last_name(node.func) == "map" and isinstance(node.args[0], ast.Lambda)  # fmt: skip
+
+
+_FORWARD = lazy_pattern(
+    rf"(?:{MODEL.pattern.replace('$', '')})(?:\.module)?(?:\.forward|\.__call__)?$|(?:self|super\(.*\))\.compute_loss$"
+)
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
