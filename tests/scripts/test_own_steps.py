@@ -176,6 +176,7 @@ class Mine(Trainer):
         ("loss = sum(map(lambda _: model(**inputs).loss, range(3)))", True),
         ("loss = model.forward(**inputs).loss + model.__call__(**inputs).loss", True),
         ("run = model\n        one = run(**inputs)\n        two = run(**inputs)\n        loss = one.loss + two.loss", True),
+        ("one = model(**inputs)\n        one = self.shifted(one)\n        loss = own(one.logits)", False),
         ("run = model\n        loss = run(**inputs).loss\n        self.seen[0] = len(inputs)", False),
     ],
 )  # fmt: skip

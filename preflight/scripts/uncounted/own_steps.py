@@ -14,7 +14,7 @@ from preflight import unpriced_names as unpriced
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL, own_losses
 from preflight.scripts.python.flow import takes_gradient
-from preflight.scripts.python.nodes import last_name, unparse, walk
+from preflight.scripts.python.nodes import last_name, names_in, unparse, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.python.without_graph import runs_without_graph
 from preflight.scripts.uncounted.beside_adapter import trained_beside
@@ -195,7 +195,7 @@ def _forwards_of_statement(
     for part in (statement, *again):  # all that a comprehension makes is held
         for node in walk(part):
             if isinstance(node, ast.Call) and (
-                id(node) in outcomes
+                (id(node) in outcomes and not any(name in read for name in names_in(node)))
                 or _FORWARD.match(unparse(node.func))
                 or last_name(node.func) in asked
             ):
