@@ -124,6 +124,36 @@ def test_an_optimizer_that_nothing_names_is_open(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("classes", "after", "is_open"),
+    [
+        ("def create_optimizer(self):\n        self.optimizer = made(self.model)", "", True),
+        ("def get_optimizer_cls_and_kwargs(self, args):\n        return torch.optim.AdamW, {}", "", True),
+        ("def create_optimizer_and_scheduler(self, num_training_steps):\n        self.optimizer = torch.optim.AdamW(self.model.parameters())", "", True),
+        ("def create_optimizer_and_scheduler(self, num_training_steps):\n        self.create_optimizer()", "", False),
+        ("pass", "trainer.create_optimizer = made", True),
+        ("pass", "trainer.get_optimizer_cls_and_kwargs = made", True),
+        ("pass", "trainer.optimizer = made(model)", True),
+    ],
+)  # fmt: skip
+def test_a_flag_says_nothing_of_an_optimizer_that_is_made_otherwise(
+    classes, after, is_open, tmp_path
+):
+    files = script(trainer="Mine", classes=f"class Mine(Trainer):\n    {classes}\n")
+    files["train.py"] = (
+        files["train.py"]
+        .replace("import AutoModel", "import HfArgumentParser, AutoModel")
+        .replace("parser = argparse.ArgumentParser()", "parser = HfArgumentParser(TrainingArguments)")
+        .replace('training = TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True)', "training = args")
+        .replace("Mine(model=model, args=training).train()", f"trainer = Mine(model=model, args=training)\n    {after}\n    trainer.train()")
+        .replace("args = parser.parse_args()", "args, = parser.parse_args_into_dataclasses()")
+    )  # fmt: skip
+    plan = plan_of(tmp_path, f"{LAUNCH} --output_dir out --optim adafactor", files)
+
+    assert ("optimizer" in opens(plan)) is is_open
+    assert (plan.optimizer == "adafactor") is not is_open
+
+
+@pytest.mark.parametrize(
     ("after", "rows", "is_open"),
     [
         ("trainer.evaluate()", 8, False),

@@ -493,6 +493,40 @@ def test_states_that_an_argument_asks_for_are_there_with_it(tmp_path, flags, is_
     assert ("the states of OSS" in {notice.unpriced for notice in plan.notices}) is is_named
 
 
+PICKED = """
+from optimizers import Triple
+from torch.optim import SGD
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+def picking(base):
+    class Own(base):
+        @staticmethod
+        def get_optimizer_cls_and_kwargs(args, model=None):
+            {line}
+            return cls, dict(lr=args.learning_rate)
+    return Own
+arguments, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+kind = picking(Trainer)
+kind(model=AutoModelForCausalLM.from_pretrained("gpt2"), args=arguments, train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("cls = Triple", "the states of Triple"),
+        ("cls = Triple if model else SGD", "the states of Triple"),
+        ("cls = KINDS[args.optim]", "the states of an optimizer"),
+        ("cls = SGD", ""),
+        ("cls, more = Trainer.get_optimizer_cls_and_kwargs(args, model)", ""),
+    ],
+)
+def test_states_of_a_class_that_a_method_gives_the_trainer_are_named(tmp_path, line, name):
+    plan = plan_of(tmp_path, "python t.py --output_dir out", {"t.py": PICKED.format(line=line)})
+
+    assert name in {"", *(notice.unpriced for notice in plan.notices)}
+    assert name or not any("the states of" in notice.unpriced for notice in plan.notices)
+
+
 PART = """
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments

@@ -33,6 +33,13 @@ from preflight.scripts.settings.wrapped_checkpoints import (
 from preflight.setting import Place
 from preflight.versions.peft import PREPARING
 
+MAKES_OPTIMIZER = {
+    "get_optimizer_cls_and_kwargs": None,
+    "create_optimizer": "get_optimizer_cls_and_kwargs(",
+    "create_optimizer_and_scheduler": "create_optimizer(",
+}
+"""Method of a Trainer that its optimizer comes from -> the one that it asks where it is the Trainer's own, and that a method
+in its place may ask too (transformers/trainer.py, 4.28 to 5.24)."""
 CHECKPOINTS = (
     "gradient_checkpointing_enable",
     "activation_checkpointing_enable",
@@ -214,9 +221,10 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
                     settings.uncounted[states_of(last_name(made) or "an optimizer")] = unknown
                 known = Known(UNKNOWN if name is None else name, reader.place(found))
                 settings.put_later("optim", known)
-    for method, place in overridden(reader, "create_optimizer"):
-        if "get_optimizer_cls_and_kwargs" not in unparse(method):
-            settings.put_later("optim", Known(UNKNOWN, place))
+    for name, below in MAKES_OPTIMIZER.items():
+        for method, place in overridden(reader, name):
+            if below is None or below not in unparse(method):
+                settings.put_later("optim", Known(UNKNOWN, place))
 
 
 def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:

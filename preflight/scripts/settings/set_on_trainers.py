@@ -25,6 +25,7 @@ ARGUMENTS = {
     "optimizer": "optim",
     "create_optimizer": "optim",
     "create_optimizer_and_scheduler": "optim",
+    "get_optimizer_cls_and_kwargs": "optim",
 }
 """Attribute of a Trainer -> the argument that says no more what it trains with once it is set (transformers/trainer.py, 5.24)."""
 KEEPING = ("compile", "prepare", "prepare_model", "cuda")
@@ -41,7 +42,7 @@ def read_set_on_trainers(reader: ScriptReader, settings: ScriptSettings) -> None
         if is_kept or target.attr == METRICS:  # which is read of itself
             continue
         if target.attr in ARGUMENTS:
-            settings.put(ARGUMENTS[target.attr], Known(UNKNOWN, place))
+            settings.put_later(ARGUMENTS[target.attr], Known(UNKNOWN, place))
         elif target.attr == "model" or (
             _is_function(reader, value) and not _WRITES.search(target.attr)
         ):

@@ -16,7 +16,14 @@ from preflight.formulas.optimizer_classes import (
     with_more_states,
 )
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import argument_of, branches_of, keyword_of, last_name, unparse
+from preflight.scripts.python.nodes import (
+    argument_of,
+    branches_of,
+    keyword_of,
+    last_name,
+    unparse,
+    walk,
+)
 from preflight.unpriced_names import IN_SHARDS
 
 KNOWN_STATES = CONSTRUCTORS | {"DummyOptim"}
@@ -31,6 +38,8 @@ PARAMETERS = lazy_pattern(
     r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b(?!\.(?!values\b|copy\b))|grouped_parameters"
 )
 """Of a class that is given parameters; `params.dim` is a number of somebody's config."""
+PICKS = "get_optimizer_cls_and_kwargs"
+"""The method that gives a Trainer the class of its optimizer, before its options (transformers/trainer.py, 4.28 to 5.24)."""
 _AROUND = lazy_pattern(r"Optim|Lookahead|LARC|SWA|SAM")
 """Of a class that stands around an optimizer, and is no scheduler, trainer or state of a checkpoint."""
 
@@ -39,6 +48,9 @@ def own_optimizers(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     """Yield what the optimizers of a file keep that nobody knows, each with its line."""
     known = KNOWN_STATES | _other_names(nodes)
     yield from _second_optimizer(nodes, known)
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef) and node.name == PICKS:
+            yield from _picked(node, known)
     held = _held_by(nodes, known)
     for node in nodes:
         if not isinstance(node, ast.Call):
@@ -48,6 +60,26 @@ def own_optimizers(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
             name = DIVIDES_STATES  # those of all ranks pass through a card
         if name:
             yield f"the states of {name}", node.lineno
+
+
+def _picked(method: ast.FunctionDef, known: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Yield the classes that a method gives a Trainer and whose states are not known; what the method above it gives is."""
+    nodes, set_to = walk(method), dict[str, list[ast.expr]]()
+    for node in nodes:
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                first = target.elts[0] if isinstance(target, ast.Tuple) else target
+                set_to.setdefault(unparse(first), []).append(node.value)
+    for node in nodes:
+        if not isinstance(node, ast.Return) or node.value is None:
+            continue
+        first = node.value.elts[0] if isinstance(node.value, ast.Tuple) else node.value
+        for value in set_to.get(unparse(first), [first]):
+            for way in branches_of(value):
+                name = last_name(way.func if isinstance(way, ast.Call) else way)
+                if name == PICKS or name in known or is_within_adamw(name, {}):
+                    continue
+                yield f"the states of {name if name[:1].isupper() else 'an optimizer'}", way.lineno
 
 
 def _held_by(nodes: Sequence[ast.AST], known: frozenset[str]) -> frozenset[str]:

@@ -39,13 +39,14 @@ from preflight.scripts.uncounted.own_loops import (
     grown_rows,
     made_again,
 )
-from preflight.scripts.uncounted.own_optimizers import PARAMETERS, own_optimizers
+from preflight.scripts.uncounted.own_optimizers import PARAMETERS, PICKS, own_optimizers
 from preflight.scripts.uncounted.whole_gathers import whole_gathers
 
 _STEPS = lazy_pattern(r"^(?:compute_loss|training_step|train_step)$")
 _FUNCTION = lazy_pattern(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = lazy_pattern(
     PARAMETERS.pattern
+    + rf"|{PICKS}"
     + r"|no_grad\(|inference_mode\(|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|deepcopy\(|model\.[\w.\[\]]+ *= *\w"
     r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
     r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|\w\.float\(\)|float32|torch\.(?:empty|zeros|ones|full|randn?)\(|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
