@@ -133,6 +133,10 @@ def _quantization(given: Given, load_dtype: str | None) -> Reading[PlanFields]:
     four, eight = fields.get("load_in_4bit"), fields.get("load_in_8bit")
     is_four = four is not None and four.value is True
     is_eight = eight is not None and eight.value is True
+    if is_four and four is not None and _is_qlora(given, four):
+        said = next((given.others[name] for name in _OF_BITS if name in given.others), None)
+        if said is not None and str(said.value) == "8":
+            is_four, is_eight, eight = False, True, said
     if is_four and is_eight and four is not None and eight is not None:
         fields.problems.append(
             Problem(
@@ -176,6 +180,16 @@ def _quantization(given: Given, load_dtype: str | None) -> Reading[PlanFields]:
     ]
     fields.put("base_quantization", quantization, four, *details)
     return fields.reading()
+
+
+_OF_BITS = ("bits", "quant_bit", "quant_bits", "quantization_bit", "num_bits", "n_bits")
+"""Flags of scripts' own beside `--use_qlora`: the switch says that the base is packed, and they how."""
+
+
+def _is_qlora(given: Given, four: Setting) -> bool:
+    """Tell whether 4 bits were read from a switch for QLoRA, which names none."""
+    said = (given.others.get(name) for name in ("qlora", "use_qlora"))
+    return any(each is not None and each.place == four.place for each in said)
 
 
 def _llama_factory_bits(given: Given, compute: str) -> BaseQuantization:

@@ -365,6 +365,22 @@ def test_names_that_turn_no_adapter_on_are_not_said_to(flag, is_said, tmp_path):
     assert ("PF120" in [notice.id for notice in arguments.notices]) is is_said
 
 
+@pytest.mark.parametrize(
+    ("flags", "scheme"),
+    [
+        ("--use_qlora 1", "nf4"),
+        ("--use_qlora 1 --quant_bit 4", "nf4"),
+        ("--use_qlora 1 --quant_bit 8", "int8"),
+        ("--qlora --bits 8", "int8"),
+        ("--load_in_4bit --bits 8", "nf4"),
+    ],
+)
+def test_a_switch_for_qlora_says_not_how_many_bits(flags, scheme, tmp_path):
+    arguments = read(f"{flags} --lora_r 8", tmp_path, "train.py", LOOP)
+
+    assert values(arguments)["base_quantization"].scheme == scheme
+
+
 def test_a_value_that_only_the_script_understands_is_not_given(tmp_path):
     line = "--batch_size auto --gradient_checkpointing unsloth --dtype bf16 fp32"
     arguments = read(line, tmp_path, "train.py", LOOP)
