@@ -94,6 +94,32 @@ def test_a_call_that_may_run_leaves_checkpointing_open(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("base", "method", "lines", "is_open"),
+    [
+        ("TrainerCallback", "on_train_begin", "model.gradient_checkpointing_disable()", True),
+        ("Trainer", "training_step", "model.gradient_checkpointing_disable()", True),
+        ("Trainer", "training_step", "model.gradient_checkpointing_disable()\n        look(model)\n        model.gradient_checkpointing_enable()", False),
+        ("Trainer", "__init__", "model.gradient_checkpointing_disable()", False),
+        ("Trainer", "training_step", "pass", False),
+    ],
+)  # fmt: skip
+def test_checkpointing_that_a_method_turns_off_in_training_is_open(
+    base, method, lines, is_open, tmp_path
+):
+    own = f"class Mine({base}):\n    def {method}(self, model, *more):\n        {lines}\n"
+    own = "from transformers import TrainerCallback\n" + own
+    is_trainer = base == "Trainer"
+    files = script(
+        told=", gradient_checkpointing=True",
+        given="" if is_trainer else ", callbacks=[Mine()]",
+        trainer="Mine" if is_trainer else "Trainer",
+        classes=own,
+    )
+
+    assert ("activation_checkpointing" in opens(plan_of(tmp_path, LAUNCH, files))) is is_open
+
+
+@pytest.mark.parametrize(
     "given, expected",
     [
         (", optimizers=(torch.optim.SGD(model.parameters(), lr=1.0), None)", "sgd"),

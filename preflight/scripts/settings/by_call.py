@@ -14,6 +14,7 @@ from preflight.scripts.python.nodes import (
     argument_of,
     keyword_of,
     last_name,
+    methods_of,
     unparse,
     walk,
 )
@@ -117,12 +118,27 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("gradient_checkpointing", Known(False, reader.place(found)))
         if packed is not False:
             _turned_on(settings, replace(stated, value=stated.value if is_known else UNKNOWN))
-    if "gradient_checkpointing" in settings.arguments and not is_told:
-        for found in reader.possible(*TURNS_OFF):
-            settings.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
+    for found in reader.possible(*TURNS_OFF):
+        known = Known(UNKNOWN, reader.place(found))
+        if _within_training(reader, found):
+            settings.put_later("gradient_checkpointing", known)
+        elif "gradient_checkpointing" in settings.arguments and not is_told:
+            settings.put("gradient_checkpointing", known)
 
 
 TURNS_OFF = ("gradient_checkpointing_disable", "activation_checkpointing_disable")
+
+
+def _within_training(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether a method of a Trainer or callback turns checkpointing off, behind what the Trainer does of its arguments
+    (transformers/trainer.py, `_inner_training_loop`); one that turns it on too does so for a time."""
+    held = reader.class_of(reader.class_around(found.scope), found.scope.path)
+    if held is None or found.node in walk(methods_of(held[0]).get("__init__", ast.Pass())):
+        return False
+    calls_back = any(last_name(base).endswith("Callback") for base in held[0].bases)
+    nodes = [node for each in reader.body_of(found.scope) for node in walk(each)]
+    is_for_a_time = any(isinstance(n, ast.Call) and last_name(n.func) in CHECKPOINTS for n in nodes)
+    return (calls_back or reader.classes.trains(held[0])) and not is_for_a_time
 
 
 def _turned_on(settings: ScriptSettings, known: Known) -> None:
