@@ -29,7 +29,10 @@ CASES = {
 
 @pytest.mark.parametrize(("text", "is_named"), CASES.values(), ids=CASES)
 def test_a_loop_that_makes_its_model_again_is_named(text, is_named):
-    names = [name for name, _ in uncounted_calls(text, text, functions_of([text]), frozenset())]
+    names = [
+        name
+        for name, _ in uncounted_calls(text, text, functions_of([text]), frozenset(), frozenset())
+    ]
 
     assert names == ([MADE_AGAIN] if is_named else [])
 

@@ -174,6 +174,8 @@ class Mine(Trainer):
         ("if self.plain:\n            return model(**inputs).loss\n        loss = model(**inputs).loss + model(**self.other).loss", True),
         ("if self.plain:\n            loss = super().compute_loss(model, inputs)\n        loss = model(**inputs).loss", True),
         ("loss = sum(map(lambda _: model(**inputs).loss, range(3)))", True),
+        ("loss = self.rows.map(function=own) and model(**inputs).loss", False),
+        ("loss = model.module(**inputs).loss + model.module.forward(**inputs).loss", True),
         ("loss = model.forward(**inputs).loss + model.__call__(**inputs).loss", True),
         ("run = model\n        one = run(**inputs)\n        two = run(**inputs)\n        loss = one.loss + two.loss", True),
         ("one = model(**inputs)\n        one = self.shifted(one)\n        loss = own(one.logits)", False),

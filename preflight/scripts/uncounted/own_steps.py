@@ -64,7 +64,7 @@ def uncounted_calls(
     used: str,
     functions: frozenset[str],
     asked: frozenset[str],
-    growing: frozenset[str] = frozenset(),
+    growing: frozenset[str],
 ) -> Iterator[tuple[str, int]]:
     """Yield what the calls of a file hold beside the estimate, each with its line; nothing of what is not Python.
 
@@ -197,7 +197,7 @@ def _forwards_of_statement(
         for node in walk(part):
             if isinstance(node, ast.Call) and (
                 (id(node) in outcomes and not any(name in read for name in names_in(node)))
-                or _FORWARD.match(unparse(node.func))
+                or _FORWARD.match(_callee(node))
                 or last_name(node.func) in asked
             ):
                 yield node.lineno
@@ -205,12 +205,17 @@ def _forwards_of_statement(
 
 def _maps(node: ast.AST) -> bool:
     """Tell whether a function that stands here is called for each of several: `map(lambda rows: model(**rows).loss, parts)`."""
-    return isinstance(node, ast.Call) and last_name(node.func) == "map" and isinstance(node.args[0], ast.Lambda)  # fmt: skip
+    given = node.args[:1] if isinstance(node, ast.Call) and last_name(node.func) == "map" else ()
+    return any(isinstance(each, ast.Lambda) for each in given)
 
 
-_FORWARD = lazy_pattern(
-    rf"(?:{MODEL.pattern.replace('$', '')})(?:\.module)?(?:\.forward|\.__call__)?$|(?:self|super\(.*\))\.compute_loss$"
-)
+def _callee(call: ast.Call) -> str:
+    """Return what a call runs: `model` of `model.module.forward(**rows)`."""
+    name = unparse(call.func).removesuffix(".forward").removesuffix(".__call__")
+    return name.removesuffix(".module")
+
+
+_FORWARD = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.compute_loss$")
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
