@@ -13,13 +13,13 @@ from preflight.scripts.python.nodes import (
     argument_of,
     keyword_of,
     last_name,
-    root_of,
     unparse,
     walk,
 )
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.running_calls import attributes_set
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
+from preflight.scripts.settings.behind import Held, behind
 from preflight.scripts.settings.given_keywords import given_by
 from preflight.scripts.settings.rows_of_collators import is_several, more_of_rows
 from preflight.setting import Place
@@ -237,6 +237,9 @@ def _makers(
     for inner in walk(node):
         if isinstance(inner, ast.Lambda):
             yield inner
+        if isinstance(inner, ast.Subscript) and scope is not None and depth < 2:
+            for entry, around in _entries(reader, inner, scope):
+                yield from _makers(reader, entry, around, depth + 1)
         if not isinstance(inner, ast.Name):
             continue
         name = reader.renamed.get(inner.id, inner.id)
@@ -247,19 +250,14 @@ def _makers(
         while here is not None and depth < 2:
             for value in here.assigned.get(inner.id, ()):
                 target = value.func if isinstance(value, ast.Call) else value
-                if isinstance(target, ast.Dict):
-                    for entry in _entries(target, inner.id, node):
-                        yield from _makers(reader, entry, here, depth + 1)
-                elif last_name(target) or isinstance(target, ast.Lambda):
+                if last_name(target) or isinstance(target, ast.Lambda):
                     yield from _makers(reader, target, here, depth + 1)
             here = here.outer
 
 
-def _entries(held: ast.Dict, name: str, node: ast.expr) -> Iterator[ast.expr]:
-    """Yield the entries of a dict that an expression may take of it: `ways["fill"]` one, `ways[args.way]` any."""
-    keys = [each.slice for each in walk(node) if isinstance(each, ast.Subscript) and root_of(each) == name]  # fmt: skip
-    told = {each.value for each in keys if isinstance(each, ast.Constant)}
-    is_told = bool(keys) and all(isinstance(each, ast.Constant) for each in keys)
-    for key, value in zip(held.keys, held.values, strict=True):
-        if not is_told or (isinstance(key, ast.Constant) and key.value in told):
-            yield value
+def _entries(reader: ScriptReader, node: ast.Subscript, scope: Scope) -> list[Held]:
+    """Return what an expression takes of a dict: `ways["fill"]` one, `ways[args.way]` any."""
+    if isinstance(node.slice, ast.Constant):
+        return behind(reader, node, scope)
+    held = behind(reader, node.value, scope)
+    return [(v, around) for made, around in held if isinstance(made, ast.Dict) for v in made.values]
