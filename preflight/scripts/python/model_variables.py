@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, parameters_of, walk
+from preflight.scripts.python.nodes import last_name, parameters_of, parts_of_target, walk
 
 _LOADS = frozenset({"from_pretrained", "from_config"})
 _CLASS = lazy_pattern(
@@ -108,27 +108,20 @@ def _others(nodes: Sequence[ast.AST], names: set[str]) -> set[str]:
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             others |= {*node.names}
         elif isinstance(node, (ast.For, ast.comprehension)):
-            others |= {_name(each) for each in _targets(node.target)}
+            others |= {_name(each) for each in parts_of_target(node.target)}
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
-            others |= {_name(each) for each in _targets(node.optional_vars)}
+            others |= {_name(each) for each in parts_of_target(node.optional_vars)}
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             others |= {each.asname or each.name for each in node.names}
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             others.add(node.name)
         elif isinstance(node, ast.Assign):
-            given = {_name(each) for target in node.targets for each in _targets(target)} & names
+            given = {
+                _name(each) for target in node.targets for each in parts_of_target(target)
+            } & names
             if given and not _makes_model(node.value, given):
                 others |= given
     return others
-
-
-def _targets(node: ast.expr) -> Iterator[ast.expr]:
-    """Yield what a target gives a value to: each of `a, self.b = ...`."""
-    if isinstance(node, (ast.Tuple, ast.List)):
-        for each in node.elts:
-            yield from _targets(each)
-    else:
-        yield node.value if isinstance(node, ast.Starred) else node
 
 
 def _makes_model(value: ast.expr, names: set[str]) -> bool:

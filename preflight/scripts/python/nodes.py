@@ -6,7 +6,7 @@ A check looks at some hundred thousand nodes a dozen times over, and most of its
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 _NO_NODES = frozenset(
@@ -96,6 +96,15 @@ def targets_of(node: ast.AST) -> list[ast.expr]:
     if isinstance(node, (ast.Assign, ast.Delete)):
         return node.targets
     return [target] if (target := getattr(node, "target", None)) is not None else []
+
+
+def parts_of_target(target: ast.expr) -> Iterator[ast.expr]:
+    """Yield what a target gives a value to: each of `a, self.b = ...`."""
+    if isinstance(target, (ast.Tuple, ast.List)):
+        for each in target.elts:
+            yield from parts_of_target(each)
+    else:
+        yield target.value if isinstance(target, ast.Starred) else target
 
 
 def root_of(node: ast.expr) -> str:

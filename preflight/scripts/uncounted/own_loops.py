@@ -15,7 +15,14 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import takes_gradient, trains
-from preflight.scripts.python.nodes import last_name, names_in, root_of, unparse, walk
+from preflight.scripts.python.nodes import (
+    last_name,
+    names_in,
+    parts_of_target,
+    root_of,
+    unparse,
+    walk,
+)
 from preflight.unpriced_names import GRAPHS, GROWN, MADE_AGAIN
 
 _LOADS = frozenset({"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"})
@@ -82,7 +89,8 @@ def _grown(
     made = [
         node.value
         for node in own
-        if isinstance(node, ast.Assign) and names & {root_of(each) for each in _given_names(node)}
+        if isinstance(node, ast.Assign)
+        and any(root_of(part) in names for each in node.targets for part in parts_of_target(each))
     ]
     for value in (*ends, *made):
         calls = [node for node in walk(value) if isinstance(node, ast.Call)]
@@ -143,12 +151,6 @@ def _adds_to(node: ast.AST) -> str:
     name, parts = root_of(node.targets[0]), walk(node.value)
     is_sum = any(isinstance(each, ast.BinOp) and isinstance(each.op, ast.Add) for each in parts)
     return name if is_sum and name in names_in(node.value) else ""
-
-
-def _given_names(node: ast.Assign) -> Iterator[ast.expr]:
-    """Yield what a statement gives values to, `ids` and `labels` of `ids, labels = rows`."""
-    for target in node.targets:
-        yield from target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
 
 
 _PREPARES = lazy_pattern(r"^(?:_prepare_inputs?|get_batch_samples)$")
