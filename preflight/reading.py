@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from preflight.errors import Problem
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 Value = TypeVar("Value")
 Read = TypeVar("Read", covariant=True)
@@ -27,6 +27,14 @@ class Reading(Generic[Read]):
     def is_refused(self) -> bool:
         """Tell whether one of the problems is an error."""
         return any(problem.severity == "error" for problem in self.problems)
+
+    def stopping_nothing(self) -> Reading[Read]:
+        """Return the same with each error a warning: nobody knows that the library whose rule is broken reads the value."""
+        softer = (
+            replace(each, severity="warning") if each.severity == "error" else each
+            for each in self.problems
+        )
+        return replace(self, problems=tuple(softer))
 
 
 class Problems(list[Problem]):

@@ -78,7 +78,8 @@ def _choose(
     problems = Problems()
     given = trainer.arguments.get("deepspeed")
     deepspeed = given if given is not None and given.value else None
-    explicit = problems.take(_trainer_fsdp(trainer.arguments, command, libraries))
+    of_trainer = _trainer_fsdp(trainer.arguments, command, libraries)
+    explicit = problems.take(of_trainer if trainer.is_here else of_trainer.stopping_nothing())
     precision = _precision(env, trainer)
     asks_deepspeed = deepspeed is not None or is_on(env, "ACCELERATE_USE_DEEPSPEED")
     asks_fsdp = bool(explicit) or is_on(env, "ACCELERATE_USE_FSDP")

@@ -156,8 +156,10 @@ def _arguments(told: Told, own: OwnParser | None, script: str | None) -> Trainer
     problems.extend(near_misses(given, own.declared if own is not None else (), mentioned))
     problems.extend(unread_switches(given, fields))
     fields = problems.take(_settled(given, fields, script, said, unread))
-    raise_if_any(problems)
-    result = _result(given, fields, file, tuple(problems), not_told(said, unread))
+    notices = Reading(None, tuple(problems))
+    notices = notices.stopping_nothing() if given.kind.is_guess else notices
+    raise_if_any(notices.problems)
+    result = _result(given, fields, file, notices.problems, not_told(said, unread))
     return replace(result, under=under, engine=None if said is None else said.engine)
 
 

@@ -81,6 +81,8 @@ def _precision(given: Given) -> Reading[PlanFields]:
     is_fp16 = fp16 is not None and fp16.value is True
     fields.inferred.pop("mixed_precision", None)
     if is_bf16 and is_fp16 and bf16 is not None and fp16 is not None:
+        fields.put("mixed_precision", "bf16", bf16, fp16)
+        fields.leave_open("mixed_precision", ("fp16",), "bf16 and fp16 are both on")
         fields.problems.append(
             Problem(
                 "bf16 and fp16 are both on; the trainer takes one of them",

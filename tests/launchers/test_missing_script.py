@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from preflight.errors import BadInput
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
 from preflight.plugins import load_plugins
@@ -134,6 +135,39 @@ def test_no_default_of_a_trainer_stands_for_a_batch_or_a_length(flags, tmp_path)
     plan = read(f"torchrun --nproc-per-node 2 train.py --model_name_or_path gpt2 {flags}", tmp_path)
 
     assert (plan.micro_batch_size, plan.seq_len) == (None, None)
+
+
+WITH_A_PARSER = """
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+(args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+Trainer(args=args).train()
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--bf16 --fp16",
+        "--bf16 --fsdp whole_shard",
+        "--bf16 --optim adam",
+        "--bf16 --ddp-backend=legacy",
+        "--bf16 --max_steps many",
+        "--bf16 --per_device_train_batch_size 0",
+    ],
+)
+def test_no_rule_of_a_trainer_stops_a_launch_whose_script_nobody_read(flags, tmp_path):
+    """Its parser may be another one with flags of these names, such as fairseq's."""
+    (tmp_path / "requirements.txt").write_text("transformers==5.24.0\n")
+    line = "torchrun --nproc-per-node 2 {script} --output_dir out " + flags
+    unread = [read(line.format(script=script), tmp_path) for script in ("train.py", "train")]
+    (tmp_path / "train.py").write_text(WITH_A_PARSER)
+
+    with pytest.raises(BadInput) as stopped:
+        read(line.format(script="train.py"), tmp_path)
+    refused = {each.where for each in stopped.value.problems if each.severity == "error"}
+    for plan in unread:
+        said = {each.where: each.severity for each in plan.notices}
+        assert refused and {said.get(where) for where in refused} <= {"warning", None}
 
 
 def test_what_nobody_read_may_hold_more_than_its_model(tmp_path):
