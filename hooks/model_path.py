@@ -17,7 +17,7 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
     """Describe the model at a path, seen from the folder the launch starts in."""
     if plan.model is None:
         return None
-    path = os.path.normpath(os.path.join(plan.cwd, os.path.expanduser(plan.model)))
+    path = plan.resolve(plan.model)
     origin = plan.origins.get("model")
     where = origin.where if origin else ""
     if os.path.isdir(path):

@@ -19,6 +19,7 @@ class LaunchCommand:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "."
+    """Of this machine."""
     overlay: Mapping[str, str] = field(default_factory=dict)
     """Absolute path -> text that stands in for the file: a rewrite is read again before it is written."""
     declared_flags: Mapping[str, str] = field(default_factory=dict)
@@ -27,6 +28,8 @@ class LaunchCommand:
     """Library -> the version that somebody says beside the command, which beats what is found."""
     in_container: bool = False
     """Whether it runs in an image, so that neither its files nor its libraries are those of this machine."""
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    """Folder in the container -> the folder of this machine that lies there; both are absolute."""
     is_submitted: bool = False
     """Whether another program starts it, which may add to its words: the node's own rank, a meeting point."""
     num_ranks: int | None = None
@@ -35,8 +38,18 @@ class LaunchCommand:
     """Whether it starts on this machine, so that the libraries that are found here are the ones it will have."""
 
     def resolve(self, path: str) -> str:
-        """Return `path` as an absolute path, the way the launcher in `cwd` would find it."""
-        return os.path.normpath(os.path.join(os.path.abspath(self.cwd), os.path.expanduser(path)))
+        """Return `path` as an absolute path of this machine, the way the launcher in `cwd` would find it."""
+        path, folder = os.path.expanduser(path), os.path.abspath(self.cwd)
+        if (
+            self.mounts
+        ):  # a folder that is here is that of this machine, and words are the container's
+            folder = folder if os.path.isdir(folder) else _moved(folder, self.mounts) or folder
+            path = _moved(path, self.mounts) or path
+        return os.path.normpath(os.path.join(folder, path))
+
+    def inside(self, path: str) -> str | None:
+        """Return under which path the container has a file of this machine; None where no mount has it."""
+        return _moved(path, {source: target for target, source in self.mounts.items()})
 
     def script_file(self, word: str) -> str:
         """Return the file that a script's word means: a path as it is, and a module's name as Python finds it.
@@ -81,3 +94,18 @@ class LaunchCommand:
             return self.read_text(path)
         except (OSError, UnicodeDecodeError):
             return ""
+
+
+def _moved(path: str, folders: Mapping[str, str]) -> str | None:
+    """Return a path in the folder that lies at another; None where it is in none of them. The longest one that has it counts."""
+    having = (
+        [each for each in folders if os.path.commonpath((each, path)) == each]
+        if os.path.isabs(path)
+        else []
+    )
+    nearest = max(having, key=len, default=None)
+    return (
+        None
+        if nearest is None
+        else os.path.normpath(os.path.join(folders[nearest], os.path.relpath(path, nearest)))
+    )

@@ -239,6 +239,11 @@ class LaunchPlan:
     wrapping: tuple[Any, ...] = field(default=(), compare=False, repr=False)
     """The wrappers (srun, env, bash -c, ...) around the command that was read, outermost first."""
 
+    def resolve(self, path: str) -> str:
+        """Return a path of the launch as an absolute one of this machine."""
+        mounts = {} if self.command is None else self.command.mounts
+        return LaunchCommand((), cwd=self.cwd, mounts=mounts).resolve(path)
+
     @property
     def is_read(self) -> bool:
         """Whether a reader made the plan, of a command or of a running process, and no person wrote it down."""

@@ -38,6 +38,8 @@ def not_here(command: LaunchCommand, path: str, where: str) -> Problem | None:
     if is_to_fill_in(path):
         return to_fill_in(path, where)
     folder = _folder_elsewhere(command, path)
+    if not folder and command.in_container and command.inside(command.resolve(path)) is None:
+        folder = "the image of its container"
     if not folder:
         return None
     message = f"{path} is not read: {folder} is not on this machine"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch import LaunchPlan
 
 if TYPE_CHECKING:
     from preflight.node.limits import MemoryLimit
@@ -68,12 +68,6 @@ def sees_same_files(plan: LaunchPlan) -> bool:
 def environment(plan: LaunchPlan) -> Mapping[str, str]:
     """Return the variables that the launcher is started with."""
     return {} if plan.command is None else plan.command.env
-
-
-def path_of(plan: LaunchPlan, text: str) -> str:
-    """Return a path of the launch as an absolute one."""
-    command = LaunchCommand((), cwd=plan.cwd) if plan.command is None else plan.command
-    return command.resolve(text)
 
 
 def node_rank(plan: LaunchPlan) -> int:

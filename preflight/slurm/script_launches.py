@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from preflight.errors import BadInput
@@ -145,7 +146,8 @@ class LaunchFinder:
         through = tuple(word.shown for word in one.through)
         for index in range(first, len(self.launches)):
             inner = self.launches[index]
-            self.launches[index] = replace(inner, through=(*through, *inner.through))
+            cwd = inner.cwd if inner.cwd == one.cwd.shown else _of_this_machine(through, inner)
+            self.launches[index] = replace(inner, through=(*through, *inner.through), cwd=cwd)
         return status
 
     def wrapped(self, reader: Reader, one: _Start, name: str) -> Status:
@@ -200,6 +202,14 @@ class LaunchFinder:
                 {word: name for word, name in dropped.items() if word[:1] == "-" and word in words},
             )
         )
+
+
+def _of_this_machine(through: tuple[str, ...], launch: ScriptLaunch) -> str:
+    """Return the folder into which a text goes in what is started through some words: a container has those of its mounts."""
+    with suppress(BadInput):
+        for layer in unwrapped(LaunchCommand((*through, *launch.argv), launch.env)):
+            return layer.inner.resolve(launch.cwd) if layer.inner.mounts else launch.cwd
+    return launch.cwd
 
 
 def _without_pipes(word: Text, files: Files) -> Text:

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from preflight.envelopes.all import ENDINGS
 from preflight.errors import BadInput, Problem
-from preflight.launch import LaunchCommand
+from preflight.formats.missing import only_to_fill_in
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_launch
 from preflight.plugin_manager import PluginManager
 from preflight.report import Report
@@ -182,8 +183,9 @@ def check_found(
         request = replace(request, device=found.device, device_origin=f"{path}:{found.line}")
     elif request.device is None and job is not None and job.device is not None:
         request = replace(request, device=job.device, device_origin=job.where)
+    is_example = os.path.basename(path).startswith("README")
     try:
-        plan = read_launch(command, plugins)
+        plan = read_launch(command, plugins) if is_example else _read(command, plugins, found)
         is_plain = plan is not None and plan.launcher == "python" and plan.trainer is None
         if plan is None or (is_plain and not of_any_script):
             return None
@@ -194,10 +196,21 @@ def check_found(
         unset = unset_variables(found.argv, found.dropped, error.problems)
         if unset:
             return replace(scanned, untold=f"{SHELL_KNOWS} {', '.join(unset)}")
-        if os.path.basename(path).startswith("README"):
+        if is_example:
             first = next((p for p in error.problems if p.severity == "error"), error.problems[0])
             return replace(scanned, untold=first.message)  # an example with blanks
         return replace(scanned, problems=error.problems)
     if job is not None and job.where:
         report = replace(report, notes=(*report.notes, job.words))
     return replace(scanned, report=report)
+
+
+def _read(command: LaunchCommand, plugins: PluginManager, found: FoundCommand) -> LaunchPlan | None:
+    """Return the plan of a launch, empty where it names a config file that nobody can name or that lies elsewhere: its check
+    is `unknown` and says so. A word that only a shell knows may be that name, and is told first."""
+    try:
+        return read_launch(command, plugins)
+    except BadInput as error:
+        if found.unknown or unset_variables(found.argv, found.dropped, error.problems):
+            raise
+        return LaunchPlan(cwd=command.cwd, notices=only_to_fill_in(error))

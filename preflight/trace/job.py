@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -218,7 +217,7 @@ def _is_old_head(plan: LaunchPlan) -> bool:
 
 def folder_of(plan: LaunchPlan) -> str:
     """Return the folder that a plan's model would be, if it is one."""
-    return os.path.abspath(os.path.join(plan.cwd, os.path.expanduser(plan.model or "")))
+    return plan.resolve(plan.model or "")
 
 
 def not_traced(plan: LaunchPlan) -> Iterable[Problem]:

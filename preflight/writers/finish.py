@@ -76,7 +76,9 @@ def new_path(draft: LaunchDraft, path: str, taken: Iterable[str]) -> str:
 
 def _point_to(draft: LaunchDraft, path: str, new_path: str) -> list[str]:
     """Make everything that names `path` name the copy; return the files that had to be edited for it."""
-    spelled = new_path if os.path.isabs(path) else os.path.join(FOLDER, os.path.basename(new_path))
+    spelled = os.path.join(FOLDER, os.path.basename(new_path))
+    if os.path.isabs(path):
+        spelled = draft.command.inside(new_path) or new_path
     holders: list[str] = []
     is_named = False
     for found in (

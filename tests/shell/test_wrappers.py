@@ -351,7 +351,7 @@ def test_the_program_that_is_started_sees_what_a_shell_would_give_it(tmp_path):
 
 def test_an_error_behind_a_container_says_that_the_image_is_not_seen(plugins):
     with pytest.raises(BadInput) as error:
-        read_launch(command("docker run img accelerate launch --config_file c.yaml t.py"), plugins)
+        read_launch(command("docker run img torchrun --nproc-per-node=none t.py"), plugins)
 
     assert [problem.id for problem in error.value.problems] == ["PF111", "PF130"]
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
-from preflight.node.this_node import path_of
 
 FILES = ("train_file", "validation_file", "eval_file", "test_file")
 """Arguments of the example scripts of transformers and TRL that name one file."""
@@ -27,7 +26,7 @@ def findings(plan: LaunchPlan) -> Iterator[Finding]:
         is_path = name in FILES or is_plainly_a_path(text)
         if not is_path or "://" in text or any(mark in text for mark in "*?[{$,"):
             continue
-        if not os.path.exists(path_of(plan, text)):
+        if not os.path.exists(plan.resolve(text)):
             yield found(
                 "PF519",
                 f"there is no {text}: {setting.place.key or name} names it",

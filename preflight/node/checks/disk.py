@@ -11,7 +11,6 @@ from preflight.formulas.checkpoint_bytes import checkpoint_bytes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.node.limits import file_system_at, space_at
-from preflight.node.this_node import path_of
 from preflight.plan_choices import HF_TRAINERS
 from preflight.units import format_gib
 
@@ -24,7 +23,7 @@ def findings(plan: LaunchPlan, model: ModelSpec | None, root: str = "/") -> Iter
     output = plan.trainer_facts.get("output_dir")
     if plan.trainer not in HF_TRAINERS or output is None or not isinstance(output.value, str):
         return
-    where, folder = output.place.where, path_of(plan, output.value)
+    where, folder = output.place.where, plan.resolve(output.value)
     reason = why_not_writable(folder)
     if reason:
         yield found(

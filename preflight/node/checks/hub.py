@@ -19,7 +19,7 @@ from preflight.models.hub_cache import (
 )
 from preflight.node.checks.disk import why_not_writable
 from preflight.node.limits import space_at
-from preflight.node.this_node import environment, path_of
+from preflight.node.this_node import environment
 from preflight.units import dtype_bytes, format_gib
 
 
@@ -28,7 +28,7 @@ def findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterator[Finding]:
     name = plan.model
     if name is None or plan.command is None or not HUB_ID.fullmatch(name):
         return
-    if os.path.isdir(path_of(plan, name)) or plan.trainer_facts.given("cache_dir") is not None:
+    if os.path.isdir(plan.resolve(name)) or plan.trainer_facts.given("cache_dir") is not None:
         return
     if str(plan.trainer_facts.value("model_revision", "main")) != "main":
         return

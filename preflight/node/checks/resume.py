@@ -11,7 +11,7 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
 from preflight.lazy_pattern import lazy_pattern
-from preflight.node.this_node import path_of, starts_here
+from preflight.node.this_node import starts_here
 from preflight.plan_choices import HF_TRAINERS
 from preflight.values import dataclass
 
@@ -68,7 +68,7 @@ def read_checkpoint(folder: str) -> Written:
 
 
 def _resumed(plan: LaunchPlan, text: str, where: str) -> Iterator[Finding]:
-    folder = path_of(plan, text)
+    folder = plan.resolve(text)
     if not os.path.isdir(folder):
         if starts_here(plan):
             yield found("PF505", f"there is no checkpoint {text}", where, _newest(plan, folder))
@@ -132,7 +132,7 @@ def _written_among(plan: LaunchPlan, text: str, where: str, is_resumed: bool) ->
         return
     if str(plan.trainer_facts.value("save_strategy", "steps")) == "no":
         return
-    steps = checkpoints_in(path_of(plan, text))
+    steps = checkpoints_in(plan.resolve(text))
     if not steps or any(word in plan.script_text for word in WAYS_TO_RESUME):
         return
     yield found(

@@ -39,6 +39,9 @@ class Layer:
     assigned: frozenset[str] = frozenset()
     """Variables that this layer sets, whatever the environment says."""
     passes_env: bool = True
+    sees_copies: bool | None = None
+    """Whether files that are written below the folder of the launch are there for what it starts; None where that is as it is
+    around this layer."""
     device: str | None = None
     """Key of the GPU table of what it is started on, where the wrapper names it."""
     notices: tuple[Problem, ...] = field(default=())
@@ -71,7 +74,8 @@ class Layer:
 
 def rewrapped(rewrite: Rewrite, layers: Sequence[Layer]) -> Rewrite | None:
     """Return a rewrite of the innermost command as one of the whole; None where a layer cannot hold it."""
-    if rewrite.files and any(layer.kind.startswith("docker") for layer in layers):
+    told = [layer.sees_copies for layer in layers if layer.sees_copies is not None]
+    if rewrite.files and told[-1:] == [False]:
         return None  # the copies would lie outside the container
     argv, env = rewrite.argv, dict(rewrite.env)
     reaches = all(layer.passes_env and not layer.assigned & env.keys() for layer in layers)

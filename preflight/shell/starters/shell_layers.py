@@ -64,10 +64,20 @@ def _commands_of(
         ) from None
     layers = []
     for position, one in enumerate(commands):
-        folder = os.path.join(command.cwd, one.folder) if one.folder else command.cwd
+        folder = command.resolve(one.folder) if one.folder else command.cwd
+        is_placed = command.in_container and os.path.isabs(one.folder or "")
         inner = replace(command, argv=one.argv, env=dict(one.env), cwd=folder)
         notices = tuple(notes_on("shell", [], (), 0, commands[:position], one))
         layers.append(
-            Layer(name, command, inner, index, script=one, assigned=one.assigned, notices=notices)
+            Layer(
+                name,
+                command,
+                inner,
+                index,
+                script=one,
+                assigned=one.assigned,
+                sees_copies=command.inside(folder) is not None if is_placed else None,
+                notices=notices,
+            )
         )
     return layers

@@ -35,7 +35,7 @@ def notes_on(
     if kind in CONTAINERS or image is not None:
         name = image if image is not None else argv[start - 1]
         yield Problem(
-            f"the launch runs in the container {name}: its files are not seen, those of this machine are taken, and its library versions are not known",
+            f"the launch runs in the container {name}: files are read where its mounts have them, and those of this machine in place of the image's; its library versions are not known",
             "--container-image" if image is not None else kind,
             "put preflight in front of the launcher, inside the container",
             "PF130",

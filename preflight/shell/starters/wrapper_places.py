@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from preflight.devices.cloud_names import flavor
 from preflight.launch import LaunchCommand
@@ -39,21 +39,64 @@ def container_environment(name: str, given: Given, caller: Mapping[str, str]) ->
     return env
 
 
-def container_folder(name: str, given: Given, command: LaunchCommand) -> str:
-    """Return the folder of this machine that the container starts in, where a mount tells."""
-    folder = option(given, "-w", "--workdir", "--pwd", "--cwd")
-    if folder is None:
-        return command.cwd
+VOLUMES = {
+    "docker run": ("-v", "--volume"),
+    "apptainer exec": ("-B", "--bind"),
+    "srun": ("--container-mounts",),
+}
+"""Wrapper -> its options that say `FOLDER:FOLDER_INSIDE[:...]`, of all but Docker several with commas; srun's are pyxis'."""
+STARTS_IN = {
+    "docker run": ("-w", "--workdir"),
+    "docker exec": ("-w", "--workdir"),
+    "apptainer exec": ("--pwd", "--cwd"),
+    "srun": ("--container-workdir",),
+}
+SOURCES, TARGETS = ("source", "src"), ("target", "destination", "dst")
+
+
+def mounts_of(name: str, given: Given, command: LaunchCommand) -> dict[str, str]:
+    """Return the folders of this machine that a container has, by where it has them; a later option wins.
+
+    A volume of Docker's own has a name and no path, and is none of them.
+    """
+    found: dict[str, str] = {}
     for flag, value in given:
-        parts = value.split(":")
-        if flag in ("-v", "--volume", "-B", "--bind") and len(parts) >= 2:
-            source, target = parts[0], parts[1].rstrip("/") or "/"
-            if folder == target or folder.startswith(target.rstrip("/") + "/"):
-                rest = folder[len(target) :].lstrip("/")
-                return (
-                    command.resolve(os.path.join(source, rest)) if rest else command.resolve(source)
-                )
-    return folder
+        for source, target in _pairs(name, flag, value):
+            if source.startswith(("/", ".", "~")) and target.startswith("/"):
+                found[os.path.normpath(target)] = command.resolve(source)
+    return found
+
+
+def _pairs(name: str, flag: str, value: str) -> Iterator[tuple[str, str]]:
+    """Yield source and target of the folders that an option mounts, as they are written."""
+    if flag in VOLUMES.get(name, ()):
+        for one in [value] if name == "docker run" else value.split(","):
+            source, _, rest = one.partition(":")
+            target = rest.partition(":")[0]
+            # alone, a folder lies at its own place; Docker makes an empty one there
+            yield source, target if target or name == "docker run" else source
+    elif flag == "--mount" and name in ("docker run", "apptainer exec"):
+        words = dict(item.partition("=")[::2] for item in value.split(","))
+        if words.get("type") == "bind":
+            source, target = (
+                next((words[key] for key in keys if key in words), "")
+                for keys in (SOURCES, TARGETS)
+            )
+            yield source, target
+
+
+def container_folder(name: str, given: Given, command: LaunchCommand) -> tuple[str, bool]:
+    """Return the folder that a container starts in, of this machine where one of the command's mounts has it; and whether
+    what is written below the folder of the launch is seen there.
+
+    Apptainer starts in the caller's own folder; the others in one that their image says, where nobody names it.
+    """
+    named = option(given, *STARTS_IN[name])
+    if named is None:
+        return command.cwd, name == "apptainer exec"
+    folder = command.resolve(named)
+    is_mounted = command.inside(folder) is not None
+    return folder if is_mounted else named, is_mounted
 
 
 def card_elsewhere(given: Given) -> str | None:

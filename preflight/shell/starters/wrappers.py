@@ -29,6 +29,7 @@ from preflight.shell.starters.wrapper_places import (
     card_elsewhere,
     container_environment,
     container_folder,
+    mounts_of,
     option,
     variables_elsewhere,
 )
@@ -226,7 +227,6 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
         env, passes_env = container_environment(name, given, command.env), False
         if name == "apptainer exec":
             passes_env = not {"-e", "--cleanenv", "-C", "--containall"} & flags
-        cwd = container_folder(name, given, command)
     elif name in ELSEWHERE:
         env, passes_env = variables_elsewhere(name, given, command.env), False
         cwd = _folder(command, option(given, "--working-dir"))
@@ -247,15 +247,20 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
     words = [word for index, word in enumerate(argv) if index >= start and index != separator]
     from preflight.shell.starters.wrapper_environments import said_versions, with_environment
 
+    is_contained = name in CONTAINERS or "--container-image" in flags
+    mounts, sees_copies = command.mounts, None
+    if is_contained:
+        mounts = {**mounts, **mounts_of(name, given, command)}
+        there = replace(command, cwd=cwd, mounts=mounts)
+        cwd, sees_copies = container_folder(name, given, there)
     inner = replace(
         command,
         argv=(*added, *words),
         env=with_environment(name, given, command, env),
         cwd=cwd,
+        mounts=mounts,
         versions={**command.versions, **said_versions(name, given)},
-        in_container=command.in_container
-        or name in (*CONTAINERS, *ELSEWHERE)
-        or "--container-image" in flags,
+        in_container=command.in_container or is_contained or name in ELSEWHERE,
         is_submitted=command.is_submitted or name in ELSEWHERE,
     )
     layer = Layer(
@@ -267,6 +272,7 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
         separator=separator,
         assigned=frozenset(assigned),
         passes_env=passes_env,
+        sees_copies=sees_copies,
         device=card_elsewhere(given) if name in ELSEWHERE else None,
     )
     return replace(layer, notices=tuple(notes_on(name, given, argv, start)))
