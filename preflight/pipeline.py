@@ -13,7 +13,7 @@ from typing import Any
 from preflight.errors import BadInput
 from preflight.finding import Finding
 from preflight.findings import noticed
-from preflight.formats.missing import only_to_fill_in
+from preflight.formats.missing import only_unread
 from preflight.formulas.adapters.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
@@ -33,7 +33,7 @@ def check_launch(command: LaunchCommand, plugins: PluginManager, request: Reques
     try:
         plan = read_launch(command, plugins)
     except BadInput as error:
-        notices = only_to_fill_in(error)
+        notices = only_unread(error)
         plan = LaunchPlan(cwd=command.cwd, command=command, notices=notices)
     if plan is None:
         from preflight.launchers.unread import unread_launch

@@ -14,6 +14,8 @@ from preflight.near_names import nearest_beside, nearest_file_fix
 
 TO_FILL_IN = "PF125"
 """The finding of a launch that is not read, under which such a name is told."""
+UNREAD = {TO_FILL_IN: "a config file that is not named", "PF131": "a launch that was not read"}
+"""Findings of what preflight cannot read, which is no mistake of the launch -> what the estimate leaves out for each."""
 _STANDS_FOR = lazy_pattern(
     r"[<>{}$]|\.\.\.|\[.*\]|(^|[^a-z])(your|my)[-_. ]|path[-_/]to\b|(^|[^a-z])(x{3,}|y{3,})($|[^a-z])",
     re.IGNORECASE,
@@ -91,17 +93,17 @@ def to_fill_in(path: str, where: str) -> Problem:
     return Problem(message, where, "name the file", TO_FILL_IN)
 
 
-def only_to_fill_in(error: BadInput) -> tuple[Problem, ...]:
-    """Return the notices of a launch that is wrong in nothing but names that are to be filled in; raise the error of any
-    other."""
+def only_unread(error: BadInput) -> tuple[Problem, ...]:
+    """Return the notices of a launch that is wrong in nothing but what preflight cannot read: names that are to be filled in,
+    and what stands around the launcher. Raise the error of any other."""
     errors = [problem for problem in error.problems if problem.severity == "error"]
-    if any(problem.id != TO_FILL_IN for problem in errors):
+    if any(problem.id not in UNREAD for problem in errors):
         raise error
     return tuple(
         replace(
             problem,
             severity="warning",
-            unpriced=problem.unpriced or "a config file that is not named",
+            unpriced=problem.unpriced or UNREAD[problem.id],
             takes="either",
         )
         for problem in errors

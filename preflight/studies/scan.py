@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from preflight.envelopes.all import ENDINGS
 from preflight.errors import BadInput, Problem
-from preflight.formats.missing import only_to_fill_in
+from preflight.formats.missing import only_unread
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_launch
 from preflight.plugin_manager import PluginManager
@@ -213,4 +213,4 @@ def _read(command: LaunchCommand, plugins: PluginManager, found: FoundCommand) -
     except BadInput as error:
         if found.unknown or unset_variables(found.argv, found.dropped, error.problems):
             raise
-        return LaunchPlan(cwd=command.cwd, notices=only_to_fill_in(error))
+        return LaunchPlan(cwd=command.cwd, notices=only_unread(error))
