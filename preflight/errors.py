@@ -28,6 +28,8 @@ class Problem:
     """Where something is unpriced, what the launch takes beside the estimate: `more`, `less` or `either`."""
     is_of_plan: bool = False
     """True where the plan's fields alone say it: a plan that is edited is asked anew."""
+    refused_by: str = ""
+    """The library that knows no such word in any release that was read; a newer one may. Empty where none can."""
 
     @classmethod
     def left_out(

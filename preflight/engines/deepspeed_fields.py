@@ -242,4 +242,5 @@ def _unknown(
             config.place(f"{section}.{key}").where,
             nearest_fix(key, known) or f"remove {key}",
             "PF309",
+            refused_by="deepspeed",
         )

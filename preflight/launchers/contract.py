@@ -6,14 +6,15 @@ their programs costs nothing; what reads and writes a command is named, and impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.rewrite import Rewrite
 from preflight.shell.starters.program_names import called, program_name
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 ReadLaunch = Callable[[LaunchCommand], LaunchPlan | None]
 """Returns the plan of a command; None where a closer look shows that it is another launcher's."""
@@ -110,7 +111,15 @@ class Launcher:
     def read(self, command: LaunchCommand) -> LaunchPlan | None:
         """Return the plan of a command; None where it is another launcher's."""
         read: ReadLaunch | None = _function(self.reader) if self.may_own(command) else None
-        return None if read is None else read(command)
+        if read is None:
+            return None
+        try:
+            plan = read(command)
+        except BadInput as error:
+            raise BadInput(*_as_far_as_read(error.problems, command)) from error
+        if plan is None or not any(notice.refused_by for notice in plan.notices):
+            return plan
+        return replace(plan, notices=_as_far_as_read(plan.notices, command))
 
     def write(self, before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
         """Return the launch that gives the plan `after`; None where another launcher read `before`, or no word says a change."""
@@ -118,6 +127,14 @@ class Launcher:
             return None
         write: WriteLaunch = _function(self.writer)
         return write(before, after)
+
+
+def _as_far_as_read(problems: Iterable[Problem], command: LaunchCommand) -> tuple[Problem, ...]:
+    from preflight.libraries.newer import (
+        as_far_as_read,
+    )  # most launches have nothing that is refused
+
+    return as_far_as_read(problems, command)
 
 
 def _function(name: str) -> Any:

@@ -44,7 +44,9 @@ def parse_launcher_arguments(
         older = (o for o in older_options() if release(version) < release(o.until))
         options += tuple(replace(each, key=RENAMED.get(each.key, each.key)) for each in older)
         abbreviates = release(version) < release(abbreviates_until())
-    return parse_options(argv, first_index, options, "accelerate launch", USAGE, abbreviates)
+    return parse_options(
+        argv, first_index, options, "accelerate launch", USAGE, abbreviates, "accelerate"
+    )
 
 
 def parse_launch(command: LaunchCommand, first_index: int) -> ParsedOptions:

@@ -141,6 +141,7 @@ def _converted(config: AccelerateConfig) -> Reading[dict[str, Any]]:
                 config.where("distributed_type"),
                 near or f"one of {', '.join(keys.DISTRIBUTED_TYPES)}",
                 "PF111",
+                refused_by="accelerate",
             )
         )
     elif "distributed_type" in values and not isinstance(kind, str):
@@ -162,6 +163,7 @@ def _unknown_top_level(key: str, config: AccelerateConfig) -> Problem:
         config.where(key),
         fix,
         "PF111",
+        refused_by="accelerate",
     )
 
 
@@ -231,6 +233,7 @@ def _ignored(section: str, key: str, config: AccelerateConfig) -> Problem:
         keys.key_fix(section, key) or "remove it",
         "PF101",
         "warning",
+        refused_by="accelerate",
     )
 
 

@@ -34,7 +34,7 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     first = LAUNCHER.first_argument(command.argv)
     if first is None:
         return None
-    options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
+    options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE, library="deepspeed")
     raise_if_any(options.problems)
     slots = read_slots(command, options)
     part = _part(command, options, slots)
@@ -88,7 +88,7 @@ def deepspeed_in_front(
     first = LAUNCHER.first_argument(command.argv)
     if first is None:
         return None
-    options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
+    options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE, library="deepspeed")
     if options.script_index >= len(command.argv) or not is_ours(options.script_index):
         return None
     raise_if_any(options.problems)

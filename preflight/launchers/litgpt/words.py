@@ -21,7 +21,7 @@ from preflight.launchers.litgpt.table import options_of
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.values import dataclass
+from preflight.values import dataclass, replace
 
 SECTIONS = ("eval", "log", "train")
 FREE = ("data", "model_config", "optimizer")
@@ -105,7 +105,8 @@ def _option(command: str, flag: str) -> Reading[str | None]:
         shown = ", ".join(f"--{match}" for match in sorted(matches))
         return Reading(None, (_refused(message, flag, f"one of {shown}"),))
     near = nearest_fix(flag, tuple(f"--{option}" for option in options))
-    return Reading(None, (_refused(f"litgpt {command} has no option {flag}", flag, near),))
+    refused = _refused(f"litgpt {command} has no option {flag}", flag, near)
+    return Reading(None, (replace(refused, refused_by="litgpt"),))
 
 
 def _file(
@@ -154,4 +155,5 @@ def _unknown(command: str, found: Mapping[str, Setting]) -> Iterator[Problem]:
         if key in options or key.partition(".")[0] in FREE:
             continue
         near = nearest_fix(key, tuple(options))
-        yield _refused(f"litgpt {command} has no key {key}", setting.place.where, near)
+        refused = _refused(f"litgpt {command} has no key {key}", setting.place.where, near)
+        yield replace(refused, refused_by="litgpt")

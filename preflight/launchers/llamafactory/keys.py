@@ -85,6 +85,11 @@ def check_unknown_keys(keys: FrameworkKeys, are_allowed: bool) -> None:
         elif are_allowed:
             message = f"LLaMA-Factory has no argument {name!r}: it is ignored"
             keys.note("PF140", message, setting, near)
+        elif keys.library.is_known and release(keys.library.version) > release(
+            llamafactory_version()
+        ):
+            message = f"{name} is no argument of LLaMA-Factory {llamafactory_version()}, the last that was read"
+            keys.leave_out(NotModelled(message, f"what {name} does", "either"), setting)
         else:
             keys.refuse(f"LLaMA-Factory has no argument {name!r}", setting, near, key=name)
 

@@ -151,7 +151,8 @@ def _unknown_to_both(split: SplitWords, name: str) -> Iterator[Problem]:
         message = (
             f"{shown} is known neither to trl {name} nor to accelerate launch, which stops at it"
         )
-        yield Problem(message, place.where if not dashes else shown, fix, "PF111")
+        where = place.where if not dashes else shown
+        yield Problem(message, where, fix, "PF111", refused_by="trl")
 
 
 def _unknown_positions(words: Sequence[str], table: ArgumentTable) -> Reading[list[int]]:

@@ -52,17 +52,18 @@ def parse_options(
     program: str,
     usage: str,
     abbreviates: bool = True,
+    library: str = "torch",
 ) -> ParsedOptions:
     """Split a command as the launcher's argparse does; what it refuses comes back as problems.
 
-    `abbreviates` is argparse's allow_abbrev: a prefix that one option alone has is that option.
+    `abbreviates` is argparse's allow_abbrev: a prefix that one option alone has is that option. `library` has the launcher.
     """
     by_flag = options_by_flag(options)
     given: dict[str, Setting] = {}
     problems: list[Problem] = []
 
     def refuse(message: str, where: str, fix: str = "") -> None:
-        problems.append(Problem(message, where, fix, "PF111"))
+        problems.append(Problem(message, where, fix, "PF111", refused_by=library))
 
     index = first_index
     while index < len(argv):
