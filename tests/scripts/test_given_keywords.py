@@ -8,6 +8,8 @@ import inspect
 import pytest
 from launch_of_script import plan_of
 
+from preflight.scripts.settings import behind
+from preflight.scripts.settings.followed_models import arguments_given
 from preflight.scripts.settings.given_keywords import ORDERED, PLACES
 from preflight.unpriced_names import SECOND_MODEL
 
@@ -99,3 +101,28 @@ def test_trainers_have_their_parameters_in_this_order(name):
         kind = getattr(importlib.import_module(f"trl.experimental.{name[:-7].lower()}"), name)
 
     assert tuple(inspect.signature(kind).parameters)[:5] == PLACES
+
+
+SUBCLASSES = """\
+class Part(Base):
+    def __init__(self, options):
+        super().__init__(options)
+        self.trainer = Trainer(**options)
+
+"""
+
+
+def test_a_dict_that_many_constructors_hand_on_is_followed_once_through_each(tmp_path, monkeypatch):
+    """Each call of a method may mean any of its name: there are twenty to the sixth ways through so many."""
+    asked = []
+    monkeypatch.setattr(
+        behind, "arguments_given", lambda *args: asked.append(args) or arguments_given(*args)
+    )
+    names = [f"Part{number}" for number in range(20)]
+    parts = "".join(SUBCLASSES.replace("Part", name) for name in names)
+    made = [f"{name}(dict(model=model, args=arguments, train_dataset=data))" for name in names]
+    text = TRAIN.partition("{before}")[0] + "\n".join([*made, f"{made[0]}.trainer.train()", ""])
+    text = text.format(cut="", collator="None").replace("\nclass Coll", f"\n{parts}\nclass Coll")
+    plan_of(tmp_path, "python train.py", {"train.py": text})
+
+    assert 0 < len(asked) < 20**4

@@ -18,18 +18,22 @@ _AT_THE_END: Position = (1 << 30, 0)
 """Behind all statements of a block: what a function reads of the block around it is there when that calls it."""
 _MAPPINGS = frozenset({"dict", "DatasetDict", "IterableDatasetDict", "OrderedDict", "copy", "update"})  # fmt: skip
 """Calls that give back the dict that they are given (datasets/dataset_dict.py, 5.2), or one of their keywords."""
-_MOST_DEEP = 6
-"""Names, functions and dicts in dicts behind which an entry is looked for."""
+Seen = set[tuple[ast.expr, int, object]]
+"""Where an entry was looked for already: an expression, the names around it, and the key."""
+_MOST_SEEN = 100
+"""Expressions behind which an entry is looked for, each once: of functions with one name each may call all."""
 
 
-def behind(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int = 0) -> list[Held]:
+def behind(
+    reader: ScriptReader, node: ast.expr, scope: Scope, seen: Seen | None = None
+) -> list[Held]:
     """Return what an expression may stand for, each with the names around it; nothing where that is not seen."""
     if isinstance(node, ast.IfExp):
         return [(each, scope) for each in reader.evaluator.branches(node, scope)]
     if isinstance(node, ast.Name):
         return _of_name(reader, node, scope)
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        return entries(reader, node.value, node.slice.value, scope, depth + 1)
+        return entries(reader, node.value, node.slice.value, scope, seen)
     if isinstance(node, ast.Attribute):
         return _of_attribute(reader, node, scope)
     if isinstance(node, ast.Call):
@@ -54,13 +58,16 @@ def entries(
     node: ast.expr,
     key: object,
     scope: Scope,
-    depth: int = 0,
+    seen: Seen | None = None,
     of_every_key: bool = True,
 ) -> list[Held]:
     """Return what an expression holds under a key of a dict that the script writes, or at a place of a tuple; what is set
     under keys that only running tells too, unless it is told otherwise."""
-    if depth > _MOST_DEEP:
+    seen = set() if seen is None else seen
+    at = (node, id(scope), key)
+    if at in seen or len(seen) > _MOST_SEEN:
         return []
+    seen.add(at)
     parts: list[Held] = []
     found: list[Held] = []
     if isinstance(node, ast.Dict):
@@ -75,15 +82,15 @@ def entries(
         is_place = isinstance(key, int) and -len(node.elts) <= key < len(node.elts)
         return [(node.elts[key], scope)] if isinstance(key, int) and is_place else []
     elif isinstance(node, ast.Name):
-        return _of_changed(reader, node, key, scope, depth, of_every_key)
+        return _of_changed(reader, node, key, scope, seen, of_every_key)
     elif isinstance(node, ast.Call) and last_name(node.func) in _MAPPINGS:
         found = [(each.value, scope) for each in node.keywords if each.arg == key]
         whole = [*node.args, *(each.value for each in node.keywords if each.arg is None)]
         parts = [] if found else [(each, scope) for each in whole]
     else:
-        parts = behind(reader, node, scope, depth) or _of_any_function(reader, node)
+        parts = behind(reader, node, scope, seen) or _of_any_function(reader, node)
     for part, around in parts:
-        found += entries(reader, part, key, around, depth + 1, of_every_key)
+        found += entries(reader, part, key, around, seen, of_every_key)
     return found
 
 
@@ -98,7 +105,7 @@ def _of_changed(
     node: ast.Name,
     key: object,
     scope: Scope,
-    depth: int,
+    seen: Seen,
     of_every_key: bool,
 ) -> list[Held]:
     """Return what the dict of a name holds under a key: what is set there last, and what it was made with unless that surely
@@ -120,7 +127,7 @@ def _of_changed(
         and not isinstance(target.slice, ast.Constant)
     ]  # of every key too: `for split in rows: rows[split] = rows[split].map(encode)`
     for each in () if is_sure else _of_name(reader, node, scope):
-        found += entries(reader, each[0], key, each[1], depth + 1, of_every_key)
+        found += entries(reader, each[0], key, each[1], seen, of_every_key)
     return found
 
 
