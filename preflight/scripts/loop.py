@@ -20,10 +20,14 @@ from preflight.scripts.python.nodes import (
 )
 from preflight.scripts.python.reader import ScriptReader
 from preflight.scripts.python.scope import UNKNOWN, Known, Scope
-from preflight.scripts.python.without_graph import MAKE_NO_GRAPH
+from preflight.scripts.python.without_graph import makes_no_graph
 from preflight.scripts.settings.lightning_calls import lightning_trainer
 from preflight.scripts.settings.own_engine import WRAPPERS
 from preflight.scripts.settings.script_settings import ScriptSettings
+from preflight.scripts.uncounted.graphs_in_evaluation import (
+    evaluates_with_graph,
+    is_turned_off,
+)
 from preflight.scripts.uncounted.held_outputs import held_outputs
 from preflight.scripts.uncounted.parts_of_rows import IN_PARTS, in_parts
 from preflight.scripts.uncounted.uncut_maps import uncut_loaders
@@ -191,12 +195,8 @@ def _read_evaluation(
     validates = "validation_step" in reader.functions and lightning_trainer(reader) is not None
     evaluates = bool(training) and (validates or any(map(_is_switch, reader.named("eval"))))
     may_evaluate = evaluates or validates or any(map(_is_switch, reader.possible(*EVALUATES)))
-    has_no_graph = validates or any(
-        isinstance(each, (ast.Name, ast.Attribute)) and last_name(each) in MAKE_NO_GRAPH
-        for each in reader.nodes
-    )
     switches = [each for each in reader.possible("eval") if _is_switch(each)]
-    if switches and not has_no_graph:
+    if switches and not validates and _may_keep_graph(reader, switches):
         # the graph of the batch before is there still, and a model that evaluates recomputes nothing
         settings.uncounted[WITH_GRAPH] = Uncounted(reader.place(switches[0]), "more")
     if not (sure or unsure):
@@ -221,6 +221,13 @@ def _read_evaluation(
         settings.may_be["eval_micro_batch_size"] = (largest.value, None)
     else:
         settings.put("loop_eval_rows", largest)
+
+
+def _may_keep_graph(reader: ScriptReader, switches: list[CallFound]) -> bool:
+    """Tell whether what some calls tell to evaluate may have a graph then."""
+    if not makes_no_graph(reader.nodes) and not is_turned_off(reader.nodes):
+        return True
+    return evaluates_with_graph(reader.trees.values(), {id(each.node) for each in switches})
 
 
 def _read_divided_batches(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -124,3 +124,41 @@ def test_an_evaluation_of_more_rows_that_may_keep_its_graph_is_named(tmp_path, l
     plan = read(tmp_path, loaders, after)
 
     assert (WITH_GRAPH in {notice.unpriced for notice in plan.notices}) is is_named
+
+
+ASKS = "print(model(**next(iter(eval_loader))).loss)"
+TWO_PHASES = """\
+for is_training in (True, False):
+    if is_training:
+        model.train()
+    else:
+        model.eval()
+    with torch.set_grad_enabled(is_training):
+        print(model(**next(iter(eval_loader))).loss)
+"""
+
+
+@pytest.mark.parametrize(
+    ("after", "is_named"),
+    [
+        (f"model.eval()\nwith torch.set_grad_enabled(True):\n    {ASKS}", True),
+        (f"model.eval()\nwith torch.set_grad_enabled(epoch > 1):\n    {ASKS}", True),
+        (f"model.eval()\nwith torch.inference_mode(False):\n    {ASKS}", True),
+        (f"model.eval()\nwith torch.set_grad_enabled(False):\n    {ASKS}", False),
+        (f"model.eval()\nwith torch.no_grad() if epoch else nullcontext():\n    {ASKS}", True),
+        (f"model.eval()\nwith torch.no_grad():\n    with torch.enable_grad():\n        {ASKS}", True),
+        (f"model.eval()\nwith torch.no_grad():\n    with accelerator.autocast():\n        {ASKS}", False),
+        (f"model.eval()\ntorch.set_grad_enabled(False)\n{ASKS}\ntorch.set_grad_enabled(True)", False),
+        (f"model.eval()\ntorch.set_grad_enabled(epoch > 1)\n{ASKS}", True),
+        (f"aside = torch.no_grad()\nmodel.eval()\nwith aside:\n    {ASKS}", False),
+        (f"with torch.no_grad():\n    norm = sum(p.norm() for p in model.parameters())\nmodel.eval()\n{ASKS}", True),
+        (f"def judge():\n    model.eval()\n    {ASKS}\nwith torch.no_grad():\n    judge()", False),
+        (f"@torch.no_grad()\ndef judge():\n    model.eval()\n    {ASKS}\njudge()", False),
+        (TWO_PHASES, False),
+    ],
+)  # fmt: skip
+def test_an_evaluation_that_may_have_a_graph_is_named_wherever_else_there_is_none(tmp_path, after, is_named):  # fmt: skip
+    """Any mention of no_grad or set_grad_enabled in a file was taken for one around every evaluation: it fitted."""
+    plan = read(tmp_path, "eval_loader = DataLoader(eval_rows, batch_size=32)", after)
+
+    assert (WITH_GRAPH in {notice.unpriced for notice in plan.notices}) is is_named

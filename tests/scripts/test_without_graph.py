@@ -6,7 +6,11 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from preflight.scripts.python.without_graph import may_run_without_graph, runs_without_graph
+from preflight.scripts.python.without_graph import (
+    may_run_without_graph,
+    runs_without_graph,
+    with_graph,
+)
 
 NAMES = {"torch": torch, "nullcontext": nullcontext, "no_grad": torch.no_grad}
 SURE = {
@@ -72,3 +76,21 @@ def test_a_model_that_is_told_to_evaluate_makes_a_graph():
     text = "def scored(model, rows):\n    model.eval()\n    return model(rows)\n"
 
     assert not may_run_without_graph(ast.parse(text).body[0])
+
+
+AGAIN = """\
+with torch.no_grad():
+    one = weight * 2
+    with torch.enable_grad():
+        two = weight * 2
+three = weight * 2
+"""
+
+
+def test_what_asks_for_a_graph_in_a_block_without_one_has_it():
+    found = {"weight": torch.ones(2, requires_grad=True)}
+    exec(AGAIN, NAMES, found)
+    assigned = [n for n in with_graph(ast.parse(AGAIN).body) if isinstance(n, ast.Assign)]
+
+    assert {each.targets[0].id for each in assigned} == {"two", "three"}
+    assert [found[name].requires_grad for name in ("one", "two", "three")] == [False, True, True]

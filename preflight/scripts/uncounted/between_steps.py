@@ -10,7 +10,7 @@ from typing import TypeGuard
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.nodes import children, last_name, methods_of, unparse, walk
-from preflight.scripts.python.without_graph import Block, runs_without_graph
+from preflight.scripts.python.without_graph import with_graph
 from preflight.unpriced_names import (
     FORWARD_BESIDE,
     GENERATES,
@@ -39,7 +39,7 @@ def generates_beside(
             yield from ((name, line) for _, line in generates(node.body, helpers))
             yield from ((FORWARD_BESIDE, line) for line in _forwards_of_callback(node, asking))
             if evaluates:
-                yield from ((GRAPH_TO_EVALUATE, line) for line in _with_graph([node]))
+                yield from ((GRAPH_TO_EVALUATE, line) for line in _with_graph(node))
         elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
             made = filter(_is_of_model, own_nodes(node.body))
             yield from ((GENERATES_BESIDE, call.lineno) for call in made)
@@ -128,15 +128,12 @@ _OF_TRAINERS = lazy_pattern(
 )
 
 
-def _with_graph(block: Iterable[ast.AST]) -> Iterator[int]:
+def _with_graph(method: ast.FunctionDef) -> Iterator[int]:
     """Yield the lines where a trainer's own way to evaluate asks the model and keeps a graph. Trainer has `no_grad` in its
     `prediction_step` alone, and nothing is checkpointed in evaluation (transformers/trainer.py, 4.28 to 5.24)."""
-    for node in block:
-        if isinstance(node, Block) and runs_without_graph(node):
-            continue
+    for node in with_graph([method]):
         if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
             yield node.lineno
-        yield from _with_graph(children(node))
 
 
 _GENERATORS = frozenset({"generate", "pipeline", "simple_evaluate"})
