@@ -73,6 +73,8 @@ ASKS_FOR_ROWS = "loss = model(**{name}(batch)).loss\n    loss.backward()"
         (TWO, "ids, labels = pair(batch)\n    model(input_ids=ids, labels=labels).loss.backward()", True),
         (SEVERAL.format(name="several"), "seen = several(batch)\n    model(**batch).loss.backward()", False),
         (SEVERAL.format(name="concatenated_inputs"), ASKS_FOR_ROWS.format(name="concatenated_inputs"), False),
+        (SEVERAL.format(name="several"), "rows = several(batch)\n    moved = {k: v.cuda() for k, v in rows.items()}\n    model(**moved).loss.backward()", True),
+        (SEVERAL.format(name="several"), "self.rows = several(batch)\n    model(**self.moved).loss.backward()", False),
         (STACKED, ASKS_FOR_ROWS.format(name="stacked"), False),
         (MOVED, ASKS_FOR_ROWS.format(name="moved"), False),
     ],

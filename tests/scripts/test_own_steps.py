@@ -136,6 +136,14 @@ def test_two_graphs_at_once_are_a_second_forward_pass(inside, is_second):
         ("batch = {k: each.view(-1, each.size(-1)) for k, each in batch.items()}", True),
         ("batch = {k: each.flatten(0, 1) for k, each in batch.items()}", True),
         ("seen = torch.cat([seen, more])", False),
+        ('both = torch.cat([batch["a"], batch["b"]])\n        batch = both.to("cuda")', True),
+        ('ids = batch["ids"].repeat(4, 1)\n        batch["input_ids"] = ids', True),
+        ('ids = batch["ids"].repeat(4, 1)\n        batch.update(input_ids=ids)', True),
+        (
+            'share = one.expand(4, 9)\n        batch["ids"] = torch.where(noise < share, mask, batch["ids"])',
+            False,
+        ),
+        ('batch["position_ids"] = torch.arange(9).unsqueeze(0).expand(4, -1)', False),
         ("logits = logits.view(-1, logits.size(-1))", False),
     ],
 )

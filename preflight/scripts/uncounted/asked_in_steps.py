@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.flow import takes_gradient
-from preflight.scripts.python.nodes import last_name, names_in, root_of, targets_of, walk
+from preflight.scripts.python.leading import leading_to
+from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.python.without_graph import runs_without_graph
 from preflight.scripts.uncounted.between_steps import own_nodes
@@ -89,21 +90,9 @@ def _is_without_graph(function: ast.FunctionDef) -> bool:
 def _asked(block: Sequence[ast.stmt]) -> set[str]:
     """Return what is called for the gradient that a block takes, or for what it returns."""
     nodes = list(own_nodes(block))
-    ends: list[ast.AST] = [each for each in nodes if takes_gradient([each])]
-    ends += [each.value for each in nodes if isinstance(each, ast.Return) and each.value]
-    taken = {name for end in ends for name in names_in(end)}
-    values = [*ends]
-    given = [
-        (targets_of(node), node.value)
-        for node in nodes
-        if isinstance(node, (ast.Assign, ast.AugAssign))
+    ends: list[ast.expr] = [
+        each for each in nodes if isinstance(each, ast.Call) and takes_gradient([each])
     ]
-    size = -1
-    while size < len(taken):
-        size = len(taken)
-        for targets, value in given:
-            if any(root_of(target) in taken or taken & {*names_in(target)} for target in targets):
-                values.append(value)
-                taken.update(names_in(value))
-    calls = {id(each): each for value in values for each in walk(value)}
+    ends += [each.value for each in nodes if isinstance(each, ast.Return) and each.value]
+    calls = {id(each): each for value in leading_to(ends, nodes) for each in walk(value)}
     return {last_name(each.func) for each in calls.values() if isinstance(each, ast.Call)}

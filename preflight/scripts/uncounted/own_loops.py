@@ -15,14 +15,8 @@ from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import MODEL
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import takes_gradient, trains
-from preflight.scripts.python.nodes import (
-    last_name,
-    names_in,
-    parts_of_target,
-    root_of,
-    unparse,
-    walk,
-)
+from preflight.scripts.python.leading import leading_to
+from preflight.scripts.python.nodes import last_name, names_in, root_of, unparse, walk
 from preflight.unpriced_names import GRAPHS, GROWN, MADE_AGAIN
 
 _LOADS = frozenset({"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"})
@@ -84,15 +78,8 @@ def grows_what_it_returns(function: ast.FunctionDef) -> bool:
 def _grown(
     ends: Sequence[ast.expr], own: Sequence[ast.AST], growing: Container[str] = ()
 ) -> Iterator[ast.expr]:
-    """Yield which expressions of a block grow a tensor, of some and of those that give the names in them a value."""
-    names = {name for end in ends for name in names_in(end)}
-    made = [
-        node.value
-        for node in own
-        if isinstance(node, ast.Assign)
-        and any(root_of(part) in names for each in node.targets for part in parts_of_target(each))
-    ]
-    for value in (*ends, *made):
+    """Yield which expressions of a block grow a tensor, of some and of those that lead to them."""
+    for value in leading_to(ends, own):
         calls = [node for node in walk(value) if isinstance(node, ast.Call)]
         if any(_grows(call) or last_name(call.func) in growing for call in calls):
             yield value
@@ -126,11 +113,8 @@ def _is_always(branch: ast.If) -> bool:
 
 def _gone_back(backwards: Sequence[ast.AST], block: Sequence[ast.AST]) -> set[str]:
     """Return the names of which gradients are taken, and of those that they are made of in a block."""
-    taken = {name for call in backwards for name in names_in(call)}
-    for node in block:
-        if isinstance(node, ast.Assign) and root_of(node.targets[0]) in taken:
-            taken.update(names_in(node.value))
-    return taken
+    calls = [node for node in backwards if isinstance(node, ast.Call)]
+    return {name for value in leading_to(calls, block) for name in names_in(value)}
 
 
 _LET_GO = frozenset({"item", "detach", "float", "tolist", "numpy", "len"})
@@ -167,4 +151,10 @@ def grown_batch(method: ast.FunctionDef) -> Iterator[tuple[str, int]]:
 def _grows(call: ast.Call) -> bool:
     name = last_name(call.func)
     sizes = call.args[0].elts if call.args and isinstance(call.args[0], ast.Tuple) else call.args
-    return name in _GROWS or (name in _FOLDS and len(sizes) > 1)
+    grows = name in _GROWS or (name in _FOLDS and len(sizes) > 1)
+    is_position = len(sizes) > 1 and _COUNTS.search(unparse(call.func)) is not None
+    return grows and not is_position
+
+
+_COUNTS = lazy_pattern(r"^torch\.arange\(")
+"""What positions are made by, `torch.arange(n).unsqueeze(0).expand(rows, -1)`: as many as there are tokens."""
