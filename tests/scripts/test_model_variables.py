@@ -92,6 +92,10 @@ def test_what_a_function_does_to_a_model_that_it_is_given_is_seen_by_any_name(tm
             "def step(net): ...\nnet = AutoModel.from_pretrained('x')\nstep(net=net)",
             "step(net_model=net_model)",
         ),
+        ("run = model\none, two = run(x), run(y)", "(run_model(x), run_model(y))"),
+        ("m = model.module if many else model\nm.generate(x)", "m_model.generate(x)"),
+        ("m = accelerator.unwrap_model(model)\nm.generate(x)", "m_model.generate(x)"),
+        ("m = getattr(model, 'module', model)\nm(x)", "m_model(x)"),
     ],
 )
 def test_what_surely_holds_a_model_is_called_one(text, read):
@@ -107,6 +111,10 @@ def test_what_surely_holds_a_model_is_called_one(text, read):
         "def main(net: str):\n    net = AutoModel.from_pretrained(net)",
         "net = AutoModel.from_pretrained('x')\nfor net in range(3):\n    print(net)",
         "path = get_model_path('x')\npath.exists()",
+        "name = model\nAutoModel.from_pretrained(name)",
+        "run = model\nrun(x)\nrun = other",
+        "run = model if one else other\nrun(x)",
+        "class A:\n    name: str = 'x'\nname = model\nname(x)",
         "class A:\n    def train(self, rows):\n        return rows('a')",
     ],
 )

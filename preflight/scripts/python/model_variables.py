@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.nodes import last_name, parameters_of, parts_of_target, walk
+from preflight.scripts.python.nodes import (
+    branches_of,
+    last_name,
+    parameters_of,
+    parts_of_target,
+    walk,
+)
 
 _LOADS = frozenset({"from_pretrained", "from_config"})
 _CLASS = lazy_pattern(
@@ -33,6 +39,7 @@ def call_models(tree: ast.Module) -> None:
     functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
     held = {*_held(nodes), *_trained(nodes, functions.values())}
     held |= {*_passed(nodes, functions, held)}
+    held |= {*_other_names(nodes, held)}
     names = {name for name in held if not name.endswith(SUFFIX) and name != "_"}
     names -= _others(nodes, names) if names else set()
     for node in nodes if names else ():
@@ -80,6 +87,36 @@ def _passed(
                 yield name
 
 
+def _other_names(nodes: Sequence[ast.AST], held: Container[str]) -> Iterator[str]:
+    """Yield the further names of a model that are asked as one: `run = model; run(**rows)`."""
+    asked = {_name(node.func) for node in nodes if isinstance(node, ast.Call)}
+    asked |= {
+        _name(node.value)
+        for node in nodes
+        if isinstance(node, ast.Attribute) and node.attr in _OF_MODELS
+    }
+    for node in nodes:
+        if isinstance(node, ast.Assign) and _is_model(node.value, held):
+            yield from asked.intersection(map(_name, node.targets))
+
+
+_OF_MODELS = frozenset({"generate", "train", "eval", "parameters", "state_dict"})
+"""What a model is asked for, and no name of one."""
+_UNWRAPS = lazy_pattern(r"^(?:_?unwrap\w*|extract_model\w*|getattr)$")
+"""Functions that give the model itself of what an engine made of it (accelerate/utils/other.py, transformers/modeling_utils.py)."""
+
+
+def _is_model(value: ast.expr, held: Container[str]) -> bool:
+    """Tell whether a value is a model by its name, or what is wrapped in one: `model.module`, `unwrap_model(model)`."""
+    if isinstance(value, ast.IfExp):
+        return all(_is_model(each, held) for each in branches_of(value))
+    if isinstance(value, ast.Call) and _UNWRAPS.match(last_name(value.func)) and value.args:
+        return _is_model(value.args[0], held)
+    if isinstance(value, ast.Attribute) and value.attr == "module":
+        return _is_model(value.value, held)
+    return (name := _name(value)) in held or name.endswith(SUFFIX)
+
+
 def _held(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """Yield the names of what a call surely gives a model to."""
     for node in nodes:
@@ -121,6 +158,8 @@ def _others(nodes: Sequence[ast.AST], names: set[str]) -> set[str]:
             } & names
             if given and not _makes_model(node.value, given):
                 others |= given
+        elif isinstance(node, ast.AnnAssign):
+            others.add(_name(node.target))
     return others
 
 
@@ -130,7 +169,7 @@ def _makes_model(value: ast.expr, names: set[str]) -> bool:
         return value.value is None
     if isinstance(value, ast.Call) and any(_held([ast.Assign([ast.Name("_")], value)])):
         return True
-    return any(_name(each) in names for each in walk(value))
+    return _is_model(value, names) or any(_name(each) in names for each in walk(value))
 
 
 def _is_text(parameter: ast.arg) -> bool:
