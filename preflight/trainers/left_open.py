@@ -166,7 +166,9 @@ def _half_said(
         half_said["adapter"] = _ways(adapter.value, parts, may_be)
     base = fields.settings.get("base_quantization")
     if base is not None and {PREPARED_BY_SCRIPT, HAS_ADAPTER} & {*names}:
-        half_said["base_quantization"] = (replace(base.value, upcast_unquantized_to_fp32="all"),)
+        others, _ = fields.unsure.get("base_quantization", ((), ""))
+        wide = (replace(each, upcast_unquantized_to_fp32="all") for each in (base.value, *others))
+        half_said["base_quantization"] = (*others, *wide)
     if {*ASKS_TO_EVALUATE} & {*names} and fields.value("eval_micro_batch_size") is None:
         rows = problems.take(given.find("per_device_eval_batch_size")).setting
         said = rows.value if rows is not None else EVAL_ROWS

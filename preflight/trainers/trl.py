@@ -133,10 +133,12 @@ def _quantization(given: Given, load_dtype: str | None) -> Reading[PlanFields]:
     four, eight = fields.get("load_in_4bit"), fields.get("load_in_8bit")
     is_four = four is not None and four.value is True
     is_eight = eight is not None and eight.value is True
-    if is_four and four is not None and _is_qlora(given, four):
-        said = next((given.others[name] for name in _OF_BITS if name in given.others), None)
-        if said is not None and str(said.value) == "8":
-            is_four, is_eight, eight = False, True, said
+    said = next((given.others[name] for name in _OF_BITS if name in given.others), None)
+    is_packed_somehow = is_four and four is not None and _is_qlora(given, four)
+    if is_packed_somehow and said is not None and str(said.value) == "8":
+        is_four, is_eight, eight = False, True, said
+    elif is_packed_somehow and is_eight:
+        is_four = False
     if is_four and is_eight and four is not None and eight is not None:
         fields.problems.append(
             Problem(
@@ -179,6 +181,10 @@ def _quantization(given: Given, load_dtype: str | None) -> Reading[PlanFields]:
         if (setting := fields.get(name)) is not None
     ]
     fields.put("base_quantization", quantization, four, *details)
+    if is_packed_somehow and said is None:
+        eight_bits = BaseQuantization("int8", upcast_unquantized_to_fp32=preparation)
+        how = f"read as base_quantization from {four.place.key}, and the script says its bits"
+        fields.leave_open("base_quantization", (eight_bits,), how)
     return fields.reading()
 
 

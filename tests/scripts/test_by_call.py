@@ -256,3 +256,22 @@ def test_what_a_call_makes_of_another_model_is_none_of_the_one_that_trains(tmp_p
     plan = plan_of(tmp_path, "python train.py", {"train.py": ANOTHER.format(call=call)})
 
     assert (plan.activation_checkpointing, plan.torch_compile) == (checkpointing, compiles)
+
+
+EIGHT_BITS = """\
+import argparse
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer
+parser = argparse.ArgumentParser()
+parser.add_argument("--use_qlora", action="store_true")
+args = parser.parse_args()
+bits = BitsAndBytesConfig(load_in_8bit=True) if args.use_qlora else None
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", quantization_config=bits)
+Trainer(model).train()
+"""
+
+
+def test_a_script_that_loads_in_8_bits_under_a_switch_for_qlora_is_believed(tmp_path):
+    """It was bad input: the switch was taken for 4 bits, beside the 8 of the script."""
+    plan = plan_of(tmp_path, "python train.py --use_qlora", {"train.py": EIGHT_BITS})
+
+    assert plan.base_quantization.scheme == "int8"

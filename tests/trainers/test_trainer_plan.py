@@ -381,6 +381,21 @@ def test_a_switch_for_qlora_says_not_how_many_bits(flags, scheme, tmp_path):
     assert values(arguments)["base_quantization"].scheme == scheme
 
 
+@pytest.mark.parametrize(
+    ("flags", "others"),
+    [
+        ("--use_qlora 1", ["int8"]),
+        ("--use_qlora 1 --quant_bit 4", []),
+        ("--load_in_4bit", []),
+    ],
+)
+def test_where_no_flag_says_the_bits_of_qlora_the_script_may_have_eight(flags, others, tmp_path):
+    """A script whose `--bits` is 8 by default was read as one of 4 bits, half as large."""
+    arguments = read(f"{flags} --lora_r 8", tmp_path, "train.py", LOOP)
+
+    assert [e.scheme for e in arguments.origins["base_quantization"].may_be] == others
+
+
 def test_a_value_that_only_the_script_understands_is_not_given(tmp_path):
     line = "--batch_size auto --gradient_checkpointing unsloth --dtype bf16 fp32"
     arguments = read(line, tmp_path, "train.py", LOOP)
