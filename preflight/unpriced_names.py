@@ -128,6 +128,8 @@ STATE_DICT_ON_CARD = "a state dict of a whole model on the card"
 """What a script asks a divided model for: whole of FSDP1, and the shards of other engines."""
 
 # How a launch is divided over ranks:
+OWN_ENGINE = "an engine that a trainer's own method makes"
+"""Of a Trainer that makes its Accelerator, or wraps its model, in another way than the launch says."""
 DIVIDED = "a sequence that is divided over ranks"
 """Whose activations are estimated as if every rank had all of it."""
 SWIFT_SEQUENCES = "ms-swift's sequence parallelism"

@@ -22,6 +22,7 @@ from preflight.scripts.settings.by_call import (
 )
 from preflight.scripts.settings.collators import grown_collator, uncut_collator
 from preflight.scripts.settings.deepspeed_plugin import deepspeed_plugin
+from preflight.scripts.settings.engines_of_trainers import read_engines_of_trainers
 from preflight.scripts.settings.fsdp_units import left_whole
 from preflight.scripts.settings.gathered_outputs import read_gathered_outputs
 from preflight.scripts.settings.handed_arguments import changed_arguments
@@ -125,6 +126,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_own_variables(reader, settings)
     read_optimizer(reader, settings)
     read_batches(reader, settings)
+    read_engines_of_trainers(reader, settings)
     read_set_on_trainers(reader, settings)
     read_evaluation(reader, settings)
     read_gathered_outputs(reader, settings)

@@ -72,11 +72,24 @@ def _joined(reader: ScriptReader) -> Iterator[Place]:
 
 
 def overridden(reader: ScriptReader, name: str) -> Iterator[tuple[ast.FunctionDef, Place]]:
-    """Yield the methods of this name of the script's own Trainers."""
-    for cls, scope in reader.classes.values():
-        node = methods_of(cls).get(name) if reader.classes.trains(cls) else None
+    """Yield the methods of this name of the script's own Trainers, and of classes that a function makes of one it is given."""
+    held = [(cls, s.path) for cls, s in reader.classes.values() if reader.classes.trains(cls)]
+    for cls, path in (*held, *_made_classes(reader)):
+        node = methods_of(cls).get(name)
         if node is not None:
-            yield node, Place("script", scope.path, name, node.lineno)
+            yield node, Place("script", path, name, node.lineno)
+
+
+def _made_classes(reader: ScriptReader) -> Iterator[tuple[ast.ClassDef, str]]:
+    """Yield the classes on a parameter of a function that is called, `def with_steps(base): class Own(base): ...`."""
+    for path, tree in reader.trees.items():
+        for function in walk(tree):
+            if isinstance(function, ast.FunctionDef) and reader.uses.calls.get(function.name):
+                for cls in function.body:
+                    if isinstance(cls, ast.ClassDef) and {*map(last_name, cls.bases)}.intersection(
+                        parameters_of(function)
+                    ):
+                        yield cls, path
 
 
 def is_within_trainer(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
