@@ -70,4 +70,9 @@ def _fences(text: str) -> Iterator[Block]:
                 )  # as a file ends: "\\" there joins nothing
             fence, start = [], 0 if start else number + 1
         elif start:
-            fence.append(PLACEHOLDER.sub(r"'\g<0>'", re.sub(r"^\s*\$ ", "", line)))
+            fence.append(with_placeholders(re.sub(r"^\s*\$ ", "", line)))
+
+
+def with_placeholders(line: str) -> str:
+    """Return a line of an example in which `<your_port>` is one word, as its reader takes it."""
+    return PLACEHOLDER.sub(r"'\g<0>'", line)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from preflight.envelopes.all import ENDINGS, WORKFLOWS
+from preflight.shell.blocks import with_placeholders
 from preflight.shell.starters.program_names import is_python, program_name
 from preflight.shell.starters.wrapper_options import OPTIONS, SHELLS
 from preflight.studies.launch_files import LAUNCHER, SHELL_ENDINGS, found_in, started_in, text_of
@@ -159,7 +160,8 @@ def examples_in(text: str, *, every_line: bool = False) -> Iterator[tuple[int, s
             continue
         start = start if held else number
         goes_on = bool(held) and held[-1].endswith("\\") and line[:1].isspace()
-        held.append(" " * goes_on + PROMPT.sub("", line.strip()))  # a word of its own
+        told = with_placeholders(PROMPT.sub("", line.strip()))
+        held.append(" " * goes_on + told)  # a word of its own
     if held:
         yield start, "\n".join(held)
 

@@ -18,6 +18,7 @@ export BATCH=4
 accelerate launch --num_processes 2 train.py \\
   --model_name_or_path gpt2 --per_device_train_batch_size $BATCH
 torchrun --nproc_per_node 2 train.py --data /path/to/yours
+torchrun --master_port=<your_port> train.py --model_name_or_path gpt2
 ```
 
 Then run this file with torchrun, for example.
@@ -63,7 +64,7 @@ def test_launches_stand_in_documents_docstrings_jobs_and_configs(clone):
 
     assert found == {
         ("README.md:5", "accelerate", "clone"),
-        ("README.md:12", "python", "clone"),
+        ("README.md:13", "python", "clone"),
         ("train.py:3", "torchrun", "clone"),
         ("configs/lora.yaml:1", "axolotl", "clone"),
         ("job.slurm:3", "srun", "configs"),
