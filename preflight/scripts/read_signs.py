@@ -17,7 +17,7 @@ from preflight.scripts.reach.reach import Reach
 from preflight.scripts.reach.reach_text import COMMENT, text_left
 from preflight.scripts.settings.freezing import is_told_by_flags
 from preflight.scripts.signs import Signs, unread
-from preflight.scripts.uncounted.asked_in_steps import asked_in_steps
+from preflight.scripts.uncounted.asked_in_steps import asked_in
 from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted.replaced_attention import (
     REPLACES,
@@ -74,7 +74,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         files += [each for each in repository_files(command, script) if each[0] not in near]
     originals = {module.path: module.text for module in reach.files}
     functions = functions_of(originals.values())
-    of_steps = asked_in_steps(originals.values())
+    asked_functions = asked_in(originals.values())
     whole = "\n".join(text for _, text in files)
     of_script = reach.files[0].text if reach.files else ""
     is_whole = bool(files) and reach.is_whole
@@ -95,7 +95,9 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         makes_rows = makes_rows or MAKES_ROWS.search(does) is not None
         for places, name in there:
             _note(places, name, path, text if places is beside else does)
-        for name, line in uncounted_calls(originals.get(path, text), text, functions, *of_steps):
+        for name, line in uncounted_calls(
+            originals.get(path, text), text, functions, asked_functions
+        ):
             unpriced.setdefault(name, Place("script", path, name, line))
     if FROZEN in unpriced and is_told_by_flags(
         (originals.get(path, text), text) for path, text in files

@@ -11,7 +11,7 @@ import ast
 import builtins
 from collections.abc import Iterable, Mapping
 
-from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.losses.own_losses import MODEL, runs_model
 from preflight.scripts.python.nodes import children, last_name, root_of, targets_of, unparse, walk
 from preflight.trainers.handed_on import (
     KEEPS,
@@ -116,7 +116,7 @@ class Methods:
                 return False
             if name == "prediction_step" and (
                 sum(last_name(each.func) in OF_LOSS for each in calls) > 1
-                or any(MODEL.match(unparse(each.func)) for each in calls)
+                or any(map(runs_model, calls))
             ):
                 return False
         return True

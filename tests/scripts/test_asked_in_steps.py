@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from launch_of_script import plan_of
 
-from preflight.scripts.uncounted.asked_in_steps import asked_in_steps
+from preflight.scripts.uncounted.asked_in_steps import asked_in
 from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
-from preflight.unpriced_names import GROWN, SECOND_FORWARD
+from preflight.unpriced_names import FORWARD_BESIDE, GENERATES_BESIDE, GROWN, SECOND_FORWARD
 
 STEP = """\
 for batch in loader:
@@ -21,8 +21,8 @@ ASKS = "loss = total(model, batch)\n    loss.backward()"
 
 
 def names_of(*texts):
-    asked, functions = asked_in_steps(texts), functions_of(texts)
-    return {name for text in texts for name, _ in uncounted_calls(text, text, functions, *asked)}
+    asked, functions = asked_in(texts), functions_of(texts)
+    return {name for text in texts for name, _ in uncounted_calls(text, text, functions, asked)}
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,29 @@ def test_a_loss_that_such_a_function_makes_of_logits_is_read(tmp_path):
     step = plan.script_facts.step_loss
 
     assert step is not None and step.forwards == 1
+
+
+CALLBACK = """\
+class Looks(TrainerCallback):
+    def on_epoch_end(self, args, state, control, model=None, **rest):
+        look(model, self.rows)
+"""
+EPOCHS = "for epoch in range(3):\n    look(accelerator.unwrap_model(model), rows)\n"
+
+
+@pytest.mark.parametrize(
+    ("asking", "helper", "names"),
+    [
+        (CALLBACK, "def look(model, rows):\n    return model(**rows).loss\n", {FORWARD_BESIDE}),
+        (CALLBACK, "def look(model, rows):\n    return model.module.forward(**rows)\n", {FORWARD_BESIDE}),
+        (CALLBACK, "def look(model, rows):\n    return model.generate(**rows)\n", {GENERATES_BESIDE}),
+        (CALLBACK, "def look(lm, rows):\n    return lm.generate(**rows)\n", {GENERATES_BESIDE}),
+        (CALLBACK, "def look(model, rows):\n    return model.config, len(rows)\n", set()),
+        (EPOCHS, "def look(lm, rows):\n    return lm.generate(**rows)\n", {GENERATES_BESIDE}),
+        (EPOCHS, "def look(lm, rows):\n    return lm.config, rows.generate\n", set()),
+    ],
+)  # fmt: skip
+def test_what_a_callback_or_a_loop_over_epochs_asks_a_function_for_may_stand_in_another_file(asking, helper, names):  # fmt: skip
+    """Functions of the callback's own file were looked into alone, and a loop's own calls: it fitted."""
+    assert names_of(asking, helper) == names
+    assert names_of(asking + helper) == names

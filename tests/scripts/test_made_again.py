@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
+from preflight.scripts.uncounted.own_steps import Asked, functions_of, uncounted_calls
 from preflight.unpriced_names import MADE_AGAIN
 
 LOADED = 'model = AutoModelForCausalLM.from_pretrained("m")'
@@ -29,10 +29,7 @@ CASES = {
 
 @pytest.mark.parametrize(("text", "is_named"), CASES.values(), ids=CASES)
 def test_a_loop_that_makes_its_model_again_is_named(text, is_named):
-    names = [
-        name
-        for name, _ in uncounted_calls(text, text, functions_of([text]), frozenset(), frozenset())
-    ]
+    names = [name for name, _ in uncounted_calls(text, text, functions_of([text]), Asked())]
 
     assert names == ([MADE_AGAIN] if is_named else [])
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from launch_of_script import opens, plan_of
 
-from preflight.scripts.uncounted.asked_in_steps import asked_in_steps
+from preflight.scripts.uncounted.asked_in_steps import asked_in
 from preflight.scripts.uncounted.own_steps import functions_of, uncounted_calls
 from preflight.scripts.uncounted.uncounted import UNCOUNTED
 from preflight.unpriced_names import (
@@ -54,10 +54,7 @@ ADAMW = "torch.optim.AdamW(model.parameters(), lr=1e-5)"
 
 
 def names_of(text, used):
-    return [
-        name
-        for name, _ in uncounted_calls(text, used, functions_of([text]), *asked_in_steps([text]))
-    ]
+    return [name for name, _ in uncounted_calls(text, used, functions_of([text]), asked_in([text]))]
 
 
 def found(before="pass", optimizer=ADAMW, inside="pass"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import TypeGuard, cast
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.nodes import children, given_to, last_name, unparse, walk
@@ -21,6 +21,8 @@ MODEL = lazy_pattern(
     r"|^(?:\w+\.)*(?:policy|net|engine)$"
 )
 """Names that a step calls its model by; `save_model(model, step)` is none."""
+GIVEN = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.(?:compute_loss|training_step)$")
+"""The model, and methods of a trainer that hand it what they are given."""
 _LOGITS = ("logits", "last_hidden_state")
 _IS_NONE = frozenset(
     {"shape", "dtype", "device", "loss", "size", "argmax", "detach", "item", "topk"}
@@ -36,6 +38,22 @@ _KEEPS = (ast.Compare, ast.BoolOp, ast.JoinedStr, ast.FormattedValue, ast.Tuple,
 """Expressions that look at a value or hand it on beside others, as `return loss, outputs` does."""
 _MOST_STATEMENTS = 2_000
 _MOST_CALLS = 3
+
+
+def runs_model(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Tell whether a node is a forward pass: `model(**rows)`, `model.module.forward(rows)`."""
+    return isinstance(node, ast.Call) and MODEL.match(_callee(node)) is not None
+
+
+def hands_to_model(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Tell whether a node is a forward pass, or calls a method of a trainer that makes one."""
+    return isinstance(node, ast.Call) and GIVEN.match(_callee(node)) is not None
+
+
+def _callee(call: ast.Call) -> str:
+    """Return what a call runs: `model` of `model.module.forward(**rows)`."""
+    name = unparse(call.func).removesuffix(".forward").removesuffix(".__call__")
+    return name.removesuffix(".module")
 
 
 def own_losses(body: Sequence[ast.stmt], file: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
@@ -107,9 +125,8 @@ def _before(node: ast.AST, held: Mapping[str, frozenset[str]]) -> frozenset[str]
     """Return what was made of the numbers that a node takes from the model; None where it takes none."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         return held.get(node.id)
-    is_forward = isinstance(node, ast.Call) and MODEL.match(unparse(node.func)) is not None
     is_logits = isinstance(node, ast.Attribute) and node.attr in _LOGITS
-    return frozenset() if is_forward or is_logits else None
+    return frozenset() if runs_model(node) or is_logits else None
 
 
 def _followed(

@@ -229,11 +229,6 @@ def _note_aliases(scope: Scope) -> None:
             scope.changed.setdefault(name, {}).setdefault(whole, []).extend(values)
 
 
-def parts_of(target: ast.expr) -> list[ast.expr]:
-    """Return the targets of `a, b = ...`."""
-    return target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
-
-
 def _assign(target: ast.expr, value: ast.expr, scope: Scope, way: Way) -> None:
     if isinstance(target, ast.Name):
         scope.assigned.setdefault(target.id, []).append(value)

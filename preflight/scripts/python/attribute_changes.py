@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.python.assignments import parts_of, walk_block
+from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import ANYWHERE, Guard, ways_of
-from preflight.scripts.python.nodes import targets_of, unparse, walk
+from preflight.scripts.python.nodes import parts_of_target, targets_of, unparse, walk
 from preflight.scripts.python.scope import Scope
 from preflight.values import NamedTuple, dataclass
 
@@ -58,7 +58,7 @@ def updates_of(
         items: dict[tuple[str, str], ast.expr] = {}
         for node in walk_block(body):
             if isinstance(node, ast.For):
-                names = tuple(map(unparse, parts_of(node.target)))
+                names = tuple(map(unparse, parts_of_target(node.target)))
                 walked = node.iter.func if isinstance(node.iter, ast.Call) else None
                 if len(names) == 2 and isinstance(walked, ast.Attribute) and walked.attr == "items":
                     items[names[0], names[1]] = walked.value
@@ -95,7 +95,7 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
     found: Counter[str] = Counter()
     for node in nodes:
         for target in targets_of(node):
-            for each in [target] if isinstance(target, ast.Attribute) else parts_of(target):
+            for each in parts_of_target(target):
                 if not isinstance(each, ast.Attribute):
                     continue
                 if isinstance(each.value, ast.Attribute):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.python.flow import takes_gradient
@@ -12,10 +11,12 @@ from preflight.scripts.python.leading import leading_to
 from preflight.scripts.python.nodes import last_name, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.python.without_graph import runs_without_graph
-from preflight.scripts.uncounted.between_steps import own_nodes
+from preflight.scripts.uncounted.between_steps import asking, generating, own_nodes
 from preflight.scripts.uncounted.own_loops import grows_what_it_returns
-from preflight.scripts.uncounted.own_steps import forwards_of, steps_of
+from preflight.scripts.uncounted.own_steps import Asked, forwards_of, steps_of
 
+_ASKS = lazy_pattern(r"generate|(?:model|engine|policy|net)\b")
+"""Words of a file in which a model may be asked."""
 _TRAINS = lazy_pattern(r"\bbackward\(|def (?:compute_loss|training_step|train_step)\b")
 
 _OF_PAIRS = frozenset({"concatenated_inputs"})
@@ -23,20 +24,16 @@ _OF_PAIRS = frozenset({"concatenated_inputs"})
 (trl/trainer/dpo_trainer.py, 0.7 to 0.11; experimental/orpo/orpo_trainer.py, 1.14)."""
 
 
-class AskedInSteps(NamedTuple):
-    """Names of functions that steps ask, and that these ask themselves."""
-
-    run_model: frozenset[str] = frozenset()
-    """For what a step takes the gradient of: `loss = loss_of(model, batch); loss.backward()`."""
-    grow_rows: frozenset[str] = frozenset()
-    """For more rows, or longer ones, than they are given: `model(**several(batch))`."""
-
-
-def asked_in_steps(texts: Iterable[str]) -> AskedInSteps:
-    """Return which functions of some files the steps of its training ask for the model's outcome, or for its rows."""
+def asked_in(texts: Iterable[str]) -> Asked:
+    """Return which functions of some files ask the model, and which a training's steps ask for its outcome or its rows."""
     texts = list(texts)
-    if not any(map(_TRAINS.search, texts)):
-        return AskedInSteps()
+    trees = list(_trees(text for text in texts if _ASKS.search(text)))
+    nodes = [node for tree in trees for node in walk(tree)]
+    asked = Asked(generate=generating(nodes), ask_model=asking(nodes))
+    return asked._replace(**_of_steps(texts)) if any(map(_TRAINS.search, texts)) else asked
+
+
+def _of_steps(texts: Iterable[str]) -> dict[str, frozenset[str]]:
     trees = list(_trees(texts))
     functions: dict[str, list[ast.FunctionDef]] = {}
     blocks: list[list[ast.stmt]] = []
@@ -57,7 +54,7 @@ def asked_in_steps(texts: Iterable[str]) -> AskedInSteps:
         for name in found - running - _OF_PAIRS
         if any(map(grows_what_it_returns, functions[name]))
     )
-    return AskedInSteps(running, frozenset(growing))
+    return {"run_model": running, "grow_rows": frozenset(growing)}
 
 
 def _running(found: set[str], functions: Mapping[str, Sequence[ast.FunctionDef]]) -> frozenset[str]:

@@ -8,8 +8,15 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeGuard
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.losses.own_losses import MODEL
-from preflight.scripts.python.nodes import children, last_name, methods_of, unparse, walk
+from preflight.scripts.losses.own_losses import MODEL, runs_model
+from preflight.scripts.python.nodes import (
+    children,
+    last_name,
+    methods_of,
+    parameters_of,
+    unparse,
+    walk,
+)
 from preflight.scripts.python.without_graph import with_graph
 from preflight.unpriced_names import (
     FORWARD_BESIDE,
@@ -26,12 +33,14 @@ _BESIDE_STEPS = lazy_pattern(
 
 
 def generates_beside(
-    nodes: Sequence[ast.AST], steps: Container[int], helpers: Container[str]
+    nodes: Sequence[ast.AST],
+    steps: Container[int],
+    helpers: Container[str],
+    asking: Container[str],
 ) -> Iterator[tuple[str, int]]:
     """Yield where a model generates between steps, in a callback, a trainer's evaluation or a loop that is no step, and what
-    callbacks ask it."""
+    callbacks ask it; `helpers` are functions in which one generates, `asking` those that ask one."""
     of_trainers = {id(each) for cls in _trainers(nodes) for each in methods_of(cls).values()}
-    asking = _asking(nodes)
     for node in nodes:
         if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
             evaluates = id(node) in of_trainers and not node.name.startswith("on_")
@@ -41,7 +50,8 @@ def generates_beside(
             if evaluates:
                 yield from ((GRAPH_TO_EVALUATE, line) for line in _with_graph(node))
         elif isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
-            made = filter(_is_of_model, own_nodes(node.body))
+            calls = (each for each in own_nodes(node.body) if isinstance(each, ast.Call))
+            made = (each for each in calls if _is_of_model(each) or last_name(each.func) in helpers)
             yield from ((GENERATES_BESIDE, call.lineno) for call in made)
 
 
@@ -54,8 +64,7 @@ def generates_of_trainers(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]
             made = filter(_is_of_model, walk(methods[name]))
             yield from ((GENERATES, call.lineno) for call in made)
         for name in _called_by(_BESIDE_LOSS & {*methods}, methods):
-            calls = (node for node in walk(methods[name]) if isinstance(node, ast.Call))
-            asked = (each for each in calls if MODEL.match(unparse(each.func)))
+            asked = filter(runs_model, walk(methods[name]))
             yield from ((FORWARD_BESIDE, call.lineno) for call in asked)
 
 
@@ -104,22 +113,18 @@ def _forwards_of_callback(method: ast.FunctionDef, asking: Container[str]) -> It
     """Yield the lines where a callback asks the model of its own accord, with rows that nobody said: itself, or in one of some
     functions."""
     for node in walk(method) if method.name.startswith("on_") else ():
-        if isinstance(node, ast.Call) and (
-            MODEL.match(unparse(node.func)) or last_name(node.func) in asking
-        ):
+        if isinstance(node, ast.Call) and (runs_model(node) or last_name(node.func) in asking):
             yield node.lineno
 
 
-def _asking(nodes: Sequence[ast.AST]) -> frozenset[str]:
-    """Return the functions of a file that ask a model they are given, which no trainer runs of itself."""
+def asking(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Return the functions among some nodes that ask a model they are given, which no trainer runs of itself."""
     return frozenset(
         node.name
         for node in nodes
         if isinstance(node, ast.FunctionDef)
         and not (_BESIDE_STEPS.match(node.name) or _OF_TRAINERS.match(node.name))
-        and any(
-            isinstance(each, ast.Call) and MODEL.match(unparse(each.func)) for each in walk(node)
-        )
+        and any(map(runs_model, walk(node)))
     )
 
 
@@ -132,7 +137,7 @@ def _with_graph(method: ast.FunctionDef) -> Iterator[int]:
     """Yield the lines where a trainer's own way to evaluate asks the model and keeps a graph. Trainer has `no_grad` in its
     `prediction_step` alone, and nothing is checkpointed in evaluation (transformers/trainer.py, 4.28 to 5.24)."""
     for node in with_graph([method]):
-        if isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
+        if runs_model(node):
             yield node.lineno
 
 
@@ -140,10 +145,17 @@ _GENERATORS = frozenset({"generate", "pipeline", "simple_evaluate"})
 """A model's method, transformers' function that makes what calls it, and that of lm_eval (lm_eval/evaluator.py, 0.4)."""
 
 
-def generating(nodes: Sequence[ast.AST]) -> frozenset[str]:
-    """Return the functions of a file in which a model generates."""
+def generating(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Return the functions among some nodes in which a model generates."""
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
-    return frozenset(each.name for each in functions if any(map(_is_of_model, walk(each))))
+    return frozenset(each.name for each in functions if _generates(each))
+
+
+def _generates(function: ast.FunctionDef) -> bool:
+    """Tell whether a model generates in a function: one by its name, or what the function is given."""
+    given = {f"{name}.generate" for name in parameters_of(function)}
+    calls = [node for node in walk(function) if isinstance(node, ast.Call)]
+    return any(_is_of_model(each) or unparse(each.func) in given for each in calls)
 
 
 def generates(body: Sequence[ast.stmt], helpers: Container[str]) -> Iterator[tuple[str, int]]:

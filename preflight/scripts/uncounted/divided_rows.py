@@ -14,7 +14,7 @@ import ast
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.losses.own_losses import runs_model
 from preflight.scripts.python.modules import Module
 from preflight.scripts.python.nodes import argument_of, given_to, last_name, unparse, walk
 from preflight.scripts.reach.reach_files import may_run
@@ -88,7 +88,7 @@ def _forwards(file: _File) -> Iterator[tuple[ast.Call, _Frame]]:
                 continue
             for node in walk(loop):
                 runs = getattr(node, "lineno", 0) in file.lines
-                if runs and isinstance(node, ast.Call) and MODEL.match(unparse(node.func)):
+                if runs and runs_model(node):
                     yield node, _Frame(file, outer, {})
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.losses.own_losses import runs_model
 from preflight.scripts.python.nodes import last_name, unparse, walk
 from preflight.scripts.uncounted.own_steps import goes_back
 from preflight.values import NamedTuple
@@ -37,9 +37,7 @@ def held_outputs(trees: Iterable[ast.Module]) -> Held | None:
 
 def _held_in(loop: ast.For | ast.While) -> Held | None:
     nodes = [node for statement in loop.body for node in walk(statement)]
-    forwards = [
-        n for n in nodes if isinstance(n, ast.Call) and MODEL.match(unparse(n.func)) is not None
-    ]
+    forwards = [*filter(runs_model, nodes)]
     backwards = [n.lineno for n in nodes if isinstance(n, ast.Call) and _is_named(n, "backward")]
     if len(forwards) != 1 or not backwards:
         return None

@@ -6,12 +6,11 @@ import ast
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.losses.own_losses import MODEL, hands_to_model, runs_model
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.nodes import last_name, names_in, root_of, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.scope import UNKNOWN
-from preflight.scripts.uncounted.own_loops import GIVEN
 from preflight.unpriced_names import COPY, GRADIENTS_STAY, KEPT_LOGITS, KEPT_OF_EACH, LARGE
 
 _OVER_PARAMETERS = lazy_pattern(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
@@ -195,7 +194,7 @@ def kept_outputs(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     outputs = {
         name
         for node in own
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and GIVEN.match(unparse(node.value.func))
+        if isinstance(node, ast.Assign) and hands_to_model(node.value)
         for name in names_in(node.targets[0])
     }  # fmt: skip
     outputs -= {name for name in outputs if "loss" in name}
@@ -228,7 +227,7 @@ def found_gradients(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     until zero_grad (torch/optim/optimizer.py zero_grad, 2.13).
     """
     calls = [node for node in own if isinstance(node, ast.Call)]
-    forwards = [_at(call) for call in calls if MODEL.match(unparse(call.func))]
+    forwards = [_at(call) for call in calls if runs_model(call)]
     backwards = [_at(call) for call in calls if last_name(call.func) == "backward"]
     zeros = [_at(call) for call in calls if last_name(call.func) == "zero_grad"]
     is_step = forwards and backwards and zeros

@@ -12,7 +12,7 @@ import ast
 from collections.abc import Container, Iterator, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.losses.own_losses import MODEL
+from preflight.scripts.losses.own_losses import hands_to_model
 from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import takes_gradient, trains
 from preflight.scripts.python.leading import leading_to
@@ -49,14 +49,10 @@ _FOLDS = frozenset({"view", "reshape", "flatten"})
 """Methods that make rows of groups of rows, where they are given two sizes: `ids.view(-1, ids.size(-1))`."""
 
 
-GIVEN = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.(?:compute_loss|training_step)$")
-"""The model, and methods of a trainer that hand it what they are given."""
-
-
 def grown_rows(own: Sequence[ast.AST], growing: Container[str] = ()) -> Iterator[tuple[str, int]]:
     """Yield where a step grows what it gives its model, each with its line; `own` are the nodes of the step, `growing` the
     functions that return more rows than they are given."""
-    forwards = [n for n in own if isinstance(n, ast.Call) and GIVEN.match(unparse(n.func))]
+    forwards = filter(hands_to_model, own)
     given = [part for call in forwards for part in (*call.args, *(k.value for k in call.keywords))]
     for value in _grown(given, own, growing):
         yield GROWN, value.lineno

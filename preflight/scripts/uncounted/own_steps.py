@@ -8,13 +8,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from preflight import unpriced_names as unpriced
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.losses.own_losses import MODEL, own_losses
+from preflight.scripts.losses.own_losses import hands_to_model, own_losses
 from preflight.scripts.python.flow import takes_gradient
-from preflight.scripts.python.nodes import last_name, names_in, unparse, walk
+from preflight.scripts.python.nodes import last_name, names_in, walk
 from preflight.scripts.python.trees import tree_of
 from preflight.scripts.python.without_graph import runs_without_graph
 from preflight.scripts.uncounted.beside_adapter import trained_beside
@@ -22,7 +22,6 @@ from preflight.scripts.uncounted.between_steps import (
     generates,
     generates_beside,
     generates_of_trainers,
-    generating,
     own_nodes,
 )
 from preflight.scripts.uncounted.changed_parts import changed_parts, without_graph
@@ -59,23 +58,33 @@ def functions_of(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(name for text in texts for name in _FUNCTION.findall(text))
 
 
+class Asked(NamedTuple):
+    """Names of functions of a script's files that ask its model, or make its rows."""
+
+    run_model: frozenset[str] = frozenset()
+    """What a step takes the gradient of: `loss = loss_of(model, batch); loss.backward()`."""
+    grow_rows: frozenset[str] = frozenset()
+    """What gives a step more rows, or longer ones, than it is given: `model(**several(batch))`."""
+    generate: frozenset[str] = frozenset()
+    """In which a model generates."""
+    ask_model: frozenset[str] = frozenset()
+    """Which ask a model that they are given, and which no trainer runs of itself."""
+
+
 def uncounted_calls(
-    text: str,
-    used: str,
-    functions: frozenset[str],
-    asked: frozenset[str],
-    growing: frozenset[str],
+    text: str, used: str, functions: frozenset[str], asked: Asked
 ) -> Iterator[tuple[str, int]]:
     """Yield what the calls of a file hold beside the estimate, each with its line; nothing of what is not Python.
 
     `used` is the text with the lines emptied that nothing leads to, which need not be Python any more; `functions` are
-    those that the repository defines, `asked` those that steps ask for what they take gradients of, `growing` for rows.
+    those that the repository defines.
     """
-    if _WORTH.search(used) is None and not asked.intersection(_FUNCTION.findall(used)):
+    is_asked = asked.run_model.intersection(_FUNCTION.findall(used))
+    if not _WORTH.search(used) and not is_asked and not any(n in used for n in asked.generate):
         return
     lines = used.split("\n")
     try:
-        found = list(_uncounted(tree_of(text), functions, asked, growing))
+        found = list(_uncounted(tree_of(text), functions, asked))
     except (SyntaxError, ValueError):
         return
     except RecursionError:
@@ -85,18 +94,14 @@ def uncounted_calls(
 
 
 def _uncounted(
-    tree: ast.Module,
-    functions: frozenset[str],
-    asked: frozenset[str],
-    growing: frozenset[str],
+    tree: ast.Module, functions: frozenset[str], asked: Asked
 ) -> Iterator[tuple[str, int]]:
     nodes = walk(tree)
     steps = steps_of(nodes)
     for node in nodes:
-        if isinstance(node, ast.FunctionDef) and node.name in asked:
+        if isinstance(node, ast.FunctionDef) and node.name in asked.run_model:
             steps.setdefault(id(node), node.body)
-    helpers = generating(nodes)
-    yield from generates_beside(nodes, steps, helpers)
+    yield from generates_beside(nodes, steps, asked.generate, asked.ask_model)
     yield from generates_of_trainers(nodes)
     yield from own_optimizers(nodes)
     yield from without_graph(nodes)
@@ -109,11 +114,11 @@ def _uncounted(
     yield from whole_gathers(nodes)
     for node in nodes:
         if id(node) in steps:
-            yield from _second_forward(steps[id(node)], asked)
+            yield from _second_forward(steps[id(node)], asked.run_model)
             yield from own_losses(steps[id(node)], nodes)
-            yield from generates(steps[id(node)], helpers)
+            yield from generates(steps[id(node)], asked.generate)
             own = list(own_nodes(steps[id(node)]))
-            yield from grown_rows(own, growing)
+            yield from grown_rows(own, asked.grow_rows)
             yield from kept_outputs(own)
             yield from found_gradients(own)
             yield from graphs_of_rounds(node)
@@ -197,7 +202,7 @@ def _forwards_of_statement(
         for node in walk(part):
             if isinstance(node, ast.Call) and (
                 (id(node) in outcomes and not any(name in read for name in names_in(node)))
-                or _FORWARD.match(_callee(node))
+                or hands_to_model(node)
                 or last_name(node.func) in asked
             ):
                 yield node.lineno
@@ -207,15 +212,6 @@ def _maps(node: ast.AST) -> bool:
     """Tell whether a function that stands here is called for each of several: `map(lambda rows: model(**rows).loss, parts)`."""
     given = node.args[:1] if isinstance(node, ast.Call) and last_name(node.func) == "map" else ()
     return any(isinstance(each, ast.Lambda) for each in given)
-
-
-def _callee(call: ast.Call) -> str:
-    """Return what a call runs: `model` of `model.module.forward(**rows)`."""
-    name = unparse(call.func).removesuffix(".forward").removesuffix(".__call__")
-    return name.removesuffix(".module")
-
-
-_FORWARD = lazy_pattern(rf"{MODEL.pattern}|(?:self|super\(.*\))\.compute_loss$")
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
