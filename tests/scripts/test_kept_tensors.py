@@ -171,3 +171,63 @@ def test_another_model_that_may_take_the_place_of_one_leaves_it_open(tmp_path, c
     text = TRAINER.replace("BEFORE", change).replace("MORE", "")
     text = text.replace("INSIDE", "pass").replace("BEHIND", "pass")
     assert plan_of(tmp_path, "python train.py", {"train.py": text}).model == model
+
+
+JUDGES = """\
+for epoch in range(3):
+    kept = []
+    model.eval()
+    with torch.no_grad():
+        for rows in held_out:
+            out = model(**rows)
+            {}
+    model.train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("keeps", "is_named"),
+    [
+        ("kept.append(out)", True),
+        ("logits = out.logits\n            kept.append(logits)", True),
+        ("kept += [out.logits]", True),
+        ("kept.append(out.logits.softmax(-1))", True),
+        ("loss, logits = model(**rows)[:2]\n            kept.append((loss, logits))", True),
+        ("kept = torch.cat([kept, out.logits])", True),
+        ("kept[len(kept)] = out.logits", True),
+        ("kept.extend(torch.softmax(out.logits, -1))", True),
+        ("kept.append(out.logits.cpu())", False),
+        ("kept.append(out.logits.argmax(-1))", False),
+        ("kept.append(out.loss)", False),
+        ("losses.append(model(rows))", False),
+        ("of_batch = []\n            of_batch.append(out)", False),
+        ("several = torch.cat([rows, rows])", False),
+    ],
+)
+def test_what_a_loop_that_evaluates_keeps_of_its_model_is_named(tmp_path, keeps, is_named):
+    """One way was seen, `kept.append(... logits ...)`: any other fitted with the logits of one batch."""
+    before = JUDGES.format(keeps).replace("\nmodel.train()\nfor", "\nfor")
+
+    assert (KEPT_LOGITS in named(tmp_path, before=before)) is is_named
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        ("kept = [model(**rows).logits for rows in held_out]", KEPT_LOGITS),
+        ("kept = [model(**rows).loss.item() for rows in held_out]", None),
+        ("weights = list(model.parameters())\nold = [each.detach().clone() for each in weights]", KEPT_OF_EACH),
+        ("weights = list(model.parameters())\nold = [each.detach().clone().cpu() for each in weights]", None),
+        ("state = model.state_dict()\nold = {k: v.clone() for k, v in state.items()}", KEPT_OF_EACH),
+        ("state = model.state_dict()\nnames = [k for k, v in state.items()]", None),
+        ("from copy import deepcopy as copied\nold = copied(model)", COPY),
+        ("old = type(model)(model.config)", COPY),
+        ("old = model.__class__(model.config)", COPY),
+        ("print(type(model)); kind = model.__class__.__name__", None),
+    ],
+)  # fmt: skip
+def test_copies_by_another_name_are_copies(tmp_path, before, name):
+    """They fitted: parameters were followed from `model.parameters()` alone, and copies from the word `deepcopy`."""
+    found = named(tmp_path, before=before)
+
+    assert {name} - {None} == found & {KEPT_LOGITS, KEPT_OF_EACH, COPY}

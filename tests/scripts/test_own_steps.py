@@ -380,6 +380,17 @@ def test_so_are_graphs_that_a_list_holds(inside, taken, held):
     assert names_of(text, text) == ([GRAPHS] if held else [])
 
 
+@pytest.mark.parametrize(("leaves", "held"), [("continue", True), ("pass", False)])
+def test_so_are_those_behind_what_leaves_out_a_round(leaves, held):
+    text = LOOP.format(before="total = 0", optimizer=ADAMW, inside="total += out.loss")
+    text = text.replace(
+        "accelerator.backward(out.loss)",
+        f"if step % 4 != 3:\n            {leaves}\n        accelerator.backward(total)",
+    )
+
+    assert (GRAPHS in names_of(text, text)) is held
+
+
 def test_a_gradient_that_either_branch_takes_is_taken_in_every_round():
     text = LOOP.format(before="total = 0", optimizer=ADAMW, inside="total = total / 4 + out.loss")
     text = text.replace(

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from preflight.scripts.python.nodes import walk
 
 LIBRARIES = frozenset(
-    {"accelerate", "bitsandbytes", "datasets", "peft", "sentence_transformers", "transformers", "trl", "unsloth"}
+    {"accelerate", "bitsandbytes", "copy", "datasets", "peft", "sentence_transformers", "transformers", "trl", "unsloth"}
 )  # fmt: skip
 
 

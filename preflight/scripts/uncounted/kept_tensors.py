@@ -6,12 +6,12 @@ import ast
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from preflight.lazy_pattern import lazy_pattern
-from preflight.scripts.losses.own_losses import MODEL, hands_to_model, runs_model
+from preflight.scripts.losses.own_losses import MODEL, runs_model
 from preflight.scripts.python.assignments import walk_block
-from preflight.scripts.python.nodes import last_name, names_in, root_of, unparse, walk
+from preflight.scripts.python.nodes import last_name, names_in, unparse, walk
 from preflight.scripts.python.operators import applied
 from preflight.scripts.python.scope import UNKNOWN
-from preflight.unpriced_names import COPY, GRADIENTS_STAY, KEPT_LOGITS, KEPT_OF_EACH, LARGE
+from preflight.unpriced_names import COPY, GRADIENTS_STAY, KEPT_OF_EACH, LARGE
 
 _OVER_PARAMETERS = lazy_pattern(r"\b(?:named_)?parameters\(\)|\bstate_dict\(\)")
 _SAME_SHAPE = frozenset(
@@ -24,8 +24,9 @@ _NEW = _SAME_SHAPE - {"data", "grad", "detach", "to"}
 def kept_of_each(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     """Yield where a loop over a model's parameters keeps a tensor of each on the device, with its line: averages of the
     weights, squares of gradients, the weights as they were."""
+    named = {name for node in nodes for name in _holds_parameters(node)}
     for loop in nodes:
-        if not isinstance(loop, ast.For) or not _OVER_PARAMETERS.search(unparse(loop.iter)):
+        if not isinstance(loop, ast.For) or not _is_over_parameters(loop.iter, named):
             continue
         names = {*names_in(loop.target)}
         made: set[str] = set()
@@ -39,15 +40,32 @@ def kept_of_each(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     for node in nodes:
         is_flat = isinstance(node, ast.Call) and last_name(node.func) in _FLAT
         of_all = node.args[:1] if isinstance(node, ast.Call) and is_flat else [node]
-        if any(_keeps_all(each, is_flat) for each in of_all):
+        if any(_keeps_all(each, is_flat, named) for each in of_all):
             yield KEPT_OF_EACH, getattr(node, "lineno", 0)
+
+
+def _holds_parameters(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a statement gives all parameters: `held = list(model.parameters())`, `held = model.state_dict()`."""
+    value = node.value if isinstance(node, ast.Assign) else None
+    if isinstance(node, ast.Assign) and isinstance(value, ast.Call):
+        inner = value.args[0] if last_name(value.func) in ("list", "tuple", "dict") and value.args else value  # fmt: skip
+        if isinstance(inner, ast.Call) and _GIVES_PARAMETERS.search(unparse(inner.func)):
+            yield from (each.id for each in node.targets if isinstance(each, ast.Name))
+
+
+_GIVES_PARAMETERS = lazy_pattern(r"\.(?:(?:named_)?parameters|state_dict)$")
+
+
+def _is_over_parameters(node: ast.expr, named: Container[str]) -> bool:
+    is_named = any(name in named for name in names_in(node))
+    return is_named or _OVER_PARAMETERS.search(unparse(node)) is not None
 
 
 _FLAT = frozenset({"cat", "stack", "parameters_to_vector", "_flatten_dense_tensors"})
 """Functions of torch that make one new tensor of several (torch/nn/utils/convert_parameters.py, torch/_utils.py, 2.13)."""
 
 
-def _keeps_all(node: ast.AST, is_flat: bool) -> bool:
+def _keeps_all(node: ast.AST, is_flat: bool, named: Container[str]) -> bool:
     """Tell whether an expression makes a tensor of every parameter: `[p.grad.float() for p in model.parameters()]`, and where one
     is made of all of them, `torch.cat([p.grad.flatten() for p in model.parameters()])`."""
     if is_flat and isinstance(node, ast.Call):
@@ -58,12 +76,13 @@ def _keeps_all(node: ast.AST, is_flat: bool) -> bool:
         return False
     value = node.value if isinstance(node, ast.DictComp) else node.elt
     first = node.generators[0]
-    if not _OVER_PARAMETERS.search(unparse(first.iter)) or "cpu" in unparse(value):
+    if not _is_over_parameters(first.iter, named) or "cpu" in unparse(value):
         return False
     names = {*names_in(first.target)}
     if is_flat:
         return _methods(value, names, _SAME_SHAPE | _VIEWS) is not None
-    has_a_name = "clone" in unparse(value) or "_like" in unparse(value)
+    is_here = _OVER_PARAMETERS.search(unparse(first.iter)) is not None
+    has_a_name = is_here and ("clone" in unparse(value) or "_like" in unparse(value))
     return not has_a_name and _is_new(value, names)
 
 
@@ -172,52 +191,25 @@ def _plain(node: ast.expr, named: Mapping[str, object]) -> object:
 
 
 def copies(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
-    """Yield where a file copies what holds a model, whatever it is called: `policy = copy.deepcopy(base)`."""
+    """Yield where a file copies what holds a model, whatever it is called: `policy = copy.deepcopy(base)`, or makes another
+    one of its class: `type(model)(model.config)`."""
     for node in nodes:
         given = (
             node.args[:1]
             if isinstance(node, ast.Call) and last_name(node.func) == "deepcopy"
             else []
         )
+        if isinstance(node, ast.Call) and (
+            isinstance(node.func, ast.Call) or last_name(node.func) == "__class__"
+        ):
+            given = (
+                node.func.args[:1]
+                if isinstance(node.func, ast.Call) and last_name(node.func.func) == "type"
+                else []
+            )
+            given += [node.func.value] if isinstance(node.func, ast.Attribute) else []
         if any(MODEL.match(unparse(each)) for each in given):
             yield COPY, getattr(node, "lineno", 0)
-
-
-_STAYS = frozenset({"detach", "clone", "float", "to", "contiguous", "half", "bfloat16"})
-"""Methods of a tensor that give as many numbers, on the device where they are."""
-_OF_OUTPUTS = frozenset({"logits", "hidden_states", "attentions", "last_hidden_state"})
-
-
-def kept_outputs(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
-    """Yield where a step puts what its model gave where it lives through the next one: `self.last = outputs.logits.detach()`,
-    `kept[step] = outputs.logits`; `own` are the nodes of the step."""
-    outputs = {
-        name
-        for node in own
-        if isinstance(node, ast.Assign) and hands_to_model(node.value)
-        for name in names_in(node.targets[0])
-    }  # fmt: skip
-    outputs -= {name for name in outputs if "loss" in name}
-    made = {last_name(node.targets[0]) for node in own if isinstance(node, ast.Assign)}
-    for node in own:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        is_held = isinstance(target, ast.Subscript) and root_of(target) not in made
-        if isinstance(node, ast.Assign) and (is_held or root_of(node.targets[0]) == "self"):
-            value = _part_of(node.value)
-            if isinstance(value, ast.Name) and value.id in outputs:
-                yield KEPT_LOGITS, node.lineno
-
-
-def _part_of(value: ast.expr) -> ast.expr:
-    """Return of what an expression is as large a part: `outputs` of `outputs.logits.detach()`."""
-    while True:
-        if isinstance(value, ast.Call) and last_name(value.func) in _STAYS:
-            value = value.func
-        is_attribute = isinstance(value, ast.Attribute) and value.attr in _STAYS | _OF_OUTPUTS
-        is_entry = isinstance(value, ast.Subscript) and getattr(value.slice, "value", 0) in _OF_OUTPUTS  # fmt: skip
-        if not is_attribute and not is_entry:
-            return value
-        value = value.value  # type: ignore[attr-defined]
 
 
 def found_gradients(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:

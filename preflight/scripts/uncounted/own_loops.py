@@ -87,7 +87,7 @@ def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
     if not isinstance(loop, (ast.For, ast.While)):
         return
     branches = [each for each in loop.body if isinstance(each, ast.If) and not _is_always(each)]
-    seldom = [node for part in branches for node in walk(part)]
+    seldom = [node for part in (*branches, *_behind_rounds(loop.body)) for node in walk(part)]
     backwards = [node for node in seldom if takes_gradient([node])]
     within = {id(node) for node in seldom}
     taken = _gone_back(backwards, seldom)
@@ -100,6 +100,14 @@ def graphs_of_rounds(loop: ast.AST) -> Iterator[tuple[str, int]]:
     for node in every_round:
         if _adds_to(node) in taken:
             yield GRAPHS, getattr(node, "lineno", loop.lineno)
+
+
+def _behind_rounds(body: Sequence[ast.stmt]) -> Sequence[ast.stmt]:
+    """Return the statements that a loop leaves out in some rounds: those behind `if step % 8 != 7: continue`."""
+    for place, each in enumerate(body, 1):
+        if isinstance(each, ast.If) and isinstance(each.body[-1], ast.Continue):
+            return body[place:]
+    return ()
 
 
 def _is_always(branch: ast.If) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeGuard
 from preflight import unpriced_names as unpriced
 from preflight.lazy_pattern import lazy_pattern
 from preflight.scripts.losses.own_losses import hands_to_model, own_losses
+from preflight.scripts.python.assignments import walk_block
 from preflight.scripts.python.flow import takes_gradient
 from preflight.scripts.python.nodes import last_name, names_in, walk
 from preflight.scripts.python.trees import tree_of
@@ -25,11 +26,11 @@ from preflight.scripts.uncounted.between_steps import (
     own_nodes,
 )
 from preflight.scripts.uncounted.changed_parts import changed_parts, without_graph
+from preflight.scripts.uncounted.kept_outputs import kept_of_all, kept_outputs
 from preflight.scripts.uncounted.kept_tensors import (
     copies,
     found_gradients,
     kept_of_each,
-    kept_outputs,
     large_tensors,
 )
 from preflight.scripts.uncounted.own_loops import (
@@ -46,7 +47,7 @@ _FUNCTION = lazy_pattern(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = lazy_pattern(
     PARAMETERS.pattern
     + rf"|{PICKS}"
-    + r"|no_grad\(|inference_mode\(|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|deepcopy\(|model\.[\w.\[\]]+ *= *\w"
+    + r"|no_grad\(|inference_mode\(|\.generate\(|state_dict|full_tensor|summon_full|GatheredParam|def (?:compute_loss|train|on_|_prepare_inp|get_batch_)|\bbackward\(|requires_grad|deepcopy\b|type\(\w*model\)|__class__\(|\w*[mM]odel\(\**\w+\)\.logits +for|model\.[\w.\[\]]+ *= *\w"
     r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\("
     r"|\.(?:add|register)_(?:module|parameter|buffer)\(|\.set_\w+\(|\bsetattr\(|\bdel .*model|\w\.float\(\)|float32|torch\.(?:empty|zeros|ones|full|randn?)\(|(?:layers?|blocks?|modules?)\b.*(?:\bin\b|=)"
     r"|\b(?!\w*model\b)\w+ *= *\w*(?:Model|For)\w*\.from_|\b(?!\w*model\b)\w+(?:, *\w+)* *= *\w+_model\w*\("
@@ -112,7 +113,10 @@ def _uncounted(
     yield from large_tensors(nodes)
     yield from changed_parts(nodes, functions)
     yield from whole_gathers(nodes)
+    yield from kept_of_all(nodes)
     for node in nodes:
+        if isinstance(node, (ast.For, ast.While)) and id(node) not in steps:
+            yield from kept_outputs(list(walk_block(node.body)))
         if id(node) in steps:
             yield from _second_forward(steps[id(node)], asked.run_model)
             yield from own_losses(steps[id(node)], nodes)
