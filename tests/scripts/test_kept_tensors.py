@@ -215,6 +215,7 @@ def test_what_a_loop_that_evaluates_keeps_of_its_model_is_named(tmp_path, keeps,
     ("before", "name"),
     [
         ("kept = [model(**rows).logits for rows in held_out]", KEPT_LOGITS),
+        ("mine = any(contains_model(each) for each in parts) or [contains_model(each) for each in parts]", None),
         ("kept = [model(**rows).loss.item() for rows in held_out]", None),
         ("weights = list(model.parameters())\nold = [each.detach().clone() for each in weights]", KEPT_OF_EACH),
         ("weights = list(model.parameters())\nold = [each.detach().clone().cpu() for each in weights]", None),

@@ -52,7 +52,8 @@ def kept_outputs(own: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
 def kept_of_all(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     """Yield where a file makes a list of what its model gives for every batch: `[model(**rows).logits for rows in loader]`."""
     for node in nodes:
-        if isinstance(node, (ast.ListComp, ast.GeneratorExp)) and _is_large(node.elt, ()):
+        is_part = isinstance(node, ast.ListComp) and _part_of(node.elt) is not node.elt
+        if isinstance(node, ast.ListComp) and is_part and _is_large(node.elt, ()):
             yield KEPT_LOGITS, node.lineno
 
 
