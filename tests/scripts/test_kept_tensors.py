@@ -202,6 +202,7 @@ for epoch in range(3):
         ("losses.append(model(rows))", False),
         ("of_batch = []\n            of_batch.append(out)", False),
         ("several = torch.cat([rows, rows])", False),
+        ("kept.append(self._prepare_simple_model(rows))", False),
     ],
 )
 def test_what_a_loop_that_evaluates_keeps_of_its_model_is_named(tmp_path, keeps, is_named):

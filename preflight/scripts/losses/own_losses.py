@@ -17,7 +17,7 @@ from preflight.unpriced_names import NARROW_LOSS, OWN_LOSS
 from preflight.values import NamedTuple
 
 MODEL = lazy_pattern(
-    r"^(?:\w+\.)*(?!(?:save|load|get|unwrap|create|build|push|export|log|is|has|use|with)_)\w*model(?:_engine)?$"
+    r"^(?:\w+\.)*(?!_*(?:save|load|get|unwrap|create|build|push|export|log|is|has|use|with|prepare|contains|init|setup|make)_)\w*model(?:_engine)?$"
     r"|^(?:\w+\.)*(?:policy|net|engine)$"
 )
 """Names that a step calls its model by; `save_model(model, step)` is none."""
