@@ -25,7 +25,8 @@ READERS = {
         "check",
         "--",
         "torchrun",
-        "sft.py",
+        "-m",
+        "trl.scripts.sft",  # of a script that nobody read, the flag may be its own
         *MODEL,
         "--fsdp_config",
         "{}",
