@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 
 from preflight.files import LAUNCH_BYTES, read_text
@@ -39,17 +39,19 @@ class LaunchCommand:
 
     def resolve(self, path: str) -> str:
         """Return `path` as an absolute path of this machine, the way the launcher in `cwd` would find it."""
-        path, folder = os.path.expanduser(path), os.path.abspath(self.cwd)
-        if (
-            self.mounts
-        ):  # a folder that is here is that of this machine, and words are the container's
-            folder = folder if os.path.isdir(folder) else _moved(folder, self.mounts) or folder
-            path = _moved(path, self.mounts) or path
-        return os.path.normpath(os.path.join(folder, path))
+        path = os.path.expanduser(path)
+        target, source = (_nearest(path, each) for each in (self.mounts, self.mounts.values()))
+        if len(target) > len(source):  # else the path is one of this machine
+            path = os.path.join(self.mounts[target], os.path.relpath(path, target))
+        return os.path.normpath(os.path.join(os.path.abspath(self.cwd), path))
 
     def inside(self, path: str) -> str | None:
         """Return under which path the container has a file of this machine; None where no mount has it."""
-        return _moved(path, {source: target for target, source in self.mounts.items()})
+        targets = {source: target for target, source in self.mounts.items()}
+        source = _nearest(path, targets)
+        if not source:
+            return None
+        return os.path.normpath(os.path.join(targets[source], os.path.relpath(path, source)))
 
     def script_file(self, word: str) -> str:
         """Return the file that a script's word means: a path as it is, and a module's name as Python finds it.
@@ -96,16 +98,9 @@ class LaunchCommand:
             return ""
 
 
-def _moved(path: str, folders: Mapping[str, str]) -> str | None:
-    """Return a path in the folder that lies at another; None where it is in none of them. The longest one that has it counts."""
-    having = (
-        [each for each in folders if os.path.commonpath((each, path)) == each]
-        if os.path.isabs(path)
-        else []
-    )
-    nearest = max(having, key=len, default=None)
-    return (
-        None
-        if nearest is None
-        else os.path.normpath(os.path.join(folders[nearest], os.path.relpath(path, nearest)))
-    )
+def _nearest(path: str, folders: Iterable[str]) -> str:
+    """Return the longest of some folders that has a path; empty where none has it."""
+    above = [
+        each for each in folders if os.path.isabs(path) and os.path.commonpath((each, path)) == each
+    ]
+    return max(above, key=len, default="")

@@ -130,9 +130,7 @@ class Launcher:
 
 
 def _as_far_as_read(problems: Iterable[Problem], command: LaunchCommand) -> tuple[Problem, ...]:
-    from preflight.libraries.newer import (
-        as_far_as_read,
-    )  # most launches have nothing that is refused
+    from preflight.libraries.newer import as_far_as_read  # most launches have none
 
     return as_far_as_read(problems, command)
 

@@ -146,10 +146,16 @@ FOLDERS = st.lists(st.sampled_from(["a", "b", "work", "data"]), max_size=3).map(
 )
 
 
-@given(st.dictionaries(FOLDERS, FOLDERS.map("/host{}".format), max_size=3), FOLDERS)
+@given(
+    st.dictionaries(FOLDERS, FOLDERS.map("/host{}".format).map(os.path.normpath), max_size=3),
+    FOLDERS,
+)
 def test_what_is_seen_inside_is_the_file_that_is_read(mounts, path):
     command = LaunchCommand((), cwd="/", mounts=mounts)
     seen = command.inside("/host" + path)
+    once = command.resolve(path)
+
+    assert command.resolve(once) == once
 
     if seen is not None:
         again = LaunchCommand((), cwd="/", mounts=mounts).resolve(seen)

@@ -45,7 +45,7 @@ def parse_launcher_arguments(
         options += tuple(replace(each, key=RENAMED.get(each.key, each.key)) for each in older)
         abbreviates = release(version) < release(abbreviates_until())
     return parse_options(
-        argv, first_index, options, "accelerate launch", USAGE, abbreviates, "accelerate"
+        argv, first_index, options, "accelerate launch", USAGE, abbreviates, library="accelerate"
     )
 
 

@@ -128,7 +128,7 @@ def _torchrun_part(
     from preflight.launchers.torchrun.plan import USAGE, torchrun_part
     from preflight.shell.starters.launcher_options import parse_options
 
-    parsed = parse_options((*launched, "script.py"), 0, OPTIONS, "torchrun", USAGE)
+    parsed = parse_options((*launched, "script.py"), 0, OPTIONS, "torchrun", USAGE, library="torch")
     raise_if_any(parsed.problems)
     given = {key: _moved(setting, words) for key, setting in parsed.given.items()}
     if "rdzv_endpoint" in given and "rdzv_backend" not in given:

@@ -21,7 +21,7 @@ from preflight.launchers.litgpt.table import options_of
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.values import dataclass, replace
+from preflight.values import dataclass
 
 SECTIONS = ("eval", "log", "train")
 FREE = ("data", "model_config", "optimizer")
@@ -92,6 +92,10 @@ def _refused(message: str, where: str, fix: str = "") -> Problem:
     return Problem(message, where, fix, "PF141")
 
 
+def _not_known(word: str, command: str, where: str, near: str) -> Problem:
+    return Problem(f"litgpt {command} has no {word}", where, near, "PF141", refused_by="litgpt")
+
+
 def _option(command: str, flag: str) -> Reading[str | None]:
     """Return the option that a flag names, in full or cut short; None for one that litgpt stops at."""
     name, options = flag[2:], (*options_of(command), *SECTIONS, CONFIG)
@@ -105,8 +109,7 @@ def _option(command: str, flag: str) -> Reading[str | None]:
         shown = ", ".join(f"--{match}" for match in sorted(matches))
         return Reading(None, (_refused(message, flag, f"one of {shown}"),))
     near = nearest_fix(flag, tuple(f"--{option}" for option in options))
-    refused = _refused(f"litgpt {command} has no option {flag}", flag, near)
-    return Reading(None, (replace(refused, refused_by="litgpt"),))
+    return Reading(None, (_not_known(f"option {flag}", command, flag, near),))
 
 
 def _file(
@@ -155,5 +158,4 @@ def _unknown(command: str, found: Mapping[str, Setting]) -> Iterator[Problem]:
         if key in options or key.partition(".")[0] in FREE:
             continue
         near = nearest_fix(key, tuple(options))
-        refused = _refused(f"litgpt {command} has no key {key}", setting.place.where, near)
-        yield replace(refused, refused_by="litgpt")
+        yield _not_known(f"key {key}", command, setting.place.where, near)

@@ -62,9 +62,8 @@ def parse_torchrun(command: LaunchCommand, first: int) -> ParsedOptions:
     """Return torchrun's options from the command line and, for those not on it, from PET_* variables."""
     what = called(command.argv)
     is_old = what is not None and what.name == "torch.distributed.launch"
-    parsed = parse_options(
-        command.argv, first, (*OPTIONS, USE_ENV) if is_old else OPTIONS, "torchrun", USAGE
-    )
+    options = (*OPTIONS, USE_ENV) if is_old else OPTIONS
+    parsed = parse_options(command.argv, first, options, "torchrun", USAGE, library="torch")
     problems = Problems(parsed.problems)
     given = {**problems.take(from_environment(command.env)), **parsed.given}
     return replace(parsed, given=given, problems=tuple(problems))

@@ -52,7 +52,8 @@ def parse_options(
     program: str,
     usage: str,
     abbreviates: bool = True,
-    library: str = "torch",
+    *,
+    library: str,
 ) -> ParsedOptions:
     """Split a command as the launcher's argparse does; what it refuses comes back as problems.
 
