@@ -1,5 +1,6 @@
 # make demo   a check, a diff and a really started rewritten launch, on the CPU
 # make test   style, types and every test, with what they need installed; one process per core runs them (JOBS=1)
+# make test RELEASES= VENV=.venv-newest   the same with the newest release of every library (docs/upgrading.md)
 # make core   the tests that need the core alone, with any Python: make core PYTHON=python3.13 VENV=.venv-core
 # make coverage  which lines of preflight/ and hooks/ the core tests reach, in this process
 # make site   the pages of docs/ as a site with a search, in build/site; a link that leads nowhere fails it
@@ -15,6 +16,9 @@ JOBS ?= $(shell nproc)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The releases that tables and expected texts were made with; empty (RELEASES=) for the newest of everything.
+RELEASES ?= .ci/releases.txt
+PINNED = $(PIP) $(addprefix --constraint ,$(RELEASES))
 
 demo: $(VENV)/.installed-demo
 	PATH="$(abspath $(BIN)):$$PATH" examples/tiny-llama/demo.sh
@@ -46,14 +50,14 @@ site: $(VENV)/.installed-site
 system:
 	.ci/system_packages $(PYTHON)
 
-# A stamp older than pyproject.toml means that what is installed may not be what it asks for.
-$(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
-	$(PIP) -e ".[trace]" "accelerate>=1.10"
+# A stamp older than pyproject.toml or the releases means that what is installed may not be what they ask for.
+$(VENV)/.installed-demo: pyproject.toml $(RELEASES) | $(BIN)/python
+	$(PINNED) -e ".[trace]" "accelerate>=1.10"
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
-	$(PIP) -e ".[test]"
-	$(PIP) --upgrade --no-deps --target $(VENV)/kernels "liger-kernel>=0.8.5"
+$(VENV)/.installed-test: pyproject.toml $(RELEASES) | $(BIN)/python
+	$(PINNED) -e ".[test]"
+	$(PINNED) --upgrade --no-deps --target $(VENV)/kernels "liger-kernel>=0.8.5"
 	touch $@ $(VENV)/.installed-demo
 
 $(VENV)/.installed-core: pyproject.toml
