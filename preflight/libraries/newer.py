@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from preflight.errors import Problem
 from preflight.formats.missing import TO_FILL_IN
 from preflight.launch import LaunchCommand
-from preflight.libraries.resolve import libraries_of
+from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.values import replace
 from preflight.versions.boundary import release
 from preflight.versions.installed import KNOWN_VERSIONS
@@ -15,11 +15,15 @@ from preflight.versions.installed import KNOWN_VERSIONS
 
 def as_far_as_read(problems: Iterable[Problem], command: LaunchCommand) -> tuple[Problem, ...]:
     """Return problems of a launch, those that only releases before its own surely have as what was not read."""
-    return tuple(_of_its_release(each, command) if each.refused_by else each for each in problems)
+    problems = tuple(problems)
+    if not any(each.refused_by for each in problems):
+        return problems
+    libraries = libraries_of(command)
+    return tuple(_of_its_release(each, libraries) if each.refused_by else each for each in problems)
 
 
-def _of_its_release(problem: Problem, command: LaunchCommand) -> Problem:
-    library, libraries = problem.refused_by, libraries_of(command)
+def _of_its_release(problem: Problem, libraries: Libraries) -> Problem:
+    library = problem.refused_by
     version, newest = libraries.version(library), KNOWN_VERSIONS[library]
     if not libraries.is_known(library) or release(version) <= release(newest):
         return problem
