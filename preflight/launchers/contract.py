@@ -6,7 +6,7 @@ their programs costs nothing; what reads and writes a command is named, and impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -117,9 +117,10 @@ class Launcher:
             plan = read(command)
         except BadInput as error:
             raise BadInput(*_as_far_as_read(error.problems, command)) from error
-        if plan is None or not any(notice.refused_by for notice in plan.notices):
-            return plan
-        return replace(plan, notices=_as_far_as_read(plan.notices, command))
+        if plan is None:
+            return None
+        notices = _as_far_as_read(plan.notices, command)
+        return plan if notices is plan.notices else replace(plan, notices=notices)
 
     def write(self, before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
         """Return the launch that gives the plan `after`; None where another launcher read `before`, or no word says a change."""
@@ -129,7 +130,9 @@ class Launcher:
         return write(before, after)
 
 
-def _as_far_as_read(problems: Iterable[Problem], command: LaunchCommand) -> tuple[Problem, ...]:
+def _as_far_as_read(problems: tuple[Problem, ...], command: LaunchCommand) -> tuple[Problem, ...]:
+    if not any(each.refused_by for each in problems):
+        return problems
     from preflight.libraries.newer import as_far_as_read  # most launches have none
 
     return as_far_as_read(problems, command)

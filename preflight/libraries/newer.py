@@ -15,9 +15,6 @@ from preflight.versions.installed import KNOWN_VERSIONS
 
 def as_far_as_read(problems: Iterable[Problem], command: LaunchCommand) -> tuple[Problem, ...]:
     """Return problems of a launch, those that only releases before its own surely have as what was not read."""
-    problems = tuple(problems)
-    if not any(each.refused_by for each in problems):
-        return problems
     libraries = libraries_of(command)
     return tuple(_of_its_release(each, libraries) if each.refused_by else each for each in problems)
 
