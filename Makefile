@@ -1,6 +1,6 @@
 # make demo   a check, a diff and a really started rewritten launch, on the CPU
 # make test   style, types and every test, with what they need installed; one process per core runs them (JOBS=1)
-# make test RELEASES= VENV=.venv-newest   the same with the newest release of every library (docs/upgrading.md)
+# make clean test RELEASES= VENV=.venv-newest   the same with the newest release of every library (docs/upgrading.md)
 # make core   the tests that need the core alone, with any Python: make core PYTHON=python3.13 VENV=.venv-core
 # make coverage  which lines of preflight/ and hooks/ the core tests reach, in this process
 # make site   the pages of docs/ as a site with a search, in build/site; a link that leads nowhere fails it

@@ -8,7 +8,9 @@ from pathlib import Path
 from preflight.versions.installed import KNOWN_VERSIONS
 
 RELEASES = Path(__file__).parents[2] / ".ci" / "releases.txt"
-PIN = re.compile(r"(?P<name>[A-Za-z0-9_-]+)(==|~=)(?P<release>[0-9.]+)")
+PIN = re.compile(
+    r'(?P<name>[A-Za-z0-9_-]+)(==|~=)(?P<release>[0-9.]+)(; python_version >= "3\.[0-9]+")?'
+)
 NOT_INSTALLED = {"torchtune", "torchtitan", "litgpt"}
 """Libraries whose tables come from an unpacked wheel (docs/upgrading.md)."""
 
